@@ -1,0 +1,35 @@
+"""A picture of a hand in, a 3D mesh of it out: in metres, in the camera's frame, in real time.
+
+The public names load on first use, so that `import handmesh` stays quick and light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from handmesh.runtime.tracker import HandTracker as HandTracker
+    from handmesh.structs import Box as Box
+    from handmesh.structs import Camera as Camera
+    from handmesh.structs import Hand as Hand
+
+_HOME = {
+    "Box": "handmesh.structs",
+    "Camera": "handmesh.structs",
+    "Hand": "handmesh.structs",
+    "HandTracker": "handmesh.runtime.tracker",
+}
+
+__all__ = ["Box", "Camera", "Hand", "HandTracker"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'handmesh' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,109 @@
+"""From a box in a picture to the network's crop and back: the one crop and the one mirror.
+
+Training and runtime both call these functions. The network knows right hands only: the crop of a
+left hand is mirrored here, and what the network says of it is mirrored back here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from handmesh.structs import Box, Camera
+
+MIRROR = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
+
+
+def crop_affine(box: Box, size: int, mirror: bool = False) -> np.ndarray:
+    """(2, 3) float64 affine from picture pixels to pixels of a `size` x `size` crop of `box`.
+
+    The box's border falls on the outer border of the crop's outer pixels. With `mirror` the crop
+    is flipped left to right.
+    """
+    if not (box.size_px > 0 and math.isfinite(box.size_px)):
+        raise ValueError(f"a box needs a positive, finite side, got {box.size_px}")
+    scale = size / box.size_px
+    c, s = math.cos(box.angle_rad) * scale, math.sin(box.angle_rad) * scale
+    linear = np.array([[c, s], [-s, c]])
+    if mirror:
+        linear[0] *= -1
+    middle = (size - 1) / 2
+    offset = middle - linear @ np.asarray(box.centre_px, dtype=np.float64)
+    return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(..., 2) points through a (2, 3) affine."""
+    return points @ affine[:, :2].T + affine[:, 2]
+
+
+def invert_affine(affine: np.ndarray) -> np.ndarray:
+    """The (2, 3) affine that undoes `affine`."""
+    inverse = np.linalg.inv(affine[:, :2])
+    return np.concatenate([inverse, -(inverse @ affine[:, 2:])], axis=1)
+
+
+def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
+    """The `size` x `size` crop of (H, W, 3) `image` under `affine`; the outside repeats the border.
+
+    Where the crop shrinks the picture more than twice, the picture is halved first, so that fine
+    texture does not alias.
+    """
+    shrink = 1.0 / math.sqrt(abs(np.linalg.det(affine[:, :2])))
+    while shrink > 2.0 and min(image.shape[:2]) >= 2:
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        affine = affine @ np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
+        shrink /= 2.0
+    return cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def normalised_from_px(points_px: np.ndarray, size: int) -> np.ndarray:
+    """Crop pixels to the network's coordinates: -1 and 1 are the crop's outer borders."""
+    return (points_px + 0.5) * (2.0 / size) - 1.0
+
+
+def px_from_normalised(points: np.ndarray, size: int) -> np.ndarray:
+    """The inverse of `normalised_from_px`."""
+    return (points + 1.0) * (size / 2.0) - 0.5
+
+
+def view_rotation(camera: Camera, box: Box) -> np.ndarray:
+    """(3, 3) R_camera_view: from the crop's own view to the camera's frame.
+
+    The crop is taken as the picture of a camera that looks straight at the box's centre and is
+    rolled with the box. Its forward axis is the ray through the centre, reached from the camera's
+    own by the smallest turn; then comes the roll.
+    """
+    x = (box.centre_px[0] - camera.cx) / camera.fx
+    y = (box.centre_px[1] - camera.cy) / camera.fy
+    ray = np.array([x, y, 1.0]) / math.sqrt(x * x + y * y + 1.0)
+    return _turn_forward_to(ray) @ _roll(box.angle_rad)
+
+
+def _turn_forward_to(ray: np.ndarray) -> np.ndarray:
+    """The smallest rotation that takes (0, 0, 1) to the unit vector `ray` with positive z."""
+    axis = np.array([-ray[1], ray[0], 0.0])
+    skew = np.array([[0, 0, axis[1]], [0, 0, -axis[0]], [-axis[1], axis[0], 0]])
+    return np.eye(3) + skew + skew @ skew / (1.0 + ray[2])
+
+
+def _roll(angle_rad: float) -> np.ndarray:
+    c, s = math.cos(angle_rad), math.sin(angle_rad)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0, 0, 1.0]])
+
+
+def mirror_points_m(points_m: np.ndarray) -> np.ndarray:
+    """(..., 3) points reflected left to right."""
+    return points_m * MIRROR.diagonal()
+
+
+def mirror_rotations(rotations: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) rotations of the reflected hand: M R M."""
+    return MIRROR @ rotations @ MIRROR
+
+
+def mirror_faces(faces: np.ndarray) -> np.ndarray:
+    """(F, 3) faces with their orientation reversed, so that a reflected mesh still faces outward."""
+    return np.ascontiguousarray(faces[:, ::-1])

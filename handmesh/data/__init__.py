@@ -1,0 +1,1 @@
+"""Where samples come from: synthetic shards, labelled photographs."""

@@ -1,0 +1,227 @@
+"""Reading synthetic shards: tar files of `{key}.jpg`, `{key}.png`, `{key}.json` (WebDataset's layout).
+
+Labels are parsed once, stacked and kept in a cache beside each shard; pictures stay in the
+memory-mapped tars and are decoded one at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from handmesh.structs import Camera
+
+LABELS: dict[str, tuple[int, ...]] = {
+    "pose": (16, 3),
+    "shape": (10,),
+    "joints_m": (21, 3),
+    "joints_px": (21, 2),
+    "translation_m": (3,),
+    "camera": (6,),
+}
+"""Each label and its shape for one sample."""
+
+_CAMERA_FIELDS = ("fx", "fy", "cx", "cy", "width", "height")
+_PARTS = ("jpg", "png", "json")
+_CACHE_VERSION = 1
+_TAR_BLOCK = 512
+
+
+class ShardError(ValueError):
+    """A shard that is damaged, incomplete or not in the layout; the message names the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShardSet:
+    """N synthetic samples of right hands: stacked labels, and pictures decoded on demand.
+
+    May be shared with forked or spawned worker processes; each maps the files for itself.
+    """
+
+    files: tuple[Path, ...]
+    keys: np.ndarray  # (N,) str
+    seeds: np.ndarray  # (N,) int64
+    pose: np.ndarray  # (N, 16, 3) float32 axis-angle, relative to the parent; the first to the camera
+    shape: np.ndarray  # (N, 10) float32
+    joints_m: np.ndarray  # (N, 21, 3) float32, camera frame, keypoint order
+    joints_px: np.ndarray  # (N, 21, 2) float32
+    translation_m: np.ndarray  # (N, 3) float32, added to the hand model's output
+    camera: np.ndarray  # (N, 6) float32: fx, fy, cx, cy, width, height
+    shard: np.ndarray  # (N,) int32, index into `files`
+    jpg: np.ndarray  # (N, 2) int64, offset and length in the tar
+    png: np.ndarray  # (N, 2) int64
+    _maps: dict[int, mmap.mmap] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_maps": {}}
+
+    def decode(self, i: int) -> np.ndarray:
+        """(S, S, 3) uint8 RGB picture of sample `i`."""
+        return self._decode(i, self.jpg, cv2.IMREAD_COLOR_RGB, "picture")
+
+    def mask(self, i: int) -> np.ndarray:
+        """(S, S) uint8, 255 on the hand up to the wrist, 0 elsewhere."""
+        return self._decode(i, self.png, cv2.IMREAD_GRAYSCALE, "mask")
+
+    def camera_of(self, i: int) -> Camera:
+        """The camera of sample `i`."""
+        fx, fy, cx, cy, width, height = self.camera[i].tolist()
+        return Camera(fx, fy, cx, cy, int(width), int(height))
+
+    def _decode(self, i: int, spans: np.ndarray, mode: int, what: str) -> np.ndarray:
+        offset, length = spans[i].tolist()
+        data = np.frombuffer(self._map(int(self.shard[i])), np.uint8, length, offset)
+        image = cv2.imdecode(data, mode)
+        if image is None:
+            raise ShardError(f"{self.files[self.shard[i]]}: the {what} of sample {self.keys[i]} does not decode")
+        return image
+
+    def _map(self, shard: int) -> mmap.mmap:
+        if shard not in self._maps:
+            with open(self.files[shard], "rb") as file:
+                self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[shard]
+
+
+def read_shards(folder: Path | str, limit: int | None = None, progress: bool = False) -> ShardSet:
+    """The samples of all `shard-*.tar` in `folder`, in the order of their names; the first `limit` of them.
+
+    The first reading of a shard parses its labels (about 0.2 s per 1,000 samples) and writes
+    `shard-*.labels.npz` beside it, where the folder is writable; later ones load that.
+    Raises FileNotFoundError where there are no shards and ShardError where one is damaged.
+    """
+    files = sorted(Path(folder).glob("shard-*.tar"))
+    if not files:
+        raise FileNotFoundError(f"no shard-*.tar in {folder}: write some with scripts/make_synthetic.py")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    tables: list[_Table] = []
+    count = 0
+    for file in track(files, "reading shards", disable=not progress, transient=True):
+        tables.append(_read_table(file))
+        count += len(tables[-1]["keys"])
+        if limit is not None and count >= limit:
+            break
+    return _stack(files[: len(tables)], tables, limit)
+
+
+_Table = dict[str, np.ndarray]
+
+
+def _stack(files: Sequence[Path], tables: Sequence[_Table], limit: int | None) -> ShardSet:
+    columns = {name: np.concatenate([table[name] for table in tables])[:limit] for name in tables[0]}
+    shard = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table["keys"]) for table in tables])
+    return ShardSet(tuple(files), shard=shard[:limit], **columns)
+
+
+def _read_table(file: Path) -> _Table:
+    """The labels and spans of one shard, from its cache where that is of this very file."""
+    cache = file.with_suffix(".labels.npz")
+    stat = file.stat()
+    stamp = np.array([_CACHE_VERSION, stat.st_size, stat.st_mtime_ns], np.int64)
+    table = _load_cache(cache, stamp)
+    if table is None:
+        table = _parse(file)
+        _write_cache(cache, {"stamp": stamp, **table})
+    return table
+
+
+def _load_cache(cache: Path, stamp: np.ndarray) -> _Table | None:
+    try:
+        with np.load(cache, allow_pickle=False) as stored:
+            table = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return table if np.array_equal(table.pop("stamp", None), stamp) else None
+
+
+def _write_cache(cache: Path, table: _Table) -> None:
+    """Write in one step, so that a reader or a kill never sees half a cache; skip read-only folders."""
+    partial = cache.with_name(f"{cache.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "wb") as file:
+            np.savez(file, **table)
+        os.replace(partial, cache)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+class _Span(NamedTuple):
+    offset: int
+    length: int
+
+
+def _parse(file: Path) -> _Table:
+    samples = _members(file)
+    with open(file, "rb") as stream:
+        labels = [_read_label(file, stream, key, parts["json"]) for key, parts in samples.items()]
+    table = {name: np.stack([label[name] for label in labels]) for name in LABELS}
+    table["keys"] = np.array(list(samples))
+    table["seeds"] = np.array([label["seed"] for label in labels], np.int64)
+    for part in ("jpg", "png"):
+        table[part] = np.array([parts[part] for parts in samples.values()], np.int64)
+    return table
+
+
+def _members(file: Path) -> dict[str, dict[str, _Span]]:
+    """Key -> part -> where it lies in the tar; every sample has every part."""
+    try:
+        with tarfile.open(file, "r:") as tar:
+            members = tar.getmembers()
+    except tarfile.TarError as error:
+        raise ShardError(f"{file}: truncated or not a tar ({error}); delete it and generate it again") from None
+    _check_end(file, members)
+    samples: dict[str, dict[str, _Span]] = {}
+    for member in members:
+        key, _, part = member.name.rpartition(".")
+        samples.setdefault(key, {})[part] = _Span(member.offset_data, member.size)
+    for key, parts in samples.items():
+        if not parts.keys() >= set(_PARTS):
+            raise ShardError(f"{file}: sample {key!r} needs {', '.join(_PARTS)} and has {', '.join(parts)}")
+    return samples
+
+
+def _check_end(file: Path, members: Sequence[tarfile.TarInfo]) -> None:
+    """`tarfile` takes a file that stops between two members for a whole one; a whole one ends in a zero block."""
+    if not members:
+        raise ShardError(f"{file}: holds no samples; delete it and generate it again")
+    last = members[-1]
+    end = last.offset_data + -(-last.size // _TAR_BLOCK) * _TAR_BLOCK
+    with open(file, "rb") as stream:
+        stream.seek(end)
+        if stream.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
+            raise ShardError(f"{file}: truncated after {last.name}; delete it and generate it again")
+
+
+def _read_label(file: Path, stream: BinaryIO, key: str, span: _Span) -> dict[str, Any]:
+    """The sample's labels as arrays in the shapes of `LABELS`, and its `seed`."""
+    stream.seek(span.offset)
+    try:
+        label = json.loads(stream.read(span.length))
+        label["camera"] = [label["camera"][name] for name in _CAMERA_FIELDS]
+        arrays = {name: np.array(label[name], np.float32) for name in LABELS}
+        seed = int(label["seed"])
+    except KeyError as error:
+        raise ShardError(f"{file}: {key}.json lacks {error}") from None
+    except (ValueError, TypeError) as error:
+        raise ShardError(f"{file}: {key}.json is malformed: {error}") from None
+    for name, array in arrays.items():
+        if array.shape != LABELS[name] or not np.isfinite(array).all():
+            raise ShardError(f"{file}: {key}.json: {name} must be {LABELS[name]} finite numbers, got {array.shape}")
+    return {**arrays, "seed": seed}

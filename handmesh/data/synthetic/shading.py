@@ -1,0 +1,198 @@
+"""Compiled shading: normals, ambient occlusion, shadows, texture and light on what the z-buffer found."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from handmesh.rasterizer import rasterize
+
+_fast = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+
+FAR = np.float32(10.0)
+"""Orthographic depth is measured from a plane this far away, where 1/z is linear enough."""
+
+POSITION, NORMAL, AMBIENT, OCCLUSION, SHADOW, TINT = 0, 3, 6, 9, 10, 13
+ATTRIBUTES = 16
+"""Columns of a vertex's attributes, and how many there are."""
+
+
+@_fast
+def vertex_normals(vertices, faces):
+    """(V, 3) float32 unit normals: the area-weighted mean of the faces around each vertex."""
+    normals = np.zeros_like(vertices)
+    for k in range(len(faces)):
+        a, b, c = faces[k, 0], faces[k, 1], faces[k, 2]
+        ex, ey, ez = vertices[b] - vertices[a]
+        gx, gy, gz = vertices[c] - vertices[a]
+        nx, ny, nz = ey * gz - ez * gy, ez * gx - ex * gz, ex * gy - ey * gx
+        for i in (a, b, c):
+            normals[i, 0] += nx
+            normals[i, 1] += ny
+            normals[i, 2] += nz
+    for i in range(len(normals)):
+        length = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2)
+        normals[i] /= max(length, np.float32(1e-12))
+    return normals
+
+
+def towards(vertices: np.ndarray, direction: np.ndarray, size: int) -> np.ndarray:
+    """(V, 3) float32 points for `rasterize`: the vertices seen from far away in `direction`.
+
+    The whole set fits a `size` x `size` picture.
+    """
+    side = np.cross(direction, [1.0, 0, 0] if abs(direction[0]) < 0.6 else [0, 1.0, 0])
+    side /= np.linalg.norm(side)
+    frame = np.stack([side, np.cross(direction, side), -direction]).astype(np.float32)
+    points = vertices @ frame.T
+    low, high = points.min(0), points.max(0)
+    scale = (size - 1) / max(high[0] - low[0], high[1] - low[1], 1e-6)
+    points[:, :2] = (points[:, :2] - low[:2]) * np.float32(scale)
+    points[:, 2] += FAR - low[2]
+    return points
+
+
+def ambient_occlusion(
+    vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, directions: np.ndarray, size: int = 64
+) -> np.ndarray:
+    """(V,) float32 share of the (D, 3) directions above each vertex from which it is seen."""
+    seen = np.zeros(len(vertices), np.float32)
+    total = np.full(len(vertices), 1e-3, np.float32)
+    for direction in directions:
+        points = towards(vertices, direction, size)
+        _count_seen(points, rasterize(points, faces, size, size).depth, normals @ direction, seen, total)
+    return seen / total
+
+
+@_fast
+def _count_seen(points, depth, facing, seen, total):
+    for i in range(len(points)):
+        if facing[i] > 0:
+            total[i] += facing[i]
+            x, y = int(points[i, 0] + np.float32(0.5)), int(points[i, 1] + np.float32(0.5))
+            if points[i, 2] < depth[y, x] + np.float32(0.008):
+                seen[i] += facing[i]
+
+
+@_fast
+def shade(fragments, faces, first, last, uv, uv_faces, attributes, lights, shadow, texture, albedo, finish, out):
+    """Write linear RGB and coverage of the pixels whose face is in [first, last) to (H, W, 4) `out`.
+
+    fragments: of the whole scene; faces: (F, 3). uv, uv_faces: of this part, its faces counted from
+    `first`. attributes: (V, ATTRIBUTES) float32. lights: (L, 6) float32, the unit direction to each
+    light and its colour; the first casts the (N, N) `shadow` depth. texture: (T, T, 3) uint8, seen
+    through (256, 3) float32 `albedo`. finish: (5,) float32 gloss, exponent and the light that wraps
+    around the terminator in red, green and blue (a cheap stand-in for light that spreads in skin).
+    """
+    face, barycentric, _ = fragments
+    a = np.empty(ATTRIBUTES, np.float32)
+    base = np.empty(3, np.float32)
+    for y in range(face.shape[0]):
+        for x in range(face.shape[1]):
+            k = face[y, x]
+            if k < first or k >= last:
+                continue
+            v, w = barycentric[y, x, 0], barycentric[y, x, 1]
+            u = np.float32(1) - v - w
+            i, j, m = faces[k, 0], faces[k, 1], faces[k, 2]
+            for n in range(ATTRIBUTES):
+                a[n] = u * attributes[i, n] + v * attributes[j, n] + w * attributes[m, n]
+            i, j, m = uv_faces[k - first, 0], uv_faces[k - first, 1], uv_faces[k - first, 2]
+            s = u * uv[i, 0] + v * uv[j, 0] + w * uv[m, 0]
+            t = u * uv[i, 1] + v * uv[j, 1] + w * uv[m, 1]
+            _look_up(texture, albedo, s, t, base)
+            _light(a, base, lights, shadow, finish, out[y, x])
+
+
+@_fast
+def _look_up(texture, albedo, s, t, base):
+    """Bilinear texture, repeated beyond [0, 1), its values turned into reflectances."""
+    height, width = texture.shape[:2]
+    px = (s - np.floor(s)) * (width - 1)
+    py = (np.float32(1) - (t - np.floor(t))) * (height - 1)
+    x, y = min(int(px), width - 2), min(int(py), height - 2)
+    fx, fy = px - np.float32(x), py - np.float32(y)
+    for c in range(3):
+        top = albedo[texture[y, x, c], c] * (np.float32(1) - fx) + albedo[texture[y, x + 1, c], c] * fx
+        low = albedo[texture[y + 1, x, c], c] * (np.float32(1) - fx) + albedo[texture[y + 1, x + 1, c], c] * fx
+        base[c] = top * (np.float32(1) - fy) + low * fy
+
+
+@_fast
+def _lit_share(shadow, px, py, depth):
+    """Share of the four nearest shadow texels that do not lie before the point, weighted bilinearly."""
+    size = shadow.shape[0]
+    px, py = min(max(px, np.float32(0)), np.float32(size - 1.01)), min(max(py, np.float32(0)), np.float32(size - 1.01))
+    x, y = int(px), int(py)
+    fx, fy = px - np.float32(x), py - np.float32(y)
+    near = depth - np.float32(0.006)
+    top = (np.float32(1) - fx) * (near < shadow[y, x]) + fx * (near < shadow[y, x + 1])
+    low = (np.float32(1) - fx) * (near < shadow[y + 1, x]) + fx * (near < shadow[y + 1, x + 1])
+    return top * (np.float32(1) - fy) + low * fy
+
+
+@_fast
+def _light(a, base, lights, shadow, finish, pixel):
+    """Light one point: ambient, wrapped diffuse and a Blinn-Phong highlight, into `pixel`."""
+    one = np.float32(1)
+    nx, ny, nz = a[NORMAL], a[NORMAL + 1], a[NORMAL + 2]
+    ex, ey, ez = -a[POSITION], -a[POSITION + 1], -a[POSITION + 2]
+    n_scale = one / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
+    e_scale = one / np.sqrt(ex * ex + ey * ey + ez * ez + np.float32(1e-12))
+    nx, ny, nz, ex, ey, ez = nx * n_scale, ny * n_scale, nz * n_scale, ex * e_scale, ey * e_scale, ez * e_scale
+    if nx * ex + ny * ey + nz * ez < 0:
+        nx, ny, nz = -nx, -ny, -nz
+    red, green, blue = a[AMBIENT], a[AMBIENT + 1], a[AMBIENT + 2]
+    shine_r = shine_g = shine_b = np.float32(0)
+    for k in range(len(lights)):
+        lx, ly, lz = lights[k, 0], lights[k, 1], lights[k, 2]
+        facing = nx * lx + ny * ly + nz * lz
+        seen = a[OCCLUSION]
+        if k == 0:
+            seen = _lit_share(shadow, a[SHADOW], a[SHADOW + 1], a[SHADOW + 2])
+        red += lights[k, 3] * seen * max((facing + finish[2]) / (one + finish[2]), np.float32(0))
+        green += lights[k, 4] * seen * max((facing + finish[3]) / (one + finish[3]), np.float32(0))
+        blue += lights[k, 5] * seen * max((facing + finish[4]) / (one + finish[4]), np.float32(0))
+        if facing > 0 and finish[0] > 0:
+            hx, hy, hz = lx + ex, ly + ey, lz + ez
+            towards_half = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz + np.float32(1e-9))
+            glint = finish[0] * seen * max(towards_half, np.float32(0)) ** finish[1]
+            shine_r += glint * lights[k, 3]
+            shine_g += glint * lights[k, 4]
+            shine_b += glint * lights[k, 5]
+    pixel[0] = base[0] * a[TINT] * red + shine_r
+    pixel[1] = base[1] * a[TINT + 1] * green + shine_g
+    pixel[2] = base[2] * a[TINT + 2] * blue + shine_b
+    pixel[3] = one
+
+
+@_fast
+def resolve(linear, face, hand_faces, supersample):
+    """Average `supersample` squared samples a pixel.
+
+    linear: (sH, sW, 4) float32 RGB and coverage. Gives (H, W, 4) uint8 RGBA, straight alpha, with
+    gamma 2 applied before averaging, and (H, W) uint8 coverage by faces below `hand_faces`.
+    """
+    height, width = linear.shape[0] // supersample, linear.shape[1] // supersample
+    rgba = np.zeros((height, width, 4), np.uint8)
+    hand = np.zeros((height, width), np.uint8)
+    full = np.float32(255) / np.float32(supersample * supersample)
+    for y in range(height):
+        for x in range(width):
+            red = green = blue = covered = owned = np.float32(0)
+            for v in range(y * supersample, (y + 1) * supersample):
+                for u in range(x * supersample, (x + 1) * supersample):
+                    if face[v, u] < 0:
+                        continue
+                    red += np.sqrt(min(linear[v, u, 0], np.float32(1)))
+                    green += np.sqrt(min(linear[v, u, 1], np.float32(1)))
+                    blue += np.sqrt(min(linear[v, u, 2], np.float32(1)))
+                    covered += np.float32(1)
+                    owned += np.float32(face[v, u] < hand_faces)
+            if covered > 0:
+                rgba[y, x, 0] = np.uint8(np.float32(255) * red / covered)
+                rgba[y, x, 1] = np.uint8(np.float32(255) * green / covered)
+                rgba[y, x, 2] = np.uint8(np.float32(255) * blue / covered)
+                rgba[y, x, 3] = np.uint8(full * covered)
+                hand[y, x] = np.uint8(full * owned)
+    return rgba, hand

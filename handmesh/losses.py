@@ -1,0 +1,152 @@
+"""The training losses, each with a name, on one `Batch` of labelled crops.
+
+Every loss is a mean over the samples whose label it needs; the config weighs them by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from handmesh.geometry import weak_perspective
+from handmesh.hand_model import HandModel, HandOutput
+from handmesh.network import HandNetOutput
+from handmesh.skeleton import KEYPOINTS, ROOT
+
+
+class Batch(NamedTuple):
+    """B labelled crops. A mask of 0 says that the sample has no such label."""
+
+    image: Tensor  # (B, 3, S, S) uint8 RGB
+    joints_crop: Tensor  # (B, 21, 2), -1 and 1 are the crop's outer borders
+    joints_m: Tensor  # (B, 21, 3) root-relative, crop's view; for rough labels up to scale
+    rotations: Tensor  # (B, 16, 3, 3) relative to the parent, the first to the crop's view
+    shape: Tensor  # (B, 10)
+    has_joints_crop: Tensor  # (B,) 0 or 1
+    has_parameters: Tensor  # (B,) rotations, shape and joints_m are exact
+    has_rough_3d: Tensor  # (B,) joints_m is an estimate
+    presence: Tensor  # (B,) 1: a hand, 0: none
+    right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where presence is 0
+
+
+class Prediction(NamedTuple):
+    """The network's output and the hand that its parameters pose, root-relative."""
+
+    net: HandNetOutput
+    vertices_m: Tensor  # (B, V, 3)
+    joints_m: Tensor  # (B, 21, 3)
+
+
+def pose_hand(net: HandNetOutput, model: HandModel) -> Prediction:
+    """Run the hand model on the network's parameters, relative to the root joint."""
+    hand = model(net.rotations, net.shape)
+    return Prediction(net, *root_relative(hand))
+
+
+def root_relative(hand: HandOutput) -> tuple[Tensor, Tensor]:
+    """(vertices, joints) with the root joint at the origin."""
+    root = hand.joints[:, ROOT : ROOT + 1]
+    return hand.vertices - root, hand.joints - root
+
+
+def _masked_mean(per_sample: Tensor, mask: Tensor) -> Tensor:
+    return (per_sample * mask).sum() / mask.sum().clamp_min(1.0)
+
+
+def joints_2d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 of the joints found in the crop, in half crop sides."""
+    error = (prediction.net.joints_crop - batch.joints_crop).abs().mean((1, 2))
+    return _masked_mean(error, batch.has_joints_crop)
+
+
+def joints_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 of the root-relative joints in decimetres."""
+    error = 10 * (prediction.joints_m - batch.joints_m).abs().mean((1, 2))
+    return _masked_mean(error, batch.has_parameters)
+
+
+def vertices_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 of the root-relative vertices in decimetres."""
+    with torch.no_grad():
+        target, _ = root_relative(model(batch.rotations, batch.shape))
+    error = 10 * (prediction.vertices_m - target).abs().mean((1, 2))
+    return _masked_mean(error, batch.has_parameters)
+
+
+def rotations(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 of the rotation matrices' entries."""
+    error = (prediction.net.rotations - batch.rotations).abs().mean((1, 2, 3))
+    return _masked_mean(error, batch.has_parameters)
+
+
+def shape(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Squared error of the shape coefficients where known."""
+    error = (prediction.net.shape - batch.shape).square().mean(1)
+    return _masked_mean(error, batch.has_parameters)
+
+
+def shape_prior(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Squared shape coefficients where nothing else holds them (photographs)."""
+    return _masked_mean(prediction.net.shape.square().mean(1), batch.has_rough_3d)
+
+
+def _rough_weights(like: Tensor) -> Tensor:
+    """(21,) lower where annotators disagree by convention: the wrist and the thumb's base."""
+    weights = like.new_ones(len(KEYPOINTS))
+    weights[[KEYPOINTS.index("wrist"), KEYPOINTS.index("thumb1")]] = 0.3
+    return weights
+
+
+def rough_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 in decimetres against rough joints, after scaling them to the predicted hand's size."""
+    weights = _rough_weights(batch.joints_m)[:, None]
+    with torch.no_grad():
+        product = (weights * prediction.joints_m * batch.joints_m).sum((1, 2))
+        scale = product / (weights * batch.joints_m.square()).sum((1, 2)).clamp_min(1e-8)
+        target = batch.joints_m * scale.clamp(0.5, 2.0)[:, None, None]
+    error = 10 * (weights * (prediction.joints_m - target).abs()).mean((1, 2))
+    return _masked_mean(error, batch.has_rough_3d)
+
+
+def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 in half crop sides between the labels and the posed joints drawn by the best-fitting
+    scaled orthographic camera: two-dimensional labels supervise the pose."""
+    weights = _rough_weights(batch.joints_m).expand(len(batch.joints_m), -1)
+    drawn = weak_perspective(prediction.joints_m, batch.joints_crop, weights)
+    error = (weights[..., None] * (drawn - batch.joints_crop).abs()).mean((1, 2))
+    return _masked_mean(error, batch.has_rough_3d)
+
+
+def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Binary cross-entropy: is this a hand?"""
+    return F.binary_cross_entropy_with_logits(prediction.net.presence, batch.presence)
+
+
+def right(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Binary cross-entropy: is it a right hand as shown?"""
+    error = F.binary_cross_entropy_with_logits(prediction.net.right, batch.right, reduction="none")
+    return _masked_mean(error, batch.presence)
+
+
+Loss = Callable[[Prediction, Batch, HandModel], Tensor]
+
+LOSSES: dict[str, Loss] = {
+    loss.__name__: loss
+    for loss in (
+        joints_2d, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, presence, right
+    )
+}  # fmt: skip
+
+
+def weighted_losses(
+    prediction: Prediction, batch: Batch, model: HandModel, weights: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Each named loss times its weight. Raises ValueError for a name that does not exist."""
+    unknown = set(weights) - set(LOSSES)
+    if unknown:
+        raise ValueError(f"unknown losses {sorted(unknown)}; choose from {', '.join(LOSSES)}")
+    return {name: weight * LOSSES[name](prediction, batch, model) for name, weight in weights.items() if weight}

@@ -1,0 +1,195 @@
+"""Errors of reconstructed hands, per sample, as FreiHAND's evaluation defines them. NumPy, float64.
+
+Points are (N, K, 3) in metres, or (N, K, 2) in pixels, for N samples. The definitions follow the
+data set's own `eval.py` (Zimmermann et al., FreiHAND, 2019), down to the constants that shift the
+last digits, so that figures can stand beside published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import orthogonal_procrustes
+from scipy.spatial import cKDTree
+
+PCK_THRESHOLDS_M = np.linspace(0.0, 0.05, 100)
+F_THRESHOLDS_M = (0.005, 0.015)
+
+_TINY = 1e-8  # FreiHAND adds it to the norms; a prediction of zeros then aligns to the truth's centroid
+
+
+class Similarity(NamedTuple):
+    """What one alignment found: it takes centred source points to centred target points."""
+
+    rotation: np.ndarray  # (3, 3) orthogonal, applied from the right; may reflect
+    scale: float  # between the norm-scaled point sets
+    target_norm: float
+    shift: np.ndarray  # (3,) from the source's mean to the target's
+
+
+def errors(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
+    """(N, K) Euclidean distances between (N, K, D) points and their truth."""
+    predicted, truth = _points(predicted), _points(truth)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"predicted {predicted.shape} and truth {truth.shape} must have one shape")
+    return np.linalg.norm(predicted - truth, axis=-1)
+
+
+def align(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
+    """(N, K, 3) predictions, each moved, turned, scaled and perhaps reflected onto its truth.
+
+    Similarity Procrustes on centred, norm-scaled points. FreiHAND does not exclude reflections.
+    """
+    predicted, truth = _points(predicted), _points(truth)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"predicted {predicted.shape} and truth {truth.shape} must have one shape")
+    return np.stack([_align_one(p, t) for p, t in zip(predicted, truth, strict=True)])
+
+
+def _align_one(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    found = similarity(predicted, truth)
+    centred, norm = _normalised(predicted)
+    return centred / norm @ found.rotation * found.scale * found.target_norm + truth.mean(0)
+
+
+def similarity(predicted: np.ndarray, truth: np.ndarray) -> Similarity:
+    """The alignment of one (K, 3) prediction with its truth; see `align`."""
+    source, source_norm = _normalised(predicted)
+    target, target_norm = _normalised(truth)
+    rotation, scale = orthogonal_procrustes(target / target_norm, source / source_norm)
+    return Similarity(rotation.T, float(scale), target_norm, truth.mean(0) - predicted.mean(0))
+
+
+def align_with(points: np.ndarray, found: Similarity) -> np.ndarray:
+    """(V, 3) points moved by an alignment that was found on others, as FreiHAND does it.
+
+    Its `align_by_trafo` turns and scales about the points' own mean and does not divide by the
+    source's norm, so that the result is smaller than the truth (to about a third for a hand of
+    21 joints). Official aligned F-scores of meshes with another vertex count are of that result.
+    """
+    mean = points.mean(0)
+    return (points - mean) @ found.rotation * found.scale * found.target_norm + found.shift + mean
+
+
+def _normalised(points: np.ndarray) -> tuple[np.ndarray, float]:
+    centred = points - points.mean(0)
+    return centred, float(np.linalg.norm(centred)) + _TINY
+
+
+def f_scores(
+    predicted: np.ndarray, truth: np.ndarray, thresholds_m: tuple[float, ...] = F_THRESHOLDS_M
+) -> np.ndarray:
+    """One F-score a threshold between (V, 3) and (W, 3) points; the counts may differ.
+
+    The harmonic mean of the shares of points, on either side, whose nearest neighbour on the
+    other is strictly nearer than the threshold; 0 where both shares are 0.
+    """
+    to_truth = cKDTree(truth).query(predicted)[0]
+    to_predicted = cKDTree(predicted).query(truth)[0]
+    limits = np.asarray(thresholds_m)[:, None]
+    a, b = (to_truth < limits).mean(1), (to_predicted < limits).mean(1)
+    return 2 * a * b / np.maximum(a + b, np.finfo(np.float64).tiny)
+
+
+def pck_curve(errors_m: np.ndarray, thresholds: np.ndarray = PCK_THRESHOLDS_M) -> np.ndarray:
+    """(T,) share of errors at or below each threshold, per point over samples, then over points.
+
+    errors_m: (N, K). The share of all of them: every point has the same number of samples.
+    """
+    ordered = np.sort(np.asarray(errors_m, np.float64), axis=None)
+    return np.searchsorted(ordered, thresholds, side="right") / ordered.size
+
+
+def auc(errors_m: np.ndarray, thresholds: np.ndarray = PCK_THRESHOLDS_M) -> float:
+    """The area under `pck_curve` by trapezoids, over the area of a perfect curve."""
+    return float(np.trapezoid(pck_curve(errors_m, thresholds), thresholds) / (thresholds[-1] - thresholds[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class MeshErrors:
+    """All errors of N samples. Vertex errors are None where the vertex counts differ."""
+
+    joints_m: np.ndarray  # (N, 21)
+    joints_aligned_m: np.ndarray  # (N, 21)
+    vertices_m: np.ndarray | None  # (N, V)
+    vertices_aligned_m: np.ndarray | None  # (N, V)
+    f_scores: np.ndarray  # (N, 2) at F_THRESHOLDS_M
+    f_scores_aligned: np.ndarray  # (N, 2)
+
+    def per_sample(self) -> dict[str, np.ndarray]:
+        """(N,) columns by their names in the literature; lengths in millimetres."""
+        columns = {"MPJPE": 1000 * self.joints_m.mean(1), "PA-MPJPE": 1000 * self.joints_aligned_m.mean(1)}
+        if self.vertices_m is not None and self.vertices_aligned_m is not None:
+            columns |= {"MPVPE": 1000 * self.vertices_m.mean(1), "PA-MPVPE": 1000 * self.vertices_aligned_m.mean(1)}
+        for k, threshold in enumerate(F_THRESHOLDS_M):
+            name = f"F@{1000 * threshold:.0f}"
+            columns |= {name: self.f_scores[:, k], f"PA-{name}": self.f_scores_aligned[:, k]}
+        return columns
+
+    def summary(self) -> dict[str, float]:
+        """Means of `per_sample`, and the areas under the PCK curves, AUC-J and AUC-V, raw and PA-."""
+        curves = {"AUC-J": self.joints_m, "PA-AUC-J": self.joints_aligned_m}
+        curves |= {"AUC-V": self.vertices_m, "PA-AUC-V": self.vertices_aligned_m}
+        means = {name: float(column.mean()) for name, column in self.per_sample().items()}
+        return means | {name: auc(values) for name, values in curves.items() if values is not None}
+
+
+def mesh_errors(
+    joints_m: ArrayLike, vertices_m: ArrayLike, true_joints_m: ArrayLike, true_vertices_m: ArrayLike
+) -> MeshErrors:
+    """Score (N, 21, 3) joints and (N, V, 3) vertices against their truth, (N, W, 3) for the vertices.
+
+    Joints and vertices are aligned separately. Where V and W differ there is no vertex error, and
+    the aligned F-score takes the joints' alignment (see `align_with`).
+    """
+    joints, true_joints = _points(joints_m), _points(true_joints_m)
+    vertices, true_vertices = _points(vertices_m), _points(true_vertices_m)
+    if not len(joints) == len(true_joints) == len(vertices) == len(true_vertices) > 0:
+        counts = [len(joints), len(vertices), len(true_joints), len(true_vertices)]
+        raise ValueError(f"joints, vertices and their truths must be of one positive number of samples, got {counts}")
+    same = vertices.shape == true_vertices.shape
+    found = (similarity(*pair) for pair in zip(joints, true_joints, strict=True))
+    aligned = align(vertices, true_vertices) if same else np.stack(list(map(align_with, vertices, found)))
+    return MeshErrors(
+        joints_m=errors(joints, true_joints),
+        joints_aligned_m=errors(align(joints, true_joints), true_joints),
+        vertices_m=errors(vertices, true_vertices) if same else None,
+        vertices_aligned_m=errors(aligned, true_vertices) if same else None,
+        f_scores=np.stack([f_scores(*pair) for pair in zip(vertices, true_vertices, strict=True)]),
+        f_scores_aligned=np.stack([f_scores(*pair) for pair in zip(aligned, true_vertices, strict=True)]),
+    )
+
+
+def errors_2d(predicted_px: ArrayLike, truth_px: ArrayLike) -> np.ndarray:
+    """(N, K) pixel distances as a fraction of the longer side of the truth's tight upright box."""
+    truth = _points(truth_px)
+    sides = np.ptp(truth, axis=1).max(1)
+    if len(truth) and sides.min() <= 0:
+        raise ValueError("labelled points that all lie at one pixel span no box")
+    return errors(predicted_px, truth) / sides[:, None]
+
+
+def bootstrap(
+    values: np.ndarray,
+    statistic: Callable[..., np.ndarray] = np.mean,
+    level: float = 0.95,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of `statistic(values, axis=...)` of (N,) samples under resampling."""
+    rng = np.random.default_rng(seed)
+    draws = [statistic(values[rng.integers(len(values), size=len(values))], axis=0) for _ in range(rounds)]
+    tail = 50 * (1 - level)
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _points(points: ArrayLike) -> np.ndarray:
+    points = np.asarray(points, np.float64)
+    if points.ndim != 3:
+        raise ValueError(f"expected points of shape (samples, points, coordinates), got {points.shape}")
+    return points

@@ -1,0 +1,1 @@
+"""From frames to hands without torch: tracker, backend, detector, lifting, smoothing."""

@@ -1,0 +1,96 @@
+"""One box in one picture to one hand: crop, network, lifting, and the question which side it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from handmesh.crop import warp
+from handmesh.runtime.backend import ModelFileError, Session
+from handmesh.runtime.lifting import Crop, lift, picture_joints_px, probability
+from handmesh.runtime.stopwatch import Stopwatch
+from handmesh.structs import Box, Camera, Hand, Side
+
+STAGES = ("crop", "network", "lift")
+
+
+class Estimate(NamedTuple):
+    """What the mesh network makes of a box."""
+
+    hand: Hand
+    box: Box  # turned and tight around the joints that the network saw in the picture
+    agreement: float  # 0..1, that the hand is of the side it was taken for
+
+    @property
+    def trust(self) -> float:
+        """0..1, that there is a hand and that it is of this side."""
+        return self.hand.score * self.agreement
+
+
+@dataclass
+class Estimator:
+    """The mesh network with what belongs before and after it. Holds no state between calls."""
+
+    session: Session
+    stopwatch: Stopwatch
+
+    def __post_init__(self) -> None:
+        height, width = self.session.input_size
+        if height != width:
+            raise ModelFileError(f"the mesh network takes {height}x{width} crops; expected a square")
+        self._box_scale = float(self.session.metadata["box_scale"])
+        # The faces never change: one run on an empty crop fetches them and warms the session up.
+        self._faces = self.session.run(np.zeros((1, height, width, 3), np.uint8))["faces"].astype(np.int32)
+
+    def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side) -> Estimate | None:
+        """The hand of `side` in `box` (tight around its joints); None where the numbers are no hand.
+
+        image: (H, W, 3) uint8 RGB, the picture of `camera`.
+        """
+        crop = Crop(box.scaled(self._box_scale), side, self.session.input_size[0])
+        with self.stopwatch.stage("crop"):
+            pixels = warp(image, crop.affine, crop.size)
+        with self.stopwatch.stage("network"):
+            outputs = self.session.run(pixels[None])
+        with self.stopwatch.stage("lift"):
+            hand = lift(outputs, crop, camera, self._faces)
+            if hand is None:
+                return None
+            return Estimate(hand, Box.around(picture_joints_px(outputs, crop)), probability(outputs["right"]))
+
+    def estimate_afresh(
+        self, image: np.ndarray, camera: Camera, box: Box, side: Side, passes: int = 2
+    ) -> Estimate | None:
+        """The hand in a box whose place and side are only roughly known, as a detector gives them.
+
+        Where the network clearly sees the other side, that side is tried as well. Each further
+        pass looks again at a box around the joints of the pass before.
+        """
+        estimate = self.estimate(image, camera, box, side)
+        if estimate is not None and estimate.agreement < CLEAR_DISAGREEMENT:
+            estimate = self.better_side(image, camera, box, estimate)
+        for _ in range(passes - 1):
+            if estimate is None or not is_usable(estimate.box, image):
+                break
+            estimate = self.estimate(image, camera, estimate.box, estimate.hand.side)
+        return estimate
+
+    def better_side(self, image: np.ndarray, camera: Camera, box: Box, estimate: Estimate) -> Estimate:
+        """`estimate`, or that of the other side in the same box where the network trusts it more."""
+        other = self.estimate(image, camera, box, "left" if estimate.hand.side == "right" else "right")
+        return other if other is not None and other.trust > estimate.trust else estimate
+
+
+CLEAR_DISAGREEMENT = 0.3
+"""Below this agreement the other side is worth a try."""
+
+
+def is_usable(box: Box, image: np.ndarray) -> bool:
+    """Whether a crop there can show a hand: its centre in the picture, its size neither a dot nor far beyond it."""
+    height, width = image.shape[:2]
+    x, y = box.centre_px
+    margin = 0.25 * box.size_px
+    inside = -margin <= x <= width + margin and -margin <= y <= height + margin
+    return inside and 8.0 <= box.size_px <= 3.0 * max(height, width)

@@ -1,0 +1,149 @@
+"""From what the network says of a crop to a hand in the camera's frame. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from handmesh import skeleton
+from handmesh.camera import project, root_translation, unproject
+from handmesh.crop import (
+    apply_affine,
+    crop_affine,
+    invert_affine,
+    mirror_faces,
+    mirror_points_m,
+    mirror_rotations,
+    px_from_normalised,
+    view_rotation,
+)
+from handmesh.structs import Box, Camera, Hand, Side
+
+NEAREST_M = 0.05
+"""No joint is placed nearer to the camera than this."""
+
+FARTHEST_M = 20.0
+
+_LARGEST = {
+    "vertices_m": 1.0,
+    "joints_m": 1.0,
+    "joints_crop": 8.0,
+    "rotations": 1.01,
+    "shape": 100.0,
+    "presence": 1e6,
+    "right": 1e6,
+}
+"""Beyond these the numbers describe no hand: one metre from the root, several crops away."""
+
+
+class Crop(NamedTuple):
+    """How a crop was taken: the square of the picture, whose hand it shows, and its side in crop pixels."""
+
+    box: Box
+    side: Side
+    size: int
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the crop shows its hand mirrored, which makes a left hand a right one."""
+        return self.side == "left"
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(2, 3) from picture pixels to crop pixels."""
+        return crop_affine(self.box, self.size, self.mirrored)
+
+
+def lift(outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray) -> Hand | None:
+    """The hand that the network saw in `crop`, in the camera's frame; None where its numbers are no hand.
+
+    outputs: the exported mesh network's (see `backend.MESH_OUTPUTS`), batch of one. faces: (F, 3),
+    outward for a right hand. The place in space is the one from which the joints look as in the
+    picture; `joints_px` is their projection from there, so that mesh, joints and picture agree.
+    """
+    if not is_plausible(outputs):
+        return None
+    vertices, joints, rotations = _in_camera_axes(outputs, crop, camera)
+    root = place_root(joints, picture_joints_px(outputs, crop), camera)
+    joints_m = joints + root
+    return Hand(
+        vertices_m=(vertices + root).astype(np.float32),
+        joints_m=joints_m.astype(np.float32),
+        joints_px=project(joints_m, camera).astype(np.float32),
+        side=crop.side,
+        score=probability(outputs["presence"]),
+        pose=rotations.astype(np.float32),
+        shape=outputs["shape"][0].astype(np.float32),
+        faces=mirror_faces(faces) if crop.mirrored else faces,
+    )
+
+
+def probability(logit: np.ndarray) -> float:
+    """The logistic function of a single logit."""
+    return float(0.5 + 0.5 * np.tanh(0.5 * float(np.squeeze(logit))))
+
+
+def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
+    """Whether all numbers are finite, of a hand's size, and the rotations rotate."""
+    if not all(np.abs(outputs[name]).max() <= limit for name, limit in _LARGEST.items()):  # false for NaN too
+        return False
+    rotations = outputs["rotations"]
+    departure = np.abs(rotations @ np.swapaxes(rotations, -1, -2) - np.eye(3)).max()
+    return bool(departure < 1e-2 and np.linalg.det(rotations).min() > 0)
+
+
+def picture_joints_px(outputs: Mapping[str, np.ndarray], crop: Crop) -> np.ndarray:
+    """(21, 2) the joints that the network saw in the crop, in pixels of the picture."""
+    joints = px_from_normalised(outputs["joints_crop"][0].astype(np.float64), crop.size)
+    return apply_affine(invert_affine(crop.affine), joints)
+
+
+def _in_camera_axes(
+    outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices, joints (still relative to the root) and rotations, un-mirrored, in the camera's axes."""
+    vertices, joints, rotations = (outputs[name][0].astype(np.float64) for name in ("vertices_m", "joints_m", "rotations"))
+    if crop.mirrored:
+        vertices, joints, rotations = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(rotations)
+    to_camera = view_rotation(camera, crop.box)
+    rotations = np.concatenate([to_camera @ rotations[:1], rotations[1:]])
+    return vertices @ to_camera.T, joints @ to_camera.T, rotations
+
+
+def _trust(name: str) -> float:
+    """How much a joint says about the hand's place, as the inverse of its usual error.
+
+    Errors grow along a finger; where wrist and thumb base lie is a matter of convention.
+    """
+    if name in ("wrist", "thumb1"):
+        return 0.6
+    return {"1": 1.0, "2": 0.7, "3": 0.5, "4": 0.4}[name[-1]]
+
+
+_TRUST = np.array([_trust(name) for name in skeleton.KEYPOINTS])
+
+
+def place_root(joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera) -> np.ndarray:
+    """(3,) where the root lies in the camera's frame; always finite and in front of the camera.
+
+    joints_m: (21, 3) relative to the root, in the camera's axes; joints_px: (21, 2). Where least
+    squares places the hand behind or far from the camera, its apparent size decides.
+    """
+    nearest = NEAREST_M - joints_m[:, 2].min()
+    try:
+        root = root_translation(joints_m, joints_px, camera, _TRUST)
+    except ValueError:
+        return _root_by_size(joints_m, joints_px, camera, nearest)
+    if nearest <= root[2] <= FARTHEST_M:
+        return root
+    return _root_by_size(joints_m, joints_px, camera, nearest)
+
+
+def _root_by_size(joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, nearest: float) -> np.ndarray:
+    """The root on the ray through its own pixel, as far away as the joints' spread in the picture says."""
+    spread_m = joints_m[:, :2].std(0).max()
+    spread_px = max(float(joints_px.std(0).max()), 1e-6)
+    depth = np.clip(max(camera.fx, camera.fy) * spread_m / spread_px, nearest, FARTHEST_M)
+    return unproject(joints_px[skeleton.ROOT], depth, camera)

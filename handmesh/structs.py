@@ -1,0 +1,115 @@
+"""The values that cross rooms: a box in a picture, a camera, a hand. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from handmesh import skeleton
+
+if TYPE_CHECKING:
+    import trimesh
+
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A square in a picture that may be turned.
+
+    `centre_px` is measured from the centre of the top-left pixel. `angle_rad` turns the square
+    clockwise as seen in the picture: at 0 its top side is up; the wrist of a hand that the box
+    was put around lies towards its bottom side.
+    """
+
+    centre_px: tuple[float, float]
+    size_px: float
+    angle_rad: float = 0.0
+
+    def scaled(self, factor: float) -> Box:
+        """The same box with its side multiplied by `factor`."""
+        return replace(self, size_px=self.size_px * factor)
+
+    def corners_px(self) -> np.ndarray:
+        """(4, 2) corners: top left, top right, bottom right, bottom left of the turned square."""
+        c, s = math.cos(self.angle_rad), math.sin(self.angle_rad)
+        unit = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+        return np.asarray(self.centre_px) + self.size_px * unit @ np.array([[c, s], [-s, c]])
+
+    @staticmethod
+    def around(joints_px: np.ndarray, scale: float = 1.0, turn: bool = True) -> Box:
+        """The box around (21, 2) labelled points, `scale` times as large as the tight one.
+
+        With `turn`, the direction from the wrist to the middle of the index, middle and ring
+        knuckles points to the box's top; without, the box stands upright.
+        """
+        joints_px = np.asarray(joints_px, dtype=np.float64)
+        angle = upright_angle_rad(joints_px) if turn else 0.0
+        c, s = math.cos(angle), math.sin(angle)
+        to_picture = np.array([[c, s], [-s, c]])
+        turned = joints_px @ to_picture.T
+        low, high = turned.min(0), turned.max(0)
+        centre = (low + high) / 2 @ to_picture
+        return Box((float(centre[0]), float(centre[1])), float((high - low).max()) * scale, angle)
+
+
+_KNUCKLES = [skeleton.KEYPOINTS.index(f"{finger}1") for finger in ("index", "middle", "ring")]
+
+
+def upright_angle_rad(joints_px: np.ndarray) -> float:
+    """The turn, clockwise, from picture-up to the direction from the wrist to the knuckles."""
+    x, y = np.asarray(joints_px)[_KNUCKLES].mean(0) - np.asarray(joints_px)[skeleton.WRIST]
+    return math.atan2(x, -y)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera without distortion, in pixels; (0, 0) is the centre of the top-left pixel."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    @staticmethod
+    def from_fov(width: int, height: int, fov_deg: float = 60.0) -> Camera:
+        """A camera whose longer picture side spans `fov_deg` degrees."""
+        if not 1.0 < fov_deg < 179.0:
+            raise ValueError(f"the field of view must lie between 1 and 179 degrees, got {fov_deg}")
+        focal = 0.5 * max(width, height) / math.tan(math.radians(fov_deg) / 2)
+        return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+
+    @property
+    def K(self) -> np.ndarray:
+        """(3, 3) intrinsic matrix."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class Hand:
+    """One reconstructed hand.
+
+    Metric fields are in the camera's frame: x right, y down, z forward, in metres. Without a
+    known camera or hand size they are up to a common scale.
+    """
+
+    vertices_m: np.ndarray  # (V, 3) float32
+    joints_m: np.ndarray  # (21, 3) float32, keypoint order
+    joints_px: np.ndarray  # (21, 2) float32, pixels of the frame given
+    side: Side  # the subject's own hand in an unmirrored picture
+    score: float  # 0..1, that this is a hand
+    pose: np.ndarray  # (16, 3, 3) float32, relative to the parent joint; the first to the camera
+    shape: np.ndarray  # (10,) float32
+    faces: np.ndarray = field(repr=False)  # (F, 3) int32, outward for this side
+    id: int = 0  # stable while the hand is followed
+
+    def to_trimesh(self) -> trimesh.Trimesh:
+        """A `trimesh.Trimesh` in the camera's frame, ready to `.export('hand.glb')`."""
+        import trimesh
+
+        return trimesh.Trimesh(self.vertices_m, self.faces, process=False)

@@ -1,0 +1,149 @@
+"""Training configs: frozen dataclasses, YAML presets, one validator for both (tyro)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+import yaml
+
+from handmesh.data.training_crops import MixConfig, Stage
+from handmesh.network import NetworkConfig
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW with a warm-up and a cosine to zero."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 300
+    clip_norm: float = 2.0
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a run proceeds, whatever it trains."""
+
+    out: Path = Path("runs/mesh")
+    """The run's folder: config, commit, checkpoints, TensorBoard log, final weights."""
+    seed: int = 0
+    schedule: tuple[tuple[int, int, int], ...] = ((2000, 96, 64),)
+    """Stages as steps, crop size in pixels, global batch."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
+    channels_last: bool = False
+    """Faster for RepViT on a CPU. FastViT with it crashes there in the present torch."""
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    checkpoint_every: int = 200
+    """Steps between checkpoints that a killed run resumes from."""
+    validate_every: int = 1000
+    log_every: int = 20
+    init: Path | None = None
+    """Weights (.safetensors) to start from; shapes must fit."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The schedule with names."""
+        return tuple(Stage(*stage) for stage in self.schedule)
+
+
+DEFAULT_LOSSES = {
+    "joints_2d": 4.0,
+    "joints_3d": 4.0,
+    "vertices_3d": 4.0,
+    "rotations": 1.0,
+    "shape": 0.02,
+    "shape_prior": 0.02,
+    "rough_3d": 1.5,
+    "reprojection": 2.0,
+    "presence": 0.1,
+    "right": 0.1,
+}
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Everything that a training run of the mesh network depends on."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: MixConfig = field(default_factory=MixConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    losses: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSSES))
+    """Weights of the losses by name (handmesh/losses.py)."""
+    hand_model: Path | None = None
+    """A converted MANO file; without it the bundled open hand."""
+    box_scale: float = 1.5
+    """Side of a crop's box over the side of the hand's tight box."""
+    validation_shards: Path | None = None
+    validation_size: int = 256
+
+
+def read_config(kind: type[Config], preset: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a YAML preset with command-line overrides, checked by tyro.
+
+    A mistyped key ends the program with a suggestion. Raises ValueError for an unreadable preset.
+    """
+    try:
+        values = yaml.safe_load(preset.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read the preset {preset}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"the preset {preset} must be a mapping of names to values")
+    values.pop("task", None)
+    return tyro.cli(kind, args=[*_flatten(values), *overrides], prog=Path(sys.argv[0]).name)
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """A nested mapping as command-line tokens; lists and the losses' table follow their key."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and key != "losses":
+            yield from _flatten(value, f"{name}.")
+        elif isinstance(value, bool):
+            head, _, last = name.rpartition(".")
+            yield f"--{head}{'.' if head else ''}{'' if value else 'no-'}{last}"
+        else:
+            yield f"--{name}"
+            yield from (str(token) for token in _tokens(value))
+
+
+def _tokens(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = [token for pair in value.items() for token in pair]
+    if isinstance(value, list):
+        for item in value:
+            yield from _tokens(item)
+    else:
+        yield value
+
+
+def task_of(preset: Path) -> str:
+    """The `task` that a preset names; 'mesh' where it names none."""
+    try:
+        return (yaml.safe_load(preset.read_text()) or {}).get("task", "mesh")
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise ValueError(f"cannot read the preset {preset}: {error}") from error
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A config as JSON-able values, for run folders and weights files."""
+    from dataclasses import asdict
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(asdict(config))

@@ -1,0 +1,201 @@
+"""The training loop, the same for every task: it reads from top to bottom and can be killed anywhere."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import yaml
+from lightning_fabric import Fabric
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+
+from handmesh import checkpoint
+from handmesh.training.config import OptimiserConfig, RunConfig
+
+
+class Task(Protocol):
+    """What a run trains: a model, its batches and losses, and how to look at it."""
+
+    model: nn.Module
+    plain_config: dict[str, Any]
+
+    def batches(self, start: int, rank: int, world: int) -> Iterable[Any]:
+        """This process's batches from a step on, one a step."""
+
+    def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Weighted losses by name; their sum is minimised."""
+
+    def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
+        """Figures by name and, if there is one, a picture (H, W, 3) uint8."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became infinite or not a number; the batch was saved."""
+
+
+def train(task: Task, run: RunConfig, optimiser: OptimiserConfig) -> Path:
+    """Train to the end of the schedule, resuming what `run.out` holds; gives the weights' path."""
+    fabric = Fabric(
+        accelerator=run.accelerator, devices=run.devices, num_nodes=run.num_nodes, precision=run.precision
+    )
+    fabric.launch()
+    try:
+        return _train(fabric, task, run, optimiser)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) -> Path:
+    fabric.seed_everything(run.seed, verbose=False)
+    total = sum(stage.steps for stage in run.stages)
+    network = task.model
+    if run.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    model, optimiser = fabric.setup(network, _optimiser(network, config))
+    average = AveragedModel(network, multi_avg_fn=_ema(config.ema_decay), use_buffers=True)
+    start = _resume(fabric, task, run, network, average, optimiser)
+    log = SummaryWriter(run.out) if fabric.is_global_zero else None
+    with _progress(fabric) as progress:
+        bar = progress.add_task("training", total=total, completed=start, loss="")
+        for step, batch in enumerate(task.batches(start, fabric.global_rank, fabric.world_size), start):
+            torch.manual_seed(run.seed * 1_000_003 + step)  # dropout does not depend on where a run was cut
+            _set_rate(optimiser, _rate(step, total, config))
+            losses = _step(fabric, task, model, optimiser, fabric.to_device(batch), config, run.out)
+            average.update_parameters(network)
+            done = step + 1
+            if log and step % run.log_every == 0:
+                _log_losses(log, losses, optimiser, step)
+                progress.update(bar, completed=done, loss=f"loss {sum(losses.values()):.4f}")
+            if log and (done % run.checkpoint_every == 0 or done == total):
+                checkpoint.save_state(run.out / "last.pt", _state(done, network, average, optimiser))
+            if log and (done % run.validate_every == 0 or done == total):
+                _validate(log, task, average.module, done)
+    path = run.out / "weights.safetensors"
+    if fabric.is_global_zero:
+        checkpoint.save_weights(path, average.module.state_dict(), {"config": task.plain_config, "steps": total})
+        log.close()
+    return path
+
+
+def _step(
+    fabric: Fabric, task: Task, model: nn.Module, optimiser: torch.optim.Optimizer, batch: Any,
+    config: OptimiserConfig, out: Path,
+) -> dict[str, float]:  # fmt: skip
+    model.train()
+    with fabric.autocast():
+        losses = task.losses(model, batch)
+    total = sum(losses.values())
+    if not torch.isfinite(total):
+        checkpoint.save_state(out / "non_finite_batch.pt", {"batch": list(batch)})
+        raise NonFiniteLoss(
+            f"the loss is not finite ({ {name: float(value) for name, value in losses.items()} }); the batch is in "
+            f"{out / 'non_finite_batch.pt'}. Lower the learning rate or check the labels of this batch"
+        )
+    optimiser.zero_grad(set_to_none=True)
+    fabric.backward(total)
+    fabric.clip_gradients(model, optimiser, max_norm=config.clip_norm)
+    optimiser.step()
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """AdamW that decays matrices and filters only, not biases and normalisation."""
+    groups = [
+        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+
+
+def _rate(step: int, total: int, config: OptimiserConfig) -> float:
+    """Linear warm-up, then a cosine that ends at 1 % of the peak."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / total)))
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _ema(decay: float):
+    """An exponential average that starts short, so that early weights are forgotten."""
+
+    def update(average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        warm = (1.0 + float(count)) / (10.0 + float(count))
+        get_ema_multi_avg_fn(min(decay, warm))(average, current, count)
+
+    return update
+
+
+def _state(step: int, network: nn.Module, average: AveragedModel, optimiser: torch.optim.Optimizer) -> dict:
+    return {
+        "step": step,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+
+
+def _resume(
+    fabric: Fabric, task: Task, run: RunConfig, network: nn.Module, average: AveragedModel,
+    optimiser: torch.optim.Optimizer,
+) -> int:  # fmt: skip
+    """Load what a former run left in the folder, or begin one; gives the step to go on from."""
+    if fabric.is_global_zero:
+        _write_run_files(task, run.out)
+    fabric.barrier()
+    if (run.out / "last.pt").exists():
+        state = checkpoint.load_state(run.out / "last.pt")
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        return state["step"]
+    if run.init:
+        network.load_state_dict(checkpoint.load_weights(run.init).tensors)
+        average.module.load_state_dict(network.state_dict())
+    return 0
+
+
+def _write_run_files(task: Task, out: Path) -> None:
+    """config.yaml and commit.txt. Raises ValueError where a run with another config is in the way."""
+    out.mkdir(parents=True, exist_ok=True)
+    text, path = yaml.safe_dump(task.plain_config, sort_keys=False), out / "config.yaml"
+    if (out / "last.pt").exists() and path.exists() and path.read_text() != text:
+        raise ValueError(
+            f"{out} holds a run with another config ({path}); choose another --run.out, or restore the config to resume"
+        )
+    path.write_text(text)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
+    (out / "commit.txt").write_text(commit or "not a git checkout\n")
+
+
+def _log_losses(log: SummaryWriter, losses: dict[str, float], optimiser: torch.optim.Optimizer, step: int) -> None:
+    for name, value in losses.items():
+        log.add_scalar(f"loss/{name}", value, step)
+    log.add_scalar("learning_rate", optimiser.param_groups[0]["lr"], step)
+
+
+def _validate(log: SummaryWriter, task: Task, network: nn.Module, step: int) -> None:
+    network.eval()
+    with torch.no_grad():
+        figures, picture = task.validate(network)
+    for name, value in figures.items():
+        log.add_scalar(f"validation/{name}", value, step)
+    if picture is not None:
+        log.add_image("overlays", picture, step, dataformats="HWC")
+    print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
+
+
+def _progress(fabric: Fabric) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[loss]}"), disable=not fabric.is_global_zero)

@@ -1,0 +1,114 @@
+"""The task of training the mesh network: what the loop asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from handmesh.crop import px_from_normalised
+from handmesh.data.draw import PhotoSource, ShardSource, sources_of
+from handmesh.data.photos import read_photos
+from handmesh.data.shards import read_shards
+from handmesh.data.training_crops import TrainingBatches, batches_from, collate, make_slot
+from handmesh.geometry import procrustes
+from handmesh.hand_model import HandModel
+from handmesh.losses import Batch, Prediction, pose_hand, root_relative, weighted_losses
+from handmesh.network import HandNet
+from handmesh.skeleton import BONES
+from handmesh.training.config import MeshConfig, as_plain
+
+_NO_RANDOMNESS = np.random.default_rng(0)
+
+
+class MeshTask:
+    """Batches, losses and validation of `HandNet`; see `loop.Task`."""
+
+    def __init__(self, config: MeshConfig) -> None:
+        self.config = config
+        self.plain_config = {"task": "mesh", **as_plain(config)}
+        self.hand_model = HandModel.load(config.hand_model)
+        self.model = HandNet(config.network, self.hand_model.mean_pose)
+        self.sources = sources_of(config.data)
+        self.validation = dict(self._validation_batches())
+
+    def batches(self, start: int, rank: int, world: int) -> Iterable[Batch]:
+        data, run = self.config.data, self.config.run
+        dataset = TrainingBatches(
+            self.sources, run.stages, data.augment, self.config.box_scale, run.seed, rank, world
+        )
+        return batches_from(dataset, start, data.workers)
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        device = batch.image.device
+        self.hand_model.to(device)
+        image = batch.image.float() / 255
+        if self.config.run.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        net = model(image)
+        with torch.autocast(device.type, enabled=False):
+            prediction = pose_hand(net, self.hand_model)
+            return weighted_losses(prediction, batch, self.hand_model, self.config.losses)
+
+    def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
+        figures, pictures = {}, []
+        for name, batch in self.validation.items():
+            self.hand_model.to(batch.image.device)
+            prediction = pose_hand(model(batch.image.float() / 255), self.hand_model)
+            figures |= {f"{name}/{key}": value for key, value in quick_figures(prediction, batch, self.hand_model).items()}
+            pictures.append(contact_strip(prediction, batch))
+        return figures, np.concatenate(pictures) if pictures else None
+
+    def _validation_batches(self) -> Iterable[tuple[str, Batch]]:
+        count = self.config.validation_size
+        if self.config.validation_shards:
+            yield "synthetic", self._plain_batch(ShardSource(read_shards(self.config.validation_shards, limit=count)), count)
+        for root in self.config.data.photos:
+            yield root.name, self._plain_batch(PhotoSource(read_photos(root, "val")), count)
+
+    def _plain_batch(self, source: Any, count: int) -> Batch:
+        size = self.config.run.stages[-1].crop_size
+        items = (source[i] for i in range(min(count, len(source))))
+        return collate([make_slot(item, size, self.config.box_scale, None, _NO_RANDOMNESS) for item in items])
+
+
+def quick_figures(prediction: Prediction, batch: Batch, model: HandModel) -> dict[str, float]:
+    """Errors to watch during training: 2D as a share of the longer box side, 3D in millimetres."""
+    extent = (batch.joints_crop.amax(1) - batch.joints_crop.amin(1)).amax(1)
+    error_2d = (prediction.net.joints_crop - batch.joints_crop).norm(dim=-1).mean(1) / extent
+    aligned = procrustes(prediction.joints_m, batch.joints_m)
+    scale = 1000.0
+    figures = {
+        "error_2d": float(error_2d.mean()),
+        "error_2d_median": float(error_2d.median()),
+        "pa_mpjpe_mm": scale * float((aligned - batch.joints_m).norm(dim=-1).mean()),
+        "presence": float((prediction.net.presence > 0).float().mean()),
+        "right": float(((prediction.net.right > 0).float() == batch.right).float().mean()),
+    }
+    if batch.has_parameters.all():
+        vertices, _ = root_relative(model(batch.rotations, batch.shape))
+        figures["mpjpe_mm"] = scale * float((prediction.joints_m - batch.joints_m).norm(dim=-1).mean())
+        figures["pa_mpvpe_mm"] = scale * float((procrustes(prediction.vertices_m, vertices) - vertices).norm(dim=-1).mean())
+    return figures
+
+
+def contact_strip(prediction: Prediction, batch: Batch, columns: int = 8) -> np.ndarray:
+    """The first crops with the labelled (green) and the found (orange) skeleton, side by side."""
+    size = batch.image.shape[-1]
+    found = px_from_normalised(prediction.net.joints_crop[:columns].float().cpu().numpy(), size)
+    labelled = px_from_normalised(batch.joints_crop[:columns].cpu().numpy(), size)
+    images = batch.image[:columns].permute(0, 2, 3, 1).cpu().numpy().copy()
+    for image, ours, theirs in zip(images, found, labelled, strict=True):
+        _draw_bones(image, theirs, (60, 200, 90))
+        _draw_bones(image, ours, (255, 140, 0))
+    strip = np.concatenate(list(images), axis=1)
+    return np.pad(strip, ((0, 0), (0, max(0, columns - len(images)) * size), (0, 0)))
+
+
+def _draw_bones(image: np.ndarray, joints_px: np.ndarray, colour: Sequence[int]) -> None:
+    for a, b in BONES:
+        cv2.line(image, *(tuple(np.round(joints_px[k]).astype(int).tolist()) for k in (a, b)), colour, 1, cv2.LINE_AA)

@@ -1,0 +1,115 @@
+"""Labelled photographs: the split, what is skipped, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from handmesh.data import photos
+
+HAND = {"hand": "left", "score": 0.9, "uv": [[k, 2 * k] for k in range(21)], "xyz": [[0.001 * k, 0, 0] for k in range(21)]}
+
+
+def write_set(root: Path, entries: list[dict], missing: tuple[str, ...] = ()) -> Path:
+    (root / "images").mkdir(parents=True)
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[..., 2] = 200  # OpenCV writes BGR: a red picture
+    for entry in entries:
+        if entry.get("file") and entry["file"] not in missing:
+            cv2.imwrite(str(root / entry["file"]), picture)
+    (root / photos.LABEL_FILE).write_text(json.dumps(entries))
+    return root
+
+
+def entry(name: str, **changes: object) -> dict:
+    return {"file": f"images/{name}", "width": 64, "height": 48, "hands": [HAND]} | changes
+
+
+def test_reads_hands_and_pictures(tmp_path):
+    root = write_set(tmp_path / "set", [entry("a.jpg"), entry("b.png", hands=[])])
+    with_hand, without = photos.read_photos(root, "all")
+    assert without.hands == ()
+    (hand,) = with_hand.hands
+    assert hand.side == "left" and hand.joints_px.shape == (21, 2) and hand.joints_m.shape == (21, 3)
+    assert hand.box(turn=False).size_px == 40
+    image = with_hand.load()
+    assert image.shape == (48, 64, 3) and image[10, 10, 0] > 190 and image[10, 10, 2] < 10
+
+
+def test_the_split_is_fixed():
+    """Recorded once: a changed split would train on files that others hold out."""
+    names = [f"{k}.jpg" for k in range(40)]
+    assert [name for name in names if photos.split_of(name) == "val"] == ["7.jpg", "18.jpg", "33.jpg", "35.jpg"]
+    assert photos.split_of("folder/of/7.jpg") == "val"
+
+
+def test_train_and_val_share_nothing(tmp_path):
+    root = write_set(tmp_path / "set", [entry(f"{k}.jpg") for k in range(20)])
+    train, val = (
+        {photo.path.name for photo in photos.read_photos(root, split)} for split in ("train", "val")
+    )
+    assert val == {"7.jpg", "18.jpg"} and len(train) == 18 and not train & val
+
+
+def test_missing_pictures_are_counted(tmp_path):
+    root = write_set(tmp_path / "set", [entry("a.jpg"), entry("b.jpg")], missing=("images/b.jpg",))
+    with pytest.warns(UserWarning, match="1 of 2 pictures are missing, first .*b.jpg"):
+        assert len(photos.read_photos(root, "all")) == 1
+    (root / "images/a.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match="none of the 2 pictures"):
+        photos.read_photos(root, "all")
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"width": 64, "height": 48, "hands": []}, "lacks 'file'"),
+        (entry("b.jpg", hands=[HAND | {"hand": "both"}]), "hand must be one of left, right, got 'both'"),
+        (entry("b.jpg", hands=[HAND | {"uv": HAND["uv"][:20]}]), r"uv must be 21 x 2 finite numbers, got shape \(20, 2\)"),
+        (entry("b.jpg", hands=[HAND | {"xyz": [[float("nan")] * 3] * 21}]), "xyz must be 21 x 3 finite"),
+        (entry("b.jpg", hands=[HAND | {"score": None}]), "float"),
+        ("b.jpg", "entry 1"),
+    ],
+)
+def test_malformed_entries_are_named(tmp_path, bad, reason):
+    root = write_set(tmp_path / "set", [entry("a.jpg")])
+    (root / photos.LABEL_FILE).write_text(json.dumps([entry("a.jpg"), bad]))
+    with pytest.raises(photos.PhotoError, match=f"entry 1.*{reason}|{reason}"):
+        photos.read_photos(root, "all")
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no pseudo_labels.json"):
+        photos.read_photos(tmp_path, "all")
+    (tmp_path / photos.LABEL_FILE).write_text("[")
+    with pytest.raises(photos.PhotoError, match="not JSON"):
+        photos.read_photos(tmp_path, "all")
+    (tmp_path / photos.LABEL_FILE).write_text("{}")
+    with pytest.raises(photos.PhotoError, match="expected a list of entries, got dict"):
+        photos.read_photos(tmp_path, "all")
+    with pytest.raises(ValueError, match="unknown split 'test'; valid: train, val, all"):
+        photos.read_photos(tmp_path, "test")
+
+
+def test_bad_pictures(tmp_path):
+    root = write_set(tmp_path / "set", [entry("a.jpg", width=65), entry("b.jpg"), entry("c.jpg")])
+    (root / "images/b.jpg").write_text("not a picture")
+    (root / "images/c.jpg").write_bytes(b"")
+    wrong_size, text, empty = photos.read_photos(root, "all")
+    with pytest.raises(photos.PhotoError, match="64x48, its labels are for 65x48"):
+        wrong_size.load()
+    for photo in (text, empty):
+        with pytest.raises(photos.PhotoError, match="not a picture, or damaged"):
+            photo.load()
+
+
+def test_list_pictures(tmp_path):
+    root = write_set(tmp_path / "set", [entry(f"{k}.jpg") for k in range(20)])
+    assert len(photos.list_pictures(root, "all")) == 20
+    assert [path.name for path in photos.list_pictures(root, "val")] == ["18.jpg", "7.jpg"]
+    with pytest.raises(FileNotFoundError, match="no pictures"):
+        photos.list_pictures(tmp_path / "nothing", "all")

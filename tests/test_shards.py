@@ -1,0 +1,163 @@
+"""Synthetic shards: labels and pictures as written, the cache, and damaged files."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from handmesh.data import shards
+from handmesh.data.shards import ShardError, read_shards
+
+SIZE = 32
+
+
+def make_label(seed: int) -> dict:
+    rng = np.random.default_rng(seed)
+    label = {name: rng.normal(size=shape).tolist() for name, shape in shards.LABELS.items()}
+    camera = {"fx": 210.0, "fy": 211.0, "cx": 15.5, "cy": 15.25, "width": SIZE, "height": SIZE}
+    return label | {"camera": camera, "seed": seed}
+
+
+def make_parts(seed: int) -> dict[str, bytes]:
+    picture = np.full((SIZE, SIZE, 3), (10 * seed, 40, 200), np.uint8)  # BGR as OpenCV writes it
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:seed] = 255
+    label = json.dumps(make_label(seed)).encode()
+    return {"jpg": cv2.imencode(".jpg", picture)[1].tobytes(), "png": cv2.imencode(".png", mask)[1].tobytes(), "json": label}
+
+
+def write_shard(path: Path, samples: dict[str, dict[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for key, parts in samples.items():
+            for part, data in parts.items():
+                member = tarfile.TarInfo(f"{key}.{part}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_shard(tmp_path / "shard-00000.tar", {f"{k:06d}": make_parts(k) for k in range(1, 4)})
+    write_shard(tmp_path / "shard-00001.tar", {f"{k:06d}": make_parts(k) for k in range(4, 6)})
+    return tmp_path
+
+
+def test_labels_and_pictures_are_as_written(folder):
+    samples = read_shards(folder)
+    assert len(samples) == 5 and samples.keys[-1] == "000005" and samples.seeds.tolist() == [1, 2, 3, 4, 5]
+    for i in range(5):
+        label = make_label(i + 1)
+        for name in ("pose", "shape", "joints_m", "joints_px", "translation_m"):
+            np.testing.assert_array_equal(getattr(samples, name)[i], np.float32(label[name]))
+        np.testing.assert_allclose(samples.decode(i)[5, 5], [200, 40, 10 * (i + 1)], atol=4)
+        assert (samples.mask(i).max(1) == 255).sum() == i + 1
+    camera = samples.camera_of(4)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy, camera.width) == (210, 211, 15.5, 15.25, SIZE)
+
+
+def test_limit_takes_the_first(folder):
+    assert read_shards(folder, limit=2).keys.tolist() == ["000001", "000002"]
+    assert len(read_shards(folder, limit=4)) == 4
+    (folder / "shard-00001.tar").write_bytes(b"never read")
+    assert len(read_shards(folder, limit=3).files) == 1
+    with pytest.raises(ValueError, match="at least 1"):
+        read_shards(folder, limit=0)
+
+
+def test_the_cache_saves_parsing_and_notices_a_new_shard(folder, monkeypatch):
+    first = read_shards(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(shards, "_parse", lambda file: pytest.fail("parsed again"))
+        again = read_shards(folder)
+    for name in ("pose", "camera", "jpg", "png", "keys", "shard"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+    write_shard(folder / "shard-00001.tar", {"000009": make_parts(9)})
+    assert read_shards(folder).keys.tolist() == ["000001", "000002", "000003", "000009"]
+
+
+def test_a_damaged_cache_is_replaced(folder):
+    read_shards(folder)
+    cache = folder / "shard-00000.labels.npz"
+    cache.write_bytes(cache.read_bytes()[:200])
+    assert len(read_shards(folder)) == 5
+    with np.load(cache) as stored:
+        assert len(stored["keys"]) == 3
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_folder_that_cannot_be_written_is_read(folder, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert len(read_shards(folder)) == 5
+    assert sorted(path.suffix for path in folder.iterdir()) == [".tar", ".tar"]
+
+
+def test_survives_pickling_for_worker_processes(folder):
+    samples = read_shards(folder)
+    expected = samples.decode(3)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(samples)).decode(3), expected)
+
+
+def test_no_shards(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no shard-.*make_synthetic"):
+        read_shards(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [100, 700, 0.5, -1024, -10240 + 100])
+def test_truncated_tars_are_named(folder, keep):
+    """Cut in a header, in data, in the middle, and before the end marker."""
+    path = folder / "shard-00001.tar"
+    data = path.read_bytes()
+    members = tarfile.open(path).getmembers()
+    end = members[-1].offset_data + -(-members[-1].size // 512) * 512
+    length = int(len(data) * keep) if isinstance(keep, float) else keep if keep > 0 else end
+    path.write_bytes(data[:length])
+    with pytest.raises(ShardError, match="shard-00001.tar: .*generate it again"):
+        read_shards(folder)
+
+
+def test_every_cut_is_noticed(tmp_path):
+    path = write_shard(tmp_path / "shard-00000.tar", {"a": make_parts(1)})
+    data = path.read_bytes()
+    members = tarfile.open(path).getmembers()
+    end = members[-1].offset_data + -(-members[-1].size // 512) * 512
+    for length in range(0, end + 512, 128):
+        path.write_bytes(data[:length])
+        with pytest.raises(ShardError):
+            read_shards(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda parts: parts.pop("png"), "sample 'b' needs jpg, png, json and has jpg, json"),
+        (lambda parts: parts.update(json=b"{"), "b.json is malformed"),
+        (lambda parts: parts.update(json=json.dumps(make_label(1) | {"pose": [[0, 0, 0]] * 15}).encode()), r"pose must be \(16, 3\)"),
+        (lambda parts: parts.update(json=json.dumps(make_label(1) | {"shape": [float("nan")] * 10}).encode()), "shape must be"),
+        (lambda parts: parts.update(json=json.dumps(make_label(1) | {"camera": {"fx": 1}}).encode()), "b.json lacks 'fy'"),
+        (lambda parts: parts.update(json=json.dumps(make_label(1) | {"joints_m": [[0, 0, 0], [1]]}).encode()), "b.json is malformed"),
+    ],
+)  # fmt: skip
+def test_bad_samples_are_named(tmp_path, change, reason):
+    parts = make_parts(2)
+    change(parts)
+    write_shard(tmp_path / "shard-00000.tar", {"a": make_parts(1), "b": parts})
+    with pytest.raises(ShardError, match=f"shard-00000.tar: .*{reason}"):
+        read_shards(tmp_path)
+
+
+def test_a_picture_that_does_not_decode_is_named(tmp_path):
+    write_shard(tmp_path / "shard-00000.tar", {"a": make_parts(1) | {"jpg": b"not a picture"}})
+    with pytest.raises(ShardError, match="the picture of sample a does not decode"):
+        read_shards(tmp_path).decode(0)
