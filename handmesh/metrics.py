@@ -80,33 +80,40 @@ def _normalised(points: np.ndarray) -> tuple[np.ndarray, float]:
     return centred, float(np.linalg.norm(centred)) + _TINY
 
 
-def f_scores(
-    predicted: np.ndarray, truth: np.ndarray, thresholds_m: tuple[float, ...] = F_THRESHOLDS_M
-) -> np.ndarray:
+def f_scores(predicted: np.ndarray, truth: np.ndarray, thresholds_m: tuple[float, ...] = F_THRESHOLDS_M) -> np.ndarray:
     """One F-score a threshold between (V, 3) and (W, 3) points; the counts may differ.
 
     The harmonic mean of the shares of points, on either side, whose nearest neighbour on the
     other is strictly nearer than the threshold; 0 where both shares are 0.
     """
-    to_truth = cKDTree(truth).query(predicted)[0]
-    to_predicted = cKDTree(predicted).query(truth)[0]
+    far = 2 * max(thresholds_m)  # what is farther need not be measured: it comes back as infinity
+    to_truth = cKDTree(truth).query(predicted, distance_upper_bound=far)[0]
+    to_predicted = cKDTree(predicted).query(truth, distance_upper_bound=far)[0]
     limits = np.asarray(thresholds_m)[:, None]
     a, b = (to_truth < limits).mean(1), (to_predicted < limits).mean(1)
     return 2 * a * b / np.maximum(a + b, np.finfo(np.float64).tiny)
 
 
 def pck_curve(errors_m: np.ndarray, thresholds: np.ndarray = PCK_THRESHOLDS_M) -> np.ndarray:
-    """(T,) share of errors at or below each threshold, per point over samples, then over points.
+    """(T,) share of (N, K) errors at or below each threshold.
 
-    errors_m: (N, K). The share of all of them: every point has the same number of samples.
+    FreiHAND takes the share per point and then the mean over points; with as many samples for
+    each point that is the share of all errors.
     """
     ordered = np.sort(np.asarray(errors_m, np.float64), axis=None)
     return np.searchsorted(ordered, thresholds, side="right") / ordered.size
 
 
-def auc(errors_m: np.ndarray, thresholds: np.ndarray = PCK_THRESHOLDS_M) -> float:
-    """The area under `pck_curve` by trapezoids, over the area of a perfect curve."""
-    return float(np.trapezoid(pck_curve(errors_m, thresholds), thresholds) / (thresholds[-1] - thresholds[0]))
+def auc(errors_m: np.ndarray, axis: int | None = None, thresholds: np.ndarray = PCK_THRESHOLDS_M) -> np.ndarray:
+    """The area under the PCK curve by trapezoids, over that of a perfect curve: of all errors, or along `axis`.
+
+    The area under a mean of steps is the mean of the steps' areas, and a single error's step
+    begins at the first threshold that is not below it.
+    """
+    widths = np.diff(thresholds)
+    weights = np.concatenate([[0.0], widths]) + np.concatenate([widths, [0.0]])
+    areas = np.append(np.cumsum(weights[::-1])[::-1] / weights.sum(), 0.0)
+    return areas[np.searchsorted(thresholds, errors_m, side="left")].mean(axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,21 +128,27 @@ class MeshErrors:
     f_scores_aligned: np.ndarray  # (N, 2)
 
     def per_sample(self) -> dict[str, np.ndarray]:
-        """(N,) columns by their names in the literature; lengths in millimetres."""
-        columns = {"MPJPE": 1000 * self.joints_m.mean(1), "PA-MPJPE": 1000 * self.joints_aligned_m.mean(1)}
+        """(N,) columns by their names in the literature; lengths in millimetres.
+
+        MPJPE and AUC-J are of joints, MPVPE and AUC-V of vertices; PA- is after alignment. The
+        official figure of a set is the mean of its column.
+        """
+        columns = _errors_and_area("MPJPE", "AUC-J", self.joints_m, self.joints_aligned_m)
         if self.vertices_m is not None and self.vertices_aligned_m is not None:
-            columns |= {"MPVPE": 1000 * self.vertices_m.mean(1), "PA-MPVPE": 1000 * self.vertices_aligned_m.mean(1)}
+            columns |= _errors_and_area("MPVPE", "AUC-V", self.vertices_m, self.vertices_aligned_m)
         for k, threshold in enumerate(F_THRESHOLDS_M):
             name = f"F@{1000 * threshold:.0f}"
             columns |= {name: self.f_scores[:, k], f"PA-{name}": self.f_scores_aligned[:, k]}
         return columns
 
     def summary(self) -> dict[str, float]:
-        """Means of `per_sample`, and the areas under the PCK curves, AUC-J and AUC-V, raw and PA-."""
-        curves = {"AUC-J": self.joints_m, "PA-AUC-J": self.joints_aligned_m}
-        curves |= {"AUC-V": self.vertices_m, "PA-AUC-V": self.vertices_aligned_m}
-        means = {name: float(column.mean()) for name, column in self.per_sample().items()}
-        return means | {name: auc(values) for name, values in curves.items() if values is not None}
+        """The means of `per_sample`."""
+        return {name: float(column.mean()) for name, column in self.per_sample().items()}
+
+
+def _errors_and_area(mean_name: str, area_name: str, raw_m: np.ndarray, aligned_m: np.ndarray) -> dict[str, np.ndarray]:
+    means = {mean_name: 1000 * raw_m.mean(1), f"PA-{mean_name}": 1000 * aligned_m.mean(1)}
+    return means | {area_name: auc(raw_m, axis=1), f"PA-{area_name}": auc(aligned_m, axis=1)}
 
 
 def mesh_errors(

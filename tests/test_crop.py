@@ -41,7 +41,7 @@ def test_warp_puts_a_disc_where_the_affine_says(shrink):
     image = np.zeros((960, 960, 3), np.uint8)
     centre = np.array([400.0, 520.0])
     cv2.circle(image, (400, 520), 8 * shrink, (255, 255, 255), -1)
-    box = Box((450.0, 500.0), 60.0 * shrink, -0.4)
+    box = Box((400.0 + 5 * shrink, 520.0 - 3 * shrink), 60.0 * shrink, -0.4)
     affine = crop.crop_affine(box, 60)
     ys, xs = np.nonzero(crop.warp(image, affine, 60)[..., 0] > 127)
     np.testing.assert_allclose([xs.mean(), ys.mean()], crop.apply_affine(affine, centre), atol=0.3)

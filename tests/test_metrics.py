@@ -15,12 +15,12 @@ def rng() -> np.random.Generator:
 
 
 def hand_like(rng: np.random.Generator, samples: int = 4, points: int = 21) -> np.ndarray:
-    return rng.normal(scale=0.04, size=(samples, points, 3)) + [0.0, 0.0, 0.6]
+    return rng.normal(scale=0.04, size=(samples, points, 3)) + np.array([0.0, 0.0, 0.6])
 
 
 def test_a_shift_is_the_error(rng):
     truth = hand_like(rng)
-    np.testing.assert_allclose(metrics.errors(truth + [0.003, 0.0, 0.004], truth), 0.005, atol=1e-12)
+    np.testing.assert_allclose(metrics.errors(truth + np.array([0.003, 0.0, 0.004]), truth), 0.005, atol=1e-12)
 
 
 def test_alignment_undoes_a_similarity(rng):
@@ -76,9 +76,9 @@ def test_f_scores_against_brute_force(rng, count):
 
 
 def test_f_scores_are_strict_at_the_threshold():
-    truth = np.zeros((1, 3))
-    assert metrics.f_scores(truth + [0.5, 0, 0], truth, (0.5,)) == 0
-    assert metrics.f_scores(truth + [0.5, 0, 0], truth, (np.nextafter(0.5, 1),)) == 1
+    truth, half_away = np.zeros((1, 3)), np.array([[0.5, 0, 0]])
+    assert metrics.f_scores(half_away, truth, (0.5,)) == 0
+    assert metrics.f_scores(half_away, truth, (np.nextafter(0.5, 1),)) == 1
     assert metrics.f_scores(truth + 9.0, truth, (0.5,)) == 0
 
 
@@ -142,7 +142,7 @@ def test_unequal_vertex_counts_take_the_joints_alignment(rng):
 def test_errors_2d_are_fractions_of_the_longer_side():
     truth = np.zeros((1, 21, 2))
     truth[0, 0], truth[0, 1] = [100, 0], [0, 50]
-    np.testing.assert_allclose(metrics.errors_2d(truth + [0, 10], truth), 0.1)
+    np.testing.assert_allclose(metrics.errors_2d(truth + np.array([0, 10]), truth), 0.1)
     with pytest.raises(ValueError, match="one pixel"):
         metrics.errors_2d(truth, np.zeros((1, 21, 2)))
 

@@ -11,7 +11,8 @@ import pytest
 
 from handmesh.data import photos
 
-HAND = {"hand": "left", "score": 0.9, "uv": [[k, 2 * k] for k in range(21)], "xyz": [[0.001 * k, 0, 0] for k in range(21)]}
+UV = [[k, 2 * k] for k in range(21)]
+HAND = {"hand": "left", "score": 0.9, "uv": UV, "xyz": [[0.001 * k, 0, 0] for k in range(21)]}
 
 
 def write_set(root: Path, entries: list[dict], missing: tuple[str, ...] = ()) -> Path:
@@ -49,9 +50,7 @@ def test_the_split_is_fixed():
 
 def test_train_and_val_share_nothing(tmp_path):
     root = write_set(tmp_path / "set", [entry(f"{k}.jpg") for k in range(20)])
-    train, val = (
-        {photo.path.name for photo in photos.read_photos(root, split)} for split in ("train", "val")
-    )
+    train, val = ({photo.path.name for photo in photos.read_photos(root, split)} for split in ("train", "val"))
     assert val == {"7.jpg", "18.jpg"} and len(train) == 18 and not train & val
 
 
@@ -69,7 +68,7 @@ def test_missing_pictures_are_counted(tmp_path):
     [
         ({"width": 64, "height": 48, "hands": []}, "lacks 'file'"),
         (entry("b.jpg", hands=[HAND | {"hand": "both"}]), "hand must be one of left, right, got 'both'"),
-        (entry("b.jpg", hands=[HAND | {"uv": HAND["uv"][:20]}]), r"uv must be 21 x 2 finite numbers, got shape \(20, 2\)"),
+        (entry("b.jpg", hands=[HAND | {"uv": UV[:20]}]), r"uv must be 21 x 2 finite numbers, got shape \(20, 2\)"),
         (entry("b.jpg", hands=[HAND | {"xyz": [[float("nan")] * 3] * 21}]), "xyz must be 21 x 3 finite"),
         (entry("b.jpg", hands=[HAND | {"score": None}]), "float"),
         ("b.jpg", "entry 1"),
@@ -83,7 +82,7 @@ def test_malformed_entries_are_named(tmp_path, bad, reason):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no pseudo_labels.json"):
+    with pytest.raises(FileNotFoundError, match=r"no pseudo_labels\.json"):
         photos.read_photos(tmp_path, "all")
     (tmp_path / photos.LABEL_FILE).write_text("[")
     with pytest.raises(photos.PhotoError, match="not JSON"):

@@ -30,8 +30,12 @@ def make_parts(seed: int) -> dict[str, bytes]:
     picture = np.full((SIZE, SIZE, 3), (10 * seed, 40, 200), np.uint8)  # BGR as OpenCV writes it
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[:seed] = 255
-    label = json.dumps(make_label(seed)).encode()
-    return {"jpg": cv2.imencode(".jpg", picture)[1].tobytes(), "png": cv2.imencode(".png", mask)[1].tobytes(), "json": label}
+    jpg, png = cv2.imencode(".jpg", picture)[1], cv2.imencode(".png", mask)[1]
+    return {"jpg": jpg.tobytes(), "png": png.tobytes(), "json": as_json(seed)}
+
+
+def as_json(seed: int, **changes: object) -> bytes:
+    return json.dumps(make_label(seed) | changes).encode()
 
 
 def write_shard(path: Path, samples: dict[str, dict[str, bytes]]) -> Path:
@@ -110,50 +114,37 @@ def test_survives_pickling_for_worker_processes(folder):
 
 
 def test_no_shards(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no shard-.*make_synthetic"):
+    with pytest.raises(FileNotFoundError, match=r"no shard-.*make_synthetic"):
         read_shards(tmp_path)
-
-
-@pytest.mark.parametrize("keep", [100, 700, 0.5, -1024, -10240 + 100])
-def test_truncated_tars_are_named(folder, keep):
-    """Cut in a header, in data, in the middle, and before the end marker."""
-    path = folder / "shard-00001.tar"
-    data = path.read_bytes()
-    members = tarfile.open(path).getmembers()
-    end = members[-1].offset_data + -(-members[-1].size // 512) * 512
-    length = int(len(data) * keep) if isinstance(keep, float) else keep if keep > 0 else end
-    path.write_bytes(data[:length])
-    with pytest.raises(ShardError, match="shard-00001.tar: .*generate it again"):
-        read_shards(folder)
 
 
 def test_every_cut_is_noticed(tmp_path):
     path = write_shard(tmp_path / "shard-00000.tar", {"a": make_parts(1)})
     data = path.read_bytes()
-    members = tarfile.open(path).getmembers()
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
     end = members[-1].offset_data + -(-members[-1].size // 512) * 512
     for length in range(0, end + 512, 128):
         path.write_bytes(data[:length])
-        with pytest.raises(ShardError):
+        with pytest.raises(ShardError, match=r"shard-00000\.tar: .*generate it again"):
             read_shards(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda parts: parts.pop("png"), "sample 'b' needs jpg, png, json and has jpg, json"),
-        (lambda parts: parts.update(json=b"{"), "b.json is malformed"),
-        (lambda parts: parts.update(json=json.dumps(make_label(1) | {"pose": [[0, 0, 0]] * 15}).encode()), r"pose must be \(16, 3\)"),
-        (lambda parts: parts.update(json=json.dumps(make_label(1) | {"shape": [float("nan")] * 10}).encode()), "shape must be"),
-        (lambda parts: parts.update(json=json.dumps(make_label(1) | {"camera": {"fx": 1}}).encode()), "b.json lacks 'fy'"),
-        (lambda parts: parts.update(json=json.dumps(make_label(1) | {"joints_m": [[0, 0, 0], [1]]}).encode()), "b.json is malformed"),
+        ({"png": None}, "sample 'b' needs jpg, png, json and has jpg, json"),
+        ({"json": b"{"}, "b.json is malformed"),
+        ({"json": as_json(1, joints_m=[[0, 0, 0], [1]])}, "b.json is malformed"),
+        ({"json": as_json(1, camera={"fx": 1})}, "b.json lacks 'fy'"),
+        ({"json": as_json(1, pose=[[0, 0, 0]] * 15)}, r"pose must be \(16, 3\)"),
+        ({"json": as_json(1, shape=[float("nan")] * 10)}, "shape must be"),
     ],
-)  # fmt: skip
+)
 def test_bad_samples_are_named(tmp_path, change, reason):
-    parts = make_parts(2)
-    change(parts)
+    parts = {part: data for part, data in (make_parts(2) | change).items() if data is not None}
     write_shard(tmp_path / "shard-00000.tar", {"a": make_parts(1), "b": parts})
-    with pytest.raises(ShardError, match=f"shard-00000.tar: .*{reason}"):
+    with pytest.raises(ShardError, match=rf"shard-00000\.tar: .*{reason}"):
         read_shards(tmp_path)
 
 

@@ -29,7 +29,7 @@ _THUMBNAIL = np.array([0.0, 0.26, 0.97])
 perpendicular to each bone. The thumbnail's was measured on the open hand: 75 degrees round."""
 
 _LIMITS_DEG: dict[str, tuple[tuple[float, float], ...]] = {
-    "thumb1": ((-30, 40), (-40, 30), (-25, 35)),
+    "thumb1": ((-30, 42), (-48, 30), (-15, 35)),
     "thumb2": ((-25, 55), (-12, 12), (-8, 8)),
     "thumb3": ((-25, 75), (-4, 4), (-4, 4)),
     "index1": ((-40, 78), (-14, 24), (-8, 8)),
@@ -72,8 +72,13 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 def rotations_from_angles(angles_deg: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """(..., 15, 3) angles to (..., 15, 3, 3) rotations relative to the parent joint."""
-    turned = Rotation.from_euler("XYZ", angles_deg.reshape(-1, 3), degrees=True).as_matrix()
-    return frames @ turned.reshape(*angles_deg.shape, 3) @ frames.transpose(0, 2, 1)
+    angles = np.radians(angles_deg)
+    (ca, cb, cc), (sa, sb, sc) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
+    turned = np.empty((*angles.shape, 3))  # Rx Ry Rz in closed form: SciPy's call costs more than the product
+    turned[..., 0, 0], turned[..., 0, 1], turned[..., 0, 2] = cb * cc, -cb * sc, sb
+    turned[..., 1, 0], turned[..., 1, 1], turned[..., 1, 2] = ca * sc + sa * sb * cc, ca * cc - sa * sb * sc, -sa * cb
+    turned[..., 2, 0], turned[..., 2, 1], turned[..., 2, 2] = sa * sc - ca * sb * cc, sa * cc + ca * sb * sc, ca * cb
+    return frames @ turned @ frames.transpose(0, 2, 1)
 
 
 def angles_from_rotations(rotations: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -90,9 +95,9 @@ def pose_joints(rotations: np.ndarray, joints_m: np.ndarray) -> tuple[np.ndarray
     order. Gives the (..., 5, 4, 3) posed points of each finger (`skeleton.FINGERS`, knuckle to tip)
     and the (..., 5, 3, 3, 3) rotations of its three bones in the model's frame.
     """
-    local = rotations[..., _FINGER_JOINTS, :, :]
+    local = rotations[..., FINGER_JOINTS, :, :]
     rest = joints_m[1:].reshape(5, 4, 3)
-    turn, point = np.broadcast_to(np.eye(3), local[..., 0, :, :].shape), np.broadcast_to(rest[:, 0], local[..., 0, 0].shape)
+    turn, point = np.eye(3), np.broadcast_to(rest[:, 0], local[..., 0, 0].shape)
     turns, points = [], [point]
     for k in range(3):
         turn = turn @ local[..., k, :, :]
@@ -102,4 +107,5 @@ def pose_joints(rotations: np.ndarray, joints_m: np.ndarray) -> tuple[np.ndarray
     return np.stack(points, axis=-2), np.stack(turns, axis=-3)
 
 
-_FINGER_JOINTS = np.array([[JOINTS.index(f"{finger}{k}") for k in (1, 2, 3)] for finger in skeleton.FINGERS])
+FINGER_JOINTS = np.array([[JOINTS.index(f"{finger}{k}") for k in (1, 2, 3)] for finger in skeleton.FINGERS])
+"""(5, 3) place in `JOINTS` of each finger's joints, by `skeleton.FINGERS`."""

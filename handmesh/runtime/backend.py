@@ -50,9 +50,7 @@ class Session:
         return dict(zip(self._output_names, outputs, strict=True))
 
 
-def open_session(
-    path: str | Path, kind: Kind, threads: int | None = None, device: Device | str = "auto"
-) -> Session:
+def open_session(path: str | Path, kind: Kind, threads: int | None = None, device: Device = "auto") -> Session:
     """Open an exported `.onnx` file.
 
     threads: how many cores one run may use; None leaves one core to the rest of the program.
@@ -69,6 +67,7 @@ def open_session(
     except Exception as error:  # ONNX Runtime's errors share no other base class
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path} is not a readable ONNX model; export or download it again ({reason})") from error
+    _check_device(device, inference)
     return Session(inference, _checked_metadata(path, kind, inference))
 
 
@@ -88,7 +87,7 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
     return options
 
 
-def _providers(device: str) -> list[str]:
+def _providers(device: Device) -> list[str]:
     if device not in get_args(Device):
         raise ValueError(f"unknown device {device!r}; known are {', '.join(get_args(Device))}")
     offered = onnxruntime.get_available_providers()
@@ -100,12 +99,21 @@ def _providers(device: str) -> list[str]:
     return list(dict.fromkeys([_PROVIDERS[device], _PROVIDERS["cpu"]]))
 
 
+def _check_device(device: Device, inference: onnxruntime.InferenceSession) -> None:
+    """ONNX Runtime falls back to the CPU in silence; who asked for another device should know."""
+    if device != "auto" and _PROVIDERS[device] not in inference.get_providers():
+        raise ValueError(f"ONNX Runtime could not start device {device!r}; check its drivers or take 'cpu'")
+
+
 def _checked_metadata(path: Path, kind: Kind, inference: onnxruntime.InferenceSession) -> dict[str, object]:
     metadata = _metadata(path, inference)
-    if metadata.get("format") != FORMAT:
-        raise ModelFileError(f"{path} has format {metadata.get('format')!r}, this handmesh reads {FORMAT}: export again")
-    if metadata.get("kind") != kind:
-        raise ModelFileError(f"{path} holds a {metadata.get('kind')!r} network where a {kind!r} network is expected")
+    given_format, given_kind = metadata.get("format"), metadata.get("kind")
+    if given_format != FORMAT:
+        raise ModelFileError(f"{path} has format {given_format!r}, this handmesh reads {FORMAT}: export it again")
+    if given_kind != kind:
+        raise ModelFileError(f"{path} holds a {given_kind!r} network where a {kind!r} network is expected")
+    if kind == "mesh" and not isinstance(metadata.get("box_scale"), (int, float)):
+        raise ModelFileError(f"{path} does not say its box_scale: export it again")
     _check_signature(path, kind, inference)
     return metadata
 
@@ -130,7 +138,6 @@ def _check_signature(path: Path, kind: Kind, inference: onnxruntime.InferenceSes
             pass
         case _:
             raise ModelFileError(f"{path} takes {signature}; expected one picture, uint8 (1, H, W, 3)")
-    if kind == "mesh":
-        missing = set(MESH_OUTPUTS) - {output.name for output in inference.get_outputs()}
-        if missing:
-            raise ModelFileError(f"{path} lacks the outputs {', '.join(sorted(missing))}: export again")
+    missing = set(MESH_OUTPUTS) - {output.name for output in inference.get_outputs()}
+    if kind == "mesh" and missing:
+        raise ModelFileError(f"{path} lacks the outputs {', '.join(sorted(missing))}: export it again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,11 @@ from handmesh.runtime.lifting import Crop, lift, picture_joints_px, probability
 from handmesh.runtime.stopwatch import Stopwatch
 from handmesh.structs import Box, Camera, Hand, Side
 
-STAGES = ("crop", "network", "lift")
+CLEAR_DISAGREEMENT = 0.3
+"""Below this agreement the other side is worth a try."""
+
+HOPELESS_SCORE = 0.05
+"""Below this score a second look is not worth its time: nothing like a hand is near."""
 
 
 class Estimate(NamedTuple):
@@ -29,12 +33,12 @@ class Estimate(NamedTuple):
         return self.hand.score * self.agreement
 
 
-@dataclass
+@dataclass(eq=False)
 class Estimator:
     """The mesh network with what belongs before and after it. Holds no state between calls."""
 
     session: Session
-    stopwatch: Stopwatch
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self) -> None:
         height, width = self.session.input_size
@@ -69,7 +73,9 @@ class Estimator:
         pass looks again at a box around the joints of the pass before.
         """
         estimate = self.estimate(image, camera, box, side)
-        if estimate is not None and estimate.agreement < CLEAR_DISAGREEMENT:
+        if estimate is None or estimate.hand.score < HOPELESS_SCORE:
+            return estimate
+        if estimate.agreement < CLEAR_DISAGREEMENT:
             estimate = self.better_side(image, camera, box, estimate)
         for _ in range(passes - 1):
             if estimate is None or not is_usable(estimate.box, image):
@@ -81,10 +87,6 @@ class Estimator:
         """`estimate`, or that of the other side in the same box where the network trusts it more."""
         other = self.estimate(image, camera, box, "left" if estimate.hand.side == "right" else "right")
         return other if other is not None and other.trust > estimate.trust else estimate
-
-
-CLEAR_DISAGREEMENT = 0.3
-"""Below this agreement the other side is worth a try."""
 
 
 def is_usable(box: Box, image: np.ndarray) -> bool:

@@ -32,7 +32,7 @@ class Rules:
     """Frames in a row that the network must see the other side before a followed hand changes its own."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Track:
     """A followed hand."""
 
@@ -64,7 +64,7 @@ class Track:
     def update(self, estimate: Estimate, camera: Camera, time_s: float) -> None:
         """Take in the hand as found at `time_s`."""
         gap = self._gap_s(time_s)
-        self.surprise = _distance(estimate.box, self.box_at(time_s)) / estimate.box.size_px
+        self.surprise = self.distance(estimate, time_s)
         if gap is None or estimate.hand.side != self.hand.side:
             gap, self.velocity_px_s = None, np.zeros(2)
         else:
@@ -73,21 +73,30 @@ class Track:
         self.hand = _smoothed(self.smoother, estimate, camera, gap, self.id)
         self.estimate, self.time_s, self.misses = estimate, time_s, 0
 
+    def distance(self, estimate: Estimate, time_s: float) -> float:
+        """From where the hand should be to where `estimate` sees one, in box sides."""
+        box = self.box_at(time_s)
+        return math.dist(box.centre_px, estimate.box.centre_px) / box.size_px
+
     def _gap_s(self, time_s: float) -> float | None:
         gap = time_s - self.time_s
         return gap if 0.0 < gap <= LONGEST_GAP_S else None
 
 
-def _smoothed(
-    smoother: HandSmoother, estimate: Estimate, camera: Camera, gap_s: float | None, id: int
-) -> Hand:
+def _smoothed(smoother: HandSmoother, estimate: Estimate, camera: Camera, gap_s: float | None, id: int) -> Hand:
     return replace(smoother(estimate.hand, camera, gap_s), id=id)
 
 
+def nearest_track(missed: Sequence[Track], estimate: Estimate, time_s: float) -> Track | None:
+    """The track that has probably missed the hand of `estimate`: of its side, at most a box away; or None."""
+    near = [t for t in missed if t.hand.side == estimate.hand.side and t.distance(estimate, time_s) < 1.0]
+    return min(near, key=lambda track: track.distance(estimate, time_s), default=None)
+
+
 def without_duplicates(tracks: Sequence[Track]) -> list[Track]:
-    """The tracks with one left for each hand: the one that the network trusts and that did not jump there."""
+    """The tracks with one left for each hand: the one that was seen, is trusted and did not jump there."""
     kept: list[Track] = []
-    for track in sorted(tracks, key=lambda t: t.surprise - t.estimate.trust):
+    for track in sorted(tracks, key=lambda t: (t.misses, t.surprise - t.estimate.trust)):
         if not any(same_hand(track.estimate, other.estimate) for other in kept):
             kept.append(track)
     return [track for track in tracks if track in kept]
@@ -107,7 +116,3 @@ def overlap(a: Box, b: Box) -> float:
     sides = [max(0.0, min(common, reach - abs(p - q))) for p, q in zip(a.centre_px, b.centre_px, strict=True)]
     intersection = math.prod(sides)
     return intersection / (a.size_px**2 + b.size_px**2 - intersection)
-
-
-def _distance(a: Box, b: Box) -> float:
-    return math.dist(a.centre_px, b.centre_px)

@@ -104,7 +104,8 @@ def _in_camera_axes(
     outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, joints (still relative to the root) and rotations, un-mirrored, in the camera's axes."""
-    vertices, joints, rotations = (outputs[name][0].astype(np.float64) for name in ("vertices_m", "joints_m", "rotations"))
+    names = ("vertices_m", "joints_m", "rotations")
+    vertices, joints, rotations = (outputs[name][0].astype(np.float64) for name in names)
     if crop.mirrored:
         vertices, joints, rotations = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(rotations)
     to_camera = view_rotation(camera, crop.box)

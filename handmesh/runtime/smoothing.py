@@ -10,7 +10,6 @@ joints, pose and place stay those of one hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -89,8 +88,13 @@ class OneEuro:
         self._raw = value
         return self._smooth
 
-    _between: Callable[[np.ndarray, np.ndarray], np.ndarray] = staticmethod(lambda start, end: end - start)
-    _moved: Callable[[np.ndarray, np.ndarray], np.ndarray] = staticmethod(lambda start, step: start + step)
+    @staticmethod
+    def _between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        return end - start
+
+    @staticmethod
+    def _moved(start: np.ndarray, step: np.ndarray) -> np.ndarray:
+        return start + step
 
 
 class RotationOneEuro(OneEuro):

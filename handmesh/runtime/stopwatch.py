@@ -1,27 +1,27 @@
-"""Times the stages of a call."""
+"""Times the stages of a tracker's call."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+STAGES = ("detect", "crop", "network", "lift", "smooth", "total")
 
 
 class Stopwatch:
     """Milliseconds by stage; stages that run several times add up."""
 
-    def __init__(self, stages: Sequence[str]) -> None:
-        self._stages = tuple(stages)
-        self.ms: dict[str, float] = {}
+    def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         """Every stage back to zero."""
-        self.ms = dict.fromkeys(self._stages, 0.0)
+        self.ms = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to stage `name`."""
+        """Add the time spent inside to stage `name`, one of `STAGES`."""
         start = time.perf_counter()
         try:
             yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +12,10 @@ import numpy as np
 
 from handmesh.runtime.backend import Device, ModelFileError, open_session
 from handmesh.runtime.detector import Detector
-from handmesh.runtime.estimator import STAGES, Estimate, Estimator, is_usable
-from handmesh.runtime.following import Rules, Track, overlap, same_hand, without_duplicates
+from handmesh.runtime.estimator import Estimate, Estimator, is_usable
+from handmesh.runtime.following import Rules, Track, nearest_track, overlap, same_hand, without_duplicates
+from handmesh.runtime.inputs import checked_camera, checked_frame, checked_time
 from handmesh.runtime.smoothing import HandSmoother, Smooth
-from handmesh.runtime.stopwatch import Stopwatch
 from handmesh.structs import Camera, Hand
 
 Backend = Literal["onnxruntime"]
@@ -24,9 +23,6 @@ Backend = Literal["onnxruntime"]
 ASSETS = Path(__file__).parent.parent / "assets"
 
 DETECTOR = "detector"
-
-SMALLEST_PX, LARGEST_PX = 16, 32766
-"""Sides of a frame that can be tracked; OpenCV warps nothing larger."""
 
 
 class HandTracker:
@@ -80,8 +76,7 @@ class HandTracker:
             raise ValueError(f"unknown backend {backend!r}; known are {', '.join(get_args(Backend))}")
         mesh = open_session(model_path(model), "mesh", threads, device)
         detector = open_session(ASSETS / f"{DETECTOR}.onnx", "detector", threads, device)
-        estimator = Estimator(mesh, Stopwatch(("detect", *STAGES, "smooth", "total")))
-        return HandTracker(estimator, Detector(detector), num_hands, smooth, passes)
+        return HandTracker(Estimator(mesh), Detector(detector), num_hands, smooth, passes)
 
     @property
     def timings_ms(self) -> dict[str, float]:
@@ -145,6 +140,7 @@ class HandTracker:
         estimate = self._estimator.estimate(frame, camera, box, track.hand.side)
         if estimate is not None and track.side_doubts >= self._rules.side_patience:
             estimate = self._estimator.better_side(frame, camera, box, estimate)
+            track.side_doubts = 0  # if this changed nothing, doubt for as long again before the next try
         return estimate if _is_hand(estimate, frame, self._rules.kept_score) else None
 
     def _search_is_due(self) -> bool:
@@ -161,13 +157,13 @@ class HandTracker:
         followed = [track for track in self._tracks if track.misses == 0]
         missed = [track for track in self._tracks if track.misses > 0]
         for estimate in self._search(frame, camera, [track.estimate for track in followed]):
-            near = [track for track in missed if _may_be(track, estimate, time_s)]
-            if near:
-                missed.remove(near[0])
-                self._update(near[0], estimate, camera, time_s)
-                followed.append(near[0])
-            else:
+            track = nearest_track(missed, estimate, time_s)
+            if track is None:
                 followed.append(self._begin(estimate, camera, time_s))
+            else:
+                self._update(track, estimate, camera, time_s)
+                missed.remove(track)
+                followed.append(track)
         self._tracks = sorted(followed + missed[: self.num_hands - len(followed)], key=lambda track: track.id)
 
     def _search(self, image: np.ndarray, camera: Camera, known: Sequence[Estimate]) -> list[Estimate]:
@@ -200,13 +196,6 @@ def _is_hand(estimate: Estimate | None, image: np.ndarray, score: float) -> bool
     return estimate is not None and estimate.hand.score >= score and is_usable(estimate.box, image)
 
 
-def _may_be(track: Track, estimate: Estimate, time_s: float) -> bool:
-    """Whether a hand that was just found may be the one that `track` has missed."""
-    box = track.box_at(time_s)
-    near = math.dist(box.centre_px, estimate.box.centre_px) < box.size_px
-    return near and estimate.hand.side == track.hand.side
-
-
 def model_path(model: str | Path) -> Path:
     """The file of a bundled mesh network by name, or of an exported one by path."""
     if Path(model).suffix == ".onnx" or Path(model).exists():
@@ -216,47 +205,3 @@ def model_path(model: str | Path) -> Path:
         names = ", ".join(bundled) or "none"
         raise ModelFileError(f"unknown model {str(model)!r}; bundled are: {names}; or give the path of an .onnx file")
     return ASSETS / f"{model}.onnx"
-
-
-def checked_frame(image: np.ndarray) -> np.ndarray:
-    """`image` if it is (H, W, 3) uint8 of a size that can be tracked; ValueError otherwise."""
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"expected a picture as a NumPy array (H, W, 3) uint8 RGB, got {type(image).__name__}")
-    remedy = _remedy(image)
-    if remedy:
-        raise ValueError(f"expected a picture (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}: {remedy}")
-    return np.ascontiguousarray(image)
-
-
-def _remedy(image: np.ndarray) -> str:
-    """What to do about a picture that is not (H, W, 3) uint8 of a usable size; empty where it is."""
-    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        return "repeat the grey channel three times"
-    if image.ndim == 3 and image.shape[2] == 4:
-        return "drop the alpha channel"
-    if image.ndim != 3 or image.shape[2] != 3:
-        return "give one picture, colour last"
-    if image.dtype != np.uint8:
-        return "scale it to 0..255 and convert it to uint8"
-    if not SMALLEST_PX <= min(image.shape[:2]) <= max(image.shape[:2]) <= LARGEST_PX:
-        return f"its sides must be {SMALLEST_PX} to {LARGEST_PX} pixels"
-    return ""
-
-
-def checked_camera(camera: Camera | None, image: np.ndarray) -> Camera:
-    """`camera` if it is one for pictures of this size, a usual one if it is None; ValueError otherwise."""
-    height, width = image.shape[:2]
-    if camera is None:
-        return Camera.from_fov(width, height)
-    if (camera.width, camera.height) != (width, height):
-        raise ValueError(f"the camera is for {camera.width}x{camera.height} pictures, this one is {width}x{height}")
-    if not (camera.fx > 0 and camera.fy > 0 and np.isfinite(camera.K).all()):
-        raise ValueError(f"a camera needs finite numbers and positive focal lengths, got {camera}")
-    return camera
-
-
-def checked_time(time_s: float) -> float:
-    """`time_s` if it is a finite number; ValueError otherwise."""
-    if not math.isfinite(time_s):
-        raise ValueError(f"time_s must be finite seconds, got {time_s}")
-    return float(time_s)

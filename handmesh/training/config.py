@@ -104,10 +104,10 @@ def read_config(kind: type[Config], preset: Path, overrides: Sequence[str] = ())
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """A nested mapping as command-line tokens; lists and the losses' table follow their key."""
+    """A nested mapping as command-line tokens; the items of a list follow their key."""
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and key != "losses":
+        if isinstance(value, dict):
             yield from _flatten(value, f"{name}.")
         elif isinstance(value, bool):
             head, _, last = name.rpartition(".")
@@ -118,8 +118,6 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _tokens(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = [token for pair in value.items() for token in pair]
     if isinstance(value, list):
         for item in value:
             yield from _tokens(item)

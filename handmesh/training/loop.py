@@ -75,6 +75,8 @@ def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) 
             if log and step % run.log_every == 0:
                 _log_losses(log, losses, optimiser, step)
                 progress.update(bar, completed=done, loss=f"loss {sum(losses.values()):.4f}")
+                if not progress.console.is_terminal and step % (10 * run.log_every) == 0:
+                    print(f"step {step} of {total}: loss {sum(losses.values()):.4f}", flush=True)
             if log and (done % run.checkpoint_every == 0 or done == total):
                 checkpoint.save_state(run.out / "last.pt", _state(done, network, average, optimiser))
             if log and (done % run.validate_every == 0 or done == total):
@@ -96,8 +98,9 @@ def _step(
     total = sum(losses.values())
     if not torch.isfinite(total):
         checkpoint.save_state(out / "non_finite_batch.pt", {"batch": list(batch)})
+        values = ", ".join(f"{name} {value.detach():.3g}" for name, value in losses.items())
         raise NonFiniteLoss(
-            f"the loss is not finite ({ {name: float(value) for name, value in losses.items()} }); the batch is in "
+            f"the loss is not finite ({values}); the batch is in "
             f"{out / 'non_finite_batch.pt'}. Lower the learning rate or check the labels of this batch"
         )
     optimiser.zero_grad(set_to_none=True)

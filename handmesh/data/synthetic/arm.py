@@ -188,7 +188,7 @@ def _forearm_uv(
     rings = np.concatenate([start[:, None], stop[:, None]], 1)[None] + (density * up * outward)[:, :, None]
     index = len(uv) + np.arange(len(up) * columns * 2).reshape(len(up), columns, 2)
     a, b, c, d = index[:-1, :, 0], index[:-1, :, 1], index[1:, :, 0], index[1:, :, 1]
-    faces = np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)]).reshape(-1, 3)
+    faces = np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)]).reshape(-1, 3)
     return np.concatenate([uv, rings.reshape(-1, 2)]).astype(np.float32), faces.astype(np.int32)
 
 

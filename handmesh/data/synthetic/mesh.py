@@ -39,7 +39,7 @@ def grid_faces(rows: int, columns: int, stride: int) -> np.ndarray:
     following = (column + 1) % stride
     a, b = row * stride + column, row * stride + following
     c, d = a + stride, b + stride
-    return np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)]).reshape(-1, 3).astype(np.int32)
+    return np.concatenate([np.stack([a, b, c], -1), np.stack([b, d, c], -1)]).reshape(-1, 3).astype(np.int32)
 
 
 def tube(rings: np.ndarray, repeat: tuple[float, float] = (1.0, 1.0)) -> Surface:

@@ -36,41 +36,46 @@ def vertex_normals(vertices, faces):
     return normals
 
 
-def towards(vertices: np.ndarray, direction: np.ndarray, size: int) -> np.ndarray:
-    """(V, 3) float32 points for `rasterize`: the vertices seen from far away in `direction`.
+def towards(vertices: np.ndarray, direction: np.ndarray, size: int, focus: int) -> np.ndarray:
+    """(V, 3) float32 points for `rasterize`: the vertices seen from far away in the unit `direction`.
 
-    The whole set fits a `size` x `size` picture.
+    The first `focus` vertices fill a `size` x `size` picture; others may lie outside.
     """
-    side = np.cross(direction, [1.0, 0, 0] if abs(direction[0]) < 0.6 else [0, 1.0, 0])
-    side /= np.linalg.norm(side)
-    frame = np.stack([side, np.cross(direction, side), -direction]).astype(np.float32)
-    points = vertices @ frame.T
-    low, high = points.min(0), points.max(0)
-    scale = (size - 1) / max(high[0] - low[0], high[1] - low[1], 1e-6)
-    points[:, :2] = (points[:, :2] - low[:2]) * np.float32(scale)
-    points[:, 2] += FAR - low[2]
+    dx, dy, dz = direction
+    length = np.sqrt(dx * dx + dz * dz) if abs(dy) < 0.9 else np.sqrt(dx * dx + dy * dy)
+    side = np.array([dz, 0, -dx] if abs(dy) < 0.9 else [-dy, dx, 0]) / length
+    down = [dy * side[2] - dz * side[1], dz * side[0] - dx * side[2], dx * side[1] - dy * side[0]]
+    points = vertices @ np.array([side, down, [-dx, -dy, -dz]], np.float32).T
+    low, high = points[:focus].min(0), points[:focus].max(0)
+    points -= np.array([low[0], low[1], (low[2] + high[2]) / 2 - FAR], np.float32)
+    points[:, :2] *= np.float32((size - 1) / max(high[0] - low[0], high[1] - low[1], 1e-6))
     return points
 
 
 def ambient_occlusion(
-    vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, directions: np.ndarray, size: int = 64
+    vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray, directions: np.ndarray, focus: int, size: int = 64
 ) -> np.ndarray:
-    """(V,) float32 share of the (D, 3) directions above each vertex from which it is seen."""
-    seen = np.zeros(len(vertices), np.float32)
-    total = np.full(len(vertices), 1e-3, np.float32)
+    """(V,) float32 share of the (D, 3) directions above each vertex from which it is seen.
+
+    Measured finely around the first `focus` vertices; what lies far outside counts as seen.
+    """
+    seen = np.full(len(vertices), 0.05, np.float32)
+    total = np.full(len(vertices), 0.05, np.float32)
     for direction in directions:
-        points = towards(vertices, direction, size)
+        points = towards(vertices, direction, size, focus)
         _count_seen(points, rasterize(points, faces, size, size).depth, normals @ direction, seen, total)
     return seen / total
 
 
 @_fast
 def _count_seen(points, depth, facing, seen, total):
+    size = depth.shape[0]
     for i in range(len(points)):
         if facing[i] > 0:
             total[i] += facing[i]
             x, y = int(points[i, 0] + np.float32(0.5)), int(points[i, 1] + np.float32(0.5))
-            if points[i, 2] < depth[y, x] + np.float32(0.008):
+            inside = 0 <= x < size and 0 <= y < size
+            if not inside or points[i, 2] < depth[y, x] + np.float32(0.005):
                 seen[i] += facing[i]
 
 
@@ -121,8 +126,9 @@ def _look_up(texture, albedo, s, t, base):
 @_fast
 def _lit_share(shadow, px, py, depth):
     """Share of the four nearest shadow texels that do not lie before the point, weighted bilinearly."""
-    size = shadow.shape[0]
-    px, py = min(max(px, np.float32(0)), np.float32(size - 1.01)), min(max(py, np.float32(0)), np.float32(size - 1.01))
+    end = np.float32(shadow.shape[0] - 1.01)
+    if not (0 <= px <= end and 0 <= py <= end):
+        return np.float32(1)
     x, y = int(px), int(py)
     fx, fy = px - np.float32(x), py - np.float32(y)
     near = depth - np.float32(0.006)

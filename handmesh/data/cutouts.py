@@ -1,0 +1,61 @@
+"""Cutting labelled hands out of photographs with a plain backdrop, to paste them elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from handmesh.data.photos import LabelledHand, Photo
+from handmesh.data.sprites import Sprite, SpriteHand
+from handmesh.skeleton import BONES, KEYPOINTS, WRIST
+
+_LARGEST_PX = 256
+_PALM = [KEYPOINTS.index(name) for name in ("wrist", "thumb1", "index1", "middle1", "ring1", "little1")]
+
+
+def cut_outs(photos: Sequence[Photo]) -> Iterator[Sprite]:
+    """The hands of photographs that show exactly one, at most 256 pixels wide and high."""
+    for photo in photos:
+        if len(photo.hands) == 1:
+            yield cut_out(photo.load(), photo.hands[0])
+
+
+def cut_out(image: np.ndarray, hand: LabelledHand) -> Sprite:
+    """One hand with its arm, cut out along its outline.
+
+    GrabCut (Rother et al., 2004) started from the labelled bones: what lies on them is hand, what
+    lies near them may be, and the arm is sought from the wrist outwards.
+    """
+    scale = min(1.0, _LARGEST_PX / max(image.shape[:2]))
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    joints = (hand.joints_px + 0.5) * scale - 0.5
+    mask = _trimap(image.shape[:2], joints)
+    cv2.grabCut(image, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    inside = _main_part(np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8))
+    # The outermost pixels are half backdrop: the outline moves inwards by one.
+    alpha = cv2.GaussianBlur(cv2.erode(inside, np.ones((3, 3), np.uint8)).astype(np.float32), (0, 0), 0.7)
+    rgba = np.dstack([image, np.round(alpha * 255).astype(np.uint8)])
+    return Sprite(rgba, (SpriteHand(hand.side, joints.astype(np.float32)),))
+
+
+def _trimap(size: tuple[int, int], joints: np.ndarray) -> np.ndarray:
+    side = max(float(np.ptp(joints, axis=0).max()), 8.0)
+    points = np.round(joints).astype(np.int32)
+    arm = joints[WRIST] + (joints[WRIST] - joints[_PALM[1:]].mean(0)) * 3
+    mask = np.full(size, cv2.GC_BGD, np.uint8)
+    for width, value in ((0.3, cv2.GC_PR_BGD), (0.13, cv2.GC_PR_FGD), (0.03, cv2.GC_FGD)):
+        thickness = max(1, round(width * side))
+        if value == cv2.GC_PR_BGD:
+            cv2.line(mask, points[WRIST].tolist(), np.round(arm).astype(int).tolist(), value, round(0.7 * side))
+        for a, b in BONES:
+            cv2.line(mask, points[a].tolist(), points[b].tolist(), value, thickness)
+    cv2.fillConvexPoly(mask, cv2.convexHull(points[_PALM]), cv2.GC_FGD)
+    return mask
+
+
+def _main_part(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a 0/1 mask."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    return (labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8) if len(stats) > 1 else mask

@@ -1,0 +1,81 @@
+"""Cut-out pictures with labelled hands, to be pasted onto backgrounds: a folder of PNG files and a list.
+
+`sprites.json` is a list of `{file, hands}`; a hand is `{side, joints_px, visible}` with 21 x 2 pixels
+in keypoint order and the share of the joints that can be seen. The files are RGBA, straight alpha.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from handmesh.structs import Side
+
+LIST_FILE = "sprites.json"
+
+
+@dataclass(frozen=True, eq=False)
+class SpriteHand:
+    """A hand in a cut-out picture."""
+
+    side: Side  # the subject's own hand
+    joints_px: np.ndarray  # (21, 2) float32
+    visible: float = 1.0  # share of the joints that nothing hides
+
+    def as_plain(self) -> dict:
+        return {
+            "side": self.side,
+            "joints_px": np.round(self.joints_px.astype(float), 2).tolist(),
+            "visible": round(float(self.visible), 3),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Sprite:
+    """A cut-out: (H, W, 4) uint8 RGBA with straight alpha, and its hands."""
+
+    rgba: np.ndarray
+    hands: tuple[SpriteHand, ...]
+
+
+class SpriteSet:
+    """The sprites of a folder, decoded on demand."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        path = self.folder / LIST_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write sprites with scripts/make_people.py")
+        self.entries = json.loads(path.read_text())
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, i: int) -> Sprite:
+        entry = self.entries[i]
+        image = cv2.imread(str(self.folder / entry["file"]), cv2.IMREAD_UNCHANGED)
+        if image is None or image.ndim != 3 or image.shape[2] != 4:
+            raise ValueError(f"{self.folder / entry['file']}: expected a PNG with four channels")
+        hands = (SpriteHand(h["side"], np.array(h["joints_px"], np.float32), h["visible"]) for h in entry["hands"])
+        return Sprite(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), tuple(hands))
+
+
+def write_sprites(folder: Path | str, sprites: Iterable[Sprite]) -> int:
+    """Write sprites and their list to `folder`; gives their number. An existing list is replaced last."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for k, sprite in enumerate(sprites):
+        file = f"{k:06d}.png"
+        bgra = cv2.cvtColor(sprite.rgba, cv2.COLOR_RGBA2BGRA)
+        cv2.imwrite(str(folder / file), bgra, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        entries.append({"file": file, "hands": [hand.as_plain() for hand in sprite.hands]})
+    partial = folder / f".{LIST_FILE}.part"
+    partial.write_text(json.dumps(entries))
+    partial.replace(folder / LIST_FILE)
+    return len(entries)

@@ -1,0 +1,1 @@
+"""Synthetic pictures of hands with exact labels."""

@@ -1,0 +1,145 @@
+"""Figures with 95 % intervals from what was said of labelled hands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from handmesh import skeleton
+from handmesh.evaluation.pictures import Case, Run
+from handmesh.metrics import MeshErrors, align, bootstrap, errors, errors_2d, mesh_errors
+
+PCK_SHARE = 0.2
+
+
+class Figure(NamedTuple):
+    """One number of a report; not a number where there was nothing to measure."""
+
+    name: str
+    value: float
+    low: float  # of the 95 % bootstrap interval
+    high: float
+    unit: str
+    count: int  # of hands or pictures that it is over
+
+
+def figure(name: str, values: Sequence[float] | np.ndarray, unit: str, median: bool = False) -> Figure:
+    """The mean (or median) of one value a hand or picture, with its interval."""
+    values = np.asarray(values, np.float64)
+    if len(values) == 0:
+        return Figure(name, math.nan, math.nan, math.nan, unit, 0)
+    statistic = np.median if median else np.mean
+    return Figure(name, float(statistic(values)), *bootstrap(values, statistic), unit, len(values))
+
+
+def answered(cases: Sequence[Case]) -> list[Case]:
+    """The cases with a hand to measure."""
+    return [case for case in cases if case.answer.hand is not None]
+
+
+class Mesh(NamedTuple):
+    """A hand about its root joint, in metres, in the camera's axes."""
+
+    joints_m: np.ndarray  # (21, 3)
+    vertices_m: np.ndarray  # (V, 3)
+
+
+def about_root(joints_m: np.ndarray, vertices_m: np.ndarray) -> Mesh:
+    """A hand moved so that its root joint lies at the origin."""
+    root = joints_m[skeleton.ROOT]
+    return Mesh(joints_m - root, vertices_m - root)
+
+
+def case_errors_2d(cases: Sequence[Case]) -> np.ndarray:
+    """(N, 21) 2D errors of answered cases, as a fraction of the longer box side."""
+    if not cases:
+        return np.zeros((0, 21))
+    return errors_2d([c.answer.hand.joints_px for c in cases], [c.label.joints_px for c in cases])
+
+
+def mean_error_2d(cases: Sequence[Case]) -> np.ndarray:
+    """(N,) mean 2D error of each answered case."""
+    return case_errors_2d(cases).mean(1)
+
+
+def photo_figures(run: Run) -> list[Figure]:
+    """How many labelled hands are found, and how well those are placed, posed and told apart."""
+    cases = answered(run.cases)
+    return [
+        *_finding_figures(run),
+        *_placing_figures(cases),
+        figure("PA-MPJPE (rough 3D)", aligned_mm(cases), "mm"),
+        *_cost_figures(run),
+    ]
+
+
+def _finding_figures(run: Run) -> list[Figure]:
+    sides = [case.answer.side_right for case in answered(run.cases)]
+    return [
+        figure("hands found", [100 * case.answer.found for case in run.cases], "%"),
+        figure("side right", 100 * np.array(sides, float), "%"),
+    ]
+
+
+def _placing_figures(cases: Sequence[Case]) -> list[Figure]:
+    in_picture = case_errors_2d(cases)
+    return [
+        figure("2D error, median", in_picture.mean(1), "of box", median=True),
+        figure("2D error, mean", in_picture.mean(1), "of box"),
+        figure(f"PCK@{PCK_SHARE}", 100 * (in_picture <= PCK_SHARE).mean(1), "%"),
+    ]
+
+
+def aligned_mm(cases: Sequence[Case]) -> np.ndarray:
+    """(N,) PA-MPJPE against the labels' own 3D joints."""
+    if not cases:
+        return np.zeros(0)
+    truth = np.stack([case.label.joints_m for case in cases])
+    return 1000 * errors(align([case.answer.hand.joints_m for case in cases], truth), truth).mean(1)
+
+
+def _cost_figures(run: Run) -> list[Figure]:
+    return [
+        figure("extra hands", 100 * _extra_counts(run), "per 100 pictures"),
+        figure("time a picture, median", [answers.time_ms for _, answers in run.said], "ms", median=True),
+    ]
+
+
+def _extra_counts(run: Run) -> np.ndarray:
+    """(P,) hands that nobody labelled, of the pictures in which they were looked for."""
+    return np.array([len(answers.extra) for _, answers in run.said if answers.extra is not None])
+
+
+def background_figures(run: Run) -> list[Figure]:
+    """How often hands are seen where there are none."""
+    counts = _extra_counts(run)
+    return [
+        figure("false hands", 100 * counts, "per 100 pictures"),
+        figure("pictures with a false hand", 100 * (counts > 0), "%"),
+        figure("time a picture, median", [answers.time_ms for _, answers in run.said], "ms", median=True),
+    ]
+
+
+def synthetic_figures(run: Run, truth: Mapping[str, Mesh]) -> list[Figure]:
+    """As for photographs, and the official errors of joints and mesh about the root.
+
+    truth: the true mesh by the name of the picture.
+    """
+    cases = answered(run.cases)
+    mesh = score_meshes(cases, truth).per_sample() if cases else {}
+    return [
+        *_finding_figures(run),
+        *_placing_figures(cases),
+        *(figure(name, values, "mm" if "MP" in name else "") for name, values in mesh.items()),
+        *_cost_figures(run),
+    ]
+
+
+def score_meshes(cases: Sequence[Case], truth: Mapping[str, Mesh]) -> MeshErrors:
+    """Answered cases against their true meshes, both about the root joint."""
+    hands = [about_root(case.answer.hand.joints_m, case.answer.hand.vertices_m) for case in cases]
+    true = [truth[case.picture.name] for case in cases]
+    return mesh_errors(*zip(*hands, strict=True), *zip(*true, strict=True))

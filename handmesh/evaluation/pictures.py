@@ -1,0 +1,94 @@
+"""The pictures to be scored on, from each kind of data, and the loop over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.progress import track
+
+from handmesh import skeleton
+from handmesh.data.photos import LabelledHand, Photo, PhotoError, load_picture
+from handmesh.data.shards import ShardSet
+from handmesh.evaluation.answers import Answer, Answerer, Answers, Picture
+from handmesh.structs import Camera, Hand
+
+
+class Case(NamedTuple):
+    """One labelled hand and what was said of it."""
+
+    picture: Picture
+    index: int  # among the hands of the picture
+    answer: Answer
+
+    @property
+    def label(self) -> LabelledHand:
+        """The labelled hand."""
+        return self.picture.hands[self.index]
+
+
+class FalseHand(NamedTuple):
+    """A hand that was seen where none is labelled."""
+
+    picture: Picture
+    hand: Hand
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that was said of a set of pictures."""
+
+    said: list[tuple[Picture, Answers]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # names of pictures that do not decode
+
+    @property
+    def cases(self) -> list[Case]:
+        """The labelled hands."""
+        return [Case(picture, i, one) for picture, answers in self.said for i, one in enumerate(answers.of_labels)]
+
+    @property
+    def false_hands(self) -> list[FalseHand]:
+        """The hands that nobody labelled."""
+        return [FalseHand(picture, hand) for picture, answers in self.said for hand in answers.extra or ()]
+
+
+def from_photos(photos: Iterable[Photo]) -> list[Picture]:
+    """Labelled photographs; their cameras are unknown."""
+    return [
+        Picture(photo.path.name, photo.load, photo.hands, Camera.from_fov(photo.width, photo.height))
+        for photo in photos
+    ]
+
+
+def from_files(files: Iterable[Path]) -> list[Picture]:
+    """Pictures without any hand."""
+    return [Picture(file.name, partial(load_picture, file)) for file in files]
+
+
+def from_shards(shards: ShardSet) -> list[Picture]:
+    """Synthetic right hands with their true cameras; `joints_m` of the labels is about the root."""
+    return [
+        Picture(str(shards.keys[i]), partial(shards.decode, i), [_synthetic_label(shards, i)], shards.camera_of(i))
+        for i in range(len(shards))
+    ]
+
+
+def _synthetic_label(shards: ShardSet, i: int) -> LabelledHand:
+    joints = shards.joints_m[i]
+    return LabelledHand("right", 1.0, shards.joints_px[i], joints - joints[skeleton.ROOT])
+
+
+def ask(answer: Answerer, pictures: Sequence[Picture], what: str = "") -> Run:
+    """Ask about every picture, with a progress bar called `what`; those that cannot be read are named."""
+    run = Run()
+    for picture in track(pictures, what or "evaluating", disable=not what, transient=True):
+        try:
+            image = picture.load()
+        except (PhotoError, OSError):
+            run.unreadable.append(picture.name)
+        else:
+            run.said.append((picture, answer(image, picture)))
+    return run

@@ -1,0 +1,141 @@
+"""What a report consists of, on the screen and in `metrics.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnxruntime
+from rich.console import Console
+from rich.table import Table
+
+from handmesh.evaluation.figures import Figure
+from handmesh.runtime.backend import Session, default_threads
+
+Boxes = Literal["given", "detected", "none"]
+
+PROTOCOLS: dict[Boxes, str] = {
+    "given": "turned square around the labelled joints x {box_scale}, told which side; errors over all labelled hands",
+    "detected": "the product's own detector in the whole picture; errors over the hands found",
+    "none": "the product's own detector; no hand is in any picture",
+}
+
+NOTE = "3D errors are about the root (the middle finger's knuckle); PA-: after similarity alignment"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one data set under one crop protocol."""
+
+    data: str
+    boxes: Boxes
+    pictures: int  # that were looked at
+    hands: int  # labelled ones that got an answer
+    unreadable: int  # pictures that were not, because they do not decode
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was scored, and on what."""
+
+    model: str
+    model_sha256: str
+    box_scale: float
+    input_size: tuple[int, int]
+    machine: str
+    threads: int
+    onnxruntime: str
+
+
+def setting_of(model: Path, session: Session, threads: int | None) -> Setting:
+    """The setting of a run of the file `model`, opened as `session`, on this machine."""
+    return Setting(
+        model=str(model),
+        model_sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+        box_scale=float(session.metadata["box_scale"]),
+        input_size=session.input_size,
+        machine=f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        threads=default_threads() if threads is None else threads,
+        onnxruntime=onnxruntime.__version__,
+    )
+
+
+def _processor() -> str:
+    """The processor's name, which Python's own `platform` does not know on Linux."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
+
+
+def print_reports(console: Console, setting: Setting, reports: Sequence[Report]) -> None:
+    """A table for each data set, and under them how the figures came about."""
+    for data in dict.fromkeys(report.data for report in reports):
+        console.print(_table(Path(setting.model).name, [report for report in reports if report.data == data]))
+    for boxes in dict.fromkeys(report.boxes for report in reports):
+        console.print(f"[bold]{boxes}[/]: {PROTOCOLS[boxes].format(box_scale=setting.box_scale)}", highlight=False)
+    console.print(NOTE, highlight=False)
+    height, width = setting.input_size
+    runtime = f"ONNX Runtime {setting.onnxruntime}, {setting.threads} threads"
+    console.print(f"crop {width}x{height}; {runtime}; {setting.machine}", highlight=False)
+    for report in reports:
+        if report.unreadable:
+            console.print(f"[yellow]{report.data}: pictures that could not be read: {report.unreadable}[/]")
+
+
+def _table(model: str, reports: Sequence[Report]) -> Table:
+    """The reports on one data set: a row for each figure, a column for each crop protocol."""
+    table = Table("", title=f"{model} on {reports[0].data}, 95 % bootstrap intervals")
+    for report in reports:
+        table.add_column("" if report.boxes == "none" else f"{report.boxes} boxes", justify="right")
+    table.add_row("pictures", *(str(report.pictures) for report in reports))
+    table.add_row("hands measured", *(str(report.hands) for report in reports), end_section=True)
+    units = {figure.name: figure.unit for report in reports for figure in report.figures}
+    for name, unit in units.items():
+        table.add_row(f"{name}, {unit}" if unit else name, *(_cell(report, name) for report in reports))
+    return table
+
+
+def _cell(report: Report, name: str) -> str:
+    figure = next((figure for figure in report.figures if figure.name == name), None)
+    if figure is None or math.isnan(figure.value):
+        return "-"
+    return f"{_short(figure.value)} ({_short(figure.low)}-{_short(figure.high)})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if 0 < abs(value) < 2 else f"{value:.1f}"
+
+
+def write_metrics(path: Path, setting: Setting, reports: Sequence[Report]) -> None:
+    """Write all figures as JSON; what could not be measured is null. Replaces the file in one step."""
+    described = [_as_json(report, setting) for report in reports]
+    content = {"setting": asdict(setting), "note": NOTE, "reports": described}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _as_json(report: Report, setting: Setting) -> dict[str, object]:
+    figures = {
+        figure.name: {key: _finite(value) for key, value in figure._asdict().items() if key != "name"}
+        for figure in report.figures
+    }
+    protocol = PROTOCOLS[report.boxes].format(box_scale=setting.box_scale)
+    fields = {"data": report.data, "boxes": report.boxes, "protocol": protocol, "pictures": report.pictures}
+    return fields | {"hands": report.hands, "unreadable": report.unreadable, "figures": figures}
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,122 @@
+"""Reads and writes picture files: RGB uint8 in memory, whatever the file holds, and one clear line where it fails."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+READABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
+
+LARGEST_PIXELS = 25_000_000
+"""Larger pictures are shrunk while they are read, which bounds memory."""
+
+REFUSED_PIXELS = 120_000_000
+"""Larger pictures are not read at all: decoding them alone takes more than half a gigabyte."""
+
+
+class PictureError(ValueError):
+    """A picture file that cannot be read; the message is one line that names it."""
+
+
+class OutputError(ValueError):
+    """A place that cannot be written to; the message is one line that names it."""
+
+
+class Picture(NamedTuple):
+    """A picture as read from its file."""
+
+    image_rgb: np.ndarray  # (H, W, 3) uint8
+    shrink: int  # how many pixels of the file, along each side, make one of `image_rgb`
+
+
+def read_picture(path: Path) -> Picture:
+    """The picture in a file, upright as its EXIF orientation says.
+
+    Grey becomes RGB, alpha is dropped, 16 bits become 8. Pictures above `LARGEST_PIXELS` are shrunk
+    to a half or a quarter of their sides. Raises PictureError for a file that is missing, empty, cut short, no picture,
+    or above `REFUSED_PIXELS`.
+    """
+    if not path.is_file():
+        raise PictureError(f"no picture at {path}")
+    if path.stat().st_size == 0:
+        raise PictureError(f"{path} is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have our own limit
+            with Image.open(path) as file:
+                return _decode(path, file)
+    except PictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{path} is not a picture of a known format") from error
+    except Exception as error:  # broken files make decoders raise almost anything
+        raise PictureError(f"{path} cannot be read: {_one_line(error)}") from error
+
+
+def _decode(path: Path, file: Image.Image) -> Picture:
+    width, height = file.size
+    if width * height > REFUSED_PIXELS:
+        raise PictureError(f"{path} has {width}x{height} pixels, more than {REFUSED_PIXELS:,}: shrink it first")
+    shrink = 2 ** max(0, math.ceil(math.log2(width * height / LARGEST_PIXELS) / 2))
+    file.draft("RGB", (width // shrink, height // shrink))  # JPEG decodes at halves of its size, others ignore this
+    remaining = round(shrink * file.size[0] / width)
+    if remaining > 1:
+        file = file.reduce(remaining)
+    return Picture(_to_rgb(ImageOps.exif_transpose(file)), shrink)
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def write_picture(path: Path, image_rgb: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 as the format of the path's suffix, whole or not at all.
+
+    Raises OutputError for a suffix that is not in `WRITABLE` and for a path that cannot be written.
+    """
+    if path.suffix.lower() not in WRITABLE:
+        raise OutputError(f"cannot write {path}: pictures are written as {', '.join(WRITABLE)}")
+    encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise OutputError(f"cannot write {path}: OpenCV cannot encode a {image_rgb.shape} picture as {path.suffix}")
+    write_whole(path, data.tobytes())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that whoever looks finds the old one or the whole new one. Raises OutputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    """The process's file mode mask, which temporary files do not follow by themselves."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

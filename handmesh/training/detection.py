@@ -1,0 +1,136 @@
+"""The task of training the detector: its config, its losses, its validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from handmesh.data.detection import DetectionBatch, DetectionBatches, input_size
+from handmesh.data.photos import Photo, list_pictures, load_picture, read_photos, split_of
+from handmesh.data.scenes import SceneConfig, Size, scene_sources
+from handmesh.data.training_crops import batches_from
+from handmesh.detection import Detection, letterbox, read_maps
+from handmesh.detector_metrics import LEAST_SCORE, Detect, false_alarm_scores, figures_at, match_pictures
+from handmesh.detector_network import DetectorNet, DetectorNetworkConfig, DetectorOutput
+from handmesh.training.config import OptimiserConfig, RunConfig, as_plain
+
+LOSS_WEIGHTS = {"heat": 1.0, "offset": 0.5, "log_size": 1.0, "direction": 1.0, "right": 0.5}
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """Everything that a training run of the detector depends on."""
+
+    run: RunConfig = field(default_factory=lambda: RunConfig(out=Path("runs/detector"), schedule=((2000, 256, 32),)))
+    """The schedule's crop size is the picture's width; its height is three quarters of that."""
+    network: DetectorNetworkConfig = field(default_factory=DetectorNetworkConfig)
+    data: SceneConfig = field(default_factory=SceneConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    validation_size: int = 150
+    """Pictures of each kind to validate on during the run."""
+    threshold: float = 0.35
+
+
+class DetectionTask:
+    """Batches, losses and validation of `DetectorNet`; see `loop.Task`."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        self.config = config
+        self.plain_config = {"task": "detector", **as_plain(config)}
+        self.model = DetectorNet(config.network)
+        self.sources = scene_sources(config.data)
+        count = config.validation_size
+        roots = (*config.data.hand_photos, *config.data.people_photos)
+        self.photos = {root.name: [p for p in read_photos(root, "val") if p.hands][:count] for root in roots}
+        held_out = [p for folder in config.data.backgrounds for p in list_pictures(folder) if split_of(p.name) == "val"]
+        self.empty = held_out[:count]
+
+    def batches(self, start: int, rank: int, world: int) -> Iterable[DetectionBatch]:
+        data, run = self.config.data, self.config.run
+        dataset = DetectionBatches(self.sources, run.stages, data.colour, run.seed, rank, world)
+        return batches_from(dataset, start, data.workers)
+
+    def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
+        image = batch.image.float() / 255
+        if self.config.run.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        named = detection_losses(model(image), batch)
+        return {name: LOSS_WEIGHTS[name] * value for name, value in named.items()}
+
+    def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
+        detect = detect_with(model, input_size(self.config.run.stages[-1].crop_size))
+        figures, pictures = {}, []
+        for name, photos in self.photos.items():
+            at = figures_at(match_pictures(detect, (_labelled(photo) for photo in photos)), self.config.threshold)
+            figures |= {f"{name}/{key}": value for key, value in at._asdict().items() if key != "threshold"}
+            pictures += [drawn(photo.load(), detect, self.config.threshold) for photo in photos[:4]]
+        if self.empty:
+            scores, count = false_alarm_scores(detect, map(load_picture, self.empty))
+            figures["false_alarms_per_100"] = 100 * float((scores >= self.config.threshold).sum()) / count
+        return figures, np.concatenate(pictures, axis=1) if pictures else None
+
+
+def detection_losses(output: DetectorOutput, batch: DetectionBatch) -> dict[str, Tensor]:
+    """The losses by name, each about a hand: sums over the batch by the number of hands in it.
+
+    `heat` is CenterNet's focal loss (Zhou et al. 2019, equation 1, alpha 2, beta 4) where labels are
+    sure. The others are weighted by how near a cell is to a hand's centre.
+    """
+    hands = (batch.heat == 1).sum().clamp_min(1)
+    cells = batch.near.sum().clamp_min(1)
+
+    def near(error: Tensor) -> Tensor:
+        return (error * batch.near).sum() / cells
+
+    return {
+        "heat": (focal_loss(output.heat, batch.heat) * batch.sure).sum() / hands,
+        "offset": near((output.offset - batch.offset).abs().sum(1)),
+        "log_size": near((output.log_size - batch.log_size).abs()),
+        "direction": near((output.direction - batch.direction).abs().sum(1)),
+        "right": near(functional.binary_cross_entropy_with_logits(output.right, batch.right, reduction="none")),
+    }
+
+
+def focal_loss(logit: Tensor, heat: Tensor) -> Tensor:
+    """(B, h, w) the penalty of each cell: for missing a centre, or for heat away from one."""
+    chance = logit.sigmoid()
+    missed = -functional.logsigmoid(logit) * (1 - chance) ** 2
+    alarm = -functional.logsigmoid(-logit) * chance**2 * (1 - heat) ** 4
+    return torch.where(heat == 1, missed, alarm)
+
+
+def detect_with(model: nn.Module, size: Size) -> Detect:
+    """A function that finds hands with a torch network, as the runtime's `Detector` does with an exported one."""
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def detect(image: np.ndarray) -> list[Detection]:
+        boxed = letterbox(image, size.height, size.width)
+        pixels = torch.from_numpy(boxed.image).to(device).permute(2, 0, 1)[None].float() / 255
+        maps = {name: value[0].cpu().numpy() for name, value in model(pixels)._asdict().items()}
+        return read_maps(maps, boxed, LEAST_SCORE)
+
+    return detect
+
+
+def _labelled(photo: Photo) -> tuple[np.ndarray, list]:
+    return photo.load(), [(hand.box(), hand.side) for hand in photo.hands]
+
+
+def drawn(image: np.ndarray, detect: Detect, threshold: float, height: int = 240) -> np.ndarray:
+    """A picture with the boxes found in it: green right hands, orange left ones, the top side white."""
+    image = image.copy()
+    for hand in detect(image):
+        if hand.score >= threshold:
+            corners = np.round(hand.box.corners_px()).astype(np.int32)
+            colour = (60, 200, 90) if hand.side == "right" else (255, 140, 0)
+            cv2.polylines(image, [corners], True, colour, 2, cv2.LINE_AA)
+            cv2.line(image, *corners[:2].tolist(), (255, 255, 255), 2, cv2.LINE_AA)
+    return cv2.resize(image, (height * 4 // 3, height), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,26 @@
+"""Make synthetic pictures of hands with exact labels: `python scripts/make_synthetic.py --help`."""
+
+from __future__ import annotations
+
+import sys
+
+import tyro
+
+from handmesh.data.synthetic.writer import Order, write
+
+
+def main() -> int:
+    """Read the command line and write the data set; 0 on success."""
+    try:
+        write(tyro.cli(Order))
+    except (ValueError, OSError) as error:
+        print(f"make_synthetic: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("make_synthetic: interrupted; the same command goes on from the last whole shard", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

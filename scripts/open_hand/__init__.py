@@ -1,0 +1,1 @@
+"""The steps of build_open_hand.py, each on its own."""

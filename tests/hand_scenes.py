@@ -1,0 +1,188 @@
+"""Scenes of known hands, and stand-ins for the networks that read them off the pixels they are given.
+
+A `coded_frame` tells each pixel's place by its red and green and the frame's number by its blue.
+From a crop of it `SceneSession` recovers how the crop was taken, so that it can answer with the
+ground truth exactly as a perfect network would: the crop, the mirror and the way back are all used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+import handmesh
+from handmesh import skeleton
+from handmesh.camera import project
+from handmesh.crop import (
+    apply_affine,
+    crop_affine,
+    invert_affine,
+    mirror_faces,
+    mirror_points_m,
+    mirror_rotations,
+    normalised_from_px,
+    view_rotation,
+)
+from handmesh.structs import Box, Camera, Hand, Side
+
+CAMERA = Camera.from_fov(640, 480)
+BOX_SCALE = 1.5
+
+_ASSET = np.load(Path(handmesh.__file__).parent / "assets" / "open_hand_right.npz")
+_FACES = _ASSET["f"].astype(np.int32)
+_FINGERS_UP_PALM_TO_CAMERA = Rotation.from_matrix(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]))
+
+
+def posed_hand(
+    place_m: Sequence[float] = (0.0, 0.0, 0.5),
+    turn_rad: Sequence[float] = (0.0, 0.0, 0.0),
+    side: Side = "right",
+    seed: int = 0,
+    camera: Camera = CAMERA,
+) -> Hand:
+    """The bundled hand with its root at `place_m`, fingers up and palm to the camera but for `turn_rad`."""
+    rng = np.random.default_rng(seed)
+    shape = rng.normal(0, 0.5, 10)
+    bends = rng.normal(0, 0.25, (15, 3))
+    wrist = Rotation.from_rotvec(turn_rad) * _FINGERS_UP_PALM_TO_CAMERA
+    pose = np.concatenate([wrist.as_matrix()[None], Rotation.from_rotvec(bends).as_matrix()])
+    vertices, joints = _skinned(pose, shape)
+    if side == "left":
+        vertices, joints, pose = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(pose)
+    move = np.asarray(place_m) - joints[skeleton.ROOT]
+    faces = _FACES if side == "right" else mirror_faces(_FACES)
+    joints = joints + move
+    return Hand(vertices + move, joints, project(joints, camera), side, 1.0, pose, shape, faces)
+
+
+def _skinned(pose: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Linear blend skinning of the bundled hand: vertices and the 21 joints in keypoint order."""
+    rest = _ASSET["v_template"] + _ASSET["shapedirs"] @ shape
+    joints = _ASSET["J_regressor"] @ rest
+    world = np.tile(np.eye(4), (16, 1, 1))
+    for k, parent in enumerate(skeleton.PARENTS):
+        local = np.eye(4)
+        local[:3, :3], local[:3, 3] = pose[k], joints[k] - (joints[parent] if k else 0)
+        world[k] = world[parent] @ local if k else local
+    posed_joints = world[:, :3, 3].copy()
+    world[:, :3, 3] -= (world[:, :3, :3] @ joints[..., None])[..., 0]
+    blended = np.einsum("vj,jab->vab", _ASSET["weights"], world)
+    vertices = (blended[:, :3, :3] @ rest[..., None])[..., 0] + blended[:, :3, 3]
+    tips = vertices[list(skeleton.OPEN_HAND_TIP_VERTICES.values())]
+    return vertices, np.concatenate([posed_joints, tips])[list(skeleton.MANO_TO_KEYPOINTS)]
+
+
+def network_outputs(hand: Hand, crop_box: Box, mirrored: bool, size: int, camera: Camera) -> dict[str, np.ndarray]:
+    """What a perfect mesh network says of a crop that shows `hand`."""
+    to_view = view_rotation(camera, crop_box).T
+    root = hand.joints_m[skeleton.ROOT]
+    vertices, joints = (hand.vertices_m - root) @ to_view.T, (hand.joints_m - root) @ to_view.T
+    rotations = np.concatenate([to_view @ hand.pose[:1], hand.pose[1:]])
+    if mirrored:
+        vertices, joints, rotations = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(rotations)
+    joints_crop_px = apply_affine(crop_affine(crop_box, size, mirrored), hand.joints_px)
+    shown_right = (hand.side == "right") != mirrored
+    return {
+        "vertices_m": vertices[None].astype(np.float32),
+        "joints_m": joints[None].astype(np.float32),
+        "joints_crop": normalised_from_px(joints_crop_px, size)[None].astype(np.float32),
+        "rotations": rotations[None].astype(np.float32),
+        "shape": hand.shape[None].astype(np.float32),
+        "presence": np.array([8.0], np.float32),
+        "right": np.array([6.0 if shown_right else -6.0], np.float32),
+        "faces": _FACES,
+    }
+
+
+def coded_frame(number: int, width: int = 640, height: int = 480) -> np.ndarray:
+    """(H, W, 3) uint8: red is the column's share of the width, green the row's of the height, blue `number`."""
+    frame = np.empty((height, width, 3), np.uint8)
+    frame[..., 0] = np.round(np.linspace(0, 255, width))
+    frame[..., 1] = np.round(np.linspace(0, 255, height))[:, None]
+    frame[..., 2] = number
+    return frame
+
+
+def decoded_crop(pixels: np.ndarray, camera: Camera = CAMERA) -> tuple[int, Box, bool] | None:
+    """The frame's number, the crop's box and whether it is mirrored; None where nothing of the frame shows."""
+    rows, columns = np.nonzero((pixels[..., :2] % 255 > 0).all(-1))  # 0 and 255 may be repeated border
+    if len(rows) < 100:
+        return None
+    scale = np.array([camera.width - 1, camera.height - 1]) / 255
+    places = pixels[rows, columns, :2] * scale
+    grid = np.stack([columns, rows, np.ones_like(rows)], 1).astype(np.float64)
+    fit = np.linalg.solve(grid.T @ grid, grid.T @ places).T
+    to_crop = invert_affine(fit)[:, :2]
+    mirrored = bool(np.linalg.det(to_crop) < 0)
+    cos, sin = to_crop[0] * (-1 if mirrored else 1)
+    size = len(pixels)
+    centre = apply_affine(fit, np.array([(size - 1) / 2] * 2))
+    box = Box((float(centre[0]), float(centre[1])), size / math.hypot(cos, sin), math.atan2(sin, cos))
+    return int(np.median(pixels[..., 2])), box, mirrored
+
+
+Scene = Callable[[int], Sequence[Hand]]
+"""The hands that are in view in a frame, by its number."""
+
+
+class SceneSession:
+    """A perfect mesh network for coded frames of `scene`."""
+
+    def __init__(self, scene: Scene, camera: Camera = CAMERA) -> None:
+        self.scene, self.camera = scene, camera
+        self.input_size, self.metadata = (224, 224), {"format": 1, "kind": "mesh", "box_scale": BOX_SCALE}
+        self.runs = 0
+        self._nothing = network_outputs(posed_hand(), Box((320, 240), 200), False, 224, CAMERA)
+        self._nothing["presence"] = np.array([-8.0], np.float32)
+
+    def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
+        assert image_nhwc.shape == (1, 224, 224, 3)
+        assert image_nhwc.dtype == np.uint8
+        self.runs += 1
+        decoded = decoded_crop(image_nhwc[0], self.camera)
+        if decoded is None:
+            return dict(self._nothing)
+        number, crop_box, mirrored = decoded
+        hand = _hand_shown(self.scene(number), crop_box)
+        return network_outputs(hand, crop_box, mirrored, 224, self.camera) if hand else dict(self._nothing)
+
+
+def _hand_shown(hands: Sequence[Hand], crop_box: Box) -> Hand | None:
+    """The hand nearest to the crop's middle, if it is there and neither far too small nor too large."""
+
+    def is_shown(hand: Hand) -> bool:
+        box = Box.around(hand.joints_px)
+        return _apart(box, crop_box) < 0.3 * crop_box.size_px and 0.3 < box.size_px / crop_box.size_px < 1.2
+
+    shown = [hand for hand in hands if is_shown(hand)]
+    return min(shown, key=lambda hand: _apart(Box.around(hand.joints_px), crop_box), default=None)
+
+
+def _apart(a: Box, b: Box) -> float:
+    return math.dist(a.centre_px, b.centre_px)
+
+
+class SceneDetection(NamedTuple):
+    """Same fields as `handmesh.runtime.detector.Detection`."""
+
+    box: Box
+    side: Side
+    score: float
+
+
+class SceneDetector:
+    """A perfect detector for coded frames of `scene`; counts its calls."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.calls = 0
+
+    def detect(self, image_rgb: np.ndarray, threshold: float = 0.5) -> list[SceneDetection]:
+        self.calls += 1
+        hands = self.scene(int(image_rgb[0, 0, 2]))
+        return [SceneDetection(Box.around(hand.joints_px), hand.side, 0.9) for hand in hands]

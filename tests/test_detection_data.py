@@ -1,0 +1,225 @@
+"""The detector's data: pasted scenes, views of photographs, and the maps made of them."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from handmesh.data import detection, scenes
+from handmesh.data.bodies import Body, Rig, curl_fingers, hand_joints, pose_body, reach, turn_between
+from handmesh.data.cutouts import cut_out
+from handmesh.data.photos import LabelledHand
+from handmesh.data.scenes import Scene, SceneHand, Size
+from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites
+from handmesh.data.training_crops import Stage
+from handmesh.detection import STRIDE
+from handmesh.structs import Box
+
+SIZE = Size(256, 192)
+
+
+def upright_hand(centre=(100.0, 80.0), length=60.0):
+    """(21, 2) joints of a flat hand with the fingers up."""
+    fingers = [[(x, 0.3 - 0.26 * k) for k in range(4)] for x in (-0.3, -0.15, 0.0, 0.15, 0.3)]
+    points = np.array([(0.0, 0.5), *(point for finger in fingers for point in finger)])
+    return np.array(centre) + length * points
+
+
+def one_hand_scene(side="right", **place):
+    hand = SceneHand(side, upright_hand(**place), np.ones(21))
+    return Scene(np.full((SIZE.height, SIZE.width, 3), 90, np.uint8), (hand,))
+
+
+def test_maps_say_where_the_hand_is():
+    scene = one_hand_scene()
+    maps, box = detection.encode(scene), scene.hands[0].box
+    assert maps["heat"].shape == (24, 32)
+    row, column = np.argwhere(maps["heat"] == 1)[0]
+    centre = (np.array([column, row]) + maps["offset"][:, row, column] + 0.5) * STRIDE - 0.5
+    assert centre == pytest.approx(box.centre_px, abs=1e-3)
+    assert np.exp(maps["log_size"][row, column]) * STRIDE == pytest.approx(box.size_px, rel=1e-5)
+    assert maps["right"][row, column] == 1
+    assert maps["near"][0, 0] == 0 and maps["sure"].all()
+
+
+def test_a_half_hidden_hand_is_neither_wanted_nor_forbidden():
+    hidden = np.r_[np.ones(7), np.zeros(14)]
+    scene = one_hand_scene()
+    scene = Scene(scene.image, (SceneHand("right", scene.hands[0].joints_px, hidden),))
+    maps = detection.encode(scene)
+    assert maps["heat"].max() == 0
+    assert maps["sure"][10, 12] == 0 and maps["sure"][0, 0] == 1
+
+
+def test_a_hardly_visible_hand_counts_as_background():
+    scene = one_hand_scene()
+    scene = Scene(scene.image, (SceneHand("right", scene.hands[0].joints_px, np.r_[np.ones(3), np.zeros(18)]),))
+    assert detection.encode(scene)["sure"].all()
+
+
+def test_unsure_places_are_left_out_except_at_labelled_hands():
+    scene = one_hand_scene(centre=(100, 140))
+    lower = np.array([[0, 96], [256, 96], [256, 192], [0, 192]])
+    maps = detection.encode(Scene(scene.image, scene.hands, (lower,)))
+    assert maps["sure"][20, 28] == 0 and maps["sure"][3, 28] == 1
+    assert maps["sure"][17, 12] == 1
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_view_moves_labels_with_the_picture(mirror):
+    scene = one_hand_scene("left", centre=(128, 96))
+    image = scene.image.copy()
+    middle = scene.hands[0].joints_px[9]
+    cv2.circle(image, np.round(middle).astype(int).tolist(), 4, (255, 0, 0), -1)
+    for seed in range(6):
+        seen = scenes.viewed(Scene(image, scene.hands), SIZE, np.random.default_rng(seed), mirror)
+        x, y = np.round(seen.hands[0].joints_px[9]).astype(int)
+        if 3 < x < 252 and 3 < y < 188:
+            assert seen.image[y, x, 0] > 180 and seen.image[y, x, 1] < 60
+        assert seen.hands[0].side == ("right" if mirror else "left")
+
+
+def square_sprite():
+    rgba = np.zeros((64, 64, 4), np.uint8)
+    rgba[8:56, 8:56] = (200, 40, 40, 255)
+    return Sprite(rgba, (SpriteHand("right", upright_hand((31.5, 31.5), 40).astype(np.float32)),))
+
+
+def test_pasting_labels_what_it_shows():
+    blank = Scene(np.zeros((SIZE.height, SIZE.width, 3), np.uint8))
+    sides = set()
+    for seed in range(12):
+        scene = scenes.paste(blank, square_sprite(), np.random.default_rng(seed))
+        hand = scene.hands[0]
+        sides.add(hand.side)
+        seen = hand.joints_px[hand.in_sight > 0]
+        column, row = np.round(seen).astype(int).clip(0, [255, 191]).T
+        assert (scene.image[row, column, 0] > 60).mean() >= 0.9 or len(seen) == 0
+    assert sides == {"left", "right"}
+
+
+def test_what_is_pasted_over_a_hand_hides_it():
+    scene = one_hand_scene()
+    cover = np.zeros((SIZE.height, SIZE.width), np.float32)
+    cover[:, :100] = 1
+    hidden = scenes._covered(scene.hands[0], cover)
+    assert (hidden.in_sight == (hidden.joints_px[:, 0] > 99.5)).all()
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Sprites, photographs and backgrounds in small."""
+    write_sprites(tmp_path / "sprites", [square_sprite()])
+    rng = np.random.default_rng(0)
+    (tmp_path / "empty").mkdir()
+    photos = tmp_path / "photos"
+    (photos / "images").mkdir(parents=True)
+    entries = []
+    for k in range(12):
+        picture = rng.integers(0, 255, (96, 128, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "empty" / f"{k}.png"), picture)
+        cv2.imwrite(str(photos / "images" / f"{k}.png"), picture)
+        joints = upright_hand((60, 40), 40).tolist()
+        hand = {"hand": "left", "score": 1.0, "uv": joints, "xyz": [[0, 0, 0]] * 21}
+        entries.append({"file": f"images/{k}.png", "width": 128, "height": 96, "hands": [hand]})
+    (photos / "pseudo_labels.json").write_text(json.dumps(entries))
+    return scenes.SceneConfig((tmp_path / "sprites",), (photos,), (photos,), (tmp_path / "empty",))
+
+
+def test_batches_depend_on_seed_and_step_only(folders):
+    sources = scenes.scene_sources(folders)
+    kinds = [type(source).__name__ for _, source in sources]
+    assert kinds == ["PastedScenes", "PhotoScenes", "PhotoScenes", "EmptyScenes"]
+    stages = [Stage(2, 128, 6), Stage(2, 256, 4)]
+    batches = detection.DetectionBatches(sources, stages, seed=3)
+    again = detection.DetectionBatches(sources, stages, seed=3)
+    batches[0]
+    assert all(torch.equal(a, b) for a, b in zip(batches[1], again[1], strict=True))
+    assert batches[1].image.shape == (6, 3, 96, 128) and batches[2].image.shape == (4, 3, 192, 256)
+    shares = [detection.DetectionBatches(sources, stages, seed=3, rank=rank, world=2)[1].image for rank in (0, 1)]
+    assert torch.equal(shares[1], batches[1].image[1::2])
+
+
+def test_no_data_is_an_error():
+    with pytest.raises(ValueError, match="no training data"):
+        detection.DetectionBatches(scenes.scene_sources(scenes.SceneConfig()), [Stage(1, 128, 2)])
+
+
+def test_sprites_survive_the_disk(tmp_path):
+    sprite = square_sprite()
+    assert write_sprites(tmp_path, [sprite]) == 1
+    (back,) = (SpriteSet(tmp_path)[i] for i in range(1))
+    assert (back.rgba == sprite.rgba).all() and back.hands[0].side == "right"
+    assert back.hands[0].joints_px == pytest.approx(sprite.hands[0].joints_px, abs=0.01)
+    with pytest.raises(FileNotFoundError, match="make_people"):
+        SpriteSet(tmp_path / "nowhere")
+
+
+def test_cutting_out_keeps_the_hand_and_drops_the_wall():
+    image = np.full((100, 100, 3), 235, np.uint8)
+    joints = upright_hand((50, 50), 60)
+    hull = cv2.convexHull(np.round(joints).astype(np.int32))
+    cv2.fillConvexPoly(image, hull, (170, 110, 80))
+    alpha = cut_out(image, LabelledHand("right", 1.0, joints.astype(np.float32), np.zeros((21, 3)))).rgba[..., 3]
+    assert alpha[45, 50] == 255 and alpha[5, 5] == 0 and alpha[95, 5] == 0
+
+
+def stick_figure():
+    """A rig of the arms alone, with one vertex at each bone's head."""
+    chain = ["upperarm01", "lowerarm01", "lowerarm02", "wrist"]
+    places = {"upperarm01": 0.15, "lowerarm01": 0.45, "lowerarm02": 0.55, "wrist": 0.7}
+    names, parents, heads = ["root"], [-1], [(0.0, 0.0, 0.0)]
+    for suffix, sign in ((".L", 1), (".R", -1)):
+        for k, name in enumerate(chain):
+            parents.append(0 if k == 0 else len(names) - 1)
+            names.append(name + suffix)
+            heads.append((sign * places[name], 0.0, 0.0))
+        wrist = len(names) - 1
+        for finger in range(1, 6):
+            for k in (1, 2, 3):
+                parents.append(wrist if k == 1 else len(names) - 1)
+                names.append(f"finger{finger}-{k}{suffix}")
+                heads.append((sign * (0.75 + 0.03 * k), 0.02 * (finger - 3), -0.004 * k * k))
+    heads = np.array(heads, np.float32)
+    outward = np.sign(heads[:, :1]) * [[0.01, 0, 0]]
+    own = np.arange(len(names))[:, None]
+    rig = Rig(tuple(names), tuple(parents), np.zeros((0, 3), np.int32), np.zeros((0, 2)), np.zeros((0, 3), np.int32),
+              own, np.ones((len(names), 1), np.float32))  # fmt: skip
+    return rig, Body(heads + outward.astype(np.float32), heads)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_an_arm_reaches_its_place(side):
+    rig, body = stick_figure()
+    sign = -1 if side == "right" else 1
+    place = np.array([sign * 0.3, -0.35, 0.1])
+    posed = pose_body(rig, body, reach(rig, body, side, place, 0.3))
+    assert posed.heads_m[rig.bone("wrist", side)] == pytest.approx(place, abs=1e-5)
+    upper = posed.heads_m[rig.bone("lowerarm01", side)] - posed.heads_m[rig.bone("upperarm01", side)]
+    assert np.linalg.norm(upper) == pytest.approx(0.3, abs=1e-5)
+    other = "left" if side == "right" else "right"
+    assert (posed.heads_m[rig.bone("wrist", other)] == body.heads_m[rig.bone("wrist", other)]).all()
+
+
+def test_fingers_close():
+    rig, body = stick_figure()
+    reachable = {}
+    for curl in (0.0, 1.0):
+        posed = pose_body(rig, body, curl_fingers(rig, body, "right", np.full(5, curl), np.zeros(5)))
+        joints = hand_joints(rig, posed, "right")
+        assert joints.shape == (21, 3)
+        reachable[curl] = np.linalg.norm(joints[12] - joints[0])
+    assert reachable[1.0] < 0.75 * reachable[0.0]
+
+
+def test_turn_between_turns():
+    a, b = np.array([1.0, 2, 3]), np.array([-2.0, 0.5, 1])
+    turned = turn_between(a, b) @ a / np.linalg.norm(a)
+    assert turned == pytest.approx(b / np.linalg.norm(b))
+    assert turn_between(a, a) == pytest.approx(np.eye(3))
+
+
+def test_box_of_the_test_hand_is_upright():
+    assert Box.around(upright_hand()).angle_rad == pytest.approx(0, abs=0.3)

@@ -1,0 +1,102 @@
+"""A run that was killed goes on to the weights of an undisturbed one; bad numbers stop a run cleanly."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the training extra")
+pytest.importorskip("lightning_fabric", reason="training needs the training extra")
+
+from handmesh.checkpoint import load_state, load_weights  # noqa: E402
+from handmesh.training.config import DEFAULT_LOSSES, MeshConfig, OptimiserConfig, RunConfig, read_config  # noqa: E402
+from handmesh.training.loop import NonFiniteLoss, train  # noqa: E402
+
+STEPS = 12
+
+
+class ToyTask:
+    """A regression with dropout and batch normalisation, whose batches depend on the step alone."""
+
+    def __init__(self, kill_at: int | None = None, spoil_at: int | None = None) -> None:
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(8, 16), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.3), torch.nn.Linear(16, 1)]
+        self.model = torch.nn.Sequential(*layers)
+        self.plain_config = {"task": "toy"}
+        self.kill_at, self.spoil_at = kill_at, spoil_at
+
+    def batches(self, start, rank, world):
+        for step in range(start, STEPS):
+            if step == self.kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            generator = torch.Generator().manual_seed(step)
+            batch = torch.randn(16, 8, generator=generator)
+            yield batch * float("nan") if step == self.spoil_at else batch
+
+    def losses(self, model, batch):
+        return {"square": (model(batch)[:, 0] - batch.sum(1)).square().mean()}
+
+    def validate(self, model):
+        return {"weight": float(model[0].weight.mean())}, None
+
+
+def _run(out: Path) -> RunConfig:
+    return RunConfig(out=out, schedule=((STEPS, 0, 16),), precision="32-true", checkpoint_every=5, accelerator="cpu")
+
+
+def _train(out: Path, kill_at: int | None = None) -> None:
+    torch.set_num_threads(1)
+    train(ToyTask(kill_at), _run(out), OptimiserConfig())
+
+
+@pytest.mark.parametrize("kill_at", [1, 5, 8])
+def test_killed_and_resumed_equals_undisturbed(tmp_path, kill_at):
+    spawn = multiprocessing.get_context("spawn")
+    victim = spawn.Process(target=_train, args=(tmp_path / "killed", kill_at))
+    victim.start()
+    victim.join()
+    assert victim.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "weights.safetensors").exists()
+    _train(tmp_path / "killed")
+    _train(tmp_path / "whole")
+    ours, theirs = (load_weights(tmp_path / name / "weights.safetensors").tensors for name in ("killed", "whole"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_loss_that_is_not_a_number_saves_its_batch_and_stops(tmp_path):
+    with pytest.raises(NonFiniteLoss, match="not finite"):
+        train(ToyTask(spoil_at=7), _run(tmp_path), OptimiserConfig())
+    (batch,) = [load_state(tmp_path / "non_finite_batch.pt")["batch"]]
+    assert torch.isnan(batch[0]).all()
+    assert load_state(tmp_path / "last.pt")["step"] == 5
+
+
+def test_a_folder_with_another_config_is_refused(tmp_path):
+    _train(tmp_path)
+    other = ToyTask()
+    other.plain_config = {"task": "toy", "more": 1}
+    with pytest.raises(ValueError, match="another config"):
+        train(other, _run(tmp_path), OptimiserConfig())
+
+
+def test_presets_are_validated(tmp_path, capsys):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("run:\n  seed: 7\n  channels_last: true\n  schedule: [[5, 64, 8], [2, 96, 4]]\nlosses: {right: 0.5}\n")
+    config = read_config(MeshConfig, preset, ["--optimiser.learning-rate", "0.5"])
+    assert (config.run.seed, config.run.channels_last, config.optimiser.learning_rate) == (7, True, 0.5)
+    assert config.run.stages[1].crop_size == 96
+    assert config.losses == {**DEFAULT_LOSSES, "right": 0.5}
+    preset.write_text("run:\n  sede: 7\n")
+    with pytest.raises(SystemExit):
+        read_config(MeshConfig, preset)
+    assert "seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", sorted(Path("configs").glob("mesh*.yaml")), ids=lambda path: path.name)
+def test_shipped_presets_parse(preset):
+    read_config(MeshConfig, preset)

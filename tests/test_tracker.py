@@ -1,0 +1,459 @@
+"""The tracker on scenes of known hands, with networks that answer perfectly, late, wrongly or not at all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hand_scenes import CAMERA, SceneDetection, SceneDetector, SceneSession, coded_frame, posed_hand
+
+from handmesh.runtime import tracker as tracker_module
+from handmesh.runtime.backend import ModelFileError
+from handmesh.runtime.estimator import Estimator
+from handmesh.runtime.tracker import HandTracker
+from handmesh.structs import Box, Camera
+
+DT = 1 / 30
+
+
+def tracker_of(scene, detector=None, session=None, **options):
+    """A tracker with perfect networks for `scene`; `tracker.session` and `.detector` are these networks."""
+    session, detector = session or SceneSession(scene), detector or SceneDetector(scene)
+    tracker = HandTracker(Estimator(session), detector, **{"smooth": "off", **options})
+    tracker.session, tracker.detector = session, detector
+    return tracker
+
+
+def play(tracker, numbers):
+    """What `track` gives for the frames of these numbers, 30 a second."""
+    return [tracker.track(coded_frame(n), n * DT, CAMERA) for n in numbers]
+
+
+def error_m(hand, truth):
+    return max(np.abs(hand.joints_m - truth.joints_m).max(), np.abs(hand.vertices_m - truth.vertices_m).max())
+
+
+RIGHT, LEFT = posed_hand((0.14, 0.02, 0.5), (0.2, 0.4, 0.3)), posed_hand((-0.15, 0, 0.6), (0.1, 0.2, -0.9), "left")
+
+
+def both(number):
+    return [RIGHT, LEFT]
+
+
+def waving(number):
+    """One right hand that swings quickly from side to side."""
+    return [posed_hand((0.15 * math.sin(number * 0.25), 0.02, 0.55), (0, 0, 0.3 * math.sin(number * 0.2)))]
+
+
+def visible_in(numbers, hands=(RIGHT,)):
+    return lambda number: list(hands) if number in numbers else []
+
+
+# --- one picture ---
+
+
+def test_detect_gives_both_hands_exactly():
+    hands = tracker_of(both).detect(coded_frame(0), CAMERA)
+    assert [hand.id for hand in hands] == [0, 1]
+    by_side = {hand.side: hand for hand in hands}
+    assert error_m(by_side["right"], RIGHT) < 1e-3
+    assert error_m(by_side["left"], LEFT) < 1e-3
+    assert np.abs(by_side["left"].joints_px - LEFT.joints_px).max() < 0.5
+    assert by_side["left"].vertices_m.dtype == by_side["left"].joints_px.dtype == np.float32
+
+
+def test_detect_keeps_no_state():
+    tracker = tracker_of(both)
+    first = play(tracker, range(3))[-1]
+    tracker.detect(coded_frame(0))
+    assert [hand.id for hand in play(tracker, [3])[0]] == [hand.id for hand in first]
+
+
+def test_detect_gives_at_most_num_hands():
+    hands = [posed_hand((x, 0, 0.9)) for x in (-0.25, 0, 0.25)]
+    assert len(tracker_of(lambda _: hands).detect(coded_frame(0), CAMERA)) == 2
+    assert len(tracker_of(lambda _: hands, num_hands=4).detect(coded_frame(0), CAMERA)) == 3
+
+
+class Given:
+    """A detector that always finds the same."""
+
+    def __init__(self, *detections):
+        self.detections, self.calls = list(detections), 0
+
+    def detect(self, image_rgb):
+        self.calls += 1
+        return self.detections
+
+
+def box_of(hand, scale=1.0):
+    return Box.around(hand.joints_px, scale)
+
+
+def test_a_wrong_side_from_the_detector_is_corrected():
+    detector = Given(SceneDetection(box_of(RIGHT), "left", 0.9), SceneDetection(box_of(LEFT), "right", 0.8))
+    hands = {hand.side: hand for hand in tracker_of(both, detector).detect(coded_frame(0), CAMERA)}
+    assert error_m(hands["right"], RIGHT) < 1e-3
+    assert error_m(hands["left"], LEFT) < 1e-3
+
+
+def test_several_detections_of_one_hand_give_one_hand():
+    shifted = Box((box_of(RIGHT).centre_px[0] + 60, box_of(RIGHT).centre_px[1]), 150)
+    boxes = [box_of(RIGHT), box_of(RIGHT, 1.3), shifted]
+    detector = Given(*(SceneDetection(box, side, 0.9) for box in boxes for side in ("right", "left")))
+    tracker = tracker_of(both, detector, num_hands=5)
+    assert len(tracker.detect(coded_frame(0), CAMERA)) == 1
+    assert tracker.session.runs == 1 + 2 + 2 + 3  # to warm up, first box, shifted box, again with its side corrected
+
+
+def test_a_detection_that_is_no_hand_is_dropped():
+    detector = Given(SceneDetection(Box((60, 60), 80), "right", 0.9), SceneDetection(box_of(RIGHT), "right", 0.8))
+    tracker = tracker_of(both, detector)
+    hands = tracker.detect(coded_frame(0), CAMERA)
+    assert len(hands) == 1
+    assert error_m(hands[0], RIGHT) < 1e-3
+    assert tracker.session.runs == 1 + 1 + 2  # to warm up, for nothing, two looks at the hand
+
+
+@pytest.mark.parametrize("size", [0.0, -3.0, 1e-9, math.inf, math.nan, 1e9])
+def test_useless_boxes_from_the_detector_do_no_harm(size):
+    assert tracker_of(both, Given(SceneDetection(Box((60, 60), size), "right", 0.9))).detect(coded_frame(0)) == []
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3])
+def test_passes_are_looks_at_a_new_hand(passes):
+    tracker = tracker_of(visible_in([0]), passes=passes)
+    before = tracker.session.runs
+    tracker.detect(coded_frame(0))
+    assert tracker.session.runs - before == passes
+
+
+def test_without_a_camera_a_usual_one_is_assumed():
+    assert error_m(tracker_of(both).detect(coded_frame(0))[0], RIGHT) < 1e-3
+
+
+# --- a video ---
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_waving_hand_keeps_its_id_and_place(side):
+    def scene(number):
+        place = (0.15 * math.sin(number * 0.25), 0.02, 0.55)
+        return [posed_hand(place, (0, 0, 0.3 * math.sin(number * 0.2)), side)]
+
+    for number, hands in enumerate(play(tracker_of(scene), range(60))):
+        assert [hand.id for hand in hands] == [0]
+        assert error_m(hands[0], scene(number)[0]) < 1e-3
+
+
+def test_hands_that_cross_at_a_distance_keep_their_ids():
+    def scene(number):
+        x = 0.16 * math.cos(number / 40 * math.pi)
+        return [posed_hand((x, -0.11, 0.7)), posed_hand((-x, 0.11, 0.7), side="left")]
+
+    for number, hands in enumerate(play(tracker_of(scene), range(41))):
+        assert [hand.id for hand in hands] == [0, 1]
+        assert all(error_m(hand, truth) < 2e-3 for hand, truth in zip(hands, scene(number), strict=True))
+
+
+def test_the_whole_frame_is_searched_only_when_hands_are_missing():
+    tracker = tracker_of(both)
+    play(tracker, range(20))
+    assert tracker.detector.calls == 1
+    tracker = tracker_of(visible_in(range(100)))  # one of two
+    play(tracker, range(21))
+    assert tracker.detector.calls == 5
+    tracker = tracker_of(visible_in([]))
+    play(tracker, range(10))
+    assert tracker.detector.calls == 10
+    tracker = tracker_of(visible_in(range(100)), num_hands=1)
+    play(tracker, range(21))
+    assert tracker.detector.calls == 1
+
+
+def test_a_second_hand_is_found_while_the_first_is_followed():
+    results = play(tracker_of(lambda n: [RIGHT, LEFT] if n >= 3 else [RIGHT]), range(12))
+    assert [hand.id for hand in results[-1]] == [0, 1]
+    assert all(hands[0].id == 0 and error_m(hands[0], RIGHT) < 1e-3 for hands in results)
+
+
+def test_a_lost_hand_comes_back_with_a_new_id():
+    results = play(tracker_of(visible_in([*range(10), *range(20, 30)])), range(30))
+    assert [[hand.id for hand in hands] for hands in results] == [[0]] * 10 + [[]] * 10 + [[1]] * 10
+
+
+def test_a_hand_that_is_missed_for_two_frames_keeps_its_id():
+    results = play(tracker_of(visible_in([*range(10), *range(12, 20)])), range(20))
+    assert [[hand.id for hand in hands] for hands in results] == [[0]] * 10 + [[]] * 2 + [[0]] * 8
+
+
+def test_a_hand_that_jumps_is_found_again_in_the_same_frame():
+    there = posed_hand((-0.15, 0.0, 0.6))
+    results = play(tracker_of(lambda n: [RIGHT] if n < 5 else [there]), range(10))
+    assert all(len(hands) == 1 for hands in results)
+    assert error_m(results[5][0], there) < 1e-3
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_track_that_slides_onto_another_hand_ends(side):
+    """A hand vanishes near another one, so that its crop shows the other one."""
+    stays, vanishes = posed_hand((0.058, -0.058, 0.5)), posed_hand((0, 0, 0.5), side=side)
+    tracker = tracker_of(lambda n: [vanishes, stays] if n < 5 else [stays])
+    results = play(tracker, range(12))
+    assert [hand.id for hand in results[4]] == [0, 1]
+    for hands in results[5:]:
+        assert [hand.id for hand in hands] == [1]
+        assert error_m(hands[0], stays) < 1e-3
+
+
+def test_two_hands_that_are_missed_together_come_back_as_themselves():
+    pair = [posed_hand((0.08, 0, 0.9)), posed_hand((-0.08, 0, 0.9))]
+    results = play(tracker_of(lambda n: [] if n in (5, 6) else pair[:: 1 if n < 5 else -1]), range(12))
+    assert results[5] == results[6] == []
+    for hands in results[:5] + results[7:]:
+        assert [hand.id for hand in hands] == [0, 1]
+        assert all(error_m(hand, truth) < 3e-3 for hand, truth in zip(hands, pair, strict=True))
+
+
+def test_a_missed_track_is_taken_up_by_one_hand_only():
+    scenes = {4: [], 5: [posed_hand((0.06, 0, 0.9)), posed_hand((-0.08, 0, 0.9))]}
+    results = play(tracker_of(lambda n: scenes.get(n, [posed_hand((0, 0, 0.9))])), range(6))
+    assert sorted(hand.id for hand in results[5]) == [0, 1]
+
+
+class Doctored(SceneSession):
+    """A mesh network whose answers are changed by `change(outputs, run)`."""
+
+    def __init__(self, scene, change):
+        super().__init__(scene)
+        self.change = change
+
+    def run(self, image_nhwc):
+        outputs = super().run(image_nhwc)
+        self.change(outputs, self.runs)
+        return outputs
+
+
+def with_logits(name, logits):
+    """A session whose hand has this logit in each frame: found with the first, then followed."""
+    scene, state = visible_in(range(1000)), iter(logits)
+
+    def change(outputs, run):
+        if outputs["presence"][0] > 0:
+            outputs[name] = np.array([next(state)], np.float32)
+
+    return scene, Doctored(scene, change)
+
+
+def test_a_score_that_dips_is_followed_but_not_found_afresh():
+    weak = math.log(0.35 / 0.65)
+    scene, session = with_logits("presence", [3.0, weak, weak, 3.0])
+    results = play(tracker_of(scene, session=session, passes=1, num_hands=1), range(4))
+    assert [[hand.id for hand in hands] for hands in results] == [[0]] * 4
+    assert results[1][0].score == pytest.approx(0.35, abs=0.01)
+    scene, session = with_logits("presence", [weak] * 4)
+    assert play(tracker_of(scene, session=session, passes=1, num_hands=1), range(4)) == [[], [], [], []]
+
+
+def test_the_side_survives_some_doubt_but_not_much():
+    def doubtful(frames):
+        scene = visible_in(range(1000))
+
+        def change(outputs, run):
+            if 5 < run <= 5 + frames:  # while it lasts, the network sees a left hand
+                outputs["right"] *= -1
+
+        return play(tracker_of(scene, session=Doctored(scene, change), num_hands=1), range(30))
+
+    assert {hand.side for hands in doubtful(4) for hand in hands} == {"right"}
+    results = doubtful(1000)
+    assert results[0][0].side == "right"
+    assert results[-1][0].side == "left"
+    assert {hand.id for hands in results for hand in hands} == {0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1e20])
+def test_numbers_that_are_none_never_come_out(value):
+    def change(outputs, run):
+        if run % 3 == 0:
+            outputs["joints_m"] = np.full((1, 21, 3), value, np.float32)
+
+    results = play(tracker_of(waving, session=Doctored(waving, change), smooth="low"), range(30))
+    hands = [hand for hands in results for hand in hands]
+    assert len(hands) >= 15
+    assert all(is_finite(hand) for hand in hands)
+
+
+def is_finite(hand):
+    fields = (hand.vertices_m, hand.joints_m, hand.joints_px, hand.pose, hand.shape, hand.score)
+    return all(np.isfinite(field).all() for field in fields)
+
+
+class Nonsense(SceneSession):
+    """A mesh network that makes hands up."""
+
+    rng = np.random.default_rng(0)
+
+    def run(self, image_nhwc):
+        outputs = dict(self._nothing)
+        for name, size in (("joints_m", 0.5), ("joints_crop", 0.7), ("vertices_m", 0.5), ("shape", 50.0)):
+            outputs[name] = self.rng.uniform(-size, size, outputs[name].shape).astype(np.float32)
+        for name in ("presence", "right"):
+            outputs[name] = self.rng.normal(1, 4, 1).astype(np.float32)
+        return outputs
+
+
+def test_nonsense_from_the_network_stays_finite():
+    tracker = tracker_of(both, session=Nonsense(both), smooth="low")
+    times = np.cumsum(Nonsense.rng.choice([DT, 0.0, -5.0, 3.0, 1e-9], 200))
+    results = [tracker.track(coded_frame(n), float(times[n]), CAMERA) for n in range(200)]
+    hands = [hand for hands in results for hand in hands]
+    assert len(hands) > 50
+    assert all(is_finite(hand) for hand in hands)
+
+
+def test_smoothing_is_on_by_default_and_starts_anew_when_time_jumps():
+    moved = posed_hand((0.15, 0.02, 0.5), (0.2, 0.4, 0.3))
+    for gap, is_smoothed in ((DT, True), (5.0, False), (0.0, False), (-1.0, False)):
+        tracker = tracker_of(lambda n: [moved if n else RIGHT], smooth="low")
+        tracker.track(coded_frame(0), 10.0)
+        (hand,) = tracker.track(coded_frame(1), 10.0 + gap)
+        assert hand.id == 0
+        assert (error_m(hand, moved) > 1.5e-3) == is_smoothed
+
+
+def test_motion_is_predicted():
+    """A hand that moves by half its own size each frame is followed without a search."""
+
+    def scene(number):
+        x_px = 60 + 6 * number**2 if number < 6 else 66 * number - 120  # speeds up, then stays quick
+        return [posed_hand(((x_px - CAMERA.cx) / CAMERA.fx * 0.9, 0, 0.9))]
+
+    tracker = tracker_of(scene, num_hands=1)
+    assert all([hand.id for hand in hands] == [0] for hands in play(tracker, range(11)))
+    assert tracker.detector.calls == 1
+
+
+def test_a_hand_that_leaves_the_picture_is_lost():
+    def scene(number):
+        return [posed_hand((0.02 * number, 0, 0.5))]
+
+    results = play(tracker_of(scene), range(40))
+    assert len(results[10]) == 1
+    assert results[-1] == []
+
+
+def test_a_frame_of_another_size_starts_a_new_video():
+    tracker = tracker_of(both)
+    assert [hand.id for hand in play(tracker, range(3))[-1]] == [0, 1]
+    tracker.session.camera = Camera.from_fov(320, 240)
+    small = tracker.track(coded_frame(3, 320, 240), 3 * DT)
+    assert all(hand.id >= 2 for hand in small)
+
+
+def test_reset_plays_the_same_again():
+    tracker = tracker_of(waving, smooth="low")
+    first = play(tracker, range(10))
+    assert [hand.id for hand in play(tracker, [10])[0]] == [0]
+    tracker.reset()
+    for a, b in zip(first, play(tracker, range(10)), strict=True):
+        assert a[0].id == b[0].id
+        assert np.array_equal(a[0].vertices_m, b[0].vertices_m)
+
+
+def test_timings_of_the_last_call():
+    tracker = tracker_of(visible_in(range(10)), num_hands=1)
+    play(tracker, [0])
+    found = tracker.timings_ms
+    assert list(found) == ["detect", "crop", "network", "lift", "smooth", "total"]
+    assert all(ms > 0 for ms in found.values())
+    assert sum(found.values()) - found["total"] <= found["total"]
+    play(tracker, [1])
+    assert tracker.timings_ms["detect"] == 0
+    assert tracker.timings_ms["network"] > 0
+
+
+# --- bad input ---
+
+FRAME = coded_frame(0)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (None, "NumPy array"),
+        ([[1, 2], [3, 4]], "NumPy array"),
+        (FRAME[..., 0], "grey"),
+        (FRAME[..., :1], "grey"),
+        (np.dstack([FRAME, FRAME[..., :1]]), "alpha"),
+        (FRAME[None], "one picture"),
+        (FRAME.transpose(2, 0, 1), "colour last"),
+        (FRAME.astype(np.float32) / 255, "0..255"),
+        (FRAME.astype(np.uint16) * 257, "0..255"),
+        (FRAME[:0], "16 to"),
+        (FRAME[:, :0], "16 to"),
+        (FRAME[:15], "16 to"),
+        (np.zeros((16, 40000, 3), np.uint8), "to 32766 pixels"),
+    ],
+)
+@pytest.mark.parametrize("call", ["detect", "track"])
+def test_other_pictures_are_refused(call, frame, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        getattr(tracker_of(both), call)(frame)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refused_frame_changes_nothing():
+    tracker = tracker_of(both)
+    play(tracker, range(2))
+    with pytest.raises(ValueError, match="grey"):
+        tracker.track(FRAME[..., 0], 2 * DT)
+    assert [hand.id for hand in play(tracker, [3])[0]] == [0, 1]
+
+
+def test_views_are_welcome():
+    reversed_twice = np.ascontiguousarray(FRAME[..., ::-1])[..., ::-1]
+    assert len(tracker_of(both).detect(reversed_twice)) == 2
+
+
+@pytest.mark.parametrize("time_s", [math.nan, math.inf, "now", [1.0]])
+def test_times_are_finite(time_s):
+    with pytest.raises(ValueError, match="finite seconds"):
+        tracker_of(both).track(FRAME, time_s)
+
+
+@pytest.mark.parametrize(
+    ("camera", "message"),
+    [
+        (Camera.from_fov(320, 240), "320x240"),
+        (Camera(0.0, 500.0, 320, 240, 640, 480), "positive"),
+        (Camera(500.0, math.nan, 320, 240, 640, 480), "positive|finite"),
+        (Camera(500.0, 500.0, math.inf, 240, 640, 480), "finite"),
+    ],
+)
+def test_cameras_fit_their_pictures(camera, message):
+    with pytest.raises(ValueError, match=message):
+        tracker_of(both).track(FRAME, 0.0, camera)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"num_hands": 0}, "num_hands"), ({"passes": 0}, "passes"), ({"smooth": "medium"}, "off, low, high")],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        tracker_of(both, **options)
+
+
+def test_load_names_the_choices(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="unknown backend 'tensorrt'; known are onnxruntime"):
+        HandTracker.load(backend="tensorrt")
+    with pytest.raises(ModelFileError, match="no model file at nowhere"):
+        HandTracker.load("nowhere/mine.onnx")
+    monkeypatch.setattr(tracker_module, "ASSETS", tmp_path)
+    for name in ("balanced", "fast", "detector"):
+        (tmp_path / f"{name}.onnx").touch()
+    with pytest.raises(ModelFileError, match="unknown model 'balancd'; bundled are: balanced, fast;"):
+        HandTracker.load("balancd")
+    assert tracker_module.model_path("fast") == tmp_path / "fast.onnx"

@@ -1,0 +1,98 @@
+"""Labels move with their crops, and batches depend on the seed and the step alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+torch = pytest.importorskip("torch", reason="training data is part of the training extra")
+
+from handmesh import camera, crop, skeleton  # noqa: E402
+from handmesh.data.augment import AugmentConfig  # noqa: E402
+from handmesh.data.training_crops import Labelled, Stage, TrainingBatches, make_slot, stage_at  # noqa: E402
+from handmesh.structs import Box, Camera  # noqa: E402
+
+CAM = Camera.from_fov(320, 240, 70)
+PLAIN = AugmentConfig(wrong_side=0.0, colour=False)
+
+
+def _item(side: str = "right", exact: bool = True, seed: int = 0) -> Labelled:
+    rng = np.random.default_rng(seed)
+    joints_m = rng.normal(scale=0.04, size=(21, 3)) + [0.1, -0.05, 0.5]
+    joints_px = camera.project(joints_m, CAM)
+    image = rng.integers(0, 255, (240, 320, 3)).astype(np.uint8)
+    rotations = Rotation.random(16, random_state=seed).as_matrix()
+    exact_labels = (rotations, np.ones(10, np.float32), CAM) if exact else (None, None, None)
+    return Labelled(image, Box.around(joints_px), joints_px, side, joints_m, *exact_labels)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_labels_lead_back_to_the_picture(side):
+    item, rng = _item(side), np.random.default_rng(3)
+    slot = make_slot(item, 96, 1.5, PLAIN, rng)
+    from handmesh.data.augment import jitter_box
+
+    rng = np.random.default_rng(3)
+    box = jitter_box(item.box.scaled(1.5), PLAIN, rng)
+    in_crop = crop.px_from_normalised(slot.joints_crop, 96)
+    back = crop.apply_affine(crop.invert_affine(crop.crop_affine(box, 96, side == "left")), in_crop)
+    np.testing.assert_allclose(back, item.joints_px, atol=1e-3)
+    joints, R = slot.joints_m, slot.rotations[0]
+    if side == "left":
+        joints, R = crop.mirror_points_m(joints), crop.mirror_rotations(R)
+    view = crop.view_rotation(CAM, box)
+    root = item.joints_m[skeleton.ROOT]
+    np.testing.assert_allclose(joints @ view.T + root, item.joints_m, atol=1e-6)
+    np.testing.assert_allclose(view @ R, item.rotations[0], atol=1e-6)
+    assert slot.has_parameters == 1 and slot.right == 1
+
+
+def test_a_hand_mirrored_the_wrong_way_keeps_only_flat_labels():
+    slot = make_slot(_item("right"), 96, 1.5, AugmentConfig(wrong_side=1.0), np.random.default_rng(0))
+    assert (slot.right, slot.presence, slot.has_joints_crop) == (0, 1, 1)
+    assert slot.has_parameters == slot.has_rough_3d == 0
+
+
+def test_rough_labels_are_marked_as_rough():
+    slot = make_slot(_item(exact=False), 96, 1.5, PLAIN, np.random.default_rng(0))
+    assert (slot.has_parameters, slot.has_rough_3d) == (0, 1)
+
+
+def test_no_hand_has_no_labels():
+    empty = Labelled(np.zeros((50, 60, 3), np.uint8), Box((20.0, 20.0), 15.0))
+    slot = make_slot(empty, 64, 1.5, AugmentConfig(), np.random.default_rng(0))
+    assert slot.presence == slot.right == slot.has_joints_crop == 0
+
+
+class _Items:
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        return _item(seed=int(rng.integers(50)))
+
+
+def _batches(seed: int = 1, rank: int = 0, world: int = 1) -> TrainingBatches:
+    stages = [Stage(3, 64, 6), Stage(2, 96, 4)]
+    return TrainingBatches([(1.0, _Items())], stages, AugmentConfig(), 1.5, seed, rank, world)
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    first, again, other = _batches()[2], _batches()[2], _batches(seed=2)[2]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first.image, other.image)
+    assert not torch.equal(first.image, _batches()[1].image)
+
+
+def test_two_processes_share_one_global_batch():
+    whole = _batches()[0]
+    halves = [_batches(rank=rank, world=2)[0] for rank in (0, 1)]
+    for column, a, b in zip(whole, *halves, strict=True):
+        assert torch.equal(column[0::2], a) and torch.equal(column[1::2], b)
+
+
+def test_stages_change_size_and_batch():
+    batches = _batches()
+    assert len(batches) == 5
+    assert batches[2].image.shape == (6, 3, 64, 64)
+    assert batches[3].image.shape == (4, 3, 96, 96)
+    with pytest.raises(IndexError):
+        stage_at(batches.stages, 5)
