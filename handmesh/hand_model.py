@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -76,9 +77,7 @@ class HandModel(nn.Module):
         self.register_buffer(name, None if value is None else value.float().contiguous(), persistent=False)
 
     @staticmethod
-    def load(
-        path: Path | str | None = None, tips: Mapping[str, int] = skeleton.OPEN_HAND_TIP_VERTICES
-    ) -> HandModel:
+    def load(path: Path | str | None = None, tips: Mapping[str, int] = skeleton.OPEN_HAND_TIP_VERTICES) -> HandModel:
         """The hand stored at `path` in MANO's layout as .npz; without a path, the bundled open hand.
 
         For FreiHAND's own fingertips on a MANO file pass `skeleton.FREIHAND_TIP_VERTICES`.
@@ -141,6 +140,8 @@ def _read_fields(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"no hand model at {path}")
     if path.suffix != ".npz":
         raise ValueError(f"{path} is not an .npz file; convert MANO's pickle once with scripts/convert_mano.py")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is damaged or not an .npz archive; rebuild or convert it again")
     with np.load(path, allow_pickle=False) as archive:
         missing = [name for name in _FIELDS if name not in archive.files]
         if missing:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from itertools import islice
-from pathlib import Path
-
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from handmesh import HandTracker
 from handmesh.runtime.backend import Device, default_threads
-from handmesh.runtime.benchmark import LatencyReport, drawn_frames, machine, measure_latency, video_frames
+from handmesh.runtime.benchmark import LatencyReport, drawn_frames, machine, measure_latency, recorded_frames
 
 app = tyro.extras.SubcommandApp()
 
 
 @app.command
 def latency(
-    source: Path | None = None,
+    source: str | None = None,
     model: str = "balanced",
     frames: int = 300,
     num_hands: int = 2,
@@ -28,7 +25,7 @@ def latency(
     """Time `HandTracker.track` at 640x480, stage by stage.
 
     Args:
-        source: A video; without one, frames are drawn.
+        source: A video, camera index, folder or glob; without one, frames are drawn.
         model: A bundled network or the path of an exported one.
         frames: How many frames to track, the ten that warm up included.
         num_hands: How many hands to look for.
@@ -36,7 +33,7 @@ def latency(
         device: Where the networks run.
     """
     tracker = HandTracker.load(model, num_hands=num_hands, threads=threads, device=device)
-    pictures = drawn_frames(frames) if source is None else islice(video_frames(source), frames)
+    pictures = drawn_frames(frames) if source is None else recorded_frames(source, frames)
     report = measure_latency(tracker, pictures)
     console = Console()
     console.print(machine(), highlight=False)

@@ -1,7 +1,7 @@
 """Cut hands out of photographs: `python scripts/cut_out_hands.py PHOTOS --out data/cut_outs`.
 
-Takes labelled photographs with a plain backdrop, their training split only. The detector's training pastes the cut-outs onto
-other backgrounds.
+Takes labelled photographs with a plain backdrop, their training split only. The detector's
+training pastes the cut-outs onto other backgrounds.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hand_scenes import coded_frame, posed_hand
 from test_tracker import tracker_of
 
-from handmesh.runtime.benchmark import drawn_frames, machine, measure_latency, video_frames
+from handmesh.runtime.benchmark import drawn_frames, machine, measure_latency, recorded_frames
 
 
 def test_frames_are_counted_by_what_they_cost():
@@ -34,9 +35,17 @@ def test_drawn_frames_show_a_moving_hand():
     assert np.abs(first.astype(int) - last).max() > 50
 
 
-def test_a_video_that_is_not_there():
-    with pytest.raises(ValueError, match=r"cannot read a video from nowhere\.mp4"):
-        next(video_frames("nowhere.mp4"))
+def test_recorded_frames_are_resized(tmp_path):
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), coded_frame(7, 100, 80))
+    frames = list(recorded_frames(str(tmp_path), 2))
+    assert [frame.shape for frame in frames] == [(480, 640, 3)] * 2
+    assert frames[0][0, 0, 0] == 7  # OpenCV wrote blue, green, red
+
+
+def test_a_source_that_is_not_there():
+    with pytest.raises(ValueError, match="no file or folder at nowhere"):
+        next(recorded_frames("nowhere.mp4", 5))
 
 
 def test_machine_is_one_line():

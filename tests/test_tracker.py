@@ -217,7 +217,7 @@ def test_two_hands_that_are_missed_together_come_back_as_themselves():
 
 
 def test_a_missed_track_is_taken_up_by_one_hand_only():
-    scenes = {4: [], 5: [posed_hand((0.06, 0, 0.9)), posed_hand((-0.08, 0, 0.9))]}
+    scenes = {4: [], 5: [posed_hand((0.1, 0, 0.9)), posed_hand((-0.1, 0, 0.9))]}
     results = play(tracker_of(lambda n: scenes.get(n, [posed_hand((0, 0, 0.9))])), range(6))
     assert sorted(hand.id for hand in results[5]) == [0, 1]
 

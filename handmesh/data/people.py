@@ -123,14 +123,18 @@ def _wrist_place(rig: Rig, body: Body, side: Side, framing: Framing, rng: np.ran
     head, chest = body.heads_m[rig.bone("head")], body.heads_m[rig.bone("spine01")]
     habit = rng.random()
     if framing == "own" or habit < 0.5:  # raised before the body
-        return chest + [out * rng.uniform(0.0, 0.5), -rng.uniform(0.2, 0.5), rng.uniform(-0.1, 0.35)]
+        return chest + _vector(out * rng.uniform(0.0, 0.5), -rng.uniform(0.2, 0.5), rng.uniform(-0.1, 0.35))
     if habit < 0.6:  # at the face
-        return head + [out * rng.uniform(0.0, 0.15), -rng.uniform(0.12, 0.2), rng.uniform(-0.15, 0.1)]
+        return head + _vector(out * rng.uniform(0.0, 0.15), -rng.uniform(0.12, 0.2), rng.uniform(-0.15, 0.1))
     if habit < 0.7:  # crossed
-        return chest + [-out * rng.uniform(0.0, 0.15), -rng.uniform(0.15, 0.25), rng.uniform(-0.25, 0.05)]
+        return chest + _vector(-out * rng.uniform(0.0, 0.15), -rng.uniform(0.15, 0.25), rng.uniform(-0.25, 0.05))
     if habit < 0.8:  # overhead
-        return head + [out * rng.uniform(0.0, 0.4), -rng.uniform(0.0, 0.2), rng.uniform(0.1, 0.4)]
-    return chest + [out * rng.uniform(0.25, 0.4), rng.uniform(-0.2, 0.05), -rng.uniform(0.35, 0.6)]
+        return head + _vector(out * rng.uniform(0.0, 0.4), -rng.uniform(0.0, 0.2), rng.uniform(0.1, 0.4))
+    return chest + _vector(out * rng.uniform(0.25, 0.4), rng.uniform(-0.2, 0.05), -rng.uniform(0.35, 0.6))
+
+
+def _vector(x: float, y: float, z: float) -> np.ndarray:
+    return np.array([x, y, z])
 
 
 _CURLS = {  # thumb to little finger
@@ -155,14 +159,17 @@ def _random_view(rig: Rig, body: Body, framing: Framing, rng: np.random.Generato
     head, chest, hips = (body.heads_m[rig.bone(name)] for name in ("head", "spine01", "spine05"))
     around = rng.normal(0, 0.45)
     if framing == "own":
-        eye, target = head + [0, -0.12, 0.05], chest + [rng.uniform(-0.1, 0.1), -0.5, rng.uniform(-0.2, 0.2)]
+        eye, target = (
+            head + _vector(0, -0.12, 0.05),
+            chest + _vector(rng.uniform(-0.1, 0.1), -0.5, rng.uniform(-0.2, 0.2)),
+        )
         return View(camera, _look(eye, target, rng.normal(0, 0.1)), eye)
     if framing == "hand":
         side: Side = rng.choice(["left", "right"])
         target = hand_joints(rig, body, side).mean(0) + rng.normal(0, 0.03, 3)
         around, distance = rng.normal(0, 0.9), math.exp(rng.uniform(math.log(0.22), math.log(0.8)))
     else:
-        target = (hips if framing == "body" else chest + [0, 0, 0.12]) + rng.normal(0, 0.12, 3)
+        target = (hips if framing == "body" else chest + _vector(0, 0, 0.12)) + rng.normal(0, 0.12, 3)
         distance = rng.uniform(1.4, 3.5) if framing == "body" else rng.uniform(0.55, 1.2)
     rise = rng.normal(0.0, 0.25)
     direction = np.array([math.sin(around) * math.cos(rise), -math.cos(around) * math.cos(rise), math.sin(rise)])
@@ -188,7 +195,7 @@ def _skin_tone(rng: np.random.Generator) -> np.ndarray:
 
 def _vertex_light(normals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(V,) brightness of vertices under a main lamp, a fill lamp and the sky; normals in camera axes."""
-    lamps = rng.normal(0, 1, (2, 3)) + [0, -0.5, -0.7]
+    lamps = rng.normal(0, 1, (2, 3)) + _vector(0, -0.5, -0.7)
     lamps /= np.linalg.norm(lamps, axis=1, keepdims=True)
     strength = np.array([rng.uniform(0.3, 1.0), rng.uniform(0.0, 0.4)])
     direct = np.clip(normals @ lamps.T, 0, None) @ strength

@@ -21,7 +21,7 @@ from handmesh.data.clearance import Clearance
 
 OPEN_HAND = Path(__file__).parents[1] / "assets" / "open_hand_right.npz"
 
-_INDEX, _MIDDLE, _RING, _LITTLE = range(1, 5)
+_INDEX, _MIDDLE = (skeleton.FINGERS.index(name) for name in ("index", "middle"))
 
 FINGER_STATES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "straight": ((-25, 8), (-14, 3)),
@@ -56,8 +56,8 @@ class PoseSampler:
     def __init__(self, joints_m: np.ndarray) -> None:
         self.joints_m = np.asarray(joints_m, dtype=np.float64)
         self.frames = anatomy.joint_frames(self.joints_m)
-        self._clearance = Clearance(self.joints_m)
-        self._pinches = pinch.build(self.joints_m)
+        self.clearance = Clearance(self.joints_m)
+        self.pinches = pinch.build(self.joints_m)
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         """(15, 3, 3) rotations relative to the parent joint, in MANO's order."""
@@ -78,13 +78,13 @@ class PoseSampler:
         name = _NAMES[int(np.searchsorted(_CUMULATIVE, rng.random()))]
         if name == "pinch":
             return self._pinch(rng)
-        return self._clearance.lift_thumb(_GESTURES[name][1](rng))
+        return self.clearance.lift_thumb(_GESTURES[name][1](rng))
 
     def _pinch(self, rng: np.random.Generator) -> np.ndarray:
         """The thumb meets a finger; the others are all straight (OK), relaxed, half bent or curled."""
         finger = int(rng.choice(4, p=[0.55, 0.2, 0.13, 0.12])) + 1
         hand = _hand(rng, [_one_of(rng, "straight", "straight", "relaxed", "half", "curled")] * 4, "opposed")
-        table = self._pinches[finger - 1]
+        table = self.pinches[finger - 1]
         thumb, other = table[rng.integers(len(table))]
         hand[0], hand[finger] = thumb, other
         if finger == _INDEX and rng.random() < 0.3:  # the middle finger helps
@@ -188,7 +188,7 @@ _GESTURES: dict[str, tuple[float, Callable[[np.random.Generator], np.ndarray] | 
 }
 _NAMES = tuple(_GESTURES)
 _CUMULATIVE = np.cumsum([weight for weight, _ in _GESTURES.values()])
-assert abs(_CUMULATIVE[-1] - 1) < 1e-9
+_CUMULATIVE /= _CUMULATIVE[-1]
 
 
 @cache

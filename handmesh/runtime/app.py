@@ -126,11 +126,9 @@ def _style(options: Options) -> Style:
 def _report(session: Session, seconds: float) -> None:
     """Say what was seen and where it was written."""
     tally, kind = session.tally, "pictures" if session.source.stills else "frames"
-    skipped = f", {tally.skipped} skipped" if tally.skipped else ""
-    console.say(
-        f"{tally.frames} {kind}{skipped}: {tally.hands} hands in {tally.frames_with_hands} of them; "
-        f"{tally.frames / max(seconds, 1e-6):.1f} {kind} a second"
-    )
+    skipped = f" ({tally.skipped} skipped)" if tally.skipped else ""
+    rate = tally.frames / max(seconds, 1e-6)
+    console.say(f"{kind}: {tally.frames}{skipped}, with hands: {tally.frames_with_hands}, a second: {rate:.1f}")
     written = [session.output.path] if session.output else []
     for path in written + (session.viewer.saved if session.viewer else []):
         console.say(f"wrote {path}")

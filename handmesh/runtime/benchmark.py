@@ -8,16 +8,19 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from handmesh.render import shade
+from handmesh.runtime.sources import open_source
 from handmesh.runtime.tracker import ASSETS, HandTracker
 from handmesh.structs import Camera
 
 FRAME_S = 1 / 30
+SIZE = (640, 480)
 
 _FINGERS_UP_PALM_TO_CAMERA = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
 _SKIN = (0.85, 0.65, 0.55)
@@ -88,19 +91,20 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def video_frames(path: Path, size: tuple[int, int] = (640, 480)) -> Iterator[np.ndarray]:
-    """The frames of a video as (H, W, 3) uint8 RGB, resized to `size` (width, height)."""
-    video = cv2.VideoCapture(str(path))
-    if not video.isOpened():
-        raise ValueError(f"cannot read a video from {path}")
+def recorded_frames(spec: str, count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarray]:
+    """The first `count` pictures (H, W, 3) uint8 RGB of a source, resized to `size` (width, height).
+
+    spec: see `sources.open_source`, which raises SourceError for one that cannot be opened.
+    """
+    source = open_source(spec)
     try:
-        while (read := video.read())[0]:
-            yield cv2.cvtColor(cv2.resize(read[1], size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+        for frame in islice(source, count):
+            yield cv2.resize(frame.image_rgb, size, interpolation=cv2.INTER_AREA)
     finally:
-        video.release()
+        source.close()
 
 
-def drawn_frames(count: int, size: tuple[int, int] = (640, 480)) -> Iterator[np.ndarray]:
+def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarray]:
     """Pictures (H, W, 3) uint8 RGB of the bundled hand swinging over a soft random background.
 
     They stand in where no video is at hand.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -129,39 +132,36 @@ class HandsFile:
     _OPENING, _CLOSING = b"[\n", b"\n]\n"
 
     def __init__(self, path: Path) -> None:
-        """Raises OutputError where the file cannot be written to."""
         self.path = path
+        self._file: io.FileIO | None = None
         self._end = 0  # where the closing bracket stands
-        try:
-            self._file = open(path, "r+b" if path.exists() else "w+b", buffering=0)  # noqa: SIM115 (closed in close)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
     def append(self, record: dict[str, object]) -> None:
-        """Add a record. Raises OutputError where the disk refuses; the records before stay."""
+        """Add a record. Raises OutputError where it cannot be written; the records before it stay."""
         line = json.dumps(record).encode()
         try:
+            if self._file is None:
+                self._file = io.FileIO(self.path, "r+" if self.path.exists() else "w+")
             self._put((b",\n" if self._end else self._OPENING) + line)
         except OSError as error:
-            self._put(b"")
+            if self._end:
+                self._put(b"")
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def _put(self, text: bytes) -> None:
         """Write `text` and the closing bracket at the list's end, and cut off what follows."""
-        if not (text or self._end):
-            text = self._OPENING.rstrip()
-        self._file.seek(self._end)
+        assert self._file is not None
         data = text + self._CLOSING
+        self._file.seek(self._end)
         if self._file.write(data) != len(data):
-            raise OSError(None, "the disk is full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._file.truncate()
         self._end += len(text)
 
     def close(self) -> None:
-        """Close the file; without a record, it holds an empty list."""
-        if not self._end:
-            self._put(b"")
-        self._file.close()
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
 
 
 class VideoRecorder:
@@ -179,18 +179,20 @@ class VideoRecorder:
         self.path = path
         self._part = path.with_suffix(f".part{path.suffix}")
         try:
+            self._part.touch()  # PyAV itself would find out at the first frame
             self._container = av.open(str(self._part), "w", options=_MP4)
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         self._fps = Fraction(fps).limit_denominator(1001)
         self._stream: av.VideoStream | None = None
         self._last_pts = -1
+        self._failed = False
 
     def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand] = ()) -> None:
         """Add a picture at its frame's time. One of another size than the first is fitted into its size."""
         import av
 
-        try:
+        with self._disk_errors():
             if self._stream is None:
                 self._open_stream(picture_rgb)
             size = (self._stream.width, self._stream.height)
@@ -199,8 +201,19 @@ class VideoRecorder:
             shown.time_base = _TIME_BASE
             self._last_pts = shown.pts
             self._container.mux(self._stream.encode(shown))
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Raise OutputError for what the disk refuses, and say where the recording so far is."""
+        import av
+
+        try:
+            yield
         except (av.error.FFmpegError, OSError) as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+            self._failed = True
+            raise OutputError(
+                f"cannot write {self.path}: {error.strerror or error}; what was recorded is in {self._part}"
+            ) from error
 
     def _open_stream(self, picture_rgb: np.ndarray) -> None:
         height, width = picture_rgb.shape[:2]
@@ -212,9 +225,9 @@ class VideoRecorder:
 
     def close(self) -> None:
         """Finish the video and give it its name; without a frame, nothing is left."""
-        import av
-
-        try:
+        if self._failed:
+            return  # the fragments written so far are playable as they are
+        with self._disk_errors():
             if self._stream is not None:
                 self._container.mux(self._stream.encode(None))
             self._container.close()
@@ -222,9 +235,6 @@ class VideoRecorder:
                 self._part.unlink(missing_ok=True)
             else:
                 os.replace(self._part, self.path)
-        except (av.error.FFmpegError, OSError) as error:
-            reason = error.strerror or error
-            raise OutputError(f"cannot finish {self.path} ({reason}); what was recorded is in {self._part}") from error
 
 
 _TIME_BASE = Fraction(1, 90_000)

@@ -119,7 +119,8 @@ class Viewer:
         self.saved: list[Path] = []
         self._mirror, self._stills, self._snapshots = mirror, stills, snapshots
         self._rate = RateMeter()
-        cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # Qt complains of fonts that nobody needs
+        cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         self._sized = False
 
     @property

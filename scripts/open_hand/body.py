@@ -6,6 +6,7 @@ of the hand, +z the thumb's side, the origin at the middle knuckle.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ WRIST, MIDDLE, INDEX, LITTLE = (skeleton.MANO_JOINTS.index(name) for name in ("w
 KNUCKLES = tuple(skeleton.MANO_JOINTS.index(f"{finger}1") for finger in skeleton.FINGERS[1:])
 """MANO's joints at index, middle, ring and little finger's knuckle."""
 
-JOINT_BONES = ("wrist.R",) + tuple(
-    f"finger{skeleton.FINGERS.index(name[:-1]) + 1}-{name[-1]}.R" for name in skeleton.MANO_JOINTS[1:]
+JOINT_BONES = (
+    "wrist.R",
+    *(f"finger{skeleton.FINGERS.index(name[:-1]) + 1}-{name[-1]}.R" for name in skeleton.MANO_JOINTS[1:]),
 )
 """MakeHuman's bone at whose head each of MANO's 16 joints lies."""
 METACARPALS = tuple(f"metacarpal{k}.R" for k in (1, 2, 3, 4))
@@ -116,7 +118,7 @@ def _average_adult(model: Any) -> dict[str, np.ndarray]:
     return {name: np.array([shares.get(name, 0.5)]) for name in model.phenotype_labels}
 
 
-def _random_adults(model: Any):
+def _random_adults(model: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of (vertices, heads) of adults of all kinds."""
     rng = np.random.default_rng(0)
     for _ in range(_SAMPLES // _BATCH):

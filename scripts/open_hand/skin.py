@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
@@ -56,7 +58,7 @@ def _palm_and_thumb(joints: np.ndarray, thumb_tip: np.ndarray) -> list[np.ndarra
     forearm = wrist + np.array([0.1, 0, 0])
     palm = [(wrist, joints[knuckle]) for knuckle in KNUCKLES] + [(wrist, forearm)]
     thumb = [*joints[list(_THUMB)], thumb_tip]
-    return [np.array(palm)] + [np.array([pair]) for pair in zip(thumb[:-1], thumb[1:], strict=True)]
+    return [np.array(palm)] + [np.array([pair]) for pair in pairwise(thumb)]
 
 
 def _heat(vertices: np.ndarray, faces: np.ndarray, bones: list[np.ndarray]) -> np.ndarray:

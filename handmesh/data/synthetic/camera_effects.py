@@ -6,9 +6,7 @@ import cv2
 import numpy as np
 
 
-def composite(
-    rgba: np.ndarray, background: np.ndarray, rng: np.random.Generator, motion: float = 0.18
-) -> np.ndarray:
+def composite(rgba: np.ndarray, background: np.ndarray, rng: np.random.Generator, motion: float = 0.18) -> np.ndarray:
     """(S, S, 3) uint8: the scene over a background, with probability `motion` blurred as it moves."""
     rgba = rgba.astype(np.float32)
     alpha = rgba[..., 3:] / 255

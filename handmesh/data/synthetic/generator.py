@@ -22,7 +22,7 @@ from handmesh.data.synthetic.skin import draw_skin, load_skins, painted_skins
 from handmesh.data.synthetic.stage import Actor, Outfit, Stage
 from handmesh.structs import Camera, Side
 
-PAINTED_SKINS, PAINTED_SIZE = 8, 512
+PAINTED_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Sources:
     backgrounds: Path | None = None  # folder of photographs without hands
     backgrounds_split: Split = "all"
     environments: Path | None = None  # folder of .hdr panoramas
+    painted_skins: int = 8  # how many skins to make here, beside those given
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,17 @@ class Sample(NamedTuple):
 class Generator:
     """Draws samples; holds all ingredients in memory."""
 
-    def __init__(
-        self, sources: Sources | None = None, chances: Chances | None = None, painted: int = PAINTED_SKINS
-    ) -> None:
-        """`painted`: how many skins to paint; each takes a part of a second."""
+    def __init__(self, sources: Sources | None = None, chances: Chances | None = None) -> None:
         sources = sources or Sources()
+        if sources.painted_skins < 1 and sources.skins is None:
+            raise ValueError("no skins: give a folder of skins or let at least one be painted")
         self.chances = chances or Chances()
         arm = Arm.load(sources.hand_model)
         self.stage = Stage(arm)
-        self.skins = painted_skins(arm, painted, PAINTED_SIZE)
+        self.skins = painted_skins(arm, sources.painted_skins, PAINTED_SIZE)
         if sources.skins is not None:
             given = load_skins(sources.skins, arm)
-            self.skins += given * max(1, painted // len(given))  # half painted, half given
+            self.skins += given * max(1, sources.painted_skins // len(given))  # half painted, half given
         self.environments = [] if sources.environments is None else load_environments(sources.environments)
         self.backgrounds = Backgrounds(sources.backgrounds, sources.backgrounds_split)
         self._poses = PoseSampler(arm.rest_joints)

@@ -12,7 +12,7 @@ from handmesh.data.synthetic.mesh import Surface
 from handmesh.data.synthetic.skin import Material
 
 _FINGERS = [[skeleton.KEYPOINTS.index(f"{finger}{k}") for k in (1, 2, 3, 4)] for finger in skeleton.FINGERS]
-_GRIP = sum(_FINGERS[1:], [])
+_GRIP = [joint for finger in _FINGERS[1:] for joint in finger]
 FINGER_RADIUS_M = 0.009
 
 
@@ -24,7 +24,7 @@ def coloured(rng: np.random.Generator, pattern: np.ndarray, gloss: float) -> Mat
     albedo = colour * (1 - 0.5 * strength) + colour * strength * value
     if rng.random() < 0.25:  # the pattern's own colours
         albedo = np.repeat(value**2.0, 3, axis=1) * rng.uniform(0.5, 0.95)
-    return Material(pattern, albedo.clip(0.005, 0.95).astype(np.float32), np.float32([gloss, 30, 0, 0, 0]))
+    return Material(pattern, albedo.clip(0.005, 0.95).astype(np.float32), np.float32([gloss, 5, 0, 0, 0]))
 
 
 def draw_sleeve(rng: np.random.Generator, hand: PosedHand) -> Surface:

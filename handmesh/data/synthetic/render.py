@@ -76,7 +76,7 @@ def _attributes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(V, ATTRIBUTES) what shading interpolates, and the first light's (N, N) shadow depth."""
     normals = shading.vertex_normals(vertices, faces)
-    seen = shading.ambient_occlusion(vertices, normals, faces, directions, focus)
+    seen = shading.ambient_occlusion(vertices, normals, directions, focus)
     occlusion = 1 - OCCLUSION_STRENGTH * (1 - seen)
     points = shading.towards(vertices, light.lights[0, :3].tolist(), shadow_size, focus)
     shadow = rasterize(points, faces, shadow_size, shadow_size).depth

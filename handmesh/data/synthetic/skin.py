@@ -20,7 +20,7 @@ class Material(NamedTuple):
 
     texture: np.ndarray  # (T, T, 3) uint8
     albedo: np.ndarray  # (256, 3) float32, reflectance of each texture value
-    finish: np.ndarray  # (5,) float32: gloss, exponent, wrap red, green, blue
+    finish: np.ndarray  # (5,) float32: gloss, squarings of the highlight, wrap red, green, blue
 
 
 class Skin(NamedTuple):
@@ -49,7 +49,9 @@ def load_skins(folder: Path | str, arm: Arm) -> list[Skin]:
     """Every .png and .jpg in a folder as a skin. Raises FileNotFoundError where there is none."""
     files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     if not files:
-        raise FileNotFoundError(f"no .png or .jpg skin texture in {folder}: give a folder of textures for the hand's UVs")
+        raise FileNotFoundError(
+            f"no .png or .jpg skin texture in {folder}: give a folder of textures for the hand's UVs"
+        )
     return [_skin(_read_square(file), arm) for file in files]
 
 
@@ -98,11 +100,13 @@ def draw_skin(rng: np.random.Generator, skins: Sequence[Skin]) -> SkinLook:
     )
 
 
+SKIN_SQUARINGS = 4
+
 TEXELS_PER_METRE = 1.7
 """Roughly, on the hand, of a texture one texel wide."""
 
 
-def skin_material(look: SkinLook, pixels_per_metre: float, shininess: float = 14.0) -> Material:
+def skin_material(look: SkinLook, pixels_per_metre: float) -> Material:
     """The material of a skin, its texture the coarsest that has a texel a pixel."""
     relative = np.arange(256)[:, None] / look.skin.mean
     albedo = tone(look.depth) * look.hue * np.minimum(relative, 1.9) ** look.contrast
@@ -111,7 +115,7 @@ def skin_material(look: SkinLook, pixels_per_metre: float, shininess: float = 14
     return Material(
         fine[-1] if fine else look.skin.levels[0],
         np.minimum(albedo, 0.95).astype(np.float32),
-        np.array([look.gloss, shininess, *wrap], np.float32),
+        np.array([look.gloss, SKIN_SQUARINGS, *wrap], np.float32),
     )
 
 

@@ -62,7 +62,9 @@ class Stage:
     def parts(self, actor: Actor, hand: PosedHand, pixels_per_metre: float = 1000.0) -> list[Part]:
         """The hand with its forearm, and what it wears. The texture suits `pixels_per_metre`."""
         outfit, rng = actor.outfit, np.random.default_rng(actor.outfit.seed)
-        parts = [Part(hand.surface, skin_material(outfit.skin, pixels_per_metre), skin_tint(outfit.skin, self._regions))]
+        parts = [
+            Part(hand.surface, skin_material(outfit.skin, pixels_per_metre), skin_tint(outfit.skin, self._regions))
+        ]
         if outfit.sleeve is not None:
             parts.append(Part(objects.draw_sleeve(rng, hand), outfit.sleeve))
         if outfit.band is not None:
@@ -92,9 +94,7 @@ class Stage:
             density = supersample * camera.fx / max(float(hand.wrist[2]), 0.05)
             parts += self.parts(actor, hand, density)
         focus = self.arm.model.num_vertices
-        return render(
-            [*parts, *extras], self.arm.hand_faces, camera, light, _directions(light), focus, supersample
-        )
+        return render([*parts, *extras], self.arm.hand_faces, camera, light, _directions(light), focus, supersample)
 
 
 _EVEN = np.arange(OCCLUSION_DIRECTIONS) + 0.5

@@ -55,6 +55,8 @@ class Order:
     """Samples in a shard, and the grain at which a run is resumed."""
     skins: Path | None = None
     """Folder of skin textures (.png, .jpg) for the hand's UVs."""
+    painted_skins: int = 8
+    """How many skins to paint; with a folder of skins, about as often used as those."""
     backgrounds: Path | None = None
     """Folder of photographs without hands."""
     backgrounds_split: Split = "all"
@@ -72,7 +74,8 @@ class Order:
     @property
     def sources(self) -> Sources:
         """Where the generator takes its ingredients from."""
-        return Sources(self.hand_model, self.skins, self.backgrounds, self.backgrounds_split, self.environments)
+        folders = self.skins, self.backgrounds, self.backgrounds_split, self.environments
+        return Sources(self.hand_model, *folders, self.painted_skins)
 
     def settings(self) -> dict[str, object]:
         """What the files depend on: not the workers, nor where the ingredients lie."""
@@ -109,9 +112,8 @@ def write(order: Order) -> None:
     ]
     missing = [k for k, span in enumerate(spans) if not _is_done(order, k)]
     with _progress() as progress:
-        task = progress.add_task(str(order.out), total=order.count, completed=0)
         done = order.count - sum(len(spans[k]) for k in missing)
-        progress.update(task, completed=done)
+        task = progress.add_task(order.out.name, total=order.count, completed=done, begun_at=done)
         for size in _make_all(order, [(k, spans[k]) for k in missing]):
             progress.update(task, advance=size)
     if order.layout == "freihand":
@@ -123,10 +125,11 @@ def _progress() -> Progress:
 
 
 class _Rate(ProgressColumn):
-    """Samples a second over the last while."""
+    """Samples a second since the start of this run."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.0f} samples/s")
+        made = task.completed - task.fields["begun_at"]
+        return Text(f"{made / max(task.elapsed or 0, 1e-3):.0f} samples/s")
 
 
 def _check_settings(order: Order) -> None:
