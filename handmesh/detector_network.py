@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import timm
 import torch
+from jaxtyping import Float
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ class DetectorNet(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None])
 
-    def forward(self, image: Tensor) -> DetectorOutput:
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> DetectorOutput:
         features = self.backbone((image - self.pixel_mean) / self.pixel_std)
         maps = self.head(self.fuse(features)).float()
         return DetectorOutput(maps[:, 0], maps[:, 1:3], maps[:, 3], maps[:, 4:6], maps[:, 6])

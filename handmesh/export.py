@@ -79,7 +79,8 @@ def to_onnx(
     )
     proto = program.model_proto
     for name, value in (constants or {}).items():
-        proto.graph.node.append(onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(value)))
+        tensor = onnx.numpy_helper.from_array(value)
+        proto.graph.node.append(onnx.helper.make_node("Constant", [], [name], value=tensor))
         kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
         proto.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
     onnx.helper.set_model_props(proto, {"handmesh": json.dumps({"format": 1, **metadata})})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def rotation_from_6d(six: Tensor) -> Tensor:
+def rotation_from_6d(six: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
     """(..., 6) to (..., 3, 3) rotations: two columns made orthonormal by Gram-Schmidt.
 
     The first three numbers are the first column's direction, the next three the second's.
@@ -26,12 +27,12 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim=-1)
 
 
-def rotation_to_6d(rotation: Tensor) -> Tensor:
+def rotation_to_6d(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
     """(..., 3, 3) rotations to their first two columns, (..., 6)."""
     return torch.cat([rotation[..., 0], rotation[..., 1]], dim=-1)
 
 
-def rotation_from_axis_angle(axis_angle: Tensor) -> Tensor:
+def rotation_from_axis_angle(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """(..., 3) rotation vectors in radians to (..., 3, 3), by Rodrigues' formula."""
     angle = axis_angle.norm(dim=-1, keepdim=True).clamp_min(1e-8)
     x, y, z = (axis_angle / angle).unbind(-1)
@@ -42,7 +43,7 @@ def rotation_from_axis_angle(axis_angle: Tensor) -> Tensor:
     return eye + angle.sin() * skew + (1 - angle.cos()) * skew @ skew
 
 
-def procrustes(source: Tensor, target: Tensor) -> Tensor:
+def procrustes(source: Float[Tensor, "B N 3"], target: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
     """(B, N, 3) `source` moved, turned and scaled onto `target` in the least-squares sense.
 
     Proper rotations only. Source: Umeyama, Least-squares estimation of transformation parameters
@@ -58,7 +59,9 @@ def procrustes(source: Tensor, target: Tensor) -> Tensor:
     return scale[:, None, None] * (a @ rotation) + target_mean
 
 
-def weak_perspective(points: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+def weak_perspective(
+    points: Float[Tensor, "B N 3"], target: Float[Tensor, "B N 2"], weights: Float[Tensor, "B N"]
+) -> Float[Tensor, "B N 2"]:
     """(B, N, 3) points drawn by the scaled orthographic camera that fits (B, N, 2) `target` best.
 
     weights: (B, N) non-negative. Gives (B, N, 2); gradients flow through the fit.

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import smplx
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from handmesh import skeleton
@@ -90,7 +91,7 @@ class HandModel(nn.Module):
             )
         return HandModel(layer, tips)
 
-    def forward(self, rotations: Tensor, shape: Tensor) -> HandOutput:
+    def forward(self, rotations: Float[Tensor, "B 16 3 3"], shape: Float[Tensor, "B 10"]) -> HandOutput:
         """Pose and skin.
 
         rotations: (B, 16, 3, 3) relative to the parent joint, MANO order, the mean pose included;
@@ -139,7 +140,7 @@ def _read_fields(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"no hand model at {path}")
     if path.suffix != ".npz":
-        raise ValueError(f"{path} is not an .npz file; convert MANO's pickle once with scripts/convert_mano.py")
+        raise ValueError(f"{path} is not an .npz file; a MANO pickle must be converted to .npz first")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is damaged or not an .npz archive; rebuild or convert it again")
     with np.load(path, allow_pickle=False) as archive:

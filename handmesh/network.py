@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import timm
 import torch
+from jaxtyping import Float
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
@@ -75,7 +76,7 @@ class HandNet(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None])
 
-    def forward(self, image: Tensor) -> HandNetOutput:
+    def forward(self, image: Float[Tensor, "B 3 S S"]) -> HandNetOutput:
         features = self.backbone((image - self.pixel_mean) / self.pixel_std)
         six, shape, joints_crop, logits = self.head(self.fuse(features), features[-1])
         rotations = rotation_from_6d(self.start_6d + six.unflatten(-1, (NUM_JOINTS, 6)))

@@ -3,5 +3,13 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine's cores are few; thread pools fight over them
+
+
+if find_spec("jaxtyping") and find_spec("beartype"):
+    from jaxtyping import install_import_hook
+
+    checked = ["handmesh.geometry", "handmesh.hand_model", "handmesh.network", "handmesh.detector_network"]
+    install_import_hook(checked, "beartype.beartype")

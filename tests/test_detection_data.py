@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from handmesh.data import detection, scenes
+from handmesh.data import detection, people, scenes
 from handmesh.data.bodies import Body, Rig, curl_fingers, hand_joints, pose_body, reach, turn_between
 from handmesh.data.cutouts import cut_out
 from handmesh.data.photos import LabelledHand
@@ -15,7 +15,7 @@ from handmesh.data.scenes import Scene, SceneHand, Size
 from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites
 from handmesh.data.training_crops import Stage
 from handmesh.detection import STRIDE
-from handmesh.structs import Box
+from handmesh.structs import Box, Camera
 
 SIZE = Size(256, 192)
 
@@ -166,28 +166,62 @@ def test_cutting_out_keeps_the_hand_and_drops_the_wall():
     assert alpha[45, 50] == 255 and alpha[5, 5] == 0 and alpha[95, 5] == 0
 
 
+CHAIN = {"upperarm01": 0.15, "lowerarm01": 0.45, "lowerarm02": 0.55, "wrist": 0.7}
+TRUNK = {"spine05": 0.0, "spine01": 0.35, "neck01": 0.5, "head": 0.6}
+
+
 def stick_figure():
-    """A rig of the arms alone, with one vertex at each bone's head."""
-    chain = ["upperarm01", "lowerarm01", "lowerarm02", "wrist"]
-    places = {"upperarm01": 0.15, "lowerarm01": 0.45, "lowerarm02": 0.55, "wrist": 0.7}
-    names, parents, heads = ["root"], [-1], [(0.0, 0.0, 0.0)]
+    """A rig with a trunk and two arms, and a small tetrahedron at each bone's head."""
+    names, parents, heads = (
+        ["root", *TRUNK],
+        [-1, 0, 1, 2, 3],
+        [(0.0, 0.0, 0.0), *((0.0, 0.0, z) for z in TRUNK.values())],
+    )
     for suffix, sign in ((".L", 1), (".R", -1)):
-        for k, name in enumerate(chain):
-            parents.append(0 if k == 0 else len(names) - 1)
+        for name, x in CHAIN.items():
+            parents.append(2 if name == "upperarm01" else len(names) - 1)
             names.append(name + suffix)
-            heads.append((sign * places[name], 0.0, 0.0))
+            heads.append((sign * x, 0.0, 0.3))
         wrist = len(names) - 1
         for finger in range(1, 6):
             for k in (1, 2, 3):
                 parents.append(wrist if k == 1 else len(names) - 1)
                 names.append(f"finger{finger}-{k}{suffix}")
-                heads.append((sign * (0.75 + 0.03 * k), 0.02 * (finger - 3), -0.004 * k * k))
+                heads.append((sign * (0.75 + 0.03 * k), 0.02 * (finger - 3), 0.3 - 0.004 * k * k))
     heads = np.array(heads, np.float32)
-    outward = np.sign(heads[:, :1]) * [[0.01, 0, 0]]
-    own = np.arange(len(names))[:, None]
-    rig = Rig(tuple(names), tuple(parents), np.zeros((0, 3), np.int32), np.zeros((0, 2)), np.zeros((0, 3), np.int32),
-              own, np.ones((len(names), 1), np.float32))  # fmt: skip
-    return rig, Body(heads + outward.astype(np.float32), heads)
+    corners = 0.01 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])[None] + 4 * np.arange(len(names))[:, None, None]
+    faces, bones = faces.reshape(-1, 3).astype(np.int32), np.repeat(np.arange(len(names)), 4)[:, None]
+    uv = np.full((4 * len(names), 2), 0.5, np.float32)
+    rig = Rig(tuple(names), tuple(parents), faces, uv, faces, bones, np.ones((len(bones), 1), np.float32))
+    return rig, Body((heads[:, None] + corners).reshape(-1, 3), heads)
+
+
+def test_people_are_drawn_where_their_hands_are_labelled():
+    rig, body = stick_figure()
+    studio = people.Studio(rig, [body], np.full((8, 8, 3), 200, np.uint8))
+    camera = Camera.from_fov(160, 120, 60)
+    view = people.View(camera, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([0.0, -2.0, 0.3]))
+    sprite = studio.render(body, view, np.random.default_rng(0))
+    assert sprite.rgba.shape == (120, 160, 4)
+    left, right = sorted(sprite.hands, key=lambda hand: hand.side)
+    assert (left.side, right.side) == ("left", "right") and left.visible > 0.8
+    assert right.joints_px[0, 0] < 80 < left.joints_px[0, 0]  # the person faces the camera
+    column, row = np.round(left.joints_px[[0, 1, 5]]).astype(int).T
+    assert (sprite.rgba[row, column, 3] > 100).all()
+    behind = view._replace(eye_m=np.array([0.0, 1.2, 0.3]))
+    assert studio.render(body, behind, np.random.default_rng(0)).hands == ()
+
+
+def test_people_are_deterministic():
+    rig, body = stick_figure()
+    studio = people.Studio(rig, [body], np.full((8, 8, 3), 200, np.uint8))
+    view = people.View(
+        Camera.from_fov(64, 48), np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([0, -1.2, 0.3])
+    )
+    once, again = (studio.render(people.random_pose(rig, body, "bust", rng), view, rng).rgba
+                   for rng in (np.random.default_rng(5), np.random.default_rng(5)))  # fmt: skip
+    assert (once == again).all() and once[..., 3].any()
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -55,7 +55,8 @@ def test_weights_round_trip_strictly(network, tmp_path):
     path = tmp_path / "weights.safetensors"
     save_weights(path, network.state_dict(), {"config": {"task": "mesh", **as_plain(MeshConfig())}})
     loaded = load_network(path)
-    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), loaded.state_dict().values(), strict=True))
+    pairs = zip(network.state_dict().values(), loaded.state_dict().values(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
     assert not list(tmp_path.glob(".*tmp"))
 
 

@@ -86,7 +86,7 @@ def test_a_folder_with_another_config_is_refused(tmp_path):
 
 def test_presets_are_validated(tmp_path, capsys):
     preset = tmp_path / "preset.yaml"
-    preset.write_text("run:\n  seed: 7\n  channels_last: true\n  schedule: [[5, 64, 8], [2, 96, 4]]\nlosses: {right: 0.5}\n")
+    preset.write_text("run: {seed: 7, channels_last: true, schedule: [[5, 64, 8], [2, 96, 4]]}\nlosses: {right: 0.5}\n")
     config = read_config(MeshConfig, preset, ["--optimiser.learning-rate", "0.5"])
     assert (config.run.seed, config.run.channels_last, config.optimiser.learning_rate) == (7, True, 0.5)
     assert config.run.stages[1].crop_size == 96

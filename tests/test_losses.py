@@ -45,9 +45,7 @@ def test_zero_at_the_label_and_positive_beside_it(model, name):
 def test_without_labels_there_is_no_loss_and_no_gradient(model, name):
     prediction, batch = _case(model, 0.2)
     nothing = torch.zeros(3)
-    batch = batch._replace(
-        has_joints_crop=nothing, has_parameters=nothing, has_rough_3d=nothing, presence=nothing
-    )
+    batch = batch._replace(has_joints_crop=nothing, has_parameters=nothing, has_rough_3d=nothing, presence=nothing)
     assert LOSSES[name](prediction, batch, model) == 0
 
 

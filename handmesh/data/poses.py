@@ -69,13 +69,25 @@ class PoseSampler:
         if rng.random() < 0.2:  # on the way from one gesture to another
             share = rng.uniform(0.15, 0.85)
             fingers = (1 - share) * fingers + share * self._gesture(rng)
+        return self._by_joint(fingers)
+
+    def gesture_deg(self, name: str, rng: np.random.Generator) -> np.ndarray:
+        """(15, 3) angles, as those of `angles_deg`, of a gesture by its name; KeyError lists the names."""
+        if name not in _GESTURES:
+            raise KeyError(f"unknown gesture {name!r}; known are {', '.join(_GESTURES)}")
+        return self._by_joint(self._fingers(name, rng))
+
+    @staticmethod
+    def _by_joint(fingers: np.ndarray) -> np.ndarray:
         angles = np.empty((15, 3))
         angles[anatomy.FINGER_JOINTS] = fingers
         return np.clip(angles, *anatomy.limits_deg())
 
     def _gesture(self, rng: np.random.Generator) -> np.ndarray:
+        return self._fingers(_NAMES[int(np.searchsorted(_CUMULATIVE, rng.random()))], rng)
+
+    def _fingers(self, name: str, rng: np.random.Generator) -> np.ndarray:
         """(5, 3, 3) angles by finger, the thumb first."""
-        name = _NAMES[int(np.searchsorted(_CUMULATIVE, rng.random()))]
         if name == "pinch":
             return self._pinch(rng)
         return self.clearance.lift_thumb(_GESTURES[name][1](rng))
@@ -206,7 +218,7 @@ def sample_pose(rng: np.random.Generator, sampler: PoseSampler | None = None) ->
     return (sampler or default_sampler()).sample(rng)
 
 
-_PALM_TO_CAMERA = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+PALM_TO_CAMERA = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
 """From the canonical frame to the camera's: fingers up in the picture, the palm facing the camera."""
 
 
@@ -223,7 +235,7 @@ def sample_view(rng: np.random.Generator) -> np.ndarray:
     tilted = Rotation.from_rotvec([tilt * np.cos(about), tilt * np.sin(about), 0], degrees=True)
     side = Rotation.from_euler("y", 0.0 if kind < 0.4 else 180.0, degrees=True)
     turned = Rotation.from_euler("z", _roll_deg(rng), degrees=True) * tilted * side
-    return turned.as_matrix() @ _PALM_TO_CAMERA
+    return turned.as_matrix() @ PALM_TO_CAMERA
 
 
 def _roll_deg(rng: np.random.Generator) -> float:

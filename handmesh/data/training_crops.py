@@ -78,9 +78,7 @@ def _vary(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cover_patch(varied.permute(1, 2, 0).numpy().copy(), rng)
 
 
-def _labels(
-    item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: bool, exact_3d: bool
-) -> dict[str, Any]:
+def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: bool, exact_3d: bool) -> dict[str, Any]:
     labels = _no_labels()
     if item.joints_px is None:
         return labels

@@ -83,8 +83,9 @@ def run(options: Options, load: Callable[[Options], Tracker]) -> int:
         output = _choose_output(options, source, window)
         if output:
             stack.callback(output.close)
-        session = Session(load(options), source, _style(options), options.fov_deg, output)
-        warm_up()
+        with console.waiting("getting ready; the first run compiles the renderer"):
+            session = Session(load(options), source, _style(options), options.fov_deg, output)
+            warm_up()
         if window:
             session.viewer = Viewer(session.style, mirror=options.mirror and source.live, stills=source.stills)
             stack.callback(session.viewer.close)

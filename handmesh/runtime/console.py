@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.status import Status
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -36,6 +37,11 @@ def progress() -> Progress:
     """A progress bar, to be used in a `with` statement; lines said meanwhile appear above it."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeRemainingColumn(), console=_console, transient=True, disable=not _console.is_terminal)
+
+
+def waiting(text: str) -> Status:
+    """A spinner with a text, to be used in a `with` statement; nothing where there is no terminal."""
+    return _console.status(text)
 
 
 def guarded(work: Callable[[], int]) -> int:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 READABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
 
-LARGEST_PIXELS = 25_000_000
+LARGEST_PIXELS = 16_000_000
 """Larger pictures are shrunk while they are read, which bounds memory."""
 
 REFUSED_PIXELS = 120_000_000
@@ -86,12 +86,17 @@ def write_picture(path: Path, image_rgb: np.ndarray) -> None:
 
     Raises OutputError for a suffix that is not in `WRITABLE` and for a path that cannot be written.
     """
-    if path.suffix.lower() not in WRITABLE:
-        raise OutputError(f"cannot write {path}: pictures are written as {', '.join(WRITABLE)}")
+    check_writable(path)
     encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise OutputError(f"cannot write {path}: OpenCV cannot encode a {image_rgb.shape} picture as {path.suffix}")
     write_whole(path, data.tobytes())
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless pictures can be written as the path's suffix says."""
+    if path.suffix.lower() not in WRITABLE:
+        raise OutputError(f"cannot write {path}: pictures are written as {', '.join(WRITABLE)}")
 
 
 def write_whole(path: Path, data: bytes) -> None:

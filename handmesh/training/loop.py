@@ -43,9 +43,7 @@ class NonFiniteLoss(ArithmeticError):
 
 def train(task: Task, run: RunConfig, optimiser: OptimiserConfig) -> Path:
     """Train to the end of the schedule, resuming what `run.out` holds; gives the weights' path."""
-    fabric = Fabric(
-        accelerator=run.accelerator, devices=run.devices, num_nodes=run.num_nodes, precision=run.precision
-    )
+    fabric = Fabric(accelerator=run.accelerator, devices=run.devices, num_nodes=run.num_nodes, precision=run.precision)
     fabric.launch()
     try:
         return _train(fabric, task, run, optimiser)

@@ -38,9 +38,7 @@ class MeshTask:
 
     def batches(self, start: int, rank: int, world: int) -> Iterable[Batch]:
         data, run = self.config.data, self.config.run
-        dataset = TrainingBatches(
-            self.sources, run.stages, data.augment, self.config.box_scale, run.seed, rank, world
-        )
+        dataset = TrainingBatches(self.sources, run.stages, data.augment, self.config.box_scale, run.seed, rank, world)
         return batches_from(dataset, start, data.workers)
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -59,14 +57,16 @@ class MeshTask:
         for name, batch in self.validation.items():
             self.hand_model.to(batch.image.device)
             prediction = pose_hand(model(batch.image.float() / 255), self.hand_model)
-            figures |= {f"{name}/{key}": value for key, value in quick_figures(prediction, batch, self.hand_model).items()}
+            found = quick_figures(prediction, batch, self.hand_model)
+            figures |= {f"{name}/{key}": value for key, value in found.items()}
             pictures.append(contact_strip(prediction, batch))
         return figures, np.concatenate(pictures) if pictures else None
 
     def _validation_batches(self) -> Iterable[tuple[str, Batch]]:
         count = self.config.validation_size
         if self.config.validation_shards:
-            yield "synthetic", self._plain_batch(ShardSource(read_shards(self.config.validation_shards, limit=count)), count)
+            shards = read_shards(self.config.validation_shards, limit=count)
+            yield "synthetic", self._plain_batch(ShardSource(shards), count)
         for root in self.config.data.photos:
             yield root.name, self._plain_batch(PhotoSource(read_photos(root, "val")), count)
 
@@ -91,8 +91,9 @@ def quick_figures(prediction: Prediction, batch: Batch, model: HandModel) -> dic
     }
     if batch.has_parameters.all():
         vertices, _ = root_relative(model(batch.rotations, batch.shape))
+        aligned = procrustes(prediction.vertices_m, vertices)
         figures["mpjpe_mm"] = scale * float((prediction.joints_m - batch.joints_m).norm(dim=-1).mean())
-        figures["pa_mpvpe_mm"] = scale * float((procrustes(prediction.vertices_m, vertices) - vertices).norm(dim=-1).mean())
+        figures["pa_mpvpe_mm"] = scale * float((aligned - vertices).norm(dim=-1).mean())
     return figures
 
 

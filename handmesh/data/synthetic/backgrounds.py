@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 
 Split = Literal["train", "val", "all"]
+COARSE_BELOW = 64
+"""Smaller pictures are decoded at a quarter of their size, which is several times as fast."""
+
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -33,18 +36,19 @@ class Backgrounds:
         return draw_pattern(rng, size)
 
     def _photograph(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        image = self._read(int(rng.integers(len(self._files))))
+        image = self._read_bgr(int(rng.integers(len(self._files))), coarse=size < COARSE_BELOW)
         shorter = min(image.shape[:2])
         side = int(shorter * rng.uniform(0.3, 1.0))
         y, x = (int(rng.integers(0, length - side + 1)) for length in image.shape[:2])
         how = cv2.INTER_AREA if side > 1.5 * size else cv2.INTER_LINEAR
         part = cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=how)
+        part = cv2.cvtColor(part, cv2.COLOR_BGR2RGB)
         return part[:, ::-1] if rng.random() < 0.5 else part
 
-    def _read(self, k: int) -> np.ndarray:
+    def _read_bgr(self, k: int, coarse: bool) -> np.ndarray:
         if k not in self._encoded:
             self._encoded[k] = np.fromfile(self._files[k], np.uint8)
-        image = cv2.imdecode(self._encoded[k], cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(self._encoded[k], cv2.IMREAD_REDUCED_COLOR_4 if coarse else cv2.IMREAD_COLOR)
         if image is None:
             raise ValueError(f"{self._files[k]} is not a readable picture; remove it from the folder")
         return image

@@ -14,6 +14,9 @@ from handmesh.rasterizer import rasterize
 GROUND = 165.0
 """The value of plain skin, the same in each channel: the tone is put on later."""
 
+FINGER_REACH_M = 0.06
+"""Farther than this from a finger's middle nothing of it is painted."""
+
 
 class Texels(NamedTuple):
     """The rest surface under each painted texel."""
@@ -23,6 +26,10 @@ class Texels(NamedTuple):
     place: np.ndarray  # (N, 3) metres
     normal: np.ndarray  # (N, 3)
 
+    def where(self, chosen: np.ndarray) -> Texels:
+        """The texels at an (N,) bool mask."""
+        return Texels(*(field[chosen] for field in self))
+
 
 def paint_skin(arm: Arm, rng: np.random.Generator, size: int) -> np.ndarray:
     """(size, size, 3) uint8 texture, grey on the whole, for `arm`'s texture coordinates."""
@@ -30,10 +37,12 @@ def paint_skin(arm: Arm, rng: np.random.Generator, size: int) -> np.ndarray:
     joints = arm.rest_joints
     shade = np.ones((len(texels.row), 3))
     shade *= _mottling(texels, rng)
-    shade *= 1 - _palm_lines(texels, joints, rng)[:, None] * [0.24, 0.34, 0.34]
+    palm = texels.normal[:, 1] < 0
+    shade[palm] *= 1 - _palm_lines(texels.where(palm), joints, rng)[:, None] * [0.24, 0.34, 0.34]
     for finger in skeleton.FINGERS:
         chain = np.array([joints[skeleton.KEYPOINTS.index(f"{finger}{k}")] for k in (1, 2, 3, 4)])
-        shade *= _finger(texels, chain, finger, rng)
+        around = np.linalg.norm(texels.place - chain.mean(0), axis=1) < FINGER_REACH_M
+        shade[around] = _put_finger(shade[around], texels.where(around), chain, finger, rng)
     shade *= 1 - _wrist_lines(texels, joints, rng)[:, None] * [0.10, 0.16, 0.16]
     image = np.zeros((size, size, 3), np.float32)
     image[texels.row, texels.column] = GROUND * shade
@@ -67,7 +76,7 @@ def _bleed(image: np.ndarray, texels: Texels) -> np.ndarray:
 
 def _noise(place: np.ndarray, wavelength_m: float, rng: np.random.Generator) -> np.ndarray:
     """(N,) smooth noise of about unit variance in space: a sum of plane waves in random directions."""
-    waves = 24
+    waves = 14
     direction = rng.normal(size=(3, waves))
     direction *= 2 * np.pi / wavelength_m * rng.uniform(0.6, 1.5, waves) / np.linalg.norm(direction, axis=0)
     return np.cos(place @ direction + rng.uniform(0, 2 * np.pi, waves)).sum(1) / np.sqrt(waves / 2)
@@ -85,20 +94,23 @@ def _mottling(texels: Texels, rng: np.random.Generator) -> np.ndarray:
     return (1 - red) * (1 - spots[:, None] * [0.7, 1, 1]) * (1 - veins[:, None] * [1.0, 0.55, 0.45])
 
 
-def _finger(texels: Texels, chain: np.ndarray, finger: str, rng: np.random.Generator) -> np.ndarray:
-    """(N, 3) what one finger adds: creases at its joints, redder knuckles and tip, a nail."""
-    back = _back_direction(chain, finger)
-    shade = np.ones((len(texels.row), 3))
+def _put_finger(
+    shade: np.ndarray, texels: Texels, chain: np.ndarray, finger: str, rng: np.random.Generator
+) -> np.ndarray:
+    """Paint what a finger has over (N, 3) `shade`: creases, redder knuckles and tip, a nail.
+
+    chain: (4, 3) the finger's keypoints.
+    """
+    back = _back_direction(finger)
     for k in (1, 2):
         frame = _bone_frame(chain[k - 1], chain[k + 1], back)
-        shade *= _joint_creases(texels, chain[k], frame, rng)
-    frame = _bone_frame(chain[2], chain[3], back)
+        shade = shade * _joint_creases(texels, chain[k], frame, rng)
     tip = np.exp(-np.square(np.linalg.norm(texels.place - chain[3], axis=1) / 0.010))
-    shade *= 1 - tip[:, None] * rng.uniform(0.0, 0.22) * np.array([0.0, 1.0, 0.8])
-    return _put_nail(shade, texels, chain, frame, rng)
+    shade = shade * (1 - tip[:, None] * rng.uniform(0.0, 0.22) * np.array([0.0, 1.0, 0.8]))
+    return _put_nail(shade, texels, chain, _bone_frame(chain[2], chain[3], back), rng)
 
 
-def _back_direction(chain: np.ndarray, finger: str) -> np.ndarray:
+def _back_direction(finger: str) -> np.ndarray:
     """The way a finger's nail faces in the rest pose; the thumb's is turned towards its own side."""
     if finger != "thumb":
         return np.array([-0.15, 1.0, 0.0])

@@ -55,7 +55,7 @@ def render(
     first_face = np.cumsum([0] + [len(part.surface.faces) for part in parts])
     faces = np.concatenate([part.surface.faces + np.int32(v) for part, v in zip(parts, first_vertex, strict=False)])
     focus = len(parts[0].surface.vertices) if focus is None else focus
-    attributes, shadow = _attributes(vertices, faces, light, occlusion_directions, focus)
+    attributes, shadow = _attributes(vertices, faces, light, occlusion_directions, focus, _shadow_size(camera))
     for part, v in zip(parts, first_vertex, strict=False):
         if part.tint is not None:
             attributes[v : v + len(part.tint), shading.TINT :] = part.tint
@@ -72,7 +72,7 @@ def render(
 
 
 def _attributes(
-    vertices: np.ndarray, faces: np.ndarray, light: Light, directions: np.ndarray, focus: int, shadow_size: int = 192
+    vertices: np.ndarray, faces: np.ndarray, light: Light, directions: np.ndarray, focus: int, shadow_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(V, ATTRIBUTES) what shading interpolates, and the first light's (N, N) shadow depth."""
     normals = shading.vertex_normals(vertices, faces)
@@ -88,6 +88,11 @@ def _attributes(
     attributes[:, shading.OCCLUSION] = occlusion
     attributes[:, shading.SHADOW : shading.SHADOW + 3] = points
     return attributes, shadow
+
+
+def _shadow_size(camera: Camera) -> int:
+    """Texels a side of the shadow map: a little finer than the hand usually is in the picture."""
+    return int(min(1.2 * max(camera.width, camera.height), 800))
 
 
 def _finer(vertices: np.ndarray, camera: Camera, supersample: int) -> np.ndarray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from handmesh.rasterizer import rasterize
-
 _fast = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 
 FAR = np.float32(10.0)
@@ -76,8 +74,8 @@ def _turn(vertices, frame, size, focus):
 OCCLUSION_GRID = 48
 """Cells a side of the maps that ambient occlusion is read from; about a vertex's distance on a hand."""
 
-OCCLUSION_GAP_M = 0.007
-"""A surface nearer than this before another is taken for the same one."""
+OCCLUSION_GAP_M, OCCLUSION_CELL_M = 0.004, 0.006
+"""What lies this little before a surface, or on its own slope as far as a drawn vertex reaches, does not hide it."""
 
 
 def ambient_occlusion(vertices: np.ndarray, normals: np.ndarray, directions: np.ndarray, focus: int) -> np.ndarray:
@@ -97,10 +95,10 @@ def ambient_occlusion(vertices: np.ndarray, normals: np.ndarray, directions: np.
 @_fast
 def _count_seen(points, normals, direction, seen, total):
     depth = np.full((OCCLUSION_GRID, OCCLUSION_GRID), np.inf, np.float32)
-    half, last = np.float32(1.5), np.float32(OCCLUSION_GRID - 2)
+    half, end, one = np.float32(1.5), np.float32(OCCLUSION_GRID - 1), np.float32(1)
     for i in range(len(points)):
         x, y = points[i, 0] + half, points[i, 1] + half
-        if 1 <= x < last + 1 and 1 <= y < last + 1:
+        if 1 <= x < end and 1 <= y < end:
             for v in range(int(y) - 1, int(y) + 2):
                 for u in range(int(x) - 1, int(x) + 2):
                     depth[v, u] = min(depth[v, u], points[i, 2])
@@ -108,9 +106,11 @@ def _count_seen(points, normals, direction, seen, total):
         facing = normals[i, 0] * direction[0] + normals[i, 1] * direction[1] + normals[i, 2] * direction[2]
         if facing > 0:
             total[i] += facing
+            slope = np.sqrt(max(one - facing * facing, np.float32(0))) / max(facing, np.float32(0.1))
+            gap = np.float32(OCCLUSION_GAP_M) + np.float32(OCCLUSION_CELL_M) * slope
             x, y = points[i, 0] + half, points[i, 1] + half
-            inside = 1 <= x < last + 1 and 1 <= y < last + 1
-            if not inside or points[i, 2] < depth[int(y), int(x)] + np.float32(OCCLUSION_GAP_M):
+            inside = 1 <= x < end and 1 <= y < end
+            if not inside or points[i, 2] < depth[int(y), int(x)] + gap:
                 seen[i] += facing
 
 
@@ -122,8 +122,8 @@ def shade(fragments, faces, first, last, uv, uv_faces, attributes, lights, shado
     `first`. attributes: (V, ATTRIBUTES) float32. lights: (L, 6) float32, the unit direction to each
     light and its colour; the first casts the (N, N) `shadow` depth. texture: (T, T, 3) uint8, seen
     through (256, 3) float32 `albedo`. finish: (5,) float32 gloss, the number of
-    times that the highlight's cosine is squared, and the light that wraps
-    around the terminator in red, green and blue (a cheap stand-in for light that spreads in skin).
+    times that the highlight's cosine is squared, and the light that wraps around the terminator in
+    red, green and blue, as it does where it spreads in skin.
     """
     face, barycentric, _ = fragments
     a = np.empty(ATTRIBUTES, np.float32)

@@ -42,7 +42,7 @@ def _skin(texture: np.ndarray, arm: Arm) -> Skin:
 
 def painted_skins(arm: Arm, count: int, size: int) -> list[Skin]:
     """`count` skins painted for this hand on `size` x `size` texels, always the same ones."""
-    return [_skin(paint_skin(arm, np.random.default_rng([count, k]), size), arm) for k in range(count)]
+    return [_skin(paint_skin(arm, np.random.default_rng(k), size), arm) for k in range(count)]
 
 
 def load_skins(folder: Path | str, arm: Arm) -> list[Skin]:

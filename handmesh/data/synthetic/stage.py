@@ -18,7 +18,7 @@ from handmesh.data.synthetic.render import Part, Picture, render
 from handmesh.data.synthetic.skin import Material, SkinLook, SkinRegions, skin_material, skin_tint
 from handmesh.structs import Camera, Side
 
-OCCLUSION_DIRECTIONS = 12
+OCCLUSION_DIRECTIONS = 16
 
 
 class Outfit(NamedTuple):

@@ -1,0 +1,246 @@
+"""Frames from all kinds of sources, and one clear line from each bad one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from handmesh.runtime import pictures, sources
+from handmesh.runtime.pictures import PictureError, read_picture
+from handmesh.runtime.recording import VideoRecorder
+from handmesh.runtime.sources import CameraFeed, Frame, SourceError, Video, open_source
+
+SIZE = (48, 64)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    """Smooth, and different in every channel."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    return np.stack([4 * x, 5 * y, np.full_like(x, 90)], -1).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, image: np.ndarray) -> Path:
+    for name in ("b.png", "a.jpg", "c.bmp"):
+        Image.fromarray(image).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / ".hidden.png").write_bytes((tmp_path / "b.png").read_bytes())
+    return tmp_path
+
+
+def record(path: Path, count: int = 12, fps: float = 10.0) -> Path:
+    recorder = VideoRecorder(path, fps)
+    for k in range(count):
+        recorder.write(Frame(str(k), k / fps, np.zeros(0)), np.full((*SIZE, 3), 6 * k, np.uint8))
+    recorder.close()
+    return path
+
+
+def test_a_folder_gives_its_pictures_in_order(folder, image):
+    source = open_source(folder)
+    frames = list(source)
+    assert [frame.name for frame in frames] == ["a.jpg", "b.png", "c.bmp"]
+    assert source.length == 3 and source.stills and not source.live and not source.troubles
+    np.testing.assert_array_equal(frames[1].image_rgb, image)
+
+
+def test_globs_and_lists_name_files_below_what_they_share(folder):
+    (folder / "deep").mkdir()
+    (folder / "b.png").rename(folder / "deep" / "b.png")
+    assert [f.name for f in open_source(f"{folder}/**/*.png")] == ["b.png"]
+    assert [f.name for f in open_source(f"{folder}/**/*.*")] == ["a.jpg", "c.bmp", "deep/b.png"]
+    assert [f.name for f in open_source(folder / "c.bmp", folder / "a.jpg")] == ["c.bmp", "a.jpg"]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK"])
+def test_every_kind_of_picture_becomes_rgb(tmp_path, image, mode):
+    path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
+    Image.fromarray(image).convert(mode).save(path)
+    read = read_picture(path).image_rgb
+    assert read.shape == (*SIZE, 3) and read.dtype == np.uint8
+    if mode == "RGBA":
+        np.testing.assert_array_equal(read, image)
+
+
+def test_sixteen_bits_become_eight(tmp_path, image):
+    grey = image[..., 0]
+    cv2.imwrite(str(tmp_path / "grey.png"), grey.astype(np.uint16) * 257)
+    cv2.imwrite(str(tmp_path / "colour.png"), image.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_picture(tmp_path / "grey.png").image_rgb, np.repeat(grey[..., None], 3, 2))
+    np.testing.assert_array_equal(read_picture(tmp_path / "colour.png").image_rgb, image[..., ::-1])
+
+
+def test_exif_turns_a_picture_upright(tmp_path, image):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held turned: to be shown turned clockwise
+    Image.fromarray(image).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(read_picture(tmp_path / "x.png").image_rgb, np.rot90(image, -1))
+
+
+@pytest.mark.parametrize(("suffix", "size"), [("png", (400, 300)), ("jpg", (400, 300)), ("jpg", (1001, 333))])
+def test_large_pictures_are_shrunk(tmp_path, monkeypatch, suffix, size):
+    monkeypatch.setattr(pictures, "LARGEST_PIXELS", 10_000)
+    Image.new("RGB", size, (200, 100, 50)).save(tmp_path / f"x.{suffix}")
+    picture = read_picture(tmp_path / f"x.{suffix}")
+    height, width = picture.image_rgb.shape[:2]
+    assert width * height <= 10_000 * 1.05 and picture.shrink in (4, 8)
+    assert abs(width * picture.shrink - size[0]) < 2 * picture.shrink
+    assert abs(picture.image_rgb.astype(int) - (200, 100, 50)).max() < 4
+
+
+def test_far_too_large_pictures_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "REFUSED_PIXELS", 1000)
+    Image.new("RGB", (50, 40)).save(tmp_path / "x.png")
+    with pytest.raises(PictureError, match=r"x\.png has 50x40 pixels"):
+        read_picture(tmp_path / "x.png")
+
+
+def broken_pictures(folder: Path, image: np.ndarray) -> dict[str, str]:
+    """Files that are no pictures, and what is to be said of them."""
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("this is a text")
+    for suffix in ("jpg", "png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8)).save(
+            folder / f"whole.{suffix}"
+        )
+        data = (folder / f"whole.{suffix}").read_bytes()
+        (folder / f"cut.{suffix}").write_bytes(data[: len(data) // 2])
+        (folder / f"whole.{suffix}").unlink()
+    return {"empty.jpg": "empty", "text.jpg": "not a picture", "cut.jpg": "truncated", "cut.png": "truncated"}
+
+
+def test_a_broken_picture_alone_is_an_error_of_one_line(tmp_path, image):
+    for name, reason in broken_pictures(tmp_path, image).items():
+        with pytest.raises(PictureError, match=reason) as caught:
+            list(open_source(tmp_path / name))
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_broken_pictures_among_others_are_skipped_and_noted(folder, image):
+    broken = broken_pictures(folder, image)
+    source = open_source(folder)
+    assert [frame.name for frame in source] == ["a.jpg", "b.png", "c.bmp"]
+    assert len(source.troubles) == len(broken)
+    for name in broken:
+        assert any(name in trouble for trouble in source.troubles)
+
+
+@pytest.mark.parametrize("spec", ["missing.jpg", "missing", "*.png", "empty"])
+def test_sources_without_pictures_are_errors_that_name_them(tmp_path, spec):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=rf"(?s){spec.replace('*', '.')}"):
+        open_source(tmp_path / spec)
+
+
+def test_a_video_gives_frames_with_times_and_can_be_played_again(tmp_path):
+    source = open_source(record(tmp_path / "v.mp4"))
+    assert source.length == 12 and source.fps == 10 and not source.stills
+    for _ in range(2):
+        frames = list(source)
+        np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(12) / 10, atol=1e-4)
+        assert [round(frame.image_rgb.mean() / 6) for frame in frames] == list(range(12))
+    assert not source.troubles
+
+
+def test_a_video_that_ends_early_gives_what_there_is(tmp_path):
+    whole, cut = record(tmp_path / "whole.mp4", 40), tmp_path / "cut.mp4"
+    with av.open(str(whole)) as given, av.open(str(cut), "w", options={"movflags": "faststart"}) as copied:
+        stream = copied.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copied.mux(packet)
+    data = cut.read_bytes()
+    cut.write_bytes(data[: len(data) * 3 // 4])  # the index at its beginning still promises 40 frames
+    source = Video(cut)
+    assert 5 < len(list(source)) < 40
+    (trouble,) = source.troubles
+    assert "cut.mp4 ended early" in trouble and "of 40 frames" in trouble
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"just text", "neither a picture nor a video")])
+def test_files_that_are_no_video(tmp_path, content, reason):
+    (tmp_path / "v.mp4").write_bytes(content)
+    with pytest.raises(SourceError, match=rf"v\.mp4 .*{reason}"):
+        open_source(tmp_path / "v.mp4")
+    with pytest.raises(SourceError, match="no video at"):
+        Video(tmp_path / "none.mp4")
+
+
+def test_rotation_of_a_video_is_undone():
+    image = np.arange(6).reshape(2, 3, 1)
+    assert sources._upright(image, 0).tolist() == image.tolist()
+    assert sources._upright(image, 90).tolist() == np.rot90(image).tolist()
+    assert sources._upright(image, -90).tolist() == np.rot90(image, -1).tolist()
+
+
+class FakeCapture:
+    """A camera whose pictures are as bright as their number, and which stops after `count`."""
+
+    def __init__(self, count: int, opened: bool = True) -> None:
+        self.count, self.opened, self.taken, self.released = count, opened, 0, False
+
+    def isOpened(self) -> bool:  # noqa: N802 (OpenCV's name)
+        return self.opened
+
+    def get(self, _: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        time.sleep(0.01)
+        self.taken += 1
+        if self.taken > self.count:
+            return False, None
+        return True, np.full((*SIZE, 3), (self.taken, 0, 0), np.uint8)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.fixture
+def capture(monkeypatch) -> Iterator[type]:
+    def install(count: int, opened: bool = True) -> FakeCapture:
+        fake = FakeCapture(count, opened)
+        monkeypatch.setattr(cv2, "VideoCapture", lambda index: fake)
+        return fake
+
+    return install
+
+
+def test_a_camera_gives_its_newest_frame(capture):
+    fake = capture(1000)
+    source = open_source("0")
+    frames = iter(source)
+    next(frames)
+    time.sleep(0.2)
+    taken, frame = fake.taken, next(frames)
+    assert taken > 5 and int(frame.name) >= taken - 3  # old frames are gone
+    assert frame.image_rgb[0, 0].tolist() == [0, 0, (int(frame.name) + 1) % 256]  # BGR became RGB
+    assert frame.time_s > 0.05 and source.live and source.fps == 30
+    source.close()
+    assert fake.released
+
+
+def test_a_camera_that_stops_ends_with_a_note(capture):
+    capture(4)
+    source = open_source("0")
+    assert 1 <= len(list(source)) <= 4
+    assert source.troubles == ["camera 0 stopped giving frames"]
+    source.close()
+
+
+def test_a_camera_that_is_not_there_or_silent(capture):
+    capture(0, opened=False)
+    with pytest.raises(SourceError, match="camera 3 cannot be opened"):
+        open_source("3")
+    capture(0)
+    with pytest.raises(SourceError, match="camera 3 gives no frames"):
+        CameraFeed(3)
