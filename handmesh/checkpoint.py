@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from handmesh.network import HandNet, NetworkConfig
@@ -25,7 +25,7 @@ class Weights(NamedTuple):
     metadata: dict[str, Any]
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary file beside `path`, then rename: a kill leaves the old file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -42,7 +42,7 @@ def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
     """Write tensors (any device) and JSON-able metadata to a .safetensors file."""
     header = {"handmesh": json.dumps({"format": FORMAT, **metadata})}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: save_file(plain, temporary, metadata=header))
+    write_atomically(path, lambda temporary: temporary.write_bytes(save(plain, metadata=header)))
 
 
 def load_weights(path: Path) -> Weights:

@@ -20,6 +20,9 @@ STRIDE = 8
 PADDING = 114
 """Grey level around a picture that does not fill the network's input."""
 
+THRESHOLD = 0.5
+"""The score from which a hand counts; chosen on held-out pictures (scripts/evaluate_detector.py)."""
+
 _SAME_HAND = 0.4
 """Two boxes whose centres are nearer than this share of their mean side are of one hand."""
 

@@ -35,7 +35,10 @@ def load_detector(path: Path) -> DetectorNet:
     config = weights.metadata.get("config", {})
     if config.get("task") != "detector":
         raise ValueError(f"{path} holds weights of the task {config.get('task')!r}; expected 'detector'")
-    network = DetectorNet(DetectorNetworkConfig(**config["network"]))
+    options = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in config["network"].items()
+    }  # JSON has no tuples
+    network = DetectorNet(DetectorNetworkConfig(**options))
     network.load_state_dict(weights.tensors)
     return network.eval()
 

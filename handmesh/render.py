@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -17,8 +18,8 @@ from handmesh.structs import Camera, Hand, Side
 Renderer = Literal["zbuffer", "pyrender"]
 Colour = tuple[float, float, float]
 
-SIDE_COLOURS: dict[Side, Colour] = {"right": (1.0, 0.78, 0.56), "left": (0.60, 0.81, 1.0)}
-"""Amber and sky blue: a pair that all kinds of colour vision tell apart."""
+SIDE_COLOURS: dict[Side, Colour] = {"right": (0.58, 0.80, 1.0), "left": (1.0, 0.87, 0.42)}
+"""Sky blue and yellow: red-green-blind eyes tell them apart, and neither passes for skin."""
 
 FINGER_COLOURS: dict[str, tuple[int, int, int]] = {
     "thumb": (230, 159, 0),
@@ -208,14 +209,20 @@ def _window(points: np.ndarray, camera: Camera) -> tuple[int, int, int, int]:
 
     A pixel of margin on each side lets the outline fade; empty (width or height 0) where nothing is in view.
     """
-    visible = points[np.isfinite(points[:, 0] + points[:, 1]) & (points[:, 2] > 0), :2]
-    if not len(visible):
+    x, y, z = points.T
+    visible = np.isfinite(x + y) & (z > 0)
+    if not visible.any():
         return 0, 0, 0, 0
-    size = (camera.width, camera.height)
-    low = np.clip(np.floor(visible.min(0)) - 1, 0, size).astype(int)
-    high = np.clip(np.ceil(visible.max(0)) + 2, low, size).astype(int)
-    (left, top), (width, height) = low.tolist(), (high - low).tolist()
+    left, width = _span(x[visible], camera.width)
+    top, height = _span(y[visible], camera.height)
     return left, top, width, height
+
+
+def _span(values: np.ndarray, limit: int) -> tuple[int, int]:
+    """(start, length) of the pixels of 0..limit that hold `values` and a margin of one."""
+    start = math.floor(min(max(float(values.min()) - 1, 0), limit))
+    end = math.ceil(min(max(float(values.max()) + 2, start), limit))
+    return start, end - start
 
 
 def _crevice_radius_px(points: np.ndarray, camera: Camera) -> float:

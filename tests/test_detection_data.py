@@ -1,6 +1,7 @@
 """The detector's data: pasted scenes, views of photographs, and the maps made of them."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from handmesh.data import detection, people, scenes
 from handmesh.data.bodies import Body, Rig, curl_fingers, hand_joints, pose_body, reach, turn_between
 from handmesh.data.cutouts import cut_out
-from handmesh.data.photos import LabelledHand
+from handmesh.data.photos import LabelledHand, Photo
 from handmesh.data.scenes import Scene, SceneHand, Size
 from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites
 from handmesh.data.training_crops import Stage
@@ -65,6 +66,15 @@ def test_unsure_places_are_left_out_except_at_labelled_hands():
     maps = detection.encode(Scene(scene.image, scene.hands, (lower,)))
     assert maps["sure"][20, 28] == 0 and maps["sure"][3, 28] == 1
     assert maps["sure"][17, 12] == 1
+
+
+def test_an_unlabelled_other_hand_may_hang_beside_the_body():
+    photo = Photo(Path("a.jpg"), 256, 192, ())
+    for side, sign in (("right", 1), ("left", -1)):
+        place = scenes._other_hand_place(SceneHand(side, upright_hand((128, 60), 20), np.ones(21)), photo)
+        assert cv2.pointPolygonTest(place.astype(np.float32), (128 + sign * 60, 150), False) > 0
+        assert cv2.pointPolygonTest(place.astype(np.float32), (128 - sign * 60, 150), False) < 0
+        assert cv2.pointPolygonTest(place.astype(np.float32), (128 + sign * 60, 50), False) < 0
 
 
 @pytest.mark.parametrize("mirror", [False, True])

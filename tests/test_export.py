@@ -68,3 +68,16 @@ def test_unreadable_weights_are_one_clear_line(tmp_path, content):
     with pytest.raises(ValueError, match="weights") as error:
         load_weights(path)
     assert "\n" not in str(error.value)
+
+
+def test_the_shipped_graph_is_that_of_the_shipped_weights(model):
+    from handmesh.export import MeshGraph
+    from handmesh.runtime.tracker import ASSETS
+
+    session = onnxruntime.InferenceSession(ASSETS / "balanced.onnx", providers=["CPUExecutionProvider"])
+    size = session.get_inputs()[0].shape[1]
+    image = torch.randint(0, 256, (1, size, size, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    with torch.no_grad():
+        expected = MeshGraph(load_network(ASSETS / "balanced.safetensors"), model)(image).vertices_m.numpy()
+    (given,) = session.run(["vertices_m"], {"image": image.numpy()})
+    assert np.abs(given - expected).max() < 0.05e-3

@@ -82,12 +82,12 @@ def test_without_a_camera_the_usual_one_is_assumed(picture):
 
 
 def test_the_nearer_hand_hides_the_farther_in_any_order(picture):
-    near, far = posed_hand(CAMERA, (0, 0, 0.4), side="left"), posed_hand(CAMERA, (0, 0, 0.6))
+    near, far = posed_hand(CAMERA, (0, 0, 0.4)), posed_hand(CAMERA, (0, 0, 0.6), side="left")
     drawn = overlay(picture, [near, far], CAMERA, Style(opacity=1.0))
     np.testing.assert_array_equal(drawn, overlay(picture, [far, near], CAMERA, Style(opacity=1.0)))
     x, y = np.round(near.joints_px[skeleton.ROOT]).astype(int)
     red, _, blue = drawn[y, x].astype(int)
-    assert blue > red and SIDE_COLOURS["left"][2] > SIDE_COLOURS["left"][0]
+    assert blue > red and SIDE_COLOURS["right"][2] > SIDE_COLOURS["right"][0]
 
 
 def test_wireframe_shows_lines_and_only_lines_without_the_mesh(picture):
@@ -144,7 +144,7 @@ def test_pyrender_has_the_same_silhouette_within_a_pixel(turn_deg):
 
 def test_pyrender_without_opengl_says_so_in_one_line(monkeypatch):
     class Broken:
-        def OffscreenRenderer(self, *size: int) -> None:  # noqa: N802 (pyrender's name)
+        def OffscreenRenderer(self, *size: int) -> None:
             raise ImportError("Unable to load EGL library")
 
     monkeypatch.setattr(render_gl, "_of_this_thread", type("Empty", (), {})())

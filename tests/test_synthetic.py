@@ -19,11 +19,16 @@ from handmesh.camera import project
 from handmesh.data.shards import read_shards
 from handmesh.data.synthetic import backgrounds, mesh, writer
 from handmesh.data.synthetic.arm import Arm
+from handmesh.data.synthetic.freihand_layout import LISTS
 from handmesh.data.synthetic.generator import Chances, Generator, Sources
-from handmesh.data.synthetic.lighting import EnvironmentMap, harmonics
-from handmesh.data.synthetic.skin import tone
+from handmesh.data.synthetic.lighting import EnvironmentMap, harmonics, random_light
+from handmesh.data.synthetic.skin import draw_skin, tone
+from handmesh.data.synthetic.stage import Actor, Outfit
 from handmesh.data.synthetic.writer import Order, SettingsMismatchError, write
+from handmesh.hand_model import OPEN_HAND
+from handmesh.structs import Camera
 
+VIEW = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # fingers up, palm to the camera
 BARE = Chances(held=0, occluder=0, second_hand=0)
 
 
@@ -146,9 +151,7 @@ def test_shards_are_read_by_the_training_reader(tmp_path):
 
 def test_freihand_layout(tmp_path):
     write(order(tmp_path, layout="freihand", count=3))
-    lists = {
-        name: json.loads((tmp_path / f"training_{name}.json").read_text()) for name in "K scale xyz verts mano".split()
-    }
+    lists = {name: json.loads((tmp_path / f"training_{name}.json").read_text()) for name in LISTS}
     assert all(len(rows) == 3 for rows in lists.values())
     xyz, K = np.array(lists["xyz"]), np.array(lists["K"])
     mano = np.array(lists["mano"])
@@ -181,9 +184,8 @@ def test_impossible_orders_are_refused(tmp_path):
 
 def test_backgrounds_from_a_folder_keep_to_their_split(tmp_path):
     for k in range(40):
-        cv2.imwrite(
-            str(tmp_path / f"{k}.png"), np.full((32, 32, 3), 255 if backgrounds.held_out(f"{k}.png") else 10, np.uint8)
-        )
+        value = 255 if backgrounds.held_out(f"{k}.png") else 10
+        cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((32, 32, 3), value, np.uint8))
     for split, value in (("train", 10), ("val", 255)):
         given = backgrounds.Backgrounds(tmp_path, split)
         assert all(given._photograph(np.random.default_rng(k), 16).mean() == value for k in range(20))
@@ -206,6 +208,25 @@ def test_a_bent_wrist_moves_the_forearm_only(arm):
     moved = np.linalg.norm(straight - bent, axis=1)
     assert moved[list(skeleton.OPEN_HAND_TIP_VERTICES.values())].max() == 0
     assert moved[-1] > 0.2
+
+
+def test_given_actors_are_drawn_where_they_are_put(generator):
+    rotations = np.concatenate([VIEW[None], np.eye(3)[None].repeat(15, 0)])
+    outfit = Outfit(draw_skin(np.random.default_rng(0), generator.skins))
+    actor = Actor(rotations, np.zeros(10), np.array([0.02, 0.0, 0.5]), np.eye(3), outfit)
+    camera, light = Camera(150, 150, 63.5, 63.5, 128, 128), random_light(np.random.default_rng(1))
+    right = generator.stage.render([actor], camera, light)
+    left = generator.stage.render([actor._replace(side="left")], camera, light)
+    assert np.abs(right.rgba[:, ::-1, 3].astype(int) - left.rgba[..., 3]).max() <= 64  # a sample of four
+    joints = project(generator.stage.pose([actor])[0].joints, camera).round().astype(int)
+    assert (right.rgba[joints[:, 1], joints[:, 0], 3] == 255).mean() > 0.7
+
+
+def test_a_hand_without_texture_coordinates_is_laid_out(tmp_path):
+    with np.load(OPEN_HAND) as fields:
+        np.savez(tmp_path / "bare.npz", **{name: fields[name] for name in fields.files if name not in ("uv", "ft")})
+    sample = Generator(Sources(tmp_path / "bare.npz", painted_skins=1), BARE).sample(1, 1, size=64)
+    assert (sample.mask > 0).mean() > 0.02
 
 
 def test_harmonics_light_every_direction_alike_under_an_even_sky():

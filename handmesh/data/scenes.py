@@ -118,8 +118,7 @@ class EmptyScenes:
 class PhotoScenes:
     """Labelled photographs, turned, mirrored and zoomed.
 
-    With fewer labelled hands than `expected`, another may be in view in the picture's lower half:
-    arms hang down, and faces stay among the places that are surely no hand.
+    With fewer labelled hands than `expected`, the person's other hand may be in view.
     """
 
     def __init__(self, photos: Sequence[Photo], expected: int) -> None:
@@ -132,9 +131,20 @@ class PhotoScenes:
     def scene(self, photo: Photo) -> Scene:
         """The whole picture with its labels."""
         hands = tuple(SceneHand(hand.side, hand.joints_px, np.ones(21)) for hand in photo.hands)
-        w, h = photo.width, photo.height
-        lower = np.array([[0, 0.45 * h], [w, 0.45 * h], [w, h], [0, h]])
-        return Scene(photo.load(), hands, (lower,) if len(hands) < self.expected else ())
+        missing = 0 < len(hands) < self.expected
+        return Scene(photo.load(), hands, tuple(_other_hand_place(hand, photo) for hand in hands if missing))
+
+
+def _other_hand_place(hand: SceneHand, photo: Photo) -> np.ndarray:
+    """(4, 2) where the other hand of somebody who faces the camera may hang, unlabelled.
+
+    It is on the body's side of the labelled hand, at most five hands away, and in the picture's
+    lower half, so that the face stays among the places that are surely no hand.
+    """
+    x, size = hand.box.centre_px[0], hand.box.size_px
+    near, far = (x - size, x + 5 * size) if hand.side == "right" else (x + size, x - 5 * size)
+    top = 0.45 * photo.height
+    return np.array([[near, top], [far, top], [far, photo.height], [near, photo.height]])
 
 
 class PastedScenes:
@@ -145,7 +155,7 @@ class PastedScenes:
 
     def draw(self, size: Size, rng: np.random.Generator) -> Scene:
         scene = Scene(self._background(size, rng))
-        for _ in range(rng.choice(5, p=[0.03, 0.47, 0.25, 0.15, 0.1])):
+        for _ in range(rng.choice(5, p=[0.03, 0.42, 0.3, 0.15, 0.1])):
             sprites = self.sets[rng.integers(len(self.sets))]
             scene = paste(scene, sprites[int(rng.integers(len(sprites)))], rng)
         return scene
@@ -244,7 +254,7 @@ def _placement(sprite: Sprite, size: Size, rng: np.random.Generator) -> np.ndarr
         scale = rng.uniform(0.3, 1.2) * size.height / sprite.rgba.shape[0]
         anchor = np.array(sprite.rgba.shape[1::-1]) / 2
     scale = min(scale, 3.0)  # larger would be a blur
-    turn = rng.normal(0, 0.25) if rng.random() < 0.8 else rng.uniform(-math.pi, math.pi)
+    turn = rng.normal(0, 0.25) if rng.random() < 0.88 else rng.uniform(-math.pi, math.pi)
     linear = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     place = rng.uniform(0.02, 0.98, 2) * size
     return np.column_stack([linear, place - linear @ anchor])

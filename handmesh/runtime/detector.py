@@ -6,12 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from handmesh.detection import Detection, letterbox, read_maps
+from handmesh.detection import THRESHOLD, Detection, letterbox, read_maps
 
 __all__ = ["THRESHOLD", "Detection", "Detector"]
-
-THRESHOLD = 0.35
-"""The score from which a hand counts; chosen on held-out pictures (see the model card)."""
 
 
 class DetectorSession(Protocol):

@@ -13,8 +13,8 @@ from handmesh.runtime.lifting import Crop, lift, picture_joints_px, probability
 from handmesh.runtime.stopwatch import Stopwatch
 from handmesh.structs import Box, Camera, Hand, Side
 
-CLEAR_DISAGREEMENT = 0.3
-"""Below this agreement the other side is worth a try."""
+DISAGREEMENT = 0.6
+"""Below this agreement the other side is worth a try: a detector is often wrong where palm and back look alike."""
 
 HOPELESS_SCORE = 0.05
 """Below this score a second look is not worth its time: nothing like a hand is near."""
@@ -69,13 +69,13 @@ class Estimator:
     ) -> Estimate | None:
         """The hand in a box whose place and side are only roughly known, as a detector gives them.
 
-        Where the network clearly sees the other side, that side is tried as well. Each further
+        Where the network may see the other side, that side is tried as well. Each further
         pass looks again at a box around the joints of the pass before.
         """
         estimate = self.estimate(image, camera, box, side)
         if estimate is None or estimate.hand.score < HOPELESS_SCORE:
             return estimate
-        if estimate.agreement < CLEAR_DISAGREEMENT:
+        if estimate.agreement < DISAGREEMENT:
             estimate = self.better_side(image, camera, box, estimate)
         for _ in range(passes - 1):
             if estimate is None or not is_usable(estimate.box, image):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from handmesh.structs import Hand
 HANDS_FILE = "hands.json"
 
 
+@runtime_checkable
 class Output(Protocol):
     """What all outputs have in common."""
 

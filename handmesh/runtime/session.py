@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from handmesh.runtime.viewer import Seen, Viewer
 from handmesh.structs import Camera, Hand
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """What a session needs of a `HandTracker`."""
 
@@ -50,12 +51,13 @@ class Pacer:
 
     def __init__(self, period_s: float) -> None:
         """period_s: from one frame to the next; 0 for no waiting."""
-        self._period_s, self._due_s = period_s, 0.0
+        self._period_s = period_s
+        self._due_s: float | None = None
 
     def wait_s(self) -> float:
-        """Seconds from now to the next frame. What was late is not made up for by haste."""
+        """Seconds from now, when a frame is shown, to the next. What was late is not made up for by haste."""
         now = time.perf_counter()
-        self._due_s = max(now, self._due_s + self._period_s)
+        self._due_s = max(now, (now if self._due_s is None else self._due_s) + self._period_s)
         return self._due_s - now
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ class Frame(NamedTuple):
     shrink: int = 1  # pixels of the file, along each side, to one of `image_rgb`
 
 
+@runtime_checkable
 class Source(Protocol):
     """What all sources have in common. Iterating over one gives its frames, once."""
 
@@ -176,9 +177,17 @@ class Video:
 _TOLERATED_MISSING_FRAMES = 2  # containers count frames that decoders then do not show
 
 
-def _upright(image: np.ndarray, rotation_deg: float) -> np.ndarray:
+def _upright(image: np.ndarray, rotation_deg: int) -> np.ndarray:
     """The picture turned as the video's display matrix says, `rotation_deg` counter-clockwise."""
     return np.ascontiguousarray(np.rot90(image, round(rotation_deg / 90)))
+
+
+def _hush_opencv() -> None:
+    """Of a camera that is not there, OpenCV says in many lines what we say in one."""
+    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
+        cv2.setLogLevel(0)
+    else:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class CameraFeed:
@@ -191,7 +200,7 @@ class CameraFeed:
         self.title = f"camera {index}"
         self.troubles: list[str] = []
         self._patience_s = patience_s
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it says in many lines what we say in one
+        _hush_opencv()
         self._capture = cv2.VideoCapture(index)
         if not self._capture.isOpened():
             raise SourceError(f"camera {index} cannot be opened: is it plugged in, permitted, and free?")

@@ -16,7 +16,7 @@ from handmesh.data.detection import DetectionBatch, DetectionBatches, input_size
 from handmesh.data.photos import Photo, list_pictures, load_picture, read_photos, split_of
 from handmesh.data.scenes import SceneConfig, Size, scene_sources
 from handmesh.data.training_crops import batches_from
-from handmesh.detection import Detection, letterbox, read_maps
+from handmesh.detection import THRESHOLD, Detection, letterbox, read_maps
 from handmesh.detector_metrics import LEAST_SCORE, Detect, false_alarm_scores, figures_at, match_pictures
 from handmesh.detector_network import DetectorNet, DetectorNetworkConfig, DetectorOutput
 from handmesh.training.config import OptimiserConfig, RunConfig, as_plain
@@ -35,7 +35,7 @@ class DetectorConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     validation_size: int = 150
     """Pictures of each kind to validate on during the run."""
-    threshold: float = 0.35
+    threshold: float = THRESHOLD
 
 
 class DetectionTask:

@@ -18,7 +18,7 @@ from handmesh.data.synthetic.backgrounds import Backgrounds, Split
 from handmesh.data.synthetic.camera_effects import composite, photograph
 from handmesh.data.synthetic.lighting import draw_light, load_environments
 from handmesh.data.synthetic.render import Part, Picture
-from handmesh.data.synthetic.skin import draw_skin, load_skins, painted_skins
+from handmesh.data.synthetic.skin import Material, draw_skin, load_skins, painted_skins
 from handmesh.data.synthetic.stage import Actor, Outfit, Stage
 from handmesh.structs import Camera, Side
 
@@ -34,7 +34,7 @@ class Sources:
     backgrounds: Path | None = None  # folder of photographs without hands
     backgrounds_split: Split = "all"
     environments: Path | None = None  # folder of .hdr panoramas
-    painted_skins: int = 8  # how many skins to make here, beside those given
+    painted_skins: int = 16  # how many skins to make here, beside those given
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Generator:
         band = self._cloth(rng, float(rng.uniform(0, 0.8))) if rng.random() < chances.band else None
         return Outfit(draw_skin(rng, self.skins), sleeve, band, int(rng.integers(2**31)))
 
-    def _cloth(self, rng: np.random.Generator, gloss: float):
+    def _cloth(self, rng: np.random.Generator, gloss: float) -> Material:
         return objects.coloured(rng, np.ascontiguousarray(self.backgrounds.draw(rng, 48)), gloss)
 
     def _sample(self, index: int, rng: np.random.Generator, scene: list[tuple[Actor, PosedHand]], size: int) -> Sample:

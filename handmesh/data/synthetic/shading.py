@@ -160,14 +160,13 @@ def _look_up(texture, albedo, s, t, base):
 
 
 @_fast
-def _lit_share(shadow, px, py, depth):
-    """Share of the four nearest shadow texels that do not lie before the point, weighted bilinearly."""
+def _lit_share(shadow, px, py, near):
+    """Share of the four nearest shadow texels that lie beyond `near`, weighted bilinearly."""
     end = np.float32(shadow.shape[0] - 1.01)
     if not (0 <= px <= end and 0 <= py <= end):
         return np.float32(1)
     x, y = int(px), int(py)
     fx, fy = px - np.float32(x), py - np.float32(y)
-    near = depth - np.float32(0.006)
     top = (np.float32(1) - fx) * (near < shadow[y, x]) + fx * (near < shadow[y, x + 1])
     low = (np.float32(1) - fx) * (near < shadow[y + 1, x]) + fx * (near < shadow[y + 1, x + 1])
     return top * (np.float32(1) - fy) + low * fy
@@ -191,7 +190,8 @@ def _light(a, base, lights, shadow, finish, pixel):
         facing = nx * lx + ny * ly + nz * lz
         seen = a[OCCLUSION]
         if k == 0:
-            seen = _lit_share(shadow, a[SHADOW], a[SHADOW + 1], a[SHADOW + 2])
+            bias = np.float32(0.005) + np.float32(0.01) * (one - max(facing, np.float32(0)))
+            seen = _lit_share(shadow, a[SHADOW], a[SHADOW + 1], a[SHADOW + 2] - bias)
         red += lights[k, 3] * seen * max((facing + finish[2]) / (one + finish[2]), np.float32(0))
         green += lights[k, 4] * seen * max((facing + finish[3]) / (one + finish[3]), np.float32(0))
         blue += lights[k, 5] * seen * max((facing + finish[4]) / (one + finish[4]), np.float32(0))

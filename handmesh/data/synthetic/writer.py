@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +56,7 @@ class Order:
     """Samples in a shard, and the grain at which a run is resumed."""
     skins: Path | None = None
     """Folder of skin textures (.png, .jpg) for the hand's UVs."""
-    painted_skins: int = 8
+    painted_skins: int = 16
     """How many skins to paint; with a folder of skins, about as often used as those."""
     backgrounds: Path | None = None
     """Folder of photographs without hands."""
@@ -158,7 +159,9 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 def _make_all(order: Order, jobs: list[tuple[int, range]]) -> Iterator[int]:
     """Make the missing shards; yields the size of each as it is done."""
-    if order.workers == 1 or len(jobs) <= 1:
+    if not jobs:
+        return
+    if order.workers == 1 or len(jobs) == 1:
         _start_worker(order)
         yield from (_make_shard(*job) for job in jobs)
         return
@@ -178,7 +181,13 @@ def _start_worker(order: Order) -> None:
     global _worker
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    _worker = order, Generator(order.sources)
+    _worker = order, _generator(order.sources)
+
+
+@lru_cache(maxsize=1)
+def _generator(sources: Sources) -> Generator:
+    """A process makes one generator, however many orders it carries out with the same ingredients."""
+    return Generator(sources)
 
 
 def _make_shard(shard: int, span: range) -> int:
