@@ -44,6 +44,7 @@ class DetectionTask:
     def __init__(self, config: DetectorConfig) -> None:
         self.config = config
         self.plain_config = {"task": "detector", **as_plain(config)}
+        torch.manual_seed(config.run.seed)  # of the initial weights
         self.model = DetectorNet(config.network)
         self.sources = scene_sources(config.data)
         count = config.validation_size

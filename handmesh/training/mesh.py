@@ -32,6 +32,7 @@ class MeshTask:
         self.config = config
         self.plain_config = {"task": "mesh", **as_plain(config)}
         self.hand_model = HandModel.load(config.hand_model)
+        torch.manual_seed(config.run.seed)  # of the initial weights
         self.model = HandNet(config.network, self.hand_model.mean_pose)
         self.sources = sources_of(config.data)
         self.validation = dict(self._validation_batches())
