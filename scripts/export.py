@@ -25,7 +25,9 @@ def main() -> int:
         from handmesh.checkpoint import load_weights
 
         config = load_weights(options.weights).metadata.get("config", {})
-        print(export_mesh_weights(options, config) if config.get("task") == "mesh" else export_detector_weights(options))
+        print(
+            export_mesh_weights(options, config) if config.get("task") == "mesh" else export_detector_weights(options)
+        )
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

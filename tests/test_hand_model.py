@@ -141,7 +141,7 @@ def test_refuses_what_is_no_hand(tmp_path, model: HandModel) -> None:
     with pytest.raises(FileNotFoundError, match="no hand model"):
         HandModel.load(tmp_path / "none.npz")
     (tmp_path / "MANO_RIGHT.pkl").write_bytes(b"")
-    with pytest.raises(ValueError, match="converted to .npz"):
+    with pytest.raises(ValueError, match="must be converted"):
         HandModel.load(tmp_path / "MANO_RIGHT.pkl")
     np.savez(tmp_path / "other.npz", v_template=np.zeros((3, 3)))
     with pytest.raises(ValueError, match="lacks shapedirs"):
