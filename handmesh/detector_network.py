@@ -13,10 +13,9 @@ from typing import NamedTuple
 import timm
 import torch
 from jaxtyping import Float
-from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
-from handmesh.network import IMAGENET_MEAN, IMAGENET_STD, TopDown
+from handmesh.network import IMAGENET_MEAN, IMAGENET_STD, Mergeable, TopDown
 
 _PRIOR = 0.01
 """The heat that an untrained network gives everywhere, so that the first steps are not all about emptiness."""
@@ -46,7 +45,7 @@ class DetectorNetworkConfig:
     """Channels of the fused map."""
 
 
-class DetectorNet(nn.Module):
+class DetectorNet(Mergeable):
     """RGB pictures (B, 3, H, W), float in 0..1, H and W divisible by 32, to a `DetectorOutput`."""
 
     def __init__(self, config: DetectorNetworkConfig) -> None:
@@ -75,10 +74,3 @@ class DetectorNet(nn.Module):
         features = self.backbone((image - self.pixel_mean) / self.pixel_std)
         maps = self.head(self.fuse(features)).float()
         return DetectorOutput(maps[:, 0], maps[:, 1:3], maps[:, 3], maps[:, 4:6], maps[:, 6])
-
-    def reparameterised(self) -> DetectorNet:
-        """A copy with the backbone's parallel training branches merged, for inference."""
-        was_training = self.training
-        fused = reparameterize_model(self.eval())
-        self.train(was_training)
-        return fused

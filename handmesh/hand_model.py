@@ -21,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from handmesh import skeleton
+from handmesh.assets import OPEN_HAND
 from handmesh.geometry import rotation_from_axis_angle
-
-OPEN_HAND = Path(__file__).parent / "assets" / "open_hand_right.npz"
 
 _FIELDS = (
     *("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table"),

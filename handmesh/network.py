@@ -8,7 +8,7 @@ regresses the hand model's parameters from them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import timm
 import torch
@@ -17,14 +17,13 @@ from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
 from handmesh.geometry import rotation_from_6d, rotation_to_6d
-from handmesh.skeleton import KEYPOINTS, MANO_JOINTS
+from handmesh.skeleton import KEYPOINTS, MANO_JOINTS, PALM_TO_CAMERA
+
+Network = TypeVar("Network", bound="Mergeable")
 
 NUM_KEYPOINTS, NUM_JOINTS, NUM_SHAPE = len(KEYPOINTS), len(MANO_JOINTS), 10
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-PALM_TO_CAMERA = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-"""The wrist's rotation that the head starts from: fingers up, the palm to the camera."""
 
 
 class HandNetOutput(NamedTuple):
@@ -59,7 +58,18 @@ def backbone_names() -> list[str]:
     return sorted(timm.list_models(["fastvit_*", "repvit_*"]))
 
 
-class HandNet(nn.Module):
+class Mergeable(nn.Module):
+    """A network whose timm blocks have parallel branches in training."""
+
+    def reparameterised(self: Network) -> Network:
+        """A copy with these branches merged, for inference."""
+        was_training = self.training
+        fused = reparameterize_model(self.eval())
+        self.train(was_training)
+        return fused
+
+
+class HandNet(Mergeable):
     """RGB crops (B, 3, S, S), float in 0..1, S divisible by 32, to a `HandNetOutput`."""
 
     def __init__(self, config: NetworkConfig, mean_pose: Tensor | None = None) -> None:
@@ -71,7 +81,8 @@ class HandNet(nn.Module):
         self.fuse = TopDown(channels, config.width)
         self.head = KeypointHead(channels[-1], config)
         fingers = torch.eye(3).expand(NUM_JOINTS - 1, 3, 3) if mean_pose is None else mean_pose
-        start = torch.cat([PALM_TO_CAMERA[None], fingers.to(PALM_TO_CAMERA)])
+        wrist = torch.tensor(PALM_TO_CAMERA)
+        start = torch.cat([wrist[None], fingers.to(wrist)])
         self.register_buffer("start_6d", rotation_to_6d(start))
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None])
@@ -81,13 +92,6 @@ class HandNet(nn.Module):
         six, shape, joints_crop, logits = self.head(self.fuse(features), features[-1])
         rotations = rotation_from_6d(self.start_6d + six.unflatten(-1, (NUM_JOINTS, 6)))
         return HandNetOutput(rotations, shape, joints_crop, logits[:, 0], logits[:, 1])
-
-    def reparameterised(self) -> HandNet:
-        """A copy with the backbone's parallel training branches merged, for inference."""
-        was_training = self.training
-        fused = reparameterize_model(self.eval())
-        self.train(was_training)
-        return fused
 
 
 def _create_backbone(config: NetworkConfig) -> nn.Module:

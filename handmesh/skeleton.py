@@ -52,6 +52,9 @@ ROOT = KEYPOINTS.index("middle1")
 
 KEYPOINT_TIPS: tuple[int, ...] = tuple(KEYPOINTS.index(name) for name in TIPS)
 
+PALM_TO_CAMERA = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+"""Rotation from the canonical frame to the camera's: fingers up in the picture, the palm facing the camera."""
+
 OPEN_HAND_TIP_VERTICES = {"thumb4": 744, "index4": 320, "middle4": 443, "ring4": 554, "little4": 671}
 FREIHAND_TIP_VERTICES = {"thumb4": 744, "index4": 320, "middle4": 443, "ring4": 555, "little4": 672}
 """FreiHAND's own choice of fingertip vertices on MANO's mesh."""

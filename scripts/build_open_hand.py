@@ -19,7 +19,8 @@ from open_hand.skin import skin_weights
 from open_hand.spaces import joint_regressor, lengthening, pose_space, shape_space
 
 from handmesh import skeleton
-from handmesh.data.poses import OPEN_HAND, PoseSampler
+from handmesh.assets import OPEN_HAND
+from handmesh.data.poses import PoseSampler
 
 _ROUND_M = 1e-7
 

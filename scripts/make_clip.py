@@ -95,8 +95,8 @@ class Studio:
     def actors(self, frame: int):
         """The two hands of a frame; the second is the left one."""
         from handmesh.data import anatomy
-        from handmesh.data.poses import PALM_TO_CAMERA
         from handmesh.data.synthetic.stage import Actor
+        from handmesh.skeleton import PALM_TO_CAMERA
 
         made = []
         for (angles, turns), side in zip(self.parts, ("right", "left"), strict=True):
@@ -104,7 +104,7 @@ class Studio:
             k = min(int(at), len(angles) - 2)
             share = (at - k) ** 2 * (3 - 2 * (at - k))  # at rest at each key frame
             fingers = (1 - share) * angles[k] + share * angles[k + 1]
-            turn = turns(k + share).as_matrix() @ PALM_TO_CAMERA
+            turn = turns(k + share).as_matrix() @ np.array(PALM_TO_CAMERA)
             rotations = np.concatenate([turn[None], anatomy.rotations_from_angles(fingers, self.sampler.frames)])
             phase = 2 * np.pi * at / 4 + (1.0 if side == "left" else 0.0)
             wrist = np.array([-0.12, 0.12, 0.52]) + [0.03, 0.02, 0.05] * np.sin([phase, 1.3 * phase, phase])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import handmesh
-from handmesh.runtime.app import DEMO_CLIP
+from handmesh.assets import DEMO_CLIP
 from handmesh.runtime.sources import Video
 
 TRUTH = Path(__file__).parent / "golden" / "demo_truth.npz"

@@ -71,8 +71,8 @@ def test_unreadable_weights_are_one_clear_line(tmp_path, content):
 
 
 def test_the_shipped_graph_is_that_of_the_shipped_weights(model):
+    from handmesh.assets import ASSETS
     from handmesh.export import MeshGraph
-    from handmesh.runtime.tracker import ASSETS
 
     session = onnxruntime.InferenceSession(ASSETS / "balanced.onnx", providers=["CPUExecutionProvider"])
     size = session.get_inputs()[0].shape[1]

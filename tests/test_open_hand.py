@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from handmesh import skeleton
-from handmesh.data.poses import OPEN_HAND
+from handmesh.assets import OPEN_HAND
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

@@ -15,6 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
+from handmesh.assets import OPEN_HAND
 from handmesh.camera import project
 from handmesh.data.shards import read_shards
 from handmesh.data.synthetic import backgrounds, mesh, writer
@@ -25,7 +26,6 @@ from handmesh.data.synthetic.lighting import EnvironmentMap, harmonics, random_l
 from handmesh.data.synthetic.skin import draw_skin, tone
 from handmesh.data.synthetic.stage import Actor, Outfit
 from handmesh.data.synthetic.writer import Order, SettingsMismatchError, write
-from handmesh.hand_model import OPEN_HAND
 from handmesh.structs import Camera
 
 VIEW = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # fingers up, palm to the camera

@@ -14,11 +14,10 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from handmesh.data.augment import vary_colour
 from handmesh.data.scenes import ENOUGH, HARDLY, MIN_SIZE_PX, Scene, SceneHand, SceneSource, Size
-from handmesh.data.training_crops import Stage, stage_at
+from handmesh.data.training_crops import Stage, StepBatches
 from handmesh.detection import STRIDE
 
 _SPREAD, _LEAST_SPREAD = 0.1, 0.7
@@ -100,33 +99,24 @@ def collate(scenes: Sequence[Scene]) -> DetectionBatch:
     return DetectionBatch(image=torch.from_numpy(images), **stacked)
 
 
-class DetectionBatches(Dataset):
-    """`batches[step]` is one process's share of a step's global batch: a function of seed and step alone."""
+class DetectionBatches(StepBatches):
+    """Batches of labelled scenes; a stage's crop size is the width of its pictures."""
+
+    folders = "data.sprites, data.hand_photos, data.people_photos, data.backgrounds"
 
     def __init__(
         self, sources: Sequence[tuple[float, SceneSource]], stages: Sequence[Stage], colour: bool = True,
         seed: int = 0, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
-        if not sources:
-            raise ValueError("no training data: name some of data.sprites, data.people_photos, data.backgrounds")
-        self.sources = [source for _, source in sources]
-        shares = np.array([share for share, _ in sources], dtype=np.float64)
-        self.shares = shares / shares.sum()
-        self.stages, self.colour = tuple(stages), colour
-        self.seed, self.rank, self.world = seed, rank, world
+        super().__init__(sources, stages, seed, rank, world)
+        self.colour = colour
 
-    def __len__(self) -> int:
-        return sum(stage.steps for stage in self.stages)
-
-    def __getitem__(self, step: int) -> DetectionBatch:
-        stage = stage_at(self.stages, step)
-        size = input_size(stage.crop_size)
-        return collate([self._scene(step, slot, size) for slot in range(self.rank, stage.batch, self.world)])
-
-    def _scene(self, step: int, slot: int, size: Size) -> Scene:
-        rng = np.random.default_rng([self.seed, step, slot])
-        scene = self.sources[rng.choice(len(self.sources), p=self.shares)].draw(size, rng)
+    def make(self, source: SceneSource, size: int, rng: np.random.Generator) -> Scene:
+        scene = source.draw(input_size(size), rng)
         return vary(scene, rng) if self.colour else scene
+
+    def collate(self, slots: list[Scene]) -> DetectionBatch:
+        return collate(slots)
 
 
 def vary(scene: Scene, rng: np.random.Generator) -> Scene:

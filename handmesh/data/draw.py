@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh import crop
-from handmesh.data.photos import LabelledHand, Photo, Split, list_pictures, load_picture, read_photos, split_of
+from handmesh.data.photos import LabelledHand, Photo, Split, list_pictures, load_picture, read_photos
 from handmesh.data.shards import ShardSet, read_shards
 from handmesh.data.training_crops import Labelled, MixConfig, Source
 from handmesh.structs import Box
@@ -105,7 +105,7 @@ class EmptySource:
     """Boxes anywhere in pictures without hands."""
 
     def __init__(self, folder: Path | str, split: Split = "train") -> None:
-        self.paths = [path for path in list_pictures(folder) if split in ("all", split_of(path.name))]
+        self.paths = list_pictures(folder, split)
 
     def draw(self, rng: np.random.Generator) -> Labelled:
         image = load_picture(self.paths[int(rng.integers(len(self.paths)))])

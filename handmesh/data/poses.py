@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
+from handmesh.assets import OPEN_HAND
 from handmesh.data import anatomy, pinch
 from handmesh.data.clearance import Clearance
-
-OPEN_HAND = Path(__file__).parents[1] / "assets" / "open_hand_right.npz"
 
 _INDEX, _MIDDLE = (skeleton.FINGERS.index(name) for name in ("index", "middle"))
 
@@ -218,10 +216,6 @@ def sample_pose(rng: np.random.Generator, sampler: PoseSampler | None = None) ->
     return (sampler or default_sampler()).sample(rng)
 
 
-PALM_TO_CAMERA = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
-"""From the canonical frame to the camera's: fingers up in the picture, the palm facing the camera."""
-
-
 def sample_view(rng: np.random.Generator) -> np.ndarray:
     """(3, 3) rotation from the canonical frame to the camera's (x right, y down, z forward).
 
@@ -235,7 +229,7 @@ def sample_view(rng: np.random.Generator) -> np.ndarray:
     tilted = Rotation.from_rotvec([tilt * np.cos(about), tilt * np.sin(about), 0], degrees=True)
     side = Rotation.from_euler("y", 0.0 if kind < 0.4 else 180.0, degrees=True)
     turned = Rotation.from_euler("z", _roll_deg(rng), degrees=True) * tilted * side
-    return turned.as_matrix() @ PALM_TO_CAMERA
+    return turned.as_matrix() @ np.array(skeleton.PALM_TO_CAMERA)
 
 
 def _roll_deg(rng: np.random.Generator) -> float:

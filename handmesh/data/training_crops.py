@@ -155,32 +155,63 @@ class MixConfig:
     workers: int = 1
 
 
-class TrainingBatches(Dataset):
-    """`batches[step]` is one process's share of the global batch of that step."""
+class StepBatches(Dataset):
+    """`batches[step]` is one process's share of that step's global batch: a function of seed and step alone.
+
+    Subclasses say what a draw from a source becomes and how draws are put together.
+    """
+
+    def __init__(
+        self, sources: Sequence[tuple[float, Any]], stages: Sequence[Stage], seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        """sources: (share, source) pairs. Raises ValueError where there are none."""
+        if not sources:
+            raise ValueError(f"no training data: name at least one of {self.folders}")
+        self.sources = [source for _, source in sources]
+        shares = np.array([share for share, _ in sources], dtype=np.float64)
+        self.shares = shares / shares.sum()
+        self.stages, self.seed, self.rank, self.world = tuple(stages), seed, rank, world
+
+    folders = "data.shards, data.photos, data.backgrounds"
+    """The config's names for where sources come from."""
+
+    def __len__(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def __getitem__(self, step: int) -> Any:
+        stage = stage_at(self.stages, step)
+        return self.collate(
+            [self._draw(step, slot, stage.crop_size) for slot in range(self.rank, stage.batch, self.world)]
+        )
+
+    def _draw(self, step: int, slot: int, size: int) -> Any:
+        rng = np.random.default_rng([self.seed, step, slot])
+        return self.make(self.sources[rng.choice(len(self.sources), p=self.shares)], size, rng)
+
+    def make(self, source: Any, size: int, rng: np.random.Generator) -> Any:
+        """One slot of a batch, drawn from `source`, of a stage with this crop size."""
+        raise NotImplementedError
+
+    def collate(self, slots: list[Any]) -> Any:
+        """The slots as one batch."""
+        raise NotImplementedError
+
+
+class TrainingBatches(StepBatches):
+    """Batches of labelled crops."""
 
     def __init__(
         self, sources: Sequence[tuple[float, Source]], stages: Sequence[Stage], augment: AugmentConfig,
         box_scale: float, seed: int, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
-        if not sources:
-            raise ValueError("no training data: name at least one of data.shards, data.photos, data.backgrounds")
-        self.sources = [source for _, source in sources]
-        shares = np.array([share for share, _ in sources], dtype=np.float64)
-        self.shares = shares / shares.sum()
-        self.stages, self.augment, self.box_scale = tuple(stages), augment, box_scale
-        self.seed, self.rank, self.world = seed, rank, world
+        super().__init__(sources, stages, seed, rank, world)
+        self.augment, self.box_scale = augment, box_scale
 
-    def __len__(self) -> int:
-        return sum(stage.steps for stage in self.stages)
-
-    def __getitem__(self, step: int) -> Batch:
-        stage = stage_at(self.stages, step)
-        return collate([self._slot(step, slot, stage.crop_size) for slot in range(self.rank, stage.batch, self.world)])
-
-    def _slot(self, step: int, slot: int, size: int) -> Slot:
-        rng = np.random.default_rng([self.seed, step, slot])
-        source = self.sources[rng.choice(len(self.sources), p=self.shares)]
+    def make(self, source: Source, size: int, rng: np.random.Generator) -> Slot:
         return make_slot(source.draw(rng), size, self.box_scale, self.augment, rng)
+
+    def collate(self, slots: list[Slot]) -> Batch:
+        return collate(slots)
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
@@ -205,7 +236,7 @@ class _StepsFrom(Sampler):
         return len(self.steps)
 
 
-def batches_from(dataset: TrainingBatches, start: int, workers: int) -> DataLoader:
+def batches_from(dataset: StepBatches, start: int, workers: int) -> DataLoader:
     """A loader that yields the batches of `dataset` from step `start` on."""
     return DataLoader(
         dataset,

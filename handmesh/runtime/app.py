@@ -12,14 +12,13 @@ from typing import Literal
 
 import tyro
 
+from handmesh.assets import DEMO_CLIP
 from handmesh.render import Renderer, Style, warm_up
 from handmesh.runtime import console
 from handmesh.runtime.recording import Output, open_output
 from handmesh.runtime.session import Session, Tracker
 from handmesh.runtime.sources import CameraFeed, Source, SourceError, Video, open_source
 from handmesh.runtime.viewer import Viewer, has_display
-
-DEMO_CLIP = Path(__file__).parent.parent / "assets" / "demo.mp4"
 
 DEFAULT_OUTPUTS = Path("outputs")
 

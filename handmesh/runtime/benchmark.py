@@ -14,15 +14,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from handmesh.assets import OPEN_HAND
 from handmesh.render import shade
 from handmesh.runtime.sources import open_source
-from handmesh.runtime.tracker import ASSETS, HandTracker
+from handmesh.runtime.tracker import HandTracker
+from handmesh.skeleton import PALM_TO_CAMERA
 from handmesh.structs import Camera
 
 FRAME_S = 1 / 30
 SIZE = (640, 480)
 
-_FINGERS_UP_PALM_TO_CAMERA = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
 _SKIN = (0.85, 0.65, 0.55)
 
 
@@ -112,8 +113,8 @@ def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarra
     width, height = size
     coarse = np.random.default_rng(0).integers(60, 200, (6, 8, 1), dtype=np.uint8).repeat(3, axis=2)
     background = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
-    asset = np.load(ASSETS / "open_hand_right.npz")
-    vertices, faces = asset["v_template"] @ _FINGERS_UP_PALM_TO_CAMERA.T, asset["f"].astype(np.int32)
+    asset = np.load(OPEN_HAND)
+    vertices, faces = asset["v_template"] @ np.array(PALM_TO_CAMERA).T, asset["f"].astype(np.int32)
     camera = Camera.from_fov(width, height)
     for i in range(count):
         phase = 2 * math.pi * 0.4 * i * FRAME_S

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from handmesh.assets import ASSETS
 from handmesh.runtime.backend import Device, ModelFileError, open_session
 from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimate, Estimator, is_usable
@@ -19,8 +20,6 @@ from handmesh.runtime.smoothing import HandSmoother, Smooth
 from handmesh.structs import Camera, Hand
 
 Backend = Literal["onnxruntime"]
-
-ASSETS = Path(__file__).parent.parent / "assets"
 
 DETECTOR = "detector"
 

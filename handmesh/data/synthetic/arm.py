@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from handmesh import skeleton
+from handmesh.assets import OPEN_HAND
 from handmesh.data.synthetic.mesh import Surface, grid_faces, tube
 from handmesh.data.synthetic.shading import vertex_normals
-from handmesh.hand_model import OPEN_HAND, HandModel
+from handmesh.hand_model import HandModel
 
 RING_GAPS_M = (0.015, 0.02, 0.025, 0.03, 0.03, 0.03, 0.04, 0.04, 0.05, 0.05, 0.05, 0.06)
 """Distances between the rings that continue the hand's open end, about 0.44 m in all."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
-Split = Literal["train", "val", "all"]
+from handmesh.data.photos import Split, split_of
+
 COARSE_BELOW = 64
 """Smaller pictures are decoded at a quarter of their size, which is several times as fast."""
 
@@ -17,8 +16,8 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def held_out(name: str) -> bool:
-    """Whether a file of this base name belongs to validation: SHA-1 of the name divisible by 10."""
-    return int(hashlib.sha1(name.encode()).hexdigest(), 16) % 10 == 0
+    """Whether a file of this base name belongs to validation."""
+    return split_of(name) == "val"
 
 
 class Backgrounds:

@@ -20,10 +20,10 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from handmesh.assets import OPEN_HAND
 from handmesh.data.synthetic.backgrounds import Split
 from handmesh.data.synthetic.freihand_layout import FreihandWriter
 from handmesh.data.synthetic.generator import Generator, Sample, Sources
-from handmesh.hand_model import OPEN_HAND
 
 VERSION = 1
 """Of the generator: a change of what a seed gives raises it, so that old and new are not mixed."""

@@ -1,0 +1,9 @@
+"""Where the files that ship with the package lie."""
+
+from pathlib import Path
+
+ASSETS = Path(__file__).parent
+
+OPEN_HAND = ASSETS / "open_hand_right.npz"
+
+DEMO_CLIP = ASSETS / "demo.mp4"
