@@ -44,7 +44,7 @@ class MeshGraph(nn.Module):
         hand = pose_hand(self.network(image.permute(0, 3, 1, 2).float() / 255), self.model)
         net = hand.net
         return MeshOutputs(
-            hand.vertices_m, hand.joints_m, net.joints_crop, net.rotations, net.shape, net.presence, net.right
+            hand.vertices_m, hand.joints_m, hand.joints_crop, net.rotations, net.shape, net.presence, net.right
         )
 
 

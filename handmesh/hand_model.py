@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.geometry import rotation_from_axis_angle
+from handmesh.mano import FIELDS, FORMAT_VERSION, hand_side, missing_hand
 
-_FIELDS = (
-    *("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table"),
-    *("hands_components", "hands_mean", "f"),
-)
+MANO_VERTICES = FIELDS["v_template"][0]
+
 _LEVEL_ORDER = (0, *(joint for level in skeleton.LEVELS for joint in level))
 """The 16 joints in the order in which the forward pass moves them: the wrist, then level by level."""
 
@@ -77,17 +76,21 @@ class HandModel(nn.Module):
         self.register_buffer(name, None if value is None else value.float().contiguous(), persistent=False)
 
     @staticmethod
-    def load(path: Path | str | None = None, tips: Mapping[str, int] = skeleton.OPEN_HAND_TIP_VERTICES) -> HandModel:
+    def load(path: Path | str | None = None, tips: Mapping[str, int] | None = None) -> HandModel:
         """The hand stored at `path` in MANO's layout as .npz; without a path, the bundled open hand.
 
-        For FreiHAND's own fingertips on a MANO file pass `skeleton.FREIHAND_TIP_VERTICES`.
-        Raises FileNotFoundError, or ValueError where the file is not such a hand.
+        tips: a vertex for each of `skeleton.TIPS`; by default FreiHAND's on a mesh of MANO's 778 vertices
+        and the open hand's on any other. Raises FileNotFoundError, or ValueError where the file is not a
+        right hand in this layout.
         """
         fields = _read_fields(OPEN_HAND if path is None else Path(path))
         with contextlib.redirect_stdout(io.StringIO()):  # smplx warns of the 10 shapes that every MANO has
             layer = smplx.MANOLayer(
                 model_path="", data_struct=smplx.utils.Struct(**fields), is_rhand=True, use_pca=False, num_pca_comps=45
             )
+        if tips is None:
+            is_mano = len(fields["v_template"]) == MANO_VERTICES
+            tips = skeleton.FREIHAND_TIP_VERTICES if is_mano else skeleton.OPEN_HAND_TIP_VERTICES
         return HandModel(layer, tips)
 
     def forward(self, rotations: Float[Tensor, "B 16 3 3"], shape: Float[Tensor, "B 10"]) -> HandOutput:
@@ -137,16 +140,24 @@ def _keypoint_regressor(regressor: Tensor, tips: Mapping[str, int]) -> Tensor:
 
 def _read_fields(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
-        raise FileNotFoundError(f"no hand model at {path}")
+        raise FileNotFoundError(missing_hand(path))
+    if path.suffix == ".pkl":
+        raise ValueError(f"{path} must be converted first: python scripts/convert_mano.py {path}")
     if path.suffix != ".npz":
-        raise ValueError(f"{path} is not an .npz file; a MANO pickle must be converted to .npz first")
+        raise ValueError(f"{path} is not an .npz file; a hand model is one that scripts/convert_mano.py wrote")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is damaged or not an .npz archive; rebuild or convert it again")
     with np.load(path, allow_pickle=False) as archive:
-        missing = [name for name in _FIELDS if name not in archive.files]
+        missing = [name for name in FIELDS if name not in archive.files]
         if missing:
             raise ValueError(f"{path} is not a hand in MANO's layout: it lacks {', '.join(missing)}")
-        return {name: archive[name] for name in _FIELDS}
+        if int(archive.get("format_version", 1)) > FORMAT_VERSION:
+            raise ValueError(f"{path} was converted by a newer handmesh; convert MANO_RIGHT.pkl again with this one")
+        fields = {name: archive[name] for name in FIELDS}
+        side = str(archive["side"]) if "side" in archive.files else hand_side(fields)
+    if side == "left":
+        raise ValueError(f"{path} is a left hand; handmesh mirrors left hands itself: convert MANO_RIGHT.pkl")
+    return fields
 
 
 def _check_skeleton(parents: list[int]) -> None:

@@ -15,7 +15,10 @@ from torch import Tensor
 from handmesh.geometry import weak_perspective
 from handmesh.hand_model import HandModel, HandOutput
 from handmesh.network import HandNetOutput
+from handmesh.parallel import mean_over_processes
 from handmesh.skeleton import KEYPOINTS, ROOT
+
+_LEAST = 1e-6  # a count that no labelled sample gives: without any, a loss is zero
 
 
 class Batch(NamedTuple):
@@ -24,11 +27,16 @@ class Batch(NamedTuple):
     image: Tensor  # (B, 3, S, S) uint8 RGB
     joints_crop: Tensor  # (B, 21, 2), -1 and 1 are the crop's outer borders
     joints_m: Tensor  # (B, 21, 3) root-relative, crop's view; for rough labels up to scale
+    vertices_m: Tensor  # (B, V, 3) likewise; V is 0 where no sample has them
     rotations: Tensor  # (B, 16, 3, 3) relative to the parent, the first to the crop's view
     shape: Tensor  # (B, 10)
+    mask: Tensor  # (B, S/8, S/8) share of each cell that is hand
     has_joints_crop: Tensor  # (B,) 0 or 1
-    has_parameters: Tensor  # (B,) rotations, shape and joints_m are exact
+    has_joints_m: Tensor  # (B,) joints_m is exact
     has_rough_3d: Tensor  # (B,) joints_m is an estimate
+    has_vertices: Tensor  # (B,)
+    has_parameters: Tensor  # (B,) rotations and shape are known, and give the vertices where these are not
+    has_mask: Tensor  # (B,)
     presence: Tensor  # (B,) 1: a hand, 0: none
     right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where presence is 0
 
@@ -39,12 +47,28 @@ class Prediction(NamedTuple):
     net: HandNetOutput
     vertices_m: Tensor  # (B, V, 3)
     joints_m: Tensor  # (B, 21, 3)
+    joints_crop: Tensor  # (B, 21, 2) in the crop: -1 and 1 are its outer borders
 
 
 def pose_hand(net: HandNetOutput, model: HandModel) -> Prediction:
-    """Run the hand model on the network's parameters, relative to the root joint."""
-    hand = model(net.rotations, net.shape)
-    return Prediction(net, *root_relative(hand))
+    """Run the hand model on the network's parameters, relative to the root joint.
+
+    A network that finds no joints in the crop gives a weak-perspective camera to draw them with.
+    """
+    vertices, joints = root_relative(model(net.rotations, net.shape))
+    drawn = net.joints_crop
+    if drawn is None:
+        drawn = net.camera[:, None, :1] * joints[..., :2] + net.camera[:, None, 1:]
+    return Prediction(net, vertices, joints, drawn)
+
+
+def true_vertices(batch: Batch, model: HandModel) -> tuple[Tensor, Tensor]:
+    """(B, V, 3) labelled vertices or, without those, the labelled parameters' own; (B,) which are known."""
+    posed, _ = root_relative(model(batch.rotations, batch.shape))
+    if batch.vertices_m.shape[1] == 0:
+        return posed, batch.has_parameters
+    vertices = torch.where(batch.has_vertices[:, None, None] > 0, batch.vertices_m, posed)
+    return vertices, torch.maximum(batch.has_vertices, batch.has_parameters)
 
 
 def root_relative(hand: HandOutput) -> tuple[Tensor, Tensor]:
@@ -53,45 +77,46 @@ def root_relative(hand: HandOutput) -> tuple[Tensor, Tensor]:
     return hand.vertices - root, hand.joints - root
 
 
-def _masked_mean(per_sample: Tensor, mask: Tensor) -> Tensor:
-    return (per_sample * mask).sum() / mask.sum().clamp_min(1.0)
+def masked_mean(per_sample: Tensor, mask: Tensor) -> Tensor:
+    """The mean of (B,) values where a (B,) mask is 1, over all processes' batches; 0 where it is nowhere."""
+    return (per_sample * mask).sum() / mean_over_processes(mask.sum()).clamp_min(_LEAST)
 
 
 def joints_2d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """L1 of the joints found in the crop, in half crop sides."""
-    error = (prediction.net.joints_crop - batch.joints_crop).abs().mean((1, 2))
-    return _masked_mean(error, batch.has_joints_crop)
+    error = (prediction.joints_crop - batch.joints_crop).abs().mean((1, 2))
+    return masked_mean(error, batch.has_joints_crop)
 
 
 def joints_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """L1 of the root-relative joints in decimetres."""
     error = 10 * (prediction.joints_m - batch.joints_m).abs().mean((1, 2))
-    return _masked_mean(error, batch.has_parameters)
+    return masked_mean(error, batch.has_joints_m)
 
 
 def vertices_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """L1 of the root-relative vertices in decimetres."""
     with torch.no_grad():
-        target, _ = root_relative(model(batch.rotations, batch.shape))
+        target, known = true_vertices(batch, model)
     error = 10 * (prediction.vertices_m - target).abs().mean((1, 2))
-    return _masked_mean(error, batch.has_parameters)
+    return masked_mean(error, known)
 
 
 def rotations(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """L1 of the rotation matrices' entries."""
     error = (prediction.net.rotations - batch.rotations).abs().mean((1, 2, 3))
-    return _masked_mean(error, batch.has_parameters)
+    return masked_mean(error, batch.has_parameters)
 
 
 def shape(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Squared error of the shape coefficients where known."""
     error = (prediction.net.shape - batch.shape).square().mean(1)
-    return _masked_mean(error, batch.has_parameters)
+    return masked_mean(error, batch.has_parameters)
 
 
 def shape_prior(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Squared shape coefficients where nothing else holds them (photographs)."""
-    return _masked_mean(prediction.net.shape.square().mean(1), batch.has_rough_3d)
+    return masked_mean(prediction.net.shape.square().mean(1), batch.has_rough_3d)
 
 
 def _rough_weights(like: Tensor) -> Tensor:
@@ -109,7 +134,7 @@ def rough_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
         scale = product / (weights * batch.joints_m.square()).sum((1, 2)).clamp_min(1e-8)
         target = batch.joints_m * scale.clamp(0.5, 2.0)[:, None, None]
     error = 10 * (weights * (prediction.joints_m - target).abs()).mean((1, 2))
-    return _masked_mean(error, batch.has_rough_3d)
+    return masked_mean(error, batch.has_rough_3d)
 
 
 def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
@@ -118,7 +143,7 @@ def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tens
     weights = _rough_weights(batch.joints_m).expand(len(batch.joints_m), -1)
     drawn = weak_perspective(prediction.joints_m, batch.joints_crop, weights)
     error = (weights[..., None] * (drawn - batch.joints_crop).abs()).mean((1, 2))
-    return _masked_mean(error, batch.has_rough_3d)
+    return masked_mean(error, batch.has_rough_3d)
 
 
 def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
@@ -129,7 +154,16 @@ def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
 def right(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Binary cross-entropy: is it a right hand as shown?"""
     error = F.binary_cross_entropy_with_logits(prediction.net.right, batch.right, reduction="none")
-    return _masked_mean(error, batch.presence)
+    return masked_mean(error, batch.presence)
+
+
+def mask(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Binary cross-entropy of the share of each cell that is hand; needs `network.segmentation`."""
+    if prediction.net.mask is None:
+        raise ValueError("the loss 'mask' needs a network that predicts one: set network.segmentation")
+    label = F.adaptive_avg_pool2d(batch.mask, prediction.net.mask.shape[-2:])
+    error = F.binary_cross_entropy_with_logits(prediction.net.mask, label, reduction="none").mean((1, 2))
+    return masked_mean(error, batch.has_mask)
 
 
 Loss = Callable[[Prediction, Batch, HandModel], Tensor]
@@ -137,7 +171,7 @@ Loss = Callable[[Prediction, Batch, HandModel], Tensor]
 LOSSES: dict[str, Loss] = {
     loss.__name__: loss
     for loss in (
-        joints_2d, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, presence, right
+        joints_2d, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, mask, presence, right
     )
 }  # fmt: skip
 

@@ -1,18 +1,22 @@
 """The network: a timm backbone and a head that says where a hand's joints are and how they turn.
 
-Pure torch: tensors in, a NamedTuple of tensors out. The head first finds the 21 joints in the crop
-as the mean of a soft attention map each, then gathers the backbone's features at these places and
-regresses the hand model's parameters from them.
+Pure torch: tensors in, a NamedTuple of tensors out. Two heads exist. `keypoint` first finds the 21
+joints in the crop as the mean of a soft attention map each, then gathers the backbone's features
+at these places and regresses the hand model's parameters from them. `pooled` regresses these and
+a weak-perspective camera from the mean feature alone, as FastViT's paper does (Vasu et al., 2023).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from functools import partial
+from typing import Literal, NamedTuple, TypeVar
 
 import timm
 import torch
 from jaxtyping import Float
+from timm.models.repvit import RepVggDw
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
@@ -31,9 +35,12 @@ class HandNetOutput(NamedTuple):
 
     rotations: Tensor  # (B, 16, 3, 3) relative to the parent joint, the first to the crop's view
     shape: Tensor  # (B, 10) shape coefficients in standard deviations
-    joints_crop: Tensor  # (B, 21, 2) in the crop: -1 and 1 are its outer borders
+    joints_crop: Tensor | None  # (B, 21, 2) in the crop: -1 and 1 are its outer borders; None from `pooled`
     presence: Tensor  # (B,) logit: this is a hand
     right: Tensor  # (B,) logit: it is a right hand as shown
+    camera: Tensor | None = None  # (B, 3) from `pooled`: half crops per metre, then the root's x and y in the crop
+    mask: Tensor | None = None  # (B, h, w) logits: the share of each cell that is hand
+    features: Tensor | None = None  # (B, C) the mean of the backbone's last map
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,16 @@ class NetworkConfig:
     """Start from timm's ImageNet weights (they are downloaded)."""
     drop_path: float = 0.0
     """Stochastic depth of a FastViT."""
+    branches: bool = True
+    """Keep the parallel branches that a RepViT trains with and merges afterwards; without, its 3x3 ones alone."""
+    head: Literal["keypoint", "pooled"] = "keypoint"
+    """Parameters from the features at the joints found in the crop, or from the mean feature."""
+    stride: Literal[8, 16] = 8
+    """Pixels of the crop a cell of the map that joints are found on."""
+    refinements: int = 1
+    """Steps in which the parameters are regressed; each after the first sees what came before."""
+    segmentation: bool = False
+    """Also predict which cells are hand, for the loss 'mask'."""
     width: int = 128
     """Channels of the fused feature map that joints are found on."""
     token: int = 64
@@ -78,8 +95,9 @@ class HandNet(Mergeable):
         self.config = config
         self.backbone = _create_backbone(config)
         channels = self.backbone.feature_info.channels()
-        self.fuse = TopDown(channels, config.width)
-        self.head = KeypointHead(channels[-1], config)
+        self.head = HEADS[config.head](channels, config)
+        self.logits = nn.Linear(channels[-1], 2)
+        self.mask = nn.Conv2d(self.head.map_channels, 1, 1) if config.segmentation else None
         fingers = torch.eye(3).expand(NUM_JOINTS - 1, 3, 3) if mean_pose is None else mean_pose
         wrist = torch.tensor(PALM_TO_CAMERA)
         start = torch.cat([wrist[None], fingers.to(wrist)])
@@ -89,9 +107,13 @@ class HandNet(Mergeable):
 
     def forward(self, image: Float[Tensor, "B 3 S S"]) -> HandNetOutput:
         features = self.backbone((image - self.pixel_mean) / self.pixel_std)
-        six, shape, joints_crop, logits = self.head(self.fuse(features), features[-1])
+        pooled = features[-1].mean((2, 3))
+        found = self.head(features, pooled)
+        six, shape = found.parameters.split((NUM_JOINTS * 6, NUM_SHAPE), dim=1)
         rotations = rotation_from_6d(self.start_6d + six.unflatten(-1, (NUM_JOINTS, 6)))
-        return HandNetOutput(rotations, shape, joints_crop, logits[:, 0], logits[:, 1])
+        presence, right = self.logits(pooled).float().unbind(1)
+        mask = None if self.mask is None else self.mask(found.map)[:, 0].float()
+        return HandNetOutput(rotations, shape, found.joints_crop, presence, right, found.camera, mask, pooled.float())
 
 
 def _create_backbone(config: NetworkConfig) -> nn.Module:
@@ -100,13 +122,36 @@ def _create_backbone(config: NetworkConfig) -> nn.Module:
     if config.drop_path and config.backbone.startswith("repvit"):
         raise ValueError("RepViT knows no drop_path; set network.drop_path to 0")
     options = {"drop_path_rate": config.drop_path} if config.drop_path else {}
-    return timm.create_model(
-        config.backbone, pretrained=config.pretrained, features_only=True, out_indices=(1, 2, 3), **options
-    )
+    create = partial(timm.create_model, config.backbone, features_only=True, out_indices=(1, 2, 3), **options)
+    backbone = _fetch(create, config.backbone) if config.pretrained else create()
+    return backbone if config.branches else _single_branch(backbone, config.backbone)
+
+
+def _fetch(create: Callable[..., nn.Module], name: str) -> nn.Module:
+    """The backbone with timm's ImageNet weights."""
+    try:
+        return create(pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"timm's ImageNet weights of {name} could not be fetched ({reason}). Connect to the network "
+            "once, or start from random weights with --network.no-pretrained, which costs accuracy"
+        ) from error
+
+
+def _single_branch(backbone: nn.Module, name: str) -> nn.Module:
+    """A RepViT whose depthwise mixers have their 3x3 convolution and its normalisation alone."""
+    if not name.startswith("repvit"):
+        raise ValueError(f"network.branches can be switched off for RepViT, not for {name}")
+    for parent in list(backbone.modules()):
+        for key, child in list(parent.named_children()):
+            if isinstance(child, RepVggDw):
+                setattr(parent, key, child.conv)
+    return backbone
 
 
 class TopDown(nn.Module):
-    """Backbone maps at strides 8, 16 and 32 summed into one map at stride 8, (B, width, S/8, S/8)."""
+    """Backbone maps, each half as fine as the one before, summed into one map as fine as the first."""
 
     def __init__(self, channels: list[int], width: int) -> None:
         super().__init__()
@@ -133,31 +178,81 @@ def _smoothing(width: int) -> nn.Module:
     )
 
 
+class HeadOutput(NamedTuple):
+    """What a head finds; see `HandNetOutput`."""
+
+    parameters: Tensor  # (B, 106) 6D offsets of 16 rotations, then the shape
+    joints_crop: Tensor | None
+    camera: Tensor | None
+    map: Tensor  # (B, map_channels, h, w) features by place
+
+
 class KeypointHead(nn.Module):
     """Joints by soft attention over the fused map; parameters from the features gathered there."""
 
-    def __init__(self, coarse_channels: int, config: NetworkConfig) -> None:
+    def __init__(self, channels: list[int], config: NetworkConfig) -> None:
         super().__init__()
+        self.levels = 3 if config.stride == 8 else 2
+        self.top_down = TopDown(channels[-self.levels :], config.width)
+        self.map_channels = config.width
         self.attention = nn.Conv2d(config.width, NUM_KEYPOINTS, 1)
         self.token = nn.Sequential(nn.Linear(config.width + 2, config.token), nn.GELU())
-        joined = NUM_KEYPOINTS * config.token + coarse_channels
-        self.trunk = nn.Sequential(
-            nn.Linear(joined, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.hidden), nn.GELU()
-        )
-        self.parameters_out = nn.Linear(config.hidden, NUM_JOINTS * 6 + NUM_SHAPE)
-        self.logits = nn.Linear(coarse_channels, 2)
-        nn.init.normal_(self.parameters_out.weight, std=0.01)
-        nn.init.zeros_(self.parameters_out.bias)
+        self.regressor = Regressor(NUM_KEYPOINTS * config.token + channels[-1], NUM_JOINTS * 6 + NUM_SHAPE, config)
 
-    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """To 6D offsets (B, 96), shape (B, 10), joints (B, 21, 2) and two logits (B, 2)."""
+    def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
+        fine = self.top_down(features[-self.levels :])
         attention = self.attention(fine).flatten(2).float().softmax(-1)
         joints_crop = attention @ _cell_centres(fine.shape[-2], fine.shape[-1]).to(attention)
         gathered = attention.to(fine.dtype) @ fine.flatten(2).transpose(1, 2)
         tokens = self.token(torch.cat([gathered, joints_crop.to(gathered.dtype)], -1)).flatten(1)
-        pooled = coarse.mean((2, 3))
-        parameters = self.parameters_out(self.trunk(torch.cat([tokens, pooled], -1))).float()
-        return parameters[:, :-NUM_SHAPE], parameters[:, -NUM_SHAPE:], joints_crop, self.logits(pooled).float()
+        return HeadOutput(self.regressor(torch.cat([tokens, pooled], -1)), joints_crop, None, fine)
+
+
+CAMERA_SCALE = 8.0
+"""Half crops per metre that the pooled head starts from: a hand of 0.18 m then fills 70 % of the crop."""
+
+
+class PooledHead(nn.Module):
+    """Parameters and a weak-perspective camera from the mean feature."""
+
+    def __init__(self, channels: list[int], config: NetworkConfig) -> None:
+        super().__init__()
+        self.map_channels = channels[-1]
+        self.regressor = Regressor(channels[-1], NUM_JOINTS * 6 + NUM_SHAPE + 3, config)
+
+    def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
+        numbers = self.regressor(pooled)
+        camera = torch.cat([CAMERA_SCALE * numbers[:, -3:-2].exp(), numbers[:, -2:]], dim=1)
+        return HeadOutput(numbers[:, :-3], None, camera, features[-1])
+
+
+HEADS = {"keypoint": KeypointHead, "pooled": PooledHead}
+
+
+class Regressor(nn.Module):
+    """(B, features) to (B, outputs) numbers in steps, each of which corrects the numbers so far."""
+
+    def __init__(self, features: int, outputs: int, config: NetworkConfig) -> None:
+        super().__init__()
+        if config.refinements < 1:
+            raise ValueError(f"network.refinements must be at least 1, got {config.refinements}")
+        self.steps, self.outputs = config.refinements, outputs
+        inputs = features + (outputs if self.steps > 1 else 0)
+        self.trunk = nn.Sequential(
+            nn.Linear(inputs, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.hidden), nn.GELU()
+        )
+        self.out = nn.Linear(config.hidden, outputs)
+        nn.init.normal_(self.out.weight, std=0.01)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.steps == 1:
+            return self.out(self.trunk(features)).float()
+        numbers = features.new_zeros(len(features), self.outputs, dtype=torch.float32)
+        for _ in range(self.steps):
+            seen = torch.cat([features, numbers.to(features.dtype)], dim=1)
+            numbers = numbers + self.out(self.trunk(seen)).float()
+        return numbers
 
 
 def _cell_centres(height: int, width: int) -> Tensor:

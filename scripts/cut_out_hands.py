@@ -1,6 +1,6 @@
 """Cut hands out of photographs: `python scripts/cut_out_hands.py PHOTOS --out data/cut_outs`.
 
-Takes labelled photographs with a plain backdrop, their training split only. The detector's
+Takes labelled photographs with a plain backdrop, their training split only. Both networks'
 training pastes the cut-outs onto other backgrounds.
 """
 

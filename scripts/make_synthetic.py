@@ -6,7 +6,8 @@ import sys
 
 import tyro
 
-from handmesh.data.synthetic.writer import Order, write
+from handmesh.data.synthetic.order import Order
+from handmesh.data.synthetic.writer import write
 
 
 def main() -> int:

@@ -11,7 +11,9 @@ smplx = pytest.importorskip("smplx")
 from scipy.spatial.transform import Rotation  # noqa: E402
 
 from handmesh import crop, skeleton  # noqa: E402
+from handmesh.data import mano_twin  # noqa: E402
 from handmesh.hand_model import OPEN_HAND, HandModel  # noqa: E402
+from handmesh.mano import FIELDS  # noqa: E402
 
 
 def random_rotations(rng: np.random.Generator, count: int) -> torch.Tensor:
@@ -38,13 +40,10 @@ def model() -> HandModel:
 
 @pytest.fixture(scope="module")
 def mano_like(tmp_path_factory) -> str:
-    """A file of MANO's size with pose correctives: 778 vertices of the open hand's, and random `posedirs`."""
-    fields, rng = read(OPEN_HAND), np.random.default_rng(5)
-    for name in ("v_template", "shapedirs", "posedirs", "weights"):
-        fields[name] = fields[name][:778]
+    """The stand-in for MANO, with large random pose correctives in place of its small ones."""
+    rng = np.random.default_rng(5)
+    fields = {name: mano_twin.twin_fields()[name] for name in FIELDS}
     fields["posedirs"] = rng.normal(0, 0.002, (778, 3, 135))
-    fields["J_regressor"] = rng.dirichlet(np.full(778, 0.1), 16)
-    fields["f"] = rng.integers(0, 778, (1538, 3)).astype(np.uint32)
     path = tmp_path_factory.mktemp("mano") / "mano.npz"
     np.savez(path, **fields)
     return str(path)
@@ -60,13 +59,25 @@ def test_agrees_with_smplx(model: HandModel) -> None:
 def test_one_code_path_serves_mano_with_correctives(mano_like: str) -> None:
     rng = np.random.default_rng(1)
     rotations, shape = random_rotations(rng, 4), torch.from_numpy(rng.normal(0, 1, (4, 10))).float()
-    model = HandModel.load(mano_like, skeleton.FREIHAND_TIP_VERTICES)
+    model = HandModel.load(mano_like)
     expected = smplx_skinning(read(mano_like), rotations, shape)
     output = model(rotations, shape)
     assert model.num_vertices == 778 and model.posedirs is not None
     assert (output.vertices - expected).abs().max() < 1e-6
-    tip = output.joints[:, skeleton.KEYPOINTS.index("ring4")]
-    assert torch.equal(tip, output.vertices[:, skeleton.FREIHAND_TIP_VERTICES["ring4"]])
+
+
+def test_tips_follow_from_the_mesh_unless_they_are_given(model: HandModel, mano_like: str) -> None:
+    """FreiHAND's on MANO's 778 vertices, the open hand's on its own."""
+    given = {**skeleton.FREIHAND_TIP_VERTICES, "ring4": 3}
+    hands = [
+        (model, skeleton.OPEN_HAND_TIP_VERTICES),
+        (HandModel.load(mano_like), skeleton.FREIHAND_TIP_VERTICES),
+        (HandModel.load(mano_like, given), given),
+    ]
+    for hand, tips in hands:
+        vertices, joints = hand(random_rotations(np.random.default_rng(8), 1), torch.zeros(1, 10))
+        for name, vertex in tips.items():
+            torch.testing.assert_close(joints[:, skeleton.KEYPOINTS.index(name)], vertices[:, vertex])
 
 
 def test_joints_are_the_regressor_on_posed_vertices_in_keypoint_order(model: HandModel) -> None:
@@ -141,14 +152,20 @@ def test_refuses_what_is_no_hand(tmp_path, model: HandModel) -> None:
     with pytest.raises(FileNotFoundError, match="no hand model"):
         HandModel.load(tmp_path / "none.npz")
     (tmp_path / "MANO_RIGHT.pkl").write_bytes(b"")
-    with pytest.raises(ValueError, match="must be converted"):
+    with pytest.raises(ValueError, match=r"must be converted first: python scripts/convert_mano\.py .*MANO_RIGHT\.pkl"):
         HandModel.load(tmp_path / "MANO_RIGHT.pkl")
+    (tmp_path / "hand.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"not an \.npz file"):
+        HandModel.load(tmp_path / "hand.npy")
     np.savez(tmp_path / "other.npz", v_template=np.zeros((3, 3)))
     with pytest.raises(ValueError, match="lacks shapedirs"):
         HandModel.load(tmp_path / "other.npz")
     (tmp_path / "text.npz").write_text("not a zip")
     with pytest.raises(ValueError, match=r"text\.npz"):
         HandModel.load(tmp_path / "text.npz")
+    np.savez(tmp_path / "newer.npz", **read(OPEN_HAND), format_version=np.array(99))
+    with pytest.raises(ValueError, match="newer handmesh"):
+        HandModel.load(tmp_path / "newer.npz")
     fields = read(OPEN_HAND)
     fields["kintree_table"][0, 2] = 0
     np.savez(tmp_path / "tree.npz", **fields)

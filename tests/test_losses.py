@@ -26,11 +26,13 @@ def _case(model: HandModel, noise: float) -> tuple[Prediction, Batch]:
     exact = pose_hand(HandNetOutput(rotations, shape, torch.zeros(3, 21, 2), torch.zeros(3), torch.zeros(3)), model)
     joints_crop = 4 * exact.joints_m[..., :2] + 0.1
     turned = rotation_from_axis_angle(noise * torch.ones(3, 16, 3)) @ rotations
-    net = HandNetOutput(turned, shape + noise, joints_crop + noise, torch.full((3,), 9.0), torch.full((3,), 9.0))
-    ones = torch.ones(3)
+    sure, ones = torch.full((3,), 9.0), torch.ones(3)
+    mask = (torch.rand(3, 8, 8, generator=generator) > 0.5).float()
+    seen = 40 * (mask - 0.5) * (1 - 10 * noise)
+    net = HandNetOutput(turned, shape + noise, joints_crop + noise, sure, sure, mask=seen)
     batch = Batch(
-        torch.zeros(3, 3, 64, 64, dtype=torch.uint8), joints_crop, exact.joints_m, rotations, shape,
-        ones, ones, ones, ones, ones,
+        torch.zeros(3, 3, 64, 64, dtype=torch.uint8), joints_crop, exact.joints_m, exact.vertices_m, rotations, shape,
+        mask, **{name: ones for name in Batch._fields if name.startswith("has_") or name in ("presence", "right")},
     )  # fmt: skip
     return pose_hand(net, model), batch
 
@@ -44,8 +46,8 @@ def test_zero_at_the_label_and_positive_beside_it(model, name):
 @pytest.mark.parametrize("name", [*GEOMETRIC, "shape_prior", "right"])
 def test_without_labels_there_is_no_loss_and_no_gradient(model, name):
     prediction, batch = _case(model, 0.2)
-    nothing = torch.zeros(3)
-    batch = batch._replace(has_joints_crop=nothing, has_parameters=nothing, has_rough_3d=nothing, presence=nothing)
+    nothing = {name: torch.zeros(3) for name in Batch._fields if name.startswith("has_") or name == "presence"}
+    batch = batch._replace(**nothing)
     assert LOSSES[name](prediction, batch, model) == 0
 
 
@@ -59,6 +61,29 @@ def test_vertices_are_in_decimetres(model):
     prediction, batch = _case(model, 0.0)
     moved = prediction._replace(vertices_m=prediction.vertices_m + 0.01)
     torch.testing.assert_close(LOSSES["vertices_3d"](moved, batch, model), torch.tensor(0.1))
+
+
+def test_vertices_come_from_labels_before_parameters_and_from_either(model):
+    prediction, batch = _case(model, 0.0)
+    bare = batch._replace(vertices_m=torch.zeros(3, 0, 3), has_vertices=torch.zeros(3))
+    assert LOSSES["vertices_3d"](prediction, bare, model) < 1e-5
+    labelled = batch._replace(has_parameters=torch.zeros(3), rotations=torch.eye(3).expand(3, 16, 3, 3))
+    assert LOSSES["vertices_3d"](prediction, labelled, model) < 1e-5
+    moved = batch._replace(vertices_m=batch.vertices_m + 0.01)
+    torch.testing.assert_close(LOSSES["vertices_3d"](prediction, moved, model), torch.tensor(0.1))
+
+
+def test_joints_of_a_pooled_network_are_drawn_by_its_camera(model):
+    prediction, _ = _case(model, 0.0)
+    camera = torch.tensor([[8.0, 0.1, -0.2]]).expand(3, 3)
+    drawn = pose_hand(prediction.net._replace(joints_crop=None, camera=camera), model).joints_crop
+    torch.testing.assert_close(drawn, 8 * prediction.joints_m[..., :2] + torch.tensor([0.1, -0.2]))
+
+
+def test_a_mask_loss_without_a_mask_says_what_to_set(model):
+    prediction, batch = _case(model, 0.0)
+    with pytest.raises(ValueError, match=r"network\.segmentation"):
+        LOSSES["mask"](prediction._replace(net=prediction.net._replace(mask=None)), batch, model)
 
 
 def test_unknown_names_are_refused(model):

@@ -22,7 +22,7 @@ def trained_a_little(request) -> HandNet:
 def test_outputs_have_the_documented_shapes_and_proper_rotations(trained_a_little):
     with torch.no_grad():
         out = trained_a_little(torch.rand(2, 3, 96, 96))
-    shapes = [tuple(value.shape) for value in out]
+    shapes = [tuple(value.shape) for value in out[:5]]
     assert shapes == [(2, 16, 3, 3), (2, 10), (2, 21, 2), (2,), (2,)]
     torch.testing.assert_close(out.rotations @ out.rotations.mT, torch.eye(3).expand(2, 16, 3, 3), atol=1e-5, rtol=0)
     assert out.joints_crop.abs().max() < 1
@@ -32,7 +32,7 @@ def test_merged_form_agrees_with_the_training_form(trained_a_little):
     image = torch.rand(4, 3, 96, 96)
     with torch.no_grad():
         pairs = list(zip(trained_a_little(image), trained_a_little.reparameterised()(image), strict=True))
-    for ours, merged in pairs:
+    for ours, merged in [pair for pair in pairs if pair[0] is not None]:
         assert (ours - merged).abs().max() / ours.abs().max() < 1e-4
     assert _parameters(trained_a_little.reparameterised()) < _parameters(trained_a_little)
 
@@ -48,6 +48,51 @@ def test_joints_follow_the_attention():
         network.head.attention.bias.zero_()
         out = network(torch.rand(1, 3, 64, 64))
     torch.testing.assert_close(out.joints_crop, torch.zeros(1, 21, 2))  # uniform attention lies in the middle
+
+
+@pytest.mark.parametrize("refinements", [1, 3])
+@pytest.mark.parametrize("head, stride, cells", [("keypoint", 8, 8), ("keypoint", 16, 4), ("pooled", 8, 2)])
+def test_heads_and_their_optional_outputs(head, stride, cells, refinements):
+    config = NetworkConfig(head=head, stride=stride, refinements=refinements, segmentation=True)
+    with torch.no_grad():
+        out = HandNet(config).eval()(torch.rand(2, 3, 64, 64))
+    assert out.rotations.shape == (2, 16, 3, 3) and out.mask.shape == (2, cells, cells)
+    assert (out.joints_crop is None) == (head == "pooled") == (out.camera is not None)
+
+
+def test_each_refinement_sees_the_numbers_before_it():
+    network = HandNet(NetworkConfig(head="pooled", refinements=3)).eval()
+    regressor, features = network.head.regressor, torch.rand(2, 384)
+    with torch.no_grad():
+        numbers = torch.zeros(2, regressor.outputs)
+        for _ in range(3):
+            numbers = numbers + regressor.out(regressor.trunk(torch.cat([features, numbers], 1)))
+        torch.testing.assert_close(regressor(features), numbers)
+    with pytest.raises(ValueError, match="at least 1"):
+        HandNet(NetworkConfig(refinements=0))
+
+
+def test_missing_imagenet_weights_name_the_flag(monkeypatch):
+    import timm
+
+    real = timm.create_model
+
+    def offline(*args, pretrained=False, **kwargs):
+        if pretrained:
+            raise OSError("no route to host")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ValueError, match=r"no route to host.*--network\.no-pretrained"):
+        HandNet(NetworkConfig(pretrained=True))
+
+
+def test_without_branches_there_is_nothing_to_merge_but_normalisation():
+    single, full = HandNet(NetworkConfig(branches=False)), HandNet(NetworkConfig())
+    assert _parameters(single) < _parameters(full)
+    assert _parameters(single.reparameterised()) == _parameters(full.reparameterised())
+    with pytest.raises(ValueError, match="not for fastvit_t8"):
+        HandNet(NetworkConfig("fastvit_t8", branches=False))
 
 
 def test_unknown_backbone_lists_the_known():

@@ -17,15 +17,20 @@ from scipy.spatial.transform import Rotation
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.camera import project
+from handmesh.data import mano_twin
+from handmesh.data.freihand import VERSIONS
 from handmesh.data.shards import read_shards
 from handmesh.data.synthetic import backgrounds, mesh, writer
 from handmesh.data.synthetic.arm import Arm
-from handmesh.data.synthetic.freihand_layout import LISTS
+from handmesh.data.synthetic.freihand_layout import LISTS, FreihandWriter
 from handmesh.data.synthetic.generator import Chances, Generator, Sources
 from handmesh.data.synthetic.lighting import EnvironmentMap, harmonics, random_light
+from handmesh.data.synthetic.order import SETTINGS_FILE, Order, SettingsMismatchError
 from handmesh.data.synthetic.skin import draw_skin, tone
 from handmesh.data.synthetic.stage import Actor, Outfit
-from handmesh.data.synthetic.writer import Order, SettingsMismatchError, write
+from handmesh.data.synthetic.writer import write
+from handmesh.hand_model import HandModel
+from handmesh.mano import convert_mano
 from handmesh.structs import Camera
 
 VIEW = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # fingers up, palm to the camera
@@ -56,7 +61,7 @@ def files(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha1(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != writer.SETTINGS_FILE
+        if path.is_file() and path.name != SETTINGS_FILE
     }
 
 
@@ -149,21 +154,131 @@ def test_shards_are_read_by_the_training_reader(tmp_path):
     assert np.abs(project(shards.joints_m[4], shards.camera_of(4)) - shards.joints_px[4]).max() < 0.02
 
 
-def test_freihand_layout(tmp_path):
-    write(order(tmp_path, layout="freihand", count=3))
-    lists = {name: json.loads((tmp_path / f"training_{name}.json").read_text()) for name in LISTS}
-    assert all(len(rows) == 3 for rows in lists.values())
-    xyz, K = np.array(lists["xyz"]), np.array(lists["K"])
-    mano = np.array(lists["mano"])
-    assert mano.shape == (3, 1, 61) and np.array(lists["verts"]).shape[2] == 3
-    assert np.allclose(lists["scale"], np.linalg.norm(xyz[:, 9] - xyz[:, 10], axis=1), atol=2e-6)
-    root = np.concatenate([mano[:, 0, 58:60] - K[:, :2, 2], K[:, :1, 0]], 1) / mano[:, 0, 60:]
-    assert np.abs(root - xyz[:, 9]).max() < 1e-4  # the data set's own rule for the root
-    assert cv2.imread(str(tmp_path / "training" / "rgb" / "00000002.jpg")).shape == (48, 48, 3)
-    assert cv2.imread(str(tmp_path / "training" / "mask" / "00000002.jpg"), 0).max() > 200
-    before = files(tmp_path)
-    write(order(tmp_path, layout="freihand", count=3))
-    assert files(tmp_path) == before
+@pytest.fixture(scope="module")
+def twin_mano(tmp_path_factory) -> Path:
+    """The stand-in for MANO, converted."""
+    path = tmp_path_factory.mktemp("mano") / "MANO_RIGHT.pkl"
+    mano_twin.write_twin(path)
+    return convert_mano(path).path
+
+
+def freihand_order(folder: Path, **changes) -> Order:
+    return order(folder, layout="freihand", count=3, evaluation_count=2, **changes)
+
+
+@pytest.fixture(scope="module", params=["open hand", "mano"])
+def freihand(request, tmp_path_factory, twin_mano) -> tuple[Path, HandModel]:
+    """A set in FreiHAND's layout and the hand model that it was made with."""
+    hand_model = twin_mano if request.param == "mano" else None
+    folder = tmp_path_factory.mktemp("freihand")
+    write(freihand_order(folder, hand_model=hand_model))
+    return folder, HandModel.load(hand_model)
+
+
+def freihand_lists(folder: Path, split: str) -> dict[str, list]:
+    return {path.stem.partition("_")[2]: json.loads(path.read_text()) for path in folder.glob(f"{split}_*.json")}
+
+
+def test_freihand_layout(freihand):
+    folder, model = freihand
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - {SETTINGS_FILE}
+    lists = {f"{split}_{name}.json" for split in ("training", "evaluation") for name in LISTS}
+    pictures = {f"training/rgb/{k:08d}.jpg" for k in range(12)} | {f"evaluation/rgb/{k:08d}.jpg" for k in range(2)}
+    assert names == lists | {"evaluation_errors.json"} | pictures | {f"training/mask/{k:08d}.jpg" for k in range(3)}
+    for split, rows in (("training", 3), ("evaluation", 2)):
+        shapes = {name: np.array(values).shape for name, values in freihand_lists(folder, split).items()}
+        points = {"xyz": (rows, 21, 3), "verts": (rows, model.num_vertices, 3)}
+        errors = {"errors": (rows,)} if split == "evaluation" else {}
+        assert shapes == {"K": (rows, 3, 3), "scale": (rows,), "mano": (rows, 1, 61), **points, **errors}
+
+
+def test_freihand_numbers_give_freihand_points(freihand):
+    """The data set's own rules: mean pose, joint 9 from uv and scale, joints regressed from the posed vertices."""
+    folder, model = freihand
+    mean = Rotation.from_matrix(model.mean_pose.numpy()).as_rotvec()
+    for split in ("training", "evaluation"):
+        lists = {name: np.array(values) for name, values in freihand_lists(folder, split).items()}
+        for K, scale, xyz, verts, numbers in zip(*(lists[name] for name in LISTS), strict=True):
+            pose, shape, uv, size = np.split(numbers[0], [48, 58, 60])
+            rotations = Rotation.from_rotvec(pose.reshape(16, 3) + np.vstack([np.zeros(3), mean])).as_matrix()
+            output = model(torch.from_numpy(rotations)[None].float(), torch.from_numpy(shape)[None].float())
+            root = np.append(uv - K[:2, 2], (K[0, 0] + K[1, 1]) / 2) / size
+            shift = root - output.joints[0, 9].numpy()
+            assert np.abs(output.joints[0].numpy() + shift - xyz).max() < 1e-5
+            assert np.abs(output.vertices[0].numpy() + shift - verts).max() < 1e-5
+            assert abs(scale - np.linalg.norm(xyz[9] - xyz[10])) < 2e-6
+            assert np.array_equal(K[2], [0, 0, 1]) and xyz[:, 2].min() > 0.1
+
+
+def test_freihand_tips_are_its_own_on_manos_mesh(freihand):
+    folder, model = freihand
+    tips = skeleton.FREIHAND_TIP_VERTICES if model.num_vertices == 778 else skeleton.OPEN_HAND_TIP_VERTICES
+    lists = freihand_lists(folder, "training")
+    for name, vertex in tips.items():
+        joint = skeleton.KEYPOINTS.index(name)
+        assert np.array_equal(np.array(lists["xyz"])[:, joint], np.array(lists["verts"])[:, vertex])
+
+
+def test_all_versions_of_a_row_show_the_same_hand(tmp_path):
+    write(order(tmp_path, layout="freihand", count=4, size=96))
+    rgb, mask = tmp_path / "training" / "rgb", tmp_path / "training" / "mask"
+    for row in range(4):
+        hand = cv2.erode(cv2.imread(str(mask / f"{row:08d}.jpg"), 0), np.ones((3, 3))) > 127
+        pictures = [cv2.imread(str(rgb / f"{row + 4 * version:08d}.jpg")) for version in range(len(VERSIONS))]
+        grey = [cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (0, 0), 2)[hand] for picture in pictures]
+        assert np.corrcoef(grey).min() > 0.5
+        behind = [picture[:8, :8].reshape(-1, 3).mean(0) for picture in pictures]
+        assert behind[0].argmax() == 1 and behind[0][1] > 1.3 * behind[0][[0, 2]].max()  # the green screen
+        assert min(np.abs(behind[0] - other).max() for other in behind[1:]) > 10
+
+
+def test_freihand_evaluation_has_other_hands_than_training(freihand):
+    folder, _ = freihand
+    training, evaluation = (np.array(freihand_lists(folder, split)["mano"]) for split in ("training", "evaluation"))
+    assert np.abs(training[:, None] - evaluation[None]).max((2, 3)).min() > 0.1
+
+
+def test_freihand_pictures_have_its_size():
+    assert Order(Path("x"), layout="freihand").picture_size == 224
+    assert Order(Path("x")).picture_size == 160 and Order(Path("x"), size=99).picture_size == 99
+
+
+def test_an_interrupted_freihand_set_is_taken_up_again(tmp_path, monkeypatch):
+    """Killed in a chunk, between two chunks, between two lists: in the end the same files."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    write(freihand_order(whole))
+    with monkeypatch.context() as patch:  # as several workers would: chunks are done in any order
+        patch.setattr(writer, "_jobs", lambda order, jobs=writer._jobs: jobs(order)[::-1])
+        write(freihand_order(tmp_path / "backwards"))
+    assert files(tmp_path / "backwards") == files(whole)
+
+    def stop_after(count: int, function: str) -> None:
+        """The writer breaks off at the call after `count` of one of its functions."""
+        original, calls = getattr(FreihandWriter, function), []
+
+        def stopping(*arguments):
+            calls.append(None)
+            if len(calls) > count:
+                raise KeyboardInterrupt
+            return original(*arguments)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(FreihandWriter, function, stopping)
+            write(freihand_order(broken))
+
+    stop_after(3, "_write_jpg")
+    assert not list(broken.glob("parts/*"))
+    stop_after(1, "write")
+    first = broken / "parts" / "training-00000.npz"
+    made = first.stat().st_mtime_ns
+    for count in range(12):  # ever further into the merging
+        stop_after(count, "_list")
+        assert first.stat().st_mtime_ns == made  # nothing that was whole is made again
+    stop_after(0, "tidy")
+    write(freihand_order(broken))
+    assert files(broken) == files(whole)
+    write(freihand_order(broken))
+    assert files(broken) == files(whole)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +295,20 @@ def test_empty_folders_are_named(tmp_path, field, match):
 def test_impossible_orders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="--count must be at least 1, got 0"):
         order(tmp_path, count=0)
+    with pytest.raises(ValueError, match="--evaluation-count goes with --layout freihand"):
+        order(tmp_path, evaluation_count=5)
+    with pytest.raises(FileNotFoundError, match="open hand works"):
+        write(order(tmp_path / "out", hand_model=tmp_path / "mano.npz"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_shards_are_those_of_before(tmp_path):
+    """A folder of shards begun before FreiHAND's layout had more settings is still gone on with."""
+    assert set(order(tmp_path).settings()) == {
+        *("count", "size", "layout", "seed", "shard_size", "skins", "painted_skins", "backgrounds"),
+        *("backgrounds_split", "environments", "hand_model", "version"),
+    }
+    assert Order(tmp_path).settings()["size"] == 160 and order(tmp_path).settings()["version"] == 1
 
 
 def test_backgrounds_from_a_folder_keep_to_their_split(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -10,7 +11,15 @@ torch = pytest.importorskip("torch", reason="training data is part of the traini
 
 from handmesh import camera, crop, skeleton  # noqa: E402
 from handmesh.data.augment import AugmentConfig  # noqa: E402
-from handmesh.data.training_crops import Labelled, Stage, TrainingBatches, make_slot, stage_at  # noqa: E402
+from handmesh.data.training_crops import (  # noqa: E402
+    MASK_STRIDE,
+    Labelled,
+    Stage,
+    TrainingBatches,
+    collate,
+    make_slot,
+    stage_at,
+)
 from handmesh.structs import Box, Camera  # noqa: E402
 
 CAM = Camera.from_fov(320, 240, 70)
@@ -23,8 +32,8 @@ def _item(side: str = "right", exact: bool = True, seed: int = 0) -> Labelled:
     joints_px = camera.project(joints_m, CAM)
     image = rng.integers(0, 255, (240, 320, 3)).astype(np.uint8)
     rotations = Rotation.random(16, random_state=seed).as_matrix()
-    exact_labels = (rotations, np.ones(10, np.float32), CAM) if exact else (None, None, None)
-    return Labelled(image, Box.around(joints_px), joints_px, side, joints_m, *exact_labels)
+    item = Labelled(image, Box.around(joints_px), joints_px, side, joints_m, rough=not exact)
+    return item._replace(rotations=rotations, shape=np.ones(10, np.float32), camera=CAM) if exact else item
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -56,7 +65,35 @@ def test_a_hand_mirrored_the_wrong_way_keeps_only_flat_labels():
 
 def test_rough_labels_are_marked_as_rough():
     slot = make_slot(_item(exact=False), 96, 1.5, PLAIN, np.random.default_rng(0))
-    assert (slot.has_parameters, slot.has_rough_3d) == (0, 1)
+    assert (slot.has_parameters, slot.has_joints_m, slot.has_rough_3d) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_vertices_and_masks_are_cropped_with_the_joints(side):
+    item = _item(side)
+    column, row = np.round(item.joints_px[9]).astype(int)
+    mask = np.zeros(item.image.shape[:2], np.uint8)
+    cv2.circle(mask, (int(column), int(row)), 14, 255, -1)
+    slot = make_slot(item._replace(vertices_m=item.joints_m[::-1], mask=mask), 96, 1.5, PLAIN, np.random.default_rng(0))
+    np.testing.assert_array_equal(slot.vertices_m, slot.joints_m[::-1])
+    y, x = np.unravel_index(slot.mask.argmax(), slot.mask.shape)
+    seen = (np.array([x, y]) + 0.5) / (96 / MASK_STRIDE) * 2 - 1
+    assert np.abs(seen - slot.joints_crop[9]).max() < 2 * 2 * MASK_STRIDE / 96
+    assert slot.has_vertices == slot.has_mask == 1
+
+
+def test_a_batch_holds_vertices_where_some_sample_has_them():
+    rng = np.random.default_rng(0)
+    with_vertices = make_slot(_item()._replace(vertices_m=np.ones((7, 3))), 64, 1.5, PLAIN, rng)
+    without = make_slot(_item(), 64, 1.5, PLAIN, rng)
+    batch = collate([without, with_vertices])
+    assert batch.vertices_m.shape == (2, 7, 3) and batch.has_vertices.tolist() == [0, 1]
+    assert collate([without]).vertices_m.shape == (1, 0, 3)
+
+
+def test_processes_share_a_batch_equally_or_not_at_all():
+    with pytest.raises(ValueError, match="cannot be shared equally by 4"):
+        _batches(world=4)
 
 
 def test_no_hand_has_no_labels():

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torchvision.transforms import v2
 
 from handmesh.structs import Box
 
@@ -39,24 +37,45 @@ def jitter_box(box: Box, config: AugmentConfig, rng: np.random.Generator) -> Box
     return replace(box, centre_px=centre, size_px=box.size_px * scale, angle_rad=box.angle_rad + turn)
 
 
-_COLOUR = v2.Compose(
-    [
-        v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.5)], p=0.8),
-        v2.RandomApply([v2.ColorJitter(hue=0.06)], p=0.25),
-        v2.RandomGrayscale(0.05),
-        v2.RandomApply([v2.GaussianBlur(5, (0.4, 1.6))], p=0.15),
-        v2.RandomApply([v2.JPEG((25, 90))], p=0.15),
-    ]
-)
+LUMA = np.array([0.299, 0.587, 0.114])
+"""How bright red, green and blue look (ITU-R BT.601)."""
+
+_TONE, _HUE, _GREY, _BLUR, _JPEG = 0.8, 0.25, 0.05, 0.15, 0.15
+"""How often each change is made."""
 
 
-def vary_colour(image: Tensor, seed: int) -> Tensor:
-    """(3, S, S) uint8 with random tone, blur and compression; the same seed gives the same picture."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also queue a call for absent GPUs
-    varied = _COLOUR(image)
-    torch.set_rng_state(state)
+def vary_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A new (H, W, 3) uint8 RGB picture, of random tone, blur and compression."""
+    varied = cv2.transform(image, _random_tone(np.array(cv2.mean(image)[:3]), rng))
+    if rng.random() < _BLUR:
+        varied = cv2.GaussianBlur(varied, (5, 5), rng.uniform(0.4, 1.6))
+    if rng.random() < _JPEG:
+        varied = _compress(varied, int(rng.integers(25, 91)))
     return varied
+
+
+def _random_tone(mean_rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(3, 4) affine map of colours: random brightness, contrast, saturation and hue.
+
+    Contrast is stretched about the grey of the picture's mean colour. As nothing is clipped in
+    between, the changes commute and are one map.
+    """
+    brightness, contrast, saturation, turn = 1.0, 1.0, 1.0, 0.0
+    if rng.random() < _TONE:
+        brightness, contrast, saturation = rng.uniform([0.6, 0.6, 0.5], [1.4, 1.4, 1.5])
+    if rng.random() < _HUE:
+        turn = rng.uniform(-0.06, 0.06) * 2 * math.pi
+    if rng.random() < _GREY:
+        saturation = 0.0
+    hue, _ = cv2.Rodrigues(np.full(3, turn / math.sqrt(3)))  # about the axis of the greys
+    linear = saturation * hue + (1 - saturation) * LUMA  # each row: what remains of a colour, and its grey
+    offset = (1 - contrast) * LUMA @ mean_rgb
+    return brightness * np.column_stack([contrast * linear, np.full(3, offset)])
+
+
+def _compress(image: np.ndarray, quality: int) -> np.ndarray:
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
 
 
 def cover_patch(image: np.ndarray, rng: np.random.Generator, probability: float = 0.15) -> np.ndarray:

@@ -37,7 +37,7 @@ def cut_out(image: np.ndarray, hand: LabelledHand) -> Sprite:
     # The outermost pixels are half backdrop: the outline moves inwards by one.
     alpha = cv2.GaussianBlur(cv2.erode(inside, np.ones((3, 3), np.uint8)).astype(np.float32), (0, 0), 0.7)
     rgba = np.dstack([image, np.round(alpha * 255).astype(np.uint8)])
-    return Sprite(rgba, (SpriteHand(hand.side, joints.astype(np.float32)),))
+    return Sprite(rgba, (SpriteHand(hand.side, joints.astype(np.float32), joints_m=hand.joints_m),))
 
 
 def _trimap(size: tuple[int, int], joints: np.ndarray) -> np.ndarray:

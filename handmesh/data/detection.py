@@ -121,9 +121,8 @@ class DetectionBatches(StepBatches):
 
 def vary(scene: Scene, rng: np.random.Generator) -> Scene:
     """The scene as another camera might have taken it: tone, blur, compression, noise."""
-    image = torch.from_numpy(scene.image).permute(2, 0, 1)
-    varied = vary_colour(image, int(rng.integers(2**31))).permute(1, 2, 0).numpy()
+    varied = vary_colour(scene.image, rng)
     if rng.random() < 0.25:
         noise = rng.standard_normal(varied.shape, np.float32) * rng.uniform(2, 14)
         varied = np.clip(varied + noise, 0, 255).astype(np.uint8)
-    return Scene(np.ascontiguousarray(varied), scene.hands, scene.unsure)
+    return Scene(varied, scene.hands, scene.unsure)

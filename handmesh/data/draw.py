@@ -1,34 +1,47 @@
-"""Where training crops are drawn from: shards, labelled photographs, and pictures without hands."""
+"""Where training crops are drawn from: shards, labelled photographs, cut-outs, and pictures without hands."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh import crop
+from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.photos import LabelledHand, Photo, Split, list_pictures, load_picture, read_photos
+from handmesh.data.protocols import CropProtocol, crop_box
 from handmesh.data.shards import ShardSet, read_shards
+from handmesh.data.sprites import SpriteSet
 from handmesh.data.training_crops import Labelled, MixConfig, Source
+from handmesh.hand_model import HandModel
 from handmesh.structs import Box
 
 MIN_SCORE, MIN_SIDE_PX, OVERHANG = 0.8, 20.0, 0.1
 CONTEXT, CONTEXT_PX = 3.0, 216
 
 
-def sources_of(mix: MixConfig) -> list[tuple[float, Source]]:
-    """(share, source) for everything that `mix` names; photographs share by their number."""
+def sources_of(mix: MixConfig, hand: HandModel, box_scale: float, masks: bool = False) -> list[tuple[float, Source]]:
+    """(share, source) for everything that `mix` names; photographs share by their number.
+
+    hand and box_scale: those that are trained with. masks: whether masks are labels too.
+    """
     found: list[tuple[float, Source]] = []
     sets = [read_shards(folder) for folder in mix.shards]
     total = sum(len(shards) for shards in sets)
-    found += [(mix.synthetic_share * len(shards) / total, ShardSource(shards)) for shards in sets]
+    found += [(mix.synthetic_share * len(shards) / total, ShardSource(shards, masks)) for shards in sets]
+    if mix.freihand:
+        freihand = FreihandSource(read_freihand(mix.freihand, "training", mix.freihand_versions), hand, masks)
+        found.append((mix.freihand_share, Reboxed(freihand, mix.freihand_boxes, box_scale)))
     photos = [read_photos(root, "train") for root in mix.photos]
-    share = max(0.0, 1.0 - mix.synthetic_share - mix.background_share) / max(1, len(photos))
-    found += [(share, PhotoSource(group)) for group in photos]
+    pasted = [CutOutSource(SpriteSet(folder), mix.backgrounds) for folder in mix.cut_outs]
+    taken = sum(share for share, _ in found) + mix.background_share
+    share = max(0.0, 1.0 - taken) / max(1, len(photos) + len(pasted))
+    found += [(share, source) for source in (*map(PhotoSource, photos), *pasted)]
     empty = [EmptySource(folder) for folder in mix.backgrounds]
     empty += [AwaySource(group) for group in photos if any(len(photo.hands) >= 2 for photo in group)]
     found += [(mix.background_share / len(empty), source) for source in empty]
@@ -38,8 +51,8 @@ def sources_of(mix: MixConfig) -> list[tuple[float, Source]]:
 class ShardSource:
     """Synthetic right hands with exact labels."""
 
-    def __init__(self, shards: ShardSet) -> None:
-        self.shards = shards
+    def __init__(self, shards: ShardSet, masks: bool = False) -> None:
+        self.shards, self.masks = shards, masks
         self.rotations = Rotation.from_rotvec(shards.pose.reshape(-1, 3)).as_matrix().astype(np.float32)
         self.rotations = self.rotations.reshape(-1, 16, 3, 3)
 
@@ -54,7 +67,31 @@ class ShardSource:
         return Labelled(
             shards.decode(i), Box.around(shards.joints_px[i]), shards.joints_px[i], "right",
             shards.joints_m[i], self.rotations[i], shards.shape[i], shards.camera_of(i),
+            mask=shards.mask(i) if self.masks else None,
         )  # fmt: skip
+
+
+class Reboxed:
+    """A source whose hands are boxed as a crop protocol says; see `data.protocols`."""
+
+    def __init__(self, source: FreihandSource, boxes: CropProtocol | Literal["turned"], box_scale: float) -> None:
+        self.source, self.boxes, self.box_scale = source, boxes, box_scale
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        return self._reboxed(self.source.draw(rng))
+
+    def __getitem__(self, i: int) -> Labelled:
+        return self._reboxed(self.source[i])
+
+    def _reboxed(self, item: Labelled) -> Labelled:
+        if self.boxes == "turned":
+            return item
+        height, width = item.image.shape[:2]
+        whole = crop_box(self.boxes, item.joints_px, width, height, self.box_scale)
+        return item._replace(box=whole.scaled(1 / self.box_scale))
 
 
 class PhotoSource:
@@ -74,7 +111,7 @@ class PhotoSource:
     def __getitem__(self, i: int) -> Labelled:
         jpeg, hand = self.items[i]
         image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
-        return Labelled(image, hand.box(), hand.joints_px, hand.side, hand.joints_m)
+        return Labelled(image, hand.box(), hand.joints_px, hand.side, hand.joints_m, rough=True)
 
 
 def _contexts(photo: Photo) -> list[tuple[np.ndarray, LabelledHand]]:
@@ -99,6 +136,40 @@ def _context(image: np.ndarray, hand: LabelledHand) -> tuple[np.ndarray, Labelle
     _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     moved = crop.apply_affine(affine, hand.joints_px).astype(np.float32)
     return jpeg, LabelledHand(hand.side, hand.score, moved, hand.joints_m)
+
+
+class CutOutSource:
+    """Hands cut out of photographs, each pasted anew onto a part of a picture without hands."""
+
+    def __init__(self, sprites: SpriteSet, backgrounds: Sequence[Path]) -> None:
+        self.sprites = sprites
+        self.paths = [path for folder in backgrounds for path in list_pictures(folder, "train")]
+        if not self.paths:
+            raise ValueError("cut-outs need something to lie on: name folders of pictures in data.backgrounds")
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        sprite = self.sprites[int(rng.integers(len(self.sprites)))]
+        hand = sprite.hands[0]
+        box = Box(Box.around(hand.joints_px).centre_px, Box.around(hand.joints_px, turn=False).size_px * CONTEXT)
+        affine = crop.crop_affine(box, CONTEXT_PX)
+        image = _paste(sprite.rgba, affine, self._background(rng), rng)
+        joints_px = crop.apply_affine(affine, hand.joints_px).astype(np.float32)
+        return Labelled(image, Box.around(joints_px), joints_px, hand.side, hand.joints_m, rough=True)
+
+    def _background(self, rng: np.random.Generator) -> np.ndarray:
+        image = load_picture(self.paths[int(rng.integers(len(self.paths)))])
+        box = _any_box(image, rng).scaled(1.5)
+        return crop.warp(image, crop.crop_affine(box, CONTEXT_PX), CONTEXT_PX)
+
+
+def _paste(rgba: np.ndarray, affine: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A cut-out in other light over a picture of the same size as the result."""
+    size = ground.shape[1::-1]
+    cover = cv2.warpAffine(rgba, affine, size, flags=cv2.INTER_LINEAR)  # outside, the alpha is 0
+    alpha = cover[..., 3:].astype(np.float32) / 255
+    light = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.06, 3)).astype(np.float32)
+    lit = np.clip(cover[..., :3] * light, 0, 255)
+    return np.round(ground * (1 - alpha) + lit * alpha).astype(np.uint8)
 
 
 class EmptySource:

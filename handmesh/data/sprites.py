@@ -1,7 +1,8 @@
 """Cut-out pictures with labelled hands, to be pasted onto backgrounds: a folder of PNG files and a list.
 
 `sprites.json` is a list of `{file, hands}`; a hand is `{side, joints_px, visible}` with 21 x 2 pixels
-in keypoint order and the share of the joints that can be seen. The files are RGBA, straight alpha.
+in keypoint order and the share of the joints that can be seen, and `joints_m`, 21 x 3 rough metres in
+the camera's axes, where these are known. The files are RGBA, straight alpha.
 """
 
 from __future__ import annotations
@@ -26,13 +27,22 @@ class SpriteHand:
     side: Side  # the subject's own hand
     joints_px: np.ndarray  # (21, 2) float32
     visible: float = 1.0  # share of the joints that nothing hides
+    joints_m: np.ndarray | None = None  # (21, 3) float32, rough
 
     def as_plain(self) -> dict:
-        return {
+        plain = {
             "side": self.side,
             "joints_px": np.round(self.joints_px.astype(float), 2).tolist(),
             "visible": round(float(self.visible), 3),
         }
+        rough = {} if self.joints_m is None else {"joints_m": np.round(self.joints_m.astype(float), 5).tolist()}
+        return plain | rough
+
+    @staticmethod
+    def from_plain(plain: dict) -> SpriteHand:
+        """The inverse of `as_plain`."""
+        joints_m = np.array(plain["joints_m"], np.float32) if "joints_m" in plain else None
+        return SpriteHand(plain["side"], np.array(plain["joints_px"], np.float32), plain["visible"], joints_m)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +71,7 @@ class SpriteSet:
         image = cv2.imread(str(self.folder / entry["file"]), cv2.IMREAD_UNCHANGED)
         if image is None or image.ndim != 3 or image.shape[2] != 4:
             raise ValueError(f"{self.folder / entry['file']}: expected a PNG with four channels")
-        hands = (SpriteHand(h["side"], np.array(h["joints_px"], np.float32), h["visible"]) for h in entry["hands"])
-        return Sprite(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), tuple(hands))
+        return Sprite(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), tuple(map(SpriteHand.from_plain, entry["hands"])))
 
 
 def write_sprites(folder: Path | str, sprites: Iterable[Sprite]) -> int:

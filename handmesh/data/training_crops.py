@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -19,6 +20,9 @@ from handmesh import crop, skeleton
 from handmesh.data.augment import AugmentConfig, cover_patch, jitter_box, vary_colour
 from handmesh.losses import Batch
 from handmesh.structs import Box, Camera, Side
+
+MASK_STRIDE = 8
+"""A crop's mask is labelled in cells of so many pixels."""
 
 
 class Labelled(NamedTuple):
@@ -29,9 +33,12 @@ class Labelled(NamedTuple):
     joints_px: np.ndarray | None = None  # (21, 2); None: no hand
     side: Side = "right"
     joints_m: np.ndarray | None = None  # (21, 3)
-    rotations: np.ndarray | None = None  # (16, 3, 3), the first to the camera; None: joints_m is rough
+    rotations: np.ndarray | None = None  # (16, 3, 3), the first to the camera
     shape: np.ndarray | None = None  # (10,)
     camera: Camera | None = None  # None: unknown
+    vertices_m: np.ndarray | None = None  # (V, 3), from the same origin as joints_m
+    mask: np.ndarray | None = None  # (H, W) uint8, 255 on the hand
+    rough: bool = False  # joints_m is an estimate, up to scale
 
 
 class Source(Protocol):
@@ -46,11 +53,16 @@ class Slot(NamedTuple):
     image: np.ndarray
     joints_crop: np.ndarray
     joints_m: np.ndarray
+    vertices_m: np.ndarray
     rotations: np.ndarray
     shape: np.ndarray
+    mask: np.ndarray
     has_joints_crop: float
-    has_parameters: float
+    has_joints_m: float
     has_rough_3d: float
+    has_vertices: float
+    has_parameters: float
+    has_mask: float
     presence: float
     right: float
 
@@ -68,64 +80,73 @@ def make_slot(
     affine = crop.crop_affine(box, size, mirror)
     image = crop.warp(item.image, affine, size)
     if augment is not None and augment.colour:
-        image = _vary(image, rng)
-    labels = _labels(item, box, affine, size, mirror, exact_3d=not wrong_side)
+        image = cover_patch(vary_colour(image, rng), rng)
+    labels = _labels(item, box, affine, size, mirror, with_3d=not wrong_side)
     return Slot(np.ascontiguousarray(image.transpose(2, 0, 1)), **labels)
 
 
-def _vary(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    varied = vary_colour(torch.from_numpy(image).permute(2, 0, 1), int(rng.integers(2**31)))
-    return cover_patch(varied.permute(1, 2, 0).numpy().copy(), rng)
-
-
-def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: bool, exact_3d: bool) -> dict[str, Any]:
-    labels = _no_labels()
+def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: bool, with_3d: bool) -> dict[str, Any]:
+    labels = _no_labels(size)
     if item.joints_px is None:
         return labels
     in_crop = crop.apply_affine(affine, item.joints_px)
     labels["joints_crop"] = crop.normalised_from_px(in_crop, size).astype(np.float32)
     labels |= {"has_joints_crop": 1.0, "presence": 1.0, "right": float(mirror == (item.side == "left"))}
-    if item.joints_m is not None and exact_3d:
+    if item.mask is not None:
+        labels |= {"mask": _small_mask(item.mask, affine, size), "has_mask": 1.0}
+    if item.joints_m is not None and with_3d:
         labels |= _metric_labels(item, box, mirror)
     return labels
 
 
-def _no_labels() -> dict[str, Any]:
-    return {
+def _no_labels(size: int) -> dict[str, Any]:
+    nothing = {name: 0.0 for name in Slot._fields if name.startswith("has_")}
+    return nothing | {
         "joints_crop": np.zeros((21, 2), np.float32),
         "joints_m": np.zeros((21, 3), np.float32),
+        "vertices_m": np.zeros((0, 3), np.float32),
         "rotations": np.tile(np.eye(3, dtype=np.float32), (16, 1, 1)),
         "shape": np.zeros(10, np.float32),
-        "has_joints_crop": 0.0,
-        "has_parameters": 0.0,
-        "has_rough_3d": 0.0,
+        "mask": np.zeros((size // MASK_STRIDE, size // MASK_STRIDE), np.float32),
         "presence": 0.0,
         "right": 0.0,
     }
+
+
+def _small_mask(mask: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
+    """(S/8, S/8) float32: how much of each cell of the crop is hand."""
+    whole = cv2.warpAffine(mask, affine, (size, size), flags=cv2.INTER_LINEAR)
+    cells = cv2.resize(whole, (size // MASK_STRIDE, size // MASK_STRIDE), interpolation=cv2.INTER_AREA)
+    return cells.astype(np.float32) / 255
 
 
 def _metric_labels(item: Labelled, box: Box, mirror: bool) -> dict[str, Any]:
     """Joints and rotations turned into the crop's own view, of a right hand."""
     upright = Camera(1.0, 1.0, *box.centre_px, 0, 0)  # an unknown camera is taken to look at the box
     view = crop.view_rotation(item.camera or upright, box).astype(np.float32)
-    joints = (item.joints_m - item.joints_m[skeleton.ROOT]) @ view
-    labels: dict[str, Any] = {"joints_m": joints.astype(np.float32), "has_rough_3d": 1.0}
+
+    def seen(points_m: np.ndarray) -> np.ndarray:
+        points = ((points_m - item.joints_m[skeleton.ROOT]) @ view).astype(np.float32)
+        return crop.mirror_points_m(points) if mirror else points
+
+    labels: dict[str, Any] = {"joints_m": seen(item.joints_m), "has_rough_3d" if item.rough else "has_joints_m": 1.0}
+    if item.vertices_m is not None:
+        labels |= {"vertices_m": seen(item.vertices_m), "has_vertices": 1.0}
     if item.rotations is not None:
         rotations = item.rotations.astype(np.float32).copy()
         rotations[0] = view.T @ rotations[0]
-        labels |= {"rotations": rotations, "shape": item.shape, "has_parameters": 1.0, "has_rough_3d": 0.0}
-    if mirror:
-        labels["joints_m"] = crop.mirror_points_m(labels["joints_m"])
-        if item.rotations is not None:
-            labels["rotations"] = crop.mirror_rotations(labels["rotations"])
+        rotations = crop.mirror_rotations(rotations) if mirror else rotations
+        labels |= {"rotations": rotations, "shape": item.shape, "has_parameters": 1.0}
     return labels
 
 
 def collate(slots: Sequence[Slot]) -> Batch:
-    """Stack crops into a batch of tensors."""
-    columns = (np.stack([np.asarray(value) for value in column]) for column in zip(*slots, strict=True))
-    tensors = [torch.from_numpy(c) for c in columns]
-    return Batch(tensors[0], *(t.float() for t in tensors[1:]))
+    """Stack crops into a batch of tensors; without vertices in any of them the batch's are (B, 0, 3)."""
+    columns = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
+    most = max(columns["vertices_m"], key=len)
+    columns["vertices_m"] = [vertices if len(vertices) else np.zeros_like(most) for vertices in columns["vertices_m"]]
+    tensors = {name: torch.from_numpy(np.stack([np.asarray(v) for v in column])) for name, column in columns.items()}
+    return Batch(tensors.pop("image"), **{name: tensor.float() for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)
@@ -146,11 +167,20 @@ class MixConfig:
     """Folders of synthetic shards (scripts/make_synthetic.py)."""
     photos: tuple[Path, ...] = ()
     """Folders of labelled photographs (pseudo_labels.json)."""
+    cut_outs: tuple[Path, ...] = ()
+    """Folders of hands cut out of photographs (scripts/cut_out_hands.py), to be pasted onto the backgrounds."""
     backgrounds: tuple[Path, ...] = ()
     """Folders of pictures without hands."""
+    freihand: Path | None = None
+    """FreiHAND's folder; see docs/freihand.md."""
+    freihand_versions: tuple[Literal["gs", "hom", "sample", "auto"], ...] = ("gs", "hom", "sample", "auto")
+    freihand_boxes: Literal["turned", "gt-keypoints", "centre-130"] = "gt-keypoints"
+    """How FreiHAND's hands are boxed before the augmentation: upright by a crop protocol, or turned as the
+    tracker turns them."""
+    freihand_share: float = 0.5
     synthetic_share: float = 0.6
     background_share: float = 0.08
-    """The rest are photographs; shares of absent sources go to the others."""
+    """The rest are photographs and cut-outs; shares of absent sources go to the others."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 1
 
@@ -171,8 +201,11 @@ class StepBatches(Dataset):
         shares = np.array([share for share, _ in sources], dtype=np.float64)
         self.shares = shares / shares.sum()
         self.stages, self.seed, self.rank, self.world = tuple(stages), seed, rank, world
+        uneven = sorted({stage.batch for stage in self.stages if stage.batch % world})
+        if uneven:
+            raise ValueError(f"a global batch of {uneven[0]} cannot be shared equally by {world} processes")
 
-    folders = "data.shards, data.photos, data.backgrounds"
+    folders = "data.shards, data.photos, data.freihand, data.backgrounds"
     """The config's names for where sources come from."""
 
     def __len__(self) -> int:

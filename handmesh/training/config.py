@@ -25,6 +25,8 @@ class OptimiserConfig:
     weight_decay: float = 0.02
     warmup_steps: int = 300
     clip_norm: float = 2.0
+    epsilon: float = 1e-8
+    """AdamW's; a larger one keeps parameters at rest whose gradient is rounding noise."""
     ema_decay: float = 0.999
 
 
@@ -65,9 +67,13 @@ DEFAULT_LOSSES = {
     "shape_prior": 0.02,
     "rough_3d": 1.5,
     "reprojection": 2.0,
+    "mask": 0.0,
     "presence": 0.1,
     "right": 0.1,
 }
+
+
+DEFAULT_DISTILLATION = {"joints_2d": 2.0, "joints_3d": 2.0, "vertices_3d": 2.0, "rotations": 0.5, "features": 0.0}
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,10 @@ class MeshConfig:
     """Weights of the losses by name (handmesh/losses.py)."""
     hand_model: Path | None = None
     """A converted MANO file; without it the bundled open hand."""
+    teacher: Path | None = None
+    """Weights of a trained network, usually a larger one, that this one learns from beside the labels."""
+    distillation: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_DISTILLATION))
+    """Weights of the losses against the teacher by name (handmesh/training/distil.py)."""
     box_scale: float = 1.5
     """Side of a crop's box over the side of the hand's tight box."""
     validation_shards: Path | None = None
@@ -93,14 +103,26 @@ def read_config(kind: type[Config], preset: Path, overrides: Sequence[str] = ())
 
     A mistyped key ends the program with a suggestion. Raises ValueError for an unreadable preset.
     """
+    values = read_preset(preset)
+    values.pop("task", None)
+    return tyro.cli(kind, args=[*_flatten(values), *overrides], prog=Path(sys.argv[0]).name)
+
+
+def read_preset(preset: Path) -> dict[str, Any]:
+    """The values of a preset over those of the preset that its `base` names, a path beside it."""
     try:
         values = yaml.safe_load(preset.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read the preset {preset}: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"the preset {preset} must be a mapping of names to values")
-    values.pop("task", None)
-    return tyro.cli(kind, args=[*_flatten(values), *overrides], prog=Path(sys.argv[0]).name)
+    base = values.pop("base", None)
+    return values if base is None else _merged(read_preset(preset.parent / base), values)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {key: _merged(base[key], value) for key, value in over.items() if isinstance(value, dict) and key in base}
+    return base | over | both
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -127,10 +149,7 @@ def _tokens(value: Any) -> Iterator[Any]:
 
 def task_of(preset: Path) -> str:
     """The `task` that a preset names; 'mesh' where it names none."""
-    try:
-        return (yaml.safe_load(preset.read_text()) or {}).get("task", "mesh")
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise ValueError(f"cannot read the preset {preset}: {error}") from error
+    return read_preset(preset).get("task", "mesh")
 
 
 def as_plain(config: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from handmesh.data.training_crops import batches_from
 from handmesh.detection import THRESHOLD, Detection, letterbox, read_maps
 from handmesh.detector_metrics import LEAST_SCORE, Detect, false_alarm_scores, figures_at, match_pictures
 from handmesh.detector_network import DetectorNet, DetectorNetworkConfig, DetectorOutput
+from handmesh.parallel import mean_over_processes, processes
 from handmesh.training.config import OptimiserConfig, RunConfig, as_plain
 
 LOSS_WEIGHTS = {"heat": 1.0, "offset": 0.5, "log_size": 1.0, "direction": 1.0, "right": 0.5}
@@ -84,8 +85,9 @@ def detection_losses(output: DetectorOutput, batch: DetectionBatch) -> dict[str,
     `heat` is CenterNet's focal loss (Zhou et al. 2019, equation 1, alpha 2, beta 4) where labels are
     sure. The others are weighted by how near a cell is to a hand's centre.
     """
-    hands = (batch.heat == 1).sum().clamp_min(1)
-    cells = batch.near.sum().clamp_min(1)
+    least = 1 / processes()
+    hands = mean_over_processes((batch.heat == 1).sum().float()).clamp_min(least)
+    cells = mean_over_processes(batch.near.sum()).clamp_min(least)
 
     def near(error: Tensor) -> Tensor:
         return (error * batch.near).sum() / cells

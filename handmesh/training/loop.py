@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from handmesh import checkpoint
+from handmesh.parallel import synchronise_batch_norm
 from handmesh.training.config import OptimiserConfig, RunConfig
 
 
@@ -56,6 +57,8 @@ def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) 
     fabric.seed_everything(run.seed, verbose=False)
     total = sum(stage.steps for stage in run.stages)
     network = task.model
+    if fabric.world_size > 1:
+        network = synchronise_batch_norm(network, fabric.device.type)
     if run.channels_last:
         network = network.to(memory_format=torch.channels_last)
     model, optimiser = fabric.setup(network, _optimiser(network, config))
@@ -70,9 +73,10 @@ def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) 
             losses = _step(fabric, task, model, optimiser, fabric.to_device(batch), config, run.out)
             average.update_parameters(network)
             done = step + 1
+            progress.update(bar, completed=done)
             if log and step % run.log_every == 0:
                 _log_losses(log, losses, optimiser, step)
-                progress.update(bar, completed=done, loss=f"loss {sum(losses.values()):.4f}")
+                progress.update(bar, loss=f"loss {sum(losses.values()):.4f}")
                 if not progress.console.is_terminal and step % (10 * run.log_every) == 0:
                     print(f"step {step} of {total}: loss {sum(losses.values()):.4f}", flush=True)
             if log and (done % run.checkpoint_every == 0 or done == total):
@@ -114,7 +118,7 @@ def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optim
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), eps=config.epsilon)
 
 
 def _rate(step: int, total: int, config: OptimiserConfig) -> float:

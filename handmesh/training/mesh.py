@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,16 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from handmesh.crop import px_from_normalised
-from handmesh.data.draw import PhotoSource, ShardSource, sources_of
+from handmesh.data.draw import PhotoSource, Reboxed, ShardSource, sources_of
+from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.photos import read_photos
 from handmesh.data.shards import read_shards
 from handmesh.data.training_crops import TrainingBatches, batches_from, collate, make_slot
 from handmesh.geometry import procrustes
 from handmesh.hand_model import HandModel
-from handmesh.losses import Batch, Prediction, pose_hand, root_relative, weighted_losses
+from handmesh.losses import Batch, Prediction, pose_hand, true_vertices, weighted_losses
 from handmesh.network import HandNet
 from handmesh.skeleton import BONES
 from handmesh.training.config import MeshConfig, as_plain
+from handmesh.training.distil import Teacher, distillation_losses
 
 _NO_RANDOMNESS = np.random.default_rng(0)
 
@@ -34,7 +37,11 @@ class MeshTask:
         self.hand_model = HandModel.load(config.hand_model)
         torch.manual_seed(config.run.seed)  # of the initial weights
         self.model = HandNet(config.network, self.hand_model.mean_pose)
-        self.sources = sources_of(config.data)
+        self.teacher = Teacher(config, self.hand_model) if config.teacher else None
+        segments = config.losses.get("mask", 0) > 0
+        if segments != config.network.segmentation:
+            raise ValueError("the loss 'mask' and network.segmentation belong together: set both or neither")
+        self.sources = sources_of(config.data, self.hand_model, config.box_scale, masks=segments)
         self.validation = dict(self._validation_batches())
 
     def batches(self, start: int, rank: int, world: int) -> Iterable[Batch]:
@@ -49,9 +56,13 @@ class MeshTask:
         if self.config.run.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         net = model(image)
+        taught = self.teacher(image) if self.teacher else None
         with torch.autocast(device.type, enabled=False):
             prediction = pose_hand(net, self.hand_model)
-            return weighted_losses(prediction, batch, self.hand_model, self.config.losses)
+            losses = weighted_losses(prediction, batch, self.hand_model, self.config.losses)
+            if taught:
+                losses |= distillation_losses(prediction, taught, batch.presence, self.config.distillation)
+        return losses
 
     def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
         figures, pictures = {}, []
@@ -68,19 +79,29 @@ class MeshTask:
         if self.config.validation_shards:
             shards = read_shards(self.config.validation_shards, limit=count)
             yield "synthetic", self._plain_batch(ShardSource(shards), count)
+        if self.config.data.freihand:
+            yield from self._freihand_validation(self.config.data.freihand, count)
         for root in self.config.data.photos:
             yield root.name, self._plain_batch(PhotoSource(read_photos(root, "val")), count)
 
-    def _plain_batch(self, source: Any, count: int) -> Batch:
+    def _freihand_validation(self, root: Path, count: int) -> Iterable[tuple[str, Batch]]:
+        """Samples from all over the evaluation split, where its labels are there."""
+        freihand = read_freihand(root, "evaluation")
+        if freihand.xyz is not None:
+            boxes = self.config.data.freihand_boxes
+            source = Reboxed(FreihandSource(freihand, self.hand_model), boxes, self.config.box_scale)
+            yield "freihand", self._plain_batch(source, count, step=max(1, len(source) // count))
+
+    def _plain_batch(self, source: Any, count: int, step: int = 1) -> Batch:
         size = self.config.run.stages[-1].crop_size
-        items = (source[i] for i in range(min(count, len(source))))
+        items = (source[i] for i in range(0, len(source), step)[:count])
         return collate([make_slot(item, size, self.config.box_scale, None, _NO_RANDOMNESS) for item in items])
 
 
 def quick_figures(prediction: Prediction, batch: Batch, model: HandModel) -> dict[str, float]:
     """Errors to watch during training: 2D as a share of the longer box side, 3D in millimetres."""
     extent = (batch.joints_crop.amax(1) - batch.joints_crop.amin(1)).amax(1)
-    error_2d = (prediction.net.joints_crop - batch.joints_crop).norm(dim=-1).mean(1) / extent
+    error_2d = (prediction.joints_crop - batch.joints_crop).norm(dim=-1).mean(1) / extent
     aligned = procrustes(prediction.joints_m, batch.joints_m)
     scale = 1000.0
     figures = {
@@ -90,10 +111,11 @@ def quick_figures(prediction: Prediction, batch: Batch, model: HandModel) -> dic
         "presence": float((prediction.net.presence > 0).float().mean()),
         "right": float(((prediction.net.right > 0).float() == batch.right).float().mean()),
     }
-    if batch.has_parameters.all():
-        vertices, _ = root_relative(model(batch.rotations, batch.shape))
-        aligned = procrustes(prediction.vertices_m, vertices)
+    if batch.has_joints_m.all():
         figures["mpjpe_mm"] = scale * float((prediction.joints_m - batch.joints_m).norm(dim=-1).mean())
+    vertices, known = true_vertices(batch, model)
+    if known.all():
+        aligned = procrustes(prediction.vertices_m, vertices)
         figures["pa_mpvpe_mm"] = scale * float((aligned - vertices).norm(dim=-1).mean())
     return figures
 
@@ -101,7 +123,7 @@ def quick_figures(prediction: Prediction, batch: Batch, model: HandModel) -> dic
 def contact_strip(prediction: Prediction, batch: Batch, columns: int = 8) -> np.ndarray:
     """The first crops with the labelled (green) and the found (orange) skeleton, side by side."""
     size = batch.image.shape[-1]
-    found = px_from_normalised(prediction.net.joints_crop[:columns].float().cpu().numpy(), size)
+    found = px_from_normalised(prediction.joints_crop[:columns].float().cpu().numpy(), size)
     labelled = px_from_normalised(batch.joints_crop[:columns].cpu().numpy(), size)
     images = batch.image[:columns].permute(0, 2, 3, 1).cpu().numpy().copy()
     for image, ours, theirs in zip(images, found, labelled, strict=True):

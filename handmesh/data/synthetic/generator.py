@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,9 @@ from handmesh.data.synthetic.stage import Actor, Outfit, Stage
 from handmesh.structs import Camera, Side
 
 PAINTED_SIZE = 512
+
+Develop = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Makes the finished picture of (S, S, 4) uint8 RGBA with straight alpha: (S, S, 3) RGB, or several, stacked."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Chances:
 class Sample(NamedTuple):
     """One picture of a right hand with its labels; metres in the camera's frame."""
 
-    image: np.ndarray  # (S, S, 3) uint8 RGB
+    image: np.ndarray  # (S, S, 3) uint8 RGB; (N, S, S, 3) from a `Develop` that makes N of the same scene
     mask: np.ndarray  # (S, S) uint8, 255 where the hand model's own surface is seen
     pose: np.ndarray  # (16, 3) axis-angle relative to the parent; the first to the camera
     shape: np.ndarray  # (10,)
@@ -85,13 +88,21 @@ class Generator:
         """The sample `index` of `seed`: (size, size) picture."""
         return self.samples(seed, [index], size)[0]
 
-    def samples(self, seed: int, indices: Sequence[int], size: int = 160) -> list[Sample]:
-        """Several samples, their hands posed in one pass."""
+    def samples(
+        self, seed: int, indices: Sequence[int], size: int = 160, develop: Develop | None = None
+    ) -> list[Sample]:
+        """Several samples, their hands posed in one pass; `develop` is `self.develop` where it is not given."""
+        develop = develop or self.develop
         rngs = [np.random.default_rng([seed, index]) for index in indices]
         casts = [self._cast(rng) for rng in rngs]
         posed = iter(self.stage.pose([actor for cast in casts for actor in cast]))
         scenes = [[(actor, next(posed)) for actor in cast] for cast in casts]
-        return [self._sample(*scene, size) for scene in zip(indices, rngs, scenes, strict=True)]
+        return [self._sample(*scene, size, develop) for scene in zip(indices, rngs, scenes, strict=True)]
+
+    def develop(self, rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(S, S, 3): the scene before a background, as an ordinary camera delivers it."""
+        background = self.backgrounds.draw(rng, len(rgba))
+        return photograph(composite(rgba, background, rng), rng)
 
     def render_rgba(
         self, seed: int, index: int, size: int = 384, cover: tuple[float, float] = (0.35, 0.5)
@@ -133,16 +144,16 @@ class Generator:
     def _cloth(self, rng: np.random.Generator, gloss: float) -> Material:
         return objects.coloured(rng, np.ascontiguousarray(self.backgrounds.draw(rng, 48)), gloss)
 
-    def _sample(self, index: int, rng: np.random.Generator, scene: list[tuple[Actor, PosedHand]], size: int) -> Sample:
+    def _sample(
+        self, index: int, rng: np.random.Generator, scene: list[tuple[Actor, PosedHand]], size: int, develop: Develop
+    ) -> Sample:
         actor, hand, camera = self._aim(rng, *scene[0], size, (0.45, 0.6))
         posed = [(actor, hand)]
         if len(scene) > 1:
             posed.append(self._beside(rng, hand, *scene[1]))
         picture = self._shoot(rng, posed, camera)
-        background = self.backgrounds.draw(rng, size)
-        image = photograph(composite(picture.rgba, background, rng), rng)
         return Sample(
-            image=image,
+            image=develop(picture.rgba, rng),
             mask=np.where(picture.hand > 127, np.uint8(255), np.uint8(0)),
             pose=Rotation.from_matrix(actor.rotations).as_rotvec(),
             shape=actor.shape,

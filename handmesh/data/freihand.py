@@ -1,0 +1,273 @@
+"""The FreiHAND data set (Zimmermann et al., ICCV 2019): its pictures, its labels, and draws of both for training.
+
+Right hands, metres, the camera's frame. Each row of the training lists belongs to four pictures
+that differ in background and colours alone: `training/rgb/{row + rows * version:08d}.jpg`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from handmesh.camera import project
+from handmesh.data.freihand_lists import LISTS, FreihandError, load_list
+from handmesh.data.photos import load_picture
+from handmesh.data.training_crops import Labelled
+from handmesh.structs import Box, Camera
+
+if TYPE_CHECKING:
+    from handmesh.hand_model import HandModel
+
+__all__ = ["VERSIONS", "FreihandError", "FreihandSet", "FreihandSource", "FreihandSplit", "Version", "read_freihand"]
+
+Version = Literal["gs", "hom", "sample", "auto"]
+FreihandSplit = Literal["training", "evaluation"]
+
+VERSIONS: tuple[Version, ...] = get_args(Version)
+"""The four versions of each training picture, in the order of their ids: green screen, then three recolourings."""
+
+PAGE = "https://lmb.informatik.uni-freiburg.de/projects/freihand/"
+ZIP, LABELS_ZIP = "FreiHAND_pub_v2.zip", "FreiHAND_pub_v2_eval.zip"
+
+NEEDED: dict[FreihandSplit, tuple[str, ...]] = {"training": tuple(LISTS), "evaluation": ("K", "scale")}
+"""The lists that a split cannot do without."""
+POSE, SHAPE, PLACE = slice(0, 48), slice(48, 58), slice(58, 61)
+"""Parts of the 61 MANO numbers: axis-angles relative to the mean pose, shape, and the root's u, v, focal / depth."""
+
+
+@dataclass(frozen=True, eq=False)
+class FreihandSet:
+    """N labelled rows of a split and their pictures; `len()` counts pictures.
+
+    Picture `i` shows row `i % N` in version `versions[i // N]`. May be handed to worker processes.
+    """
+
+    root: Path
+    split: FreihandSplit
+    versions: tuple[Version, ...]
+    size_px: tuple[int, int]  # width and height of every picture
+    K: np.ndarray  # (N, 3, 3) float32
+    scale: np.ndarray  # (N,) float32, metres: the length of the middle finger's first bone
+    xyz: np.ndarray | None  # (N, 21, 3) float32 metres, keypoint order
+    verts: np.ndarray | None  # (N, V, 3) float32 metres, memory-mapped
+    mano: np.ndarray | None  # (N, 61) float32, see `POSE`, `SHAPE` and `PLACE`
+
+    def __len__(self) -> int:
+        return len(self.K) * len(self.versions)
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return read_freihand, (self.root, self.split, self.versions)  # a worker maps the vertices for itself
+
+    def row(self, i: int) -> int:
+        """The row of the labels of picture `i`."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"picture {i} of {len(self)}")
+        return i % len(self.K)
+
+    def image_path(self, i: int) -> Path:
+        """The file of picture `i`."""
+        row = self.row(i)
+        return picture_path(self.root, self.split, row, self.versions[i // len(self.K)], len(self.K))
+
+    def image(self, i: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB; FreihandError where the file is missing or damaged."""
+        return _load_picture(self.image_path(i))
+
+    def mask(self, i: int) -> np.ndarray | None:
+        """(H, W) uint8, 255 on the hand; None in the evaluation split, which has none.
+
+        There is a mask file for each row, not for each picture: all versions show the hand in the same pixels.
+        """
+        if self.split != "training":
+            return None
+        path = mask_path(self.root, self.row(i))
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            raise FreihandError(f"{path}: missing or damaged: unpack it again; scripts/check_freihand.py lists all")
+        return cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)[1]  # JPEG blurs its border
+
+    def camera(self, i: int) -> Camera:
+        """The camera of picture `i`."""
+        K = self.K[self.row(i)].tolist()
+        return Camera(K[0][0], K[1][1], K[0][2], K[1][2], *self.size_px)
+
+    def require(self, *names: str) -> None:
+        """Raise FreihandError, with where to get them, unless the lists `names` (see `LISTS`) are there."""
+        missing = [f"{self.split}_{name}.json" for name in names if getattr(self, name) is None]
+        if missing:
+            raise FreihandError(
+                f"{self.root} lacks {', '.join(missing)}: the labels of the evaluation split come in an archive of "
+                f"their own, {LABELS_ZIP} at {PAGE}; unpack its evaluation_*.json into that folder. "
+                "Predictions for the submission server need no labels"
+            )
+
+
+def _load_picture(path: Path) -> np.ndarray:
+    try:
+        return load_picture(path)
+    except (ValueError, OSError) as error:
+        raise FreihandError(f"{error}: unpack it again; scripts/check_freihand.py lists all such files") from None
+
+
+def picture_path(root: Path, split: FreihandSplit, row: int, version: Version, rows: int) -> Path:
+    """The file that shows `row` in `version`, in a split whose lists have so many `rows`."""
+    return root / split / "rgb" / f"{row + rows * VERSIONS.index(version):08d}.jpg"
+
+
+def mask_path(root: Path, row: int) -> Path:
+    """The file with the mask of a training row."""
+    return root / "training" / "mask" / f"{row:08d}.jpg"
+
+
+def read_freihand(
+    root: Path | str, split: FreihandSplit, versions: Sequence[Version] = VERSIONS, progress: bool = True
+) -> FreihandSet:
+    """The split of the set in `root`, the folder that holds `training_K.json` and `training/rgb`.
+
+    The first reading parses the lists (40 s for the real training split) and keeps them in a
+    cache; later ones take a fraction of a second. The evaluation split has one version, and loads
+    without `xyz`, `verts` and `mano`, which come in an archive of their own. Raises FreihandError
+    where the folder is not the set or lacks a part of it.
+    """
+    root = Path(root)
+    if split not in get_args(FreihandSplit):
+        raise ValueError(f"unknown split {split!r}; valid: {', '.join(get_args(FreihandSplit))}")
+    versions = _checked(versions) if split == "training" else VERSIONS[:1]
+    _check_lists(root, split)
+    paths = {name: root / f"{split}_{name}.json" for name in LISTS}
+    lists = {name: load_list(path, name, progress) if path.is_file() else None for name, path in paths.items()}
+    rows = _count(root, lists)
+    _check_pictures(root, split, versions, rows)
+    height, width = _load_picture(picture_path(root, split, 0, versions[0], rows)).shape[:2]
+    in_memory = {name: np.array(values) for name, values in lists.items() if values is not None and name != "verts"}
+    return FreihandSet(root, split, versions, (width, height), **{**lists, **in_memory})
+
+
+def _checked(versions: Sequence[Version]) -> tuple[Version, ...]:
+    unknown = [version for version in versions if version not in VERSIONS]
+    if unknown or not versions:
+        raise ValueError(f"unknown versions {unknown}; choose at least one of {', '.join(VERSIONS)}")
+    return tuple(versions)
+
+
+def check_folder(root: Path, split: FreihandSplit) -> None:
+    """Raise FreihandError, with what to do, where `root` has none of the lists of the split."""
+    names = [f"{split}_{name}.json" for name in NEEDED[split]]
+    if not any((root / name).is_file() for name in names):
+        what = f"{root} is not FreiHAND's folder, which holds {names[0]} and {split}/rgb"
+        raise FreihandError(f"{what}: {_hint(root, split)}")
+
+
+def _check_lists(root: Path, split: FreihandSplit) -> None:
+    check_folder(root, split)
+    missing = [f"{split}_{name}.json" for name in NEEDED[split] if not (root / f"{split}_{name}.json").is_file()]
+    if missing:
+        raise FreihandError(f"{root} lacks {', '.join(missing)}: unpack {ZIP} again, it holds them beside {split}/")
+
+
+def _hint(root: Path, split: FreihandSplit) -> str:
+    """What to do about a path that is not the set's folder."""
+    if root.suffix == ".zip" and root.is_file():
+        return f"unpack it (unzip {root} -d {root.with_suffix('')}) and name the new folder"
+    if not root.is_dir():
+        return f"there is no such folder; the set is to be had at {PAGE}"
+    name = f"{split}_K.json"
+    near = [*root.glob(f"*/{name}"), *root.glob(f"*/*/{name}")]
+    near += [above / name for above in root.resolve().parents[:2] if (above / name).is_file()]
+    if near:
+        return f"name {near[0].parent} instead"
+    return f"unpack {ZIP} there, to be had at {PAGE}"
+
+
+def _count(root: Path, lists: dict[str, np.ndarray | None]) -> int:
+    counts = {name: len(values) for name, values in lists.items() if values is not None}
+    if len(set(counts.values())) != 1:
+        found = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise FreihandError(f"the lists in {root} have different numbers of rows ({found}): unpack {ZIP} again")
+    return counts["K"]
+
+
+def _check_pictures(root: Path, split: FreihandSplit, versions: Sequence[Version], rows: int) -> None:
+    """The first and the last file of each run of ids: enough to notice what was never unpacked."""
+    missing = [path for path in _ends(root, split, versions, rows) if not path.is_file()]
+    if missing:
+        only = " or read other versions" if split == "training" else ""
+        reason = f"{missing[0]} is missing: the pictures were not all downloaded or unpacked"
+        raise FreihandError(f"{reason}; unpack {ZIP} again{only} (scripts/check_freihand.py lists all that is missing)")
+
+
+def _ends(root: Path, split: FreihandSplit, versions: Sequence[Version], rows: int) -> Iterator[Path]:
+    for row in (0, rows - 1):
+        yield from (picture_path(root, split, row, version, rows) for version in versions)
+        if split == "training":
+            yield mask_path(root, row)
+
+
+class FreihandSource:
+    """Hands of a `FreihandSet` with exact labels, to be drawn for training or taken in order for evaluation."""
+
+    def __init__(self, freihand: FreihandSet, hand: HandModel, masks: bool = True) -> None:
+        """hand: the model that is trained. masks: whether to read these, too.
+
+        Vertices, rotations and shapes are labels for a mesh like the set's own alone; for another
+        (the bundled open hand, on the real set) only joints remain, with a warning.
+        Raises FreihandError for a set without `xyz`.
+        """
+        freihand.require("xyz")
+        self.freihand, self.masks = freihand, masks
+        self.vertices = freihand.verts if freihand.verts is not None and _fits(freihand, hand) else None
+        self.rotations = None
+        if freihand.mano is not None and self.vertices is not None:
+            self.rotations = rotations_from_mano(freihand.mano, hand)
+
+    def __len__(self) -> int:
+        return len(self.freihand)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        """One of the pictures, each as likely as any other."""
+        return self[int(rng.integers(len(self)))]
+
+    def __getitem__(self, i: int) -> Labelled:
+        freihand, row = self.freihand, self.freihand.row(i)
+        camera, joints_m = freihand.camera(i), freihand.xyz[row]
+        joints_px = project(joints_m, camera).astype(np.float32)
+        known = self.rotations is not None
+        return Labelled(
+            image=freihand.image(i),
+            box=Box.around(joints_px),
+            joints_px=joints_px,
+            joints_m=joints_m,
+            rotations=self.rotations[row] if known else None,
+            shape=freihand.mano[row, SHAPE] if known else None,
+            camera=camera,
+            vertices_m=None if self.vertices is None else np.array(self.vertices[row]),
+            mask=freihand.mask(i) if self.masks else None,
+        )
+
+
+def _fits(freihand: FreihandSet, hand: HandModel) -> bool:
+    count = freihand.verts.shape[1]
+    if count != hand.num_vertices:
+        warnings.warn(
+            f"the meshes in {freihand.root} have {count} vertices, the hand model has {hand.num_vertices}: of the "
+            "labels only joints are used. For the rest give the model that the set was made with (MANO's has 778)",
+            stacklevel=3,
+        )
+    return count == hand.num_vertices
+
+
+def rotations_from_mano(mano: np.ndarray, hand: HandModel) -> np.ndarray:
+    """(N, 61) MANO numbers to (N, 16, 3, 3) float32 rotations relative to the parent joint, the first to the camera.
+
+    hand: whose mean pose the fingers' numbers are relative to.
+    """
+    vectors = mano[:, POSE].reshape(-1, 16, 3).astype(np.float64)
+    vectors[:, 1:] += Rotation.from_matrix(hand.mean_pose.cpu().numpy()).as_rotvec()
+    return Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().astype(np.float32).reshape(-1, 16, 3, 3)

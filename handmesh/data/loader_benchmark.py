@@ -1,0 +1,131 @@
+"""How many training crops a second the real loader makes of a FreiHAND folder, and what each of them costs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+
+from handmesh.data.augment import AugmentConfig
+from handmesh.data.freihand import FreihandSource, read_freihand
+from handmesh.data.training_crops import Stage, TrainingBatches, batches_from, collate, make_slot
+from handmesh.hand_model import HandModel
+
+BATCH, BOX_SCALE, SEED = 32, 1.5, 0
+STAGE_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class LoaderReport:
+    """Measured figures and under what they were measured."""
+
+    images_per_s: float
+    """What the loader delivered, other jobs on the machine included."""
+    stages_ms: dict[str, float]
+    """Processor time of each stage for one image, in one process with one thread."""
+    size: int
+    workers: int
+    images: int
+    seconds: float
+    load: float
+    """Processes that wanted a core before the measurement began, mean of the last minute."""
+
+    @property
+    def cpu_ms(self) -> float:
+        """Processor time of one image: a core makes 1000 / `cpu_ms` images a second at most."""
+        return sum(self.stages_ms.values())
+
+    def table(self) -> Table:
+        """The stages, and beneath them what follows for a number of cores; see `conditions`."""
+        table = Table("stage", title=f"one crop of {self.size} x {self.size}, processor time")
+        table.add_column("ms", justify="right")
+        for name, ms in self.stages_ms.items():
+            table.add_row(name, f"{ms:.2f}")
+        table.add_section()
+        table.add_row("all", f"{self.cpu_ms:.2f}")
+        table.add_section()
+        table.add_row("images/s that a free core makes", f"{1000 / self.cpu_ms:.0f}")
+        table.add_row(f"images/s delivered by {self.workers} workers", f"{self.images_per_s:.0f}")
+        return table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.conditions()
+        yield self.table()
+
+    def conditions(self) -> str:
+        """Under what the figures were measured, in one line; the machine apart."""
+        return (
+            f"torch {torch.__version__}, OpenCV {cv2.__version__}, batches of {BATCH}, {self.workers} workers, "
+            f"{self.images} images in {self.seconds:.1f} s, load {self.load:.1f} on {os.cpu_count()} cores "
+            "before the start"
+        )
+
+
+def measure_loader(
+    root: Path, size: int = 224, workers: int = 2, seconds: float = 20.0, hand_model: Path | None = None
+) -> LoaderReport:
+    """Time the training loader with full augmentation over the training split in `root`.
+
+    size: of the crops, in pixels. workers: processes that make batches; 0 is this one. seconds: how
+    long to draw batches, after a first one that warms up. hand_model: the set's own hand as .npz, so
+    that batches have vertices; by default the bundled open hand. Raises FreihandError where `root` is
+    not the set.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    source = FreihandSource(read_freihand(root, "training"), HandModel.load(hand_model))
+    stages_ms = measure_stages(source, size)
+    batches = TrainingBatches([(1.0, source)], [Stage(1_000_000, size, BATCH)], AugmentConfig(), BOX_SCALE, SEED)
+    loader = iter(batches_from(batches, 0, workers))
+    next(loader)
+    images, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        images += len(next(loader).image)
+    return LoaderReport(images / passed, stages_ms, size, workers, images, passed, load)
+
+
+def measure_stages(source: FreihandSource, size: int, images: int = STAGE_IMAGES) -> dict[str, float]:
+    """Processor milliseconds of an image for each stage of a training crop, by the functions that training calls."""
+    augment = AugmentConfig()
+    uncoloured = replace(augment, colour=False)
+
+    def rngs() -> Iterator[np.random.Generator]:
+        return (np.random.default_rng([SEED, k]) for k in range(images))
+
+    with _one_thread():
+        make_slot(source.draw(np.random.default_rng(SEED)), size, BOX_SCALE, augment, np.random.default_rng(SEED))
+        items, draw = _timed(lambda: [source.draw(rng) for rng in rngs()])
+        pairs = list(zip(items, rngs(), strict=True))
+        _, geometry = _timed(lambda: [make_slot(item, size, BOX_SCALE, uncoloured, rng) for item, rng in pairs])
+        pairs = list(zip(items, rngs(), strict=True))
+        slots, whole = _timed(lambda: [make_slot(item, size, BOX_SCALE, augment, rng) for item, rng in pairs])
+        _, together = _timed(lambda: [collate(slots[k : k + BATCH]) for k in range(0, images, BATCH)])
+    stages = {"decode and read labels": draw, "crop and its labels": geometry}
+    stages |= {"colour, blur, JPEG, cover": whole - geometry, "collate": together}
+    return {name: 1000 * seconds / images for name, seconds in stages.items()}
+
+
+def _timed(work: Callable[[], list]) -> tuple[list, float]:
+    """What `work` gives, and the processor seconds that it took."""
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a worker of the loader: torch and OpenCV keep to one thread."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1), cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0]), cv2.setNumThreads(before[1])

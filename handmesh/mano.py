@@ -1,0 +1,225 @@
+"""A user's own MANO file, made ready for handmesh: the licensed pickle to an .npz in the open hand's layout.
+
+MANO's files may not be redistributed; nothing here downloads them. `convert_mano` reads the pickle
+without chumpy (see `mano_pickle`), checks that it is what its name says, and writes plain arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from handmesh import skeleton
+from handmesh.mano_pickle import DamagedPickleError, RefusedPickleError, read_pickle
+from handmesh.structs import Side
+
+MANO_SITE = "https://mano.is.tue.mpg.de"
+
+MANO_HELP = (
+    f"To use MANO, register at {MANO_SITE} (free for research), download mano_v1_2.zip, unpack it outside this "
+    "repository, run `python scripts/convert_mano.py mano_v1_2/models/MANO_RIGHT.pkl` and give the .npz that it "
+    "writes as the hand model. Meanwhile the bundled open hand works: leave the hand model out."
+)
+
+FORMAT_VERSION = 1
+"""Of the .npz that `convert_mano` writes."""
+
+FIELDS: dict[str, tuple[int, ...]] = {
+    "v_template": (778, 3),
+    "shapedirs": (778, 3, 10),
+    "posedirs": (778, 3, 135),
+    "J_regressor": (16, 778),
+    "weights": (778, 16),
+    "kintree_table": (2, 16),
+    "hands_components": (45, 45),
+    "hands_mean": (45,),
+    "f": (1538, 3),
+}
+"""What a hand model needs, with MANO's shapes."""
+
+TEXTURE_FIELDS = ("uv", "ft")
+"""Texture coordinates; MANO has none. A file that has them keeps them."""
+
+_BODIES = {24: "SMPL, a body", 52: "SMPL+H, a body with hands", 55: "SMPL-X, a body with hands and face"}
+_WRIST, _INDEX, _MIDDLE, _LITTLE = (skeleton.MANO_JOINTS.index(f) for f in ("wrist", "index1", "middle1", "little1"))
+_SECOND_JOINTS = [skeleton.MANO_JOINTS.index(f"{finger}2") for finger in skeleton.FINGERS[1:]]
+_CLEAR_BEND, _CLEAR_GROWTH = 0.1, 0.2
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_mano` made."""
+
+    path: Path
+    side: Side
+    sha256: str
+    """Of the pickle."""
+    shapes_mirrored: bool
+    """Whether the x of the shape directions had the wrong sign, as in the distributed MANO_LEFT, and was turned."""
+
+
+def missing_hand(path: Path) -> str:
+    """What to tell somebody whose hand model is not at `path`."""
+    return f"no hand model at {path}. {MANO_HELP}"
+
+
+def convert_mano(path: Path, out: Path | None = None, right: Path | None = None) -> Conversion:
+    """Write the MANO pickle at `path` as .npz to `out`, by default beside it.
+
+    right: MANO_RIGHT.pkl, to compare a left hand's shape directions with; only where those alone do not
+    tell whether their sign is wrong. Raises FileNotFoundError, or ValueError where the file is no MANO hand.
+    """
+    out = path.with_suffix(".npz") if out is None else out
+    fields = read_mano_pickle(path)
+    side = _side(fields, path)
+    mirrored = side == "left" and _shapes_are_the_right_hands(fields, path, right)
+    if mirrored:
+        fields["shapedirs"] = fields["shapedirs"] * np.array([-1.0, 1, 1])[:, None]
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    origin = {"side": np.array(side), "source_sha256": np.array(sha256), "format_version": np.array(FORMAT_VERSION)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(out.name + ".tmp")
+    with unfinished.open("wb") as file:
+        np.savez_compressed(file, **fields, **origin)
+    os.replace(unfinished, out)
+    return Conversion(out, side, sha256, mirrored)
+
+
+def read_mano_pickle(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of MANO_RIGHT.pkl or MANO_LEFT.pkl by MANO's names, as `FIELDS` lists them, as they are.
+
+    Texture coordinates are added where the file has some. Raises FileNotFoundError, and ValueError
+    where the file is something else or damaged; nothing that the file says is run.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(missing_hand(path))
+    data = path.read_bytes()
+    _refuse_other_kinds(path, data)
+    try:
+        content = read_pickle(data)
+    except RefusedPickleError as error:
+        raise RefusedPickleError(f"{path} is not loaded: {error}. Download it anew from {MANO_SITE}") from error
+    except DamagedPickleError as error:
+        raise ValueError(f"{path} is damaged or cut short ({error}). Download it anew from {MANO_SITE}") from error
+    fields = {name: np.asarray(content[name]) for name in (*FIELDS, *TEXTURE_FIELDS) if name in content}
+    check_mano_fields(fields, path)
+    return fields
+
+
+def _refuse_other_kinds(path: Path, data: bytes) -> None:
+    """Raise ValueError for what people have under a pickle's name."""
+    if not data:
+        raise ValueError(f"{path} is empty: the download did not finish. Download it anew from {MANO_SITE}")
+    if data[:2] == b"PK":
+        raise ValueError(f"{path} is {_zip_kind(data)}")
+    if data.lstrip()[:1] == b"<":
+        raise ValueError(f"{path} is a web page, not the model: log in at {MANO_SITE} and download it there")
+
+
+def _zip_kind(data: bytes) -> str:
+    pickles = "unpack it and give the models/MANO_RIGHT.pkl from inside"
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return f"a zip archive cut short: download it anew from {MANO_SITE}, then {pickles}"
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if "v_template.npy" in archive.namelist():
+            return "an .npz, converted already: give it as the hand model as it is"
+    return f"a zip archive, as the site delivers it: {pickles}"
+
+
+def check_mano_fields(fields: dict[str, np.ndarray], path: Path) -> None:
+    """Raise ValueError, with the name of `path`, where `fields` are not a MANO hand's."""
+    get_right = f"give MANO_RIGHT.pkl of mano_v1_2.zip from {MANO_SITE}"
+    joints = fields["kintree_table"].shape[-1] if "kintree_table" in fields and fields["kintree_table"].ndim else None
+    if joints in _BODIES:
+        raise ValueError(f"{path} holds {_BODIES[joints]} ({joints} joints), not MANO's hand of 16: {get_right}")
+    missing = [name for name in FIELDS if name not in fields]
+    if missing:
+        raise ValueError(f"{path} is no MANO hand, or of another version: it lacks {', '.join(missing)}; {get_right}")
+    for name, shape in FIELDS.items():
+        if fields[name].shape != shape or fields[name].dtype.kind not in "iuf":
+            found = f"{fields[name].shape} of {fields[name].dtype}"
+            raise ValueError(
+                f"{path} is no MANO hand, or of another version: {name} is {found}, not {shape}; {get_right}"
+            )
+    faults = [
+        ("a value that is not finite", not all(np.isfinite(fields[name]).all() for name in FIELDS)),
+        ("faces of vertices that are not there", not 0 <= fields["f"].min() <= fields["f"].max() < 778),
+        ("weights that do not sum to 1", np.abs(fields["weights"].sum(1) - 1).max() > 1e-3),
+        ("a joint regressor that does not sum to 1", np.abs(fields["J_regressor"].sum(1) - 1).max() > 1e-3),
+        ("other parents", fields["kintree_table"][0, 1:].tolist() != list(skeleton.PARENTS[1:])),
+    ]
+    for fault, found in faults:
+        if found:
+            raise ValueError(f"{path} is no MANO hand, or damaged: it has {fault}; {get_right}")
+
+
+def hand_side(fields: dict[str, np.ndarray]) -> Side | None:
+    """Which hand a model in MANO's layout is; None where it does not tell.
+
+    Fingers bend towards the palm. The mean pose says which way they bend, the joints at rest where the
+    fingers and the thumb's side lie, and the three together have one handedness. (The files themselves
+    say nothing of their side.) None where the mean pose is flat or the fingers disagree.
+    """
+    joints = fields["J_regressor"] @ fields["v_template"]
+    palm = np.cross(joints[_INDEX] - joints[_LITTLE], joints[_MIDDLE] - joints[_WRIST])  # a right hand's
+    bones = joints[[j + 1 for j in _SECOND_JOINTS]] - joints[_SECOND_JOINTS]
+    mean = np.asarray(fields["hands_mean"], np.float64).reshape(15, 3)[[j - 1 for j in _SECOND_JOINTS]]
+    bends = (Rotation.from_rotvec(mean).apply(bones) - bones) @ palm
+    bends /= np.linalg.norm(bones, axis=1) * np.linalg.norm(palm) + 1e-12
+    if (bends > _CLEAR_BEND).all():
+        return "right"
+    return "left" if (bends < -_CLEAR_BEND).all() else None
+
+
+def _side(fields: dict[str, np.ndarray], path: Path) -> Side:
+    side = hand_side(fields)
+    if side is None:
+        raise ValueError(
+            f"{path}: cannot tell which hand it is, as its mean pose does not bend the fingers to one side; "
+            f"give MANO_RIGHT.pkl of mano_v1_2.zip from {MANO_SITE} as it is"
+        )
+    return side
+
+
+def growth_correlation(fields: dict[str, np.ndarray]) -> float:
+    """How the hand's length and breadth vary together over the shape space, -1..1.
+
+    Each shape direction stretches the hand along x (its fingers) and along its breadth by some share.
+    Directions are in standard deviations, so that the sum of the products over them is the covariance
+    over people, and that is positive for hands: long ones are broad. Shape directions whose x has the
+    wrong sign make it negative.
+    """
+    template, shapes = (np.asarray(fields[name], np.float64) for name in ("v_template", "shapedirs"))
+    centred, moved = template - template.mean(0), shapes - shapes.mean(0)
+    across = np.linalg.svd(centred[:, 1:], full_matrices=False)[2][0]  # breadth: the widest way in the y-z plane
+    along, breadth = centred[:, 0], centred[:, 1:] @ across
+    longer = along @ moved[:, 0] / (along @ along)
+    broader = breadth @ np.einsum("c,vck->vk", across, moved[:, 1:]) / (breadth @ breadth)
+    return float(longer @ broader / (np.linalg.norm(longer) * np.linalg.norm(broader) + 1e-18))
+
+
+def _shapes_are_the_right_hands(fields: dict[str, np.ndarray], path: Path, right: Path | None) -> bool:
+    """Whether a left hand's shape directions have the x of a right hand's, a known fault of MANO_LEFT.
+
+    Source: https://github.com/vchoutas/smplx/issues/48. By comparison where MANO_RIGHT is given, else
+    by `growth_correlation`.
+    """
+    if right is not None:
+        others = read_mano_pickle(right)
+        if hand_side(others) != "right":
+            raise ValueError(f"{right} is no right hand: give MANO_RIGHT.pkl to compare {path} with")
+        return bool((fields["shapedirs"][:, 0] * others["shapedirs"][:, 0]).sum() > 0)
+    growth = growth_correlation(fields)
+    if abs(growth) < _CLEAR_GROWTH:
+        raise ValueError(
+            f"{path}: cannot tell whether its shape directions have the wrong sign in x (length and breadth "
+            f"correlate by {growth:.2f}); give MANO_RIGHT.pkl too, with --right, to compare them"
+        )
+    return growth < 0

@@ -1,0 +1,69 @@
+"""A teacher's answers as labels, and what a teacher must share with its student."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="distillation needs the training extra")
+pytest.importorskip("lightning_fabric", reason="distillation needs the training extra")
+
+from handmesh.checkpoint import save_weights  # noqa: E402
+from handmesh.hand_model import HandModel  # noqa: E402
+from handmesh.losses import pose_hand  # noqa: E402
+from handmesh.network import HandNet, NetworkConfig  # noqa: E402
+from handmesh.training.config import MeshConfig, as_plain  # noqa: E402
+from handmesh.training.distil import DISTILLATION, Teacher, distillation_losses  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def hand() -> HandModel:
+    return HandModel.load()
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory, hand) -> MeshConfig:
+    """The config of a student whose teacher lies on disk."""
+    path = tmp_path_factory.mktemp("teacher") / "weights.safetensors"
+    torch.manual_seed(0)
+    network = HandNet(NetworkConfig("fastvit_t8"), hand.mean_pose)
+    save_weights(
+        path, network.state_dict(), {"config": {"task": "mesh", **as_plain(MeshConfig(network=network.config))}}
+    )
+    return MeshConfig(teacher=path)
+
+
+def test_a_teacher_teaches_nothing_to_itself_and_something_to_another(taught, hand):
+    teacher, image, presence = Teacher(taught, hand), torch.rand(4, 3, 64, 64), torch.ones(4)
+    answer = teacher(image)
+    weights = dict.fromkeys(DISTILLATION, 1.0)
+    assert all(loss < 1e-6 for loss in distillation_losses(answer, answer, presence, weights).values())
+    student = pose_hand(HandNet(NetworkConfig("repvit_m0_9"), hand.mean_pose)(image), hand)
+    losses = distillation_losses(student, answer, presence, weights)
+    assert all(loss > 1e-5 for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(parameter.grad is None for parameter in teacher.network.parameters())
+
+
+def test_crops_without_a_hand_are_not_taught(taught, hand):
+    answer = Teacher(taught, hand)(torch.rand(2, 3, 64, 64))
+    student = pose_hand(HandNet(NetworkConfig(), hand.mean_pose)(torch.rand(2, 3, 64, 64)), hand)
+    losses = distillation_losses(student, answer, torch.zeros(2), dict.fromkeys(DISTILLATION, 1.0))
+    assert all(loss == 0 for loss in losses.values())
+
+
+def test_a_teacher_of_other_crops_or_another_hand_is_refused(taught, hand):
+    with pytest.raises(ValueError, match=r"box_scale"):
+        Teacher(replace(taught, box_scale=2.0), hand)
+    with pytest.raises(ValueError, match=r"poses the open hand, this run MANO_RIGHT\.npz"):
+        Teacher(replace(taught, hand_model=Path("elsewhere/MANO_RIGHT.npz")), hand)
+    with pytest.raises(ValueError, match=r"no weights at"):
+        Teacher(replace(taught, teacher=Path("nowhere.safetensors")), hand)
+
+
+def test_unknown_names_are_refused(taught, hand):
+    answer = Teacher(taught, hand)(torch.rand(2, 3, 64, 64))
+    with pytest.raises(ValueError, match="joints_2d"):
+        distillation_losses(answer, answer, torch.ones(2), {"logits": 1.0})
