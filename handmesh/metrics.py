@@ -7,8 +7,8 @@ last digits, so that figures can stand beside published ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +127,14 @@ class MeshErrors:
     f_scores: np.ndarray  # (N, 2) at F_THRESHOLDS_M
     f_scores_aligned: np.ndarray  # (N, 2)
 
+    @staticmethod
+    def joined(parts: Sequence[MeshErrors]) -> MeshErrors:
+        """The errors of several sets of samples as those of one set, in order."""
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(MeshErrors)}
+        return MeshErrors(
+            **{name: None if column[0] is None else np.concatenate(column) for name, column in columns.items()}
+        )
+
     def per_sample(self) -> dict[str, np.ndarray]:
         """(N,) columns by their names in the literature; lengths in millimetres.
 
@@ -152,19 +160,24 @@ def _errors_and_area(mean_name: str, area_name: str, raw_m: np.ndarray, aligned_
 
 
 def mesh_errors(
-    joints_m: ArrayLike, vertices_m: ArrayLike, true_joints_m: ArrayLike, true_vertices_m: ArrayLike
+    joints_m: ArrayLike,
+    vertices_m: ArrayLike,
+    true_joints_m: ArrayLike,
+    true_vertices_m: ArrayLike,
+    corresponding: bool | None = None,
 ) -> MeshErrors:
     """Score (N, 21, 3) joints and (N, V, 3) vertices against their truth, (N, W, 3) for the vertices.
 
-    Joints and vertices are aligned separately. Where V and W differ there is no vertex error, and
-    the aligned F-score takes the joints' alignment (see `align_with`).
+    corresponding: whether each vertex has one of the truth to be compared with; None where V and
+    W are equal. Joints and vertices are aligned separately. Without correspondence there is no
+    vertex error, and the aligned F-score takes the joints' alignment (see `align_with`).
     """
     joints, true_joints = _points(joints_m), _points(true_joints_m)
     vertices, true_vertices = _points(vertices_m), _points(true_vertices_m)
     if not len(joints) == len(true_joints) == len(vertices) == len(true_vertices) > 0:
         counts = [len(joints), len(vertices), len(true_joints), len(true_vertices)]
         raise ValueError(f"joints, vertices and their truths must be of one positive number of samples, got {counts}")
-    same = vertices.shape == true_vertices.shape
+    same = vertices.shape == true_vertices.shape if corresponding is None else corresponding
     found = (similarity(*pair) for pair in zip(joints, true_joints, strict=True))
     aligned = align(vertices, true_vertices) if same else np.stack(list(map(align_with, vertices, found)))
     return MeshErrors(

@@ -1,24 +1,57 @@
-"""Score an exported network: on synthetic shards, labelled photographs, or pictures without hands.
+"""Score networks: on FreiHAND, on synthetic shards, labelled photographs, or pictures without hands.
 
+    python scripts/evaluate.py freihand --root FreiHAND --model runs/freihand/weights.safetensors --submission
+    python scripts/evaluate.py score --gt FreiHAND --pred pred.zip --out outputs/score
+    python scripts/evaluate.py robustness --root FreiHAND --model mine.onnx --baseline balanced
     python scripts/evaluate.py synthetic --shards data/shards-val
     python scripts/evaluate.py photos --root data/sign_digits data/gesture_people
     python scripts/evaluate.py backgrounds --root data/backgrounds
 
-Each prints a table and writes metrics.json and contact sheets to --output.
+Each prints a table and writes its figures, per-sample values and pictures to a folder.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from handmesh.data.photos import Split
+from handmesh.evaluation.options import FreihandOptions, RobustnessOptions
 from handmesh.evaluation.run import Options, evaluate_backgrounds, evaluate_photos, evaluate_synthetic
 
 Common = tyro.conf.OmitArgPrefixes[Options]
 DEFAULTS = Options()
+Output = Annotated[Path, tyro.conf.arg(aliases=["--output"])]
+
+
+def freihand(options: tyro.conf.OmitArgPrefixes[FreihandOptions]) -> None:
+    """Official and own figures on FreiHAND's evaluation split, with a report to read."""
+    from handmesh.evaluation.freihand.run import evaluate_freihand
+
+    evaluate_freihand(options)
+
+
+def robustness(options: tyro.conf.OmitArgPrefixes[RobustnessOptions]) -> None:
+    """Errors under the 15 corruptions of ImageNet-C at five severities, and the mean corruption error."""
+    from handmesh.evaluation.robustness.run import evaluate_robustness
+
+    evaluate_robustness(options)
+
+
+def score(gt: Path, pred: Path, out: Output) -> None:
+    """Score a prediction file in the format of FreiHAND's server, as the server does.
+
+    Args:
+        gt: folder with evaluation_xyz.json and evaluation_verts.json
+        pred: pred.json, or a zip that holds it; [N x 21 x 3 joints, N x V x 3 vertices], metres
+        out: folder for scores.txt (the server's twelve lines), metrics.json and scores.csv
+    """
+    from handmesh.evaluation.freihand.score_run import score_file
+
+    score_file(gt, pred, out)
 
 
 def synthetic(shards: Path, options: Common = DEFAULTS) -> None:
@@ -52,9 +85,9 @@ def backgrounds(root: Path, split: Split = "val", options: Common = DEFAULTS) ->
 
 def main() -> None:
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {"synthetic": synthetic, "photos": photos, "backgrounds": backgrounds}, description=__doc__
-        )
+        commands = {"freihand": freihand, "score": score, "robustness": robustness}
+        commands |= {"synthetic": synthetic, "photos": photos, "backgrounds": backgrounds}
+        tyro.extras.subcommand_cli_from_dict(commands, description=__doc__)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
 

@@ -251,8 +251,15 @@ def test_the_script_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys
     spec = importlib.util.spec_from_file_location("evaluate_script", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    for arguments in (["synthetic", "--shards"], ["photos", "--root"], ["backgrounds", "--root"]):
-        monkeypatch.setattr("sys.argv", ["evaluate.py", *arguments, str(tmp_path)])
-        with pytest.raises(SystemExit) as raised:
-            script.main()
-        assert str(raised.value.code).startswith("error: no ") and "\n" not in str(raised.value.code)
+    empty, out = str(tmp_path), ["--out", str(tmp_path / "out")]
+    wrong = {
+        "error: no ": [["synthetic", "--shards", empty], ["photos", "--root", empty], ["backgrounds", "--root", empty]],
+        "error: no prediction file": [["score", "--gt", empty, "--pred", f"{empty}/pred.json", *out]],
+        f"error: {empty} is not FreiHAND's folder": [["freihand", "--root", empty], ["robustness", "--root", empty]],
+    }
+    for message, calls in wrong.items():
+        for arguments in calls:
+            monkeypatch.setattr("sys.argv", ["evaluate.py", *arguments])
+            with pytest.raises(SystemExit) as raised:
+                script.main()
+            assert str(raised.value.code).startswith(message) and "\n" not in str(raised.value.code)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from handmesh.evaluation.figures import Figure
+from handmesh.evaluation.files import sha256_of, write_json
 from handmesh.runtime.backend import Session, default_threads
+from handmesh.runtime.benchmark import machine
 
 Boxes = Literal["given", "detected", "none"]
 
@@ -59,23 +57,13 @@ def setting_of(model: Path, session: Session, threads: int | None) -> Setting:
     """The setting of a run of the file `model`, opened as `session`, on this machine."""
     return Setting(
         model=str(model),
-        model_sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+        model_sha256=sha256_of(model),
         box_scale=float(session.metadata["box_scale"]),
         input_size=session.input_size,
-        machine=f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        machine=machine(),
         threads=default_threads() if threads is None else threads,
         onnxruntime=onnxruntime.__version__,
     )
-
-
-def _processor() -> str:
-    """The processor's name, which Python's own `platform` does not know on Linux."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown processor"
 
 
 def print_reports(console: Console, setting: Setting, reports: Sequence[Report]) -> None:
@@ -121,21 +109,16 @@ def write_metrics(path: Path, setting: Setting, reports: Sequence[Report]) -> No
     """Write all figures as JSON; what could not be measured is null. Replaces the file in one step."""
     described = [_as_json(report, setting) for report in reports]
     content = {"setting": asdict(setting), "note": NOTE, "reports": described}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(path, content)
 
 
 def _as_json(report: Report, setting: Setting) -> dict[str, object]:
-    figures = {
-        figure.name: {key: _finite(value) for key, value in figure._asdict().items() if key != "name"}
-        for figure in report.figures
-    }
+    figures = figures_as_json(report.figures)
     protocol = PROTOCOLS[report.boxes].format(box_scale=setting.box_scale)
     fields = {"data": report.data, "boxes": report.boxes, "protocol": protocol, "pictures": report.pictures}
     return fields | {"hands": report.hands, "unreadable": report.unreadable, "figures": figures}
 
 
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def figures_as_json(figures: Sequence[Figure]) -> dict[str, dict[str, object]]:
+    """Figures by name."""
+    return {figure.name: {key: value for key, value in figure._asdict().items() if key != "name"} for figure in figures}

@@ -87,17 +87,17 @@ def _draw(tile: Tile) -> np.ndarray:
     upper, lower = plain.copy(), plain
     draw_skeleton(upper, apply_affine(affine, tile.joints_px))
     if tile.hand is not None:
-        camera = _zoomed(camera_of(tile.picture, image), affine)
+        camera = zoomed(camera_of(tile.picture, image), affine, TILE)
         hand = replace(tile.hand, joints_px=apply_affine(affine, tile.hand.joints_px))
         lower = overlay(plain, [hand], camera)
     return np.concatenate([upper, lower, _strip(tile.caption, TILE, (200, 200, 200))])
 
 
-def _zoomed(camera: Camera, affine: np.ndarray) -> Camera:
-    """The camera whose picture is the tile under an upright `affine`."""
+def zoomed(camera: Camera, affine: np.ndarray, size: int) -> Camera:
+    """The camera whose picture is the square of `size` pixels under an upright `affine`."""
     scale = float(affine[0, 0])
     cx, cy = apply_affine(affine, np.array([camera.cx, camera.cy]))
-    return Camera(camera.fx * scale, camera.fy * scale, float(cx), float(cy), TILE, TILE)
+    return Camera(camera.fx * scale, camera.fy * scale, float(cx), float(cy), size, size)
 
 
 def _strip(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarray:

@@ -43,6 +43,8 @@ class Session:
         self.metadata = metadata
         self.input_size: tuple[int, int] = tuple(only_input.shape[1:3])
         """(height, width) of the pictures that the network takes."""
+        self.provider: str = inference.get_providers()[0]
+        """ONNX Runtime's name for what it runs on."""
 
     def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
         """(1, H, W, 3) uint8 RGB, as large as `input_size`, through the network: its outputs by name."""

@@ -1,0 +1,1 @@
+"""How a network bears corrupted pictures: ImageNet-C's corruptions on FreiHAND's evaluation split."""
