@@ -12,11 +12,11 @@ from freihand_files import write_freihand
 from scipy import ndimage
 
 from handmesh.data.freihand import FreihandError, read_freihand
-from handmesh.evaluation.robustness import corruptions, weather
 from handmesh.evaluation.cache import ArrayCache
 from handmesh.evaluation.looks import Looks, Seen
 from handmesh.evaluation.options import RobustnessOptions
 from handmesh.evaluation.predictor import open_predictor
+from handmesh.evaluation.robustness import corruptions, weather
 from handmesh.evaluation.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from handmesh.evaluation.robustness.measure import (
     Robustness,
