@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,40 +13,63 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh import crop
+from handmesh.data.contexts import CONTEXT, CONTEXT_PX, Context, contexts_of
 from handmesh.data.freihand import FreihandSource, read_freihand
-from handmesh.data.photos import LabelledHand, Photo, Split, list_pictures, load_picture, read_photos
+from handmesh.data.photo_shards import PhotoShard
+from handmesh.data.photos import Photo, Split, list_pictures, load_picture, read_photos
 from handmesh.data.protocols import CropProtocol, crop_box
-from handmesh.data.shards import ShardSet, read_shards
+from handmesh.data.shards import ShardSet, read_shard_files, read_shards
 from handmesh.data.sprites import SpriteSet
-from handmesh.data.training_crops import Labelled, MixConfig, Source
+from handmesh.data.stream import Stream
+from handmesh.data.training_crops import Changing, Labelled, MixConfig, Source
 from handmesh.hand_model import HandModel
 from handmesh.structs import Box
 
-MIN_SCORE, MIN_SIDE_PX, OVERHANG = 0.8, 20.0, 0.1
-CONTEXT, CONTEXT_PX = 3.0, 216
 
-
-def sources_of(mix: MixConfig, hand: HandModel, box_scale: float, masks: bool = False) -> list[tuple[float, Source]]:
+def sources_of(
+    mix: MixConfig, hand: HandModel, box_scale: float, masks: bool = False, seed: int = 0
+) -> list[tuple[float, Source | Changing]]:
     """(share, source) for everything that `mix` names; photographs share by their number.
 
-    hand and box_scale: those that are trained with. masks: whether masks are labels too.
+    hand and box_scale: those that are trained with. masks: whether masks are labels too. seed: of the order
+    in which streamed shards come.
     """
-    found: list[tuple[float, Source]] = []
-    sets = [read_shards(folder) for folder in mix.shards]
-    total = sum(len(shards) for shards in sets)
-    found += [(mix.synthetic_share * len(shards) / total, ShardSource(shards, masks)) for shards in sets]
+    found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, masks, seed)
     if mix.freihand:
         freihand = FreihandSource(read_freihand(mix.freihand, "training", mix.freihand_versions), hand, masks)
         found.append((mix.freihand_share, Reboxed(freihand, mix.freihand_boxes, box_scale)))
     photos = [read_photos(root, "train") for root in mix.photos]
-    pasted = [CutOutSource(SpriteSet(folder), mix.backgrounds) for folder in mix.cut_outs]
+    labelled = [*map(PhotoSource, photos)]
+    if mix.stream.photos:
+        labelled.append(Stream(mix.stream.photos, mix.stream, _open_photos, seed))
+    labelled += [CutOutSource(SpriteSet(folder), mix.backgrounds) for folder in mix.cut_outs]
     taken = sum(share for share, _ in found) + mix.background_share
-    share = max(0.0, 1.0 - taken) / max(1, len(photos) + len(pasted))
-    found += [(share, source) for source in (*map(PhotoSource, photos), *pasted)]
+    share = max(0.0, 1.0 - taken) / max(1, len(labelled))
+    found += [(share, source) for source in labelled]
     empty = [EmptySource(folder) for folder in mix.backgrounds]
     empty += [AwaySource(group) for group in photos if any(len(photo.hands) >= 2 for photo in group)]
     found += [(mix.background_share / len(empty), source) for source in empty]
     return found
+
+
+def _synthetic_sources(mix: MixConfig, masks: bool, seed: int) -> list[tuple[float, Source | Changing]]:
+    """Local folders and the stream share by their numbers of samples; a streamed shard counts as a mean local one."""
+    sets = [read_shards(folder) for folder in mix.shards]
+    sized: list[tuple[float, Source | Changing]] = [(len(shards), ShardSource(shards, masks)) for shards in sets]
+    if mix.stream.shards:
+        stream = Stream(mix.stream.shards, mix.stream, partial(_open_synthetic, masks=masks), seed)
+        mean = sum(map(len, sets)) / max(1, sum(len(shards.files) for shards in sets)) or 1
+        sized.append((len(stream.shards) * mean, stream))
+    total = sum(size for size, _ in sized)
+    return [(mix.synthetic_share * size / total, source) for size, source in sized]
+
+
+def _open_synthetic(file: Path, masks: bool) -> ShardSource:
+    return ShardSource(read_shard_files([file]).hold(), masks)
+
+
+def _open_photos(file: Path) -> ContextSource:
+    return ContextSource(PhotoShard(file))
 
 
 class ShardSource:
@@ -94,13 +118,11 @@ class Reboxed:
         return item._replace(box=whole.scaled(1 / self.box_scale))
 
 
-class PhotoSource:
-    """Labelled hands of photographs, each kept in memory as a compressed picture of its surroundings."""
+class ContextSource:
+    """Labelled hands of photographs, each a compressed picture of its surroundings."""
 
-    def __init__(self, photos: Sequence[Photo]) -> None:
-        self.items = [item for photo in photos for item in _contexts(photo)]
-        if not self.items:
-            raise ValueError("no usable labelled hand in the photographs (all too small, cut off or of low score)")
+    def __init__(self, items: Sequence[Context]) -> None:
+        self.items = items
 
     def __len__(self) -> int:
         return len(self.items)
@@ -109,33 +131,18 @@ class PhotoSource:
         return self[int(rng.integers(len(self)))]
 
     def __getitem__(self, i: int) -> Labelled:
-        jpeg, hand = self.items[i]
-        image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
-        return Labelled(image, hand.box(), hand.joints_px, hand.side, hand.joints_m, rough=True)
+        context = self.items[i]
+        hand = context.hand
+        return Labelled(context.image(), hand.box(), hand.joints_px, hand.side, hand.joints_m, rough=True)
 
 
-def _contexts(photo: Photo) -> list[tuple[np.ndarray, LabelledHand]]:
-    hands = [hand for hand in photo.hands if usable(hand, photo)]
-    image = photo.load() if hands else None
-    return [_context(image, hand) for hand in hands]
+class PhotoSource(ContextSource):
+    """The usable hands of photographs, in memory."""
 
-
-def usable(hand: LabelledHand, photo: Photo) -> bool:
-    """Whether a label is sure, large enough and mostly inside its picture."""
-    low, high = hand.joints_px.min(0), hand.joints_px.max(0)
-    size = np.array([photo.width, photo.height])
-    inside = (low > -OVERHANG * size).all() and (high < (1 + OVERHANG) * size).all()
-    return bool(hand.score >= MIN_SCORE and inside and (high - low).max() >= MIN_SIDE_PX)
-
-
-def _context(image: np.ndarray, hand: LabelledHand) -> tuple[np.ndarray, LabelledHand]:
-    """The hand's surroundings, upright and at a fixed size, with its label moved along."""
-    box = Box(hand.box().centre_px, hand.box(turn=False).size_px * CONTEXT)
-    affine = crop.crop_affine(box, CONTEXT_PX)
-    picture = crop.warp(image, affine, CONTEXT_PX)
-    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-    moved = crop.apply_affine(affine, hand.joints_px).astype(np.float32)
-    return jpeg, LabelledHand(hand.side, hand.score, moved, hand.joints_m)
+    def __init__(self, photos: Sequence[Photo]) -> None:
+        super().__init__([context for photo in photos for context in contexts_of(photo)])
+        if not self.items:
+            raise ValueError("no usable labelled hand in the photographs (all too small, cut off or of low score)")
 
 
 class CutOutSource:

@@ -134,7 +134,7 @@ def _entries(path: Path) -> list[Any]:
 
 def _photo(root: Path, k: int, entry: Any) -> Photo:
     try:
-        hands = tuple(_hand(hand) for hand in entry["hands"])
+        hands = tuple(read_hand(hand) for hand in entry["hands"])
         return Photo(root / entry["file"], int(entry["width"]), int(entry["height"]), hands)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -142,7 +142,8 @@ def _photo(root: Path, k: int, entry: Any) -> Photo:
         raise PhotoError(f"{root / LABEL_FILE}: entry {k} ({name}): {reason}") from None
 
 
-def _hand(label: dict[str, Any]) -> LabelledHand:
+def read_hand(label: dict[str, Any]) -> LabelledHand:
+    """A hand of `pseudo_labels.json`; KeyError, TypeError or ValueError where it is malformed."""
     side = label["hand"]
     if side not in get_args(Side):
         raise ValueError(f"hand must be one of {', '.join(get_args(Side))}, got {side!r}")

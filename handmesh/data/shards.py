@@ -1,4 +1,4 @@
-"""Reading synthetic shards: tar files of `{key}.jpg`, `{key}.png`, `{key}.json` (WebDataset's layout).
+"""Synthetic shards: tar files of `{key}.jpg`, `{key}.png`, `{key}.json` (WebDataset's layout).
 
 Labels are parsed once, stacked and kept in a cache beside each shard; pictures stay in the
 memory-mapped tars and are decoded one at a time.
@@ -7,12 +7,13 @@ memory-mapped tars and are decoded one at a time.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import mmap
 import os
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -78,6 +79,12 @@ class ShardSet:
         """(S, S) uint8, 255 on the hand up to the wrist, 0 elsewhere."""
         return self._decode(i, self.png, cv2.IMREAD_GRAYSCALE, "mask")
 
+    def hold(self) -> ShardSet:
+        """Open every file now; this process can then read the pictures even when the files are deleted."""
+        for shard in range(len(self.files)):
+            self._map(shard)
+        return self
+
     def camera_of(self, i: int) -> Camera:
         """The camera of sample `i`."""
         fx, fy, cx, cy, width, height = self.camera[i].tolist()
@@ -108,6 +115,11 @@ def read_shards(folder: Path | str, limit: int | None = None, progress: bool = F
     files = sorted(Path(folder).glob("shard-*.tar"))
     if not files:
         raise FileNotFoundError(f"no shard-*.tar in {folder}: write some with scripts/make_synthetic.py")
+    return read_shard_files(files, limit, progress)
+
+
+def read_shard_files(files: Sequence[Path], limit: int | None = None, progress: bool = False) -> ShardSet:
+    """The samples of these tar files, whatever their names, in the order given; else as `read_shards`."""
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     tables: list[_Table] = []
@@ -162,13 +174,15 @@ def _write_cache(cache: Path, table: _Table) -> None:
             partial.unlink()
 
 
-class _Span(NamedTuple):
+class Span(NamedTuple):
+    """Where a part of a sample lies in its tar, bytes."""
+
     offset: int
     length: int
 
 
 def _parse(file: Path) -> _Table:
-    samples = _members(file)
+    samples = tar_members(file, _PARTS)
     with open(file, "rb") as stream:
         labels = [_read_label(file, stream, key, parts["json"]) for key, parts in samples.items()]
     table = {name: np.stack([label[name] for label in labels]) for name in LABELS}
@@ -179,21 +193,24 @@ def _parse(file: Path) -> _Table:
     return table
 
 
-def _members(file: Path) -> dict[str, dict[str, _Span]]:
-    """Key -> part -> where it lies in the tar; every sample has every part."""
+def tar_members(file: Path, parts: Sequence[str]) -> dict[str, dict[str, Span]]:
+    """Key -> part -> where it lies in the tar.
+
+    Raises ShardError where the tar is cut short or a sample lacks one of `parts`.
+    """
     try:
         with tarfile.open(file, "r:") as tar:
             members = tar.getmembers()
     except tarfile.TarError as error:
         raise ShardError(f"{file}: truncated or not a tar ({error}); delete it and generate it again") from None
     _check_end(file, members)
-    samples: dict[str, dict[str, _Span]] = {}
+    samples: dict[str, dict[str, Span]] = {}
     for member in members:
         key, _, part = member.name.rpartition(".")
-        samples.setdefault(key, {})[part] = _Span(member.offset_data, member.size)
-    for key, parts in samples.items():
-        if not parts.keys() >= set(_PARTS):
-            raise ShardError(f"{file}: sample {key!r} needs {', '.join(_PARTS)} and has {', '.join(parts)}")
+        samples.setdefault(key, {})[part] = Span(member.offset_data, member.size)
+    for key, found in samples.items():
+        if not found.keys() >= set(parts):
+            raise ShardError(f"{file}: sample {key!r} needs {', '.join(parts)} and has {', '.join(found)}")
     return samples
 
 
@@ -209,7 +226,7 @@ def _check_end(file: Path, members: Sequence[tarfile.TarInfo]) -> None:
             raise ShardError(f"{file}: truncated after {last.name}; delete it and generate it again")
 
 
-def _read_label(file: Path, stream: BinaryIO, key: str, span: _Span) -> dict[str, Any]:
+def _read_label(file: Path, stream: BinaryIO, key: str, span: Span) -> dict[str, Any]:
     """The sample's labels as arrays in the shapes of `LABELS`, and its `seed`."""
     stream.seek(span.offset)
     try:
@@ -225,3 +242,15 @@ def _read_label(file: Path, stream: BinaryIO, key: str, span: _Span) -> dict[str
         if array.shape != LABELS[name] or not np.isfinite(array).all():
             raise ShardError(f"{file}: {key}.json: {name} must be {LABELS[name]} finite numbers, got {array.shape}")
     return {**arrays, "seed": seed}
+
+
+def write_tar(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:
+    """Write a tar of (key, part -> data) under a temporary name, then rename: a shard is whole or not there."""
+    unfinished = path.with_suffix(".tar.tmp")
+    with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, parts in samples:
+            for part, data in parts.items():
+                member = tarfile.TarInfo(f"{key}.{part}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    os.replace(unfinished, path)

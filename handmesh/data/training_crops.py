@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from handmesh import crop, skeleton
 from handmesh.data.augment import AugmentConfig, cover_patch, jitter_box, vary_colour
+from handmesh.data.stream import StreamConfig
 from handmesh.losses import Batch
 from handmesh.structs import Box, Camera, Side
 
@@ -45,6 +46,14 @@ class Source(Protocol):
     """Something that labelled pictures can be drawn from."""
 
     def draw(self, rng: np.random.Generator) -> Labelled: ...
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """A source whose content changes as training goes on."""
+
+    def at(self, step: int) -> Source:
+        """What `step` draws from: a function of the step alone."""
 
 
 class Slot(NamedTuple):
@@ -167,6 +176,8 @@ class MixConfig:
     """Folders of synthetic shards (scripts/make_synthetic.py)."""
     photos: tuple[Path, ...] = ()
     """Folders of labelled photographs (pseudo_labels.json)."""
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    """Shards of either that are fetched as training goes on."""
     cut_outs: tuple[Path, ...] = ()
     """Folders of hands cut out of photographs (scripts/cut_out_hands.py), to be pasted onto the backgrounds."""
     backgrounds: tuple[Path, ...] = ()
@@ -205,7 +216,7 @@ class StepBatches(Dataset):
         if uneven:
             raise ValueError(f"a global batch of {uneven[0]} cannot be shared equally by {world} processes")
 
-    folders = "data.shards, data.photos, data.freihand, data.backgrounds"
+    folders = "data.shards, data.photos, data.freihand, data.stream, data.backgrounds"
     """The config's names for where sources come from."""
 
     def __len__(self) -> int:
@@ -213,13 +224,13 @@ class StepBatches(Dataset):
 
     def __getitem__(self, step: int) -> Any:
         stage = stage_at(self.stages, step)
-        return self.collate(
-            [self._draw(step, slot, stage.crop_size) for slot in range(self.rank, stage.batch, self.world)]
-        )
+        sources = [source.at(step) if isinstance(source, Changing) else source for source in self.sources]
+        slots = range(self.rank, stage.batch, self.world)
+        return self.collate([self._draw(sources, step, slot, stage.crop_size) for slot in slots])
 
-    def _draw(self, step: int, slot: int, size: int) -> Any:
+    def _draw(self, sources: Sequence[Any], step: int, slot: int, size: int) -> Any:
         rng = np.random.default_rng([self.seed, step, slot])
-        return self.make(self.sources[rng.choice(len(self.sources), p=self.shares)], size, rng)
+        return self.make(sources[rng.choice(len(sources), p=self.shares)], size, rng)
 
     def make(self, source: Any, size: int, rng: np.random.Generator) -> Any:
         """One slot of a batch, drawn from `source`, of a stage with this crop size."""
@@ -234,7 +245,7 @@ class TrainingBatches(StepBatches):
     """Batches of labelled crops."""
 
     def __init__(
-        self, sources: Sequence[tuple[float, Source]], stages: Sequence[Stage], augment: AugmentConfig,
+        self, sources: Sequence[tuple[float, Source | Changing]], stages: Sequence[Stage], augment: AugmentConfig,
         box_scale: float, seed: int, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         super().__init__(sources, stages, seed, rank, world)

@@ -41,7 +41,7 @@ class MeshTask:
         segments = config.losses.get("mask", 0) > 0
         if segments != config.network.segmentation:
             raise ValueError("the loss 'mask' and network.segmentation belong together: set both or neither")
-        self.sources = sources_of(config.data, self.hand_model, config.box_scale, masks=segments)
+        self.sources = sources_of(config.data, self.hand_model, config.box_scale, segments, config.run.seed)
         self.validation = dict(self._validation_batches())
 
     def batches(self, start: int, rank: int, world: int) -> Iterable[Batch]:

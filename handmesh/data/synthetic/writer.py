@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
-import os
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -20,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from handmesh.data.freihand import FreihandSplit
+from handmesh.data.shards import write_tar
 from handmesh.data.synthetic.freihand_layout import SPLITS, FreihandWriter
 from handmesh.data.synthetic.freihand_versions import develop_versions
 from handmesh.data.synthetic.generator import Chances, Develop, Generator, Sample, Sources
@@ -163,15 +161,8 @@ def _samples(
 
 
 def write_shard(path: Path, samples: Iterator[Sample]) -> None:
-    """Write a tar of `samples` under a temporary name, then rename it: a shard is whole or not there."""
-    unfinished = path.with_suffix(".tar.tmp")
-    with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in samples:
-            for suffix, data in encode(sample).items():
-                member = tarfile.TarInfo(f"{sample.seed:08d}.{suffix}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-    os.replace(unfinished, path)
+    """Write a tar of `samples`, whole or not at all."""
+    write_tar(path, ((f"{sample.seed:08d}", encode(sample)) for sample in samples))
 
 
 def encode(sample: Sample) -> dict[str, bytes]:
