@@ -8,13 +8,13 @@ import pytest
 
 pytest.importorskip("torch", reason="training data is part of the training extra")
 
-from freihand_files import write_freihand  # noqa: E402
+from freihand_files import write_freihand
 
-from handmesh.data.draw import CutOutSource, Reboxed, sources_of  # noqa: E402
-from handmesh.data.freihand import FreihandSource, read_freihand  # noqa: E402
-from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites  # noqa: E402
-from handmesh.data.training_crops import MixConfig  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
+from handmesh.data.draw import CutOutSource, Reboxed, sources_of
+from handmesh.data.freihand import FreihandSource, read_freihand
+from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites
+from handmesh.data.training_crops import MixConfig
+from handmesh.hand_model import HandModel
 
 RED, BLUE = (220, 30, 30), (20, 20, 200)
 

@@ -44,8 +44,9 @@ class ToyTask:
         return {"weight": float(model[0].weight.mean())}, None
 
 
-def _run(out: Path) -> RunConfig:
-    return RunConfig(out=out, schedule=((STEPS, 0, 16),), precision="32-true", checkpoint_every=5, accelerator="cpu")
+def _run(out: Path, devices: int = 1) -> RunConfig:
+    fixed = {"precision": "32-true", "checkpoint_every": 5, "accelerator": "cpu"}
+    return RunConfig(out=out, schedule=((STEPS, 0, 16),), devices=devices, **fixed)
 
 
 def _train(out: Path, kill_at: int | None = None) -> None:
@@ -71,7 +72,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, kill_at):
 def test_a_loss_that_is_not_a_number_saves_its_batch_and_stops(tmp_path):
     with pytest.raises(NonFiniteLoss, match="not finite"):
         train(ToyTask(spoil_at=7), _run(tmp_path), OptimiserConfig())
-    (batch,) = [load_state(tmp_path / "non_finite_batch.pt")["batch"]]
+    (batch,) = [load_state(tmp_path / "non_finite_batch_0.pt")["batch"]]
     assert torch.isnan(batch[0]).all()
     assert load_state(tmp_path / "last.pt")["step"] == 5
 

@@ -19,6 +19,7 @@ from handmesh.network import HandNet, NetworkConfig  # noqa: E402
 from handmesh.parallel import SyncedBatchNorm2d, SyncedBatchNormAct2d, synchronise_batch_norm  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +61,38 @@ def test_the_run_moves_the_weights(one):
     assert _farthest(one, begun) > 1e-3  # a hundred times what two processes may differ by
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [[], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]],
-    ids=["plain", "torchrun"],
-)
+@pytest.mark.parametrize("launcher", [[], TORCHRUN], ids=["plain", "torchrun"])
 def test_two_processes_give_the_weights_of_one(launcher, preset, one, tmp_path):
     two = _weights(preset, tmp_path, [sys.executable, *launcher], "--run.devices", "2")
     assert _farthest(one, two) < 1e-5
+
+
+SPOILT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_loop import ToyTask, _run
+from handmesh.training.config import OptimiserConfig
+from handmesh.training.loop import NonFiniteLoss, train
+
+class SpoiltInOne(ToyTask):
+    def batches(self, start, rank, world):
+        self.spoil_at = 2 if rank == 1 else None
+        return super().batches(start, rank, world)
+
+try:
+    train(SpoiltInOne(), _run(Path(sys.argv[1]), devices=2), OptimiserConfig())
+except NonFiniteLoss as error:
+    print("stopped:", error)
+"""
+
+
+def test_a_bad_loss_in_one_process_stops_all(tmp_path):
+    (tmp_path / "spoilt.py").write_text(SPOILT)
+    command = [sys.executable, *TORCHRUN, str(tmp_path / "spoilt.py"), str(tmp_path / "run")]
+    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    assert run.stdout.count("stopped:") == 2 and "in another process" in run.stdout
+    assert [path.name for path in (tmp_path / "run").glob("non_finite*")] == ["non_finite_batch_1.pt"]
 
 
 def test_normalisation_keeps_names_and_the_forward_pass_of_one_process():

@@ -6,7 +6,7 @@ import math
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from handmesh import checkpoint
-from handmesh.parallel import synchronise_batch_norm
+from handmesh.parallel import mean_over_processes, synchronise_batch_norm
 from handmesh.training.config import OptimiserConfig, RunConfig
 
 
@@ -98,18 +98,22 @@ def _step(
     with fabric.autocast():
         losses = task.losses(model, batch)
     total = sum(losses.values())
-    if not torch.isfinite(total):
-        checkpoint.save_state(out / "non_finite_batch.pt", {"batch": list(batch)})
-        values = ", ".join(f"{name} {value.detach():.3g}" for name, value in losses.items())
-        raise NonFiniteLoss(
-            f"the loss is not finite ({values}); the batch is in "
-            f"{out / 'non_finite_batch.pt'}. Lower the learning rate or check the labels of this batch"
-        )
+    if mean_over_processes((~torch.isfinite(total)).float()) > 0:  # all stop where one must
+        _report_non_finite(losses, batch, out / f"non_finite_batch_{fabric.global_rank}.pt")
     optimiser.zero_grad(set_to_none=True)
     fabric.backward(total)
     fabric.clip_gradients(model, optimiser, max_norm=config.clip_norm)
     optimiser.step()
     return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def _report_non_finite(losses: dict[str, Tensor], batch: Any, path: Path) -> NoReturn:
+    values = ", ".join(f"{name} {value.detach():.3g}" for name, value in losses.items())
+    if all(value.isfinite() for value in losses.values()):
+        raise NonFiniteLoss(f"the loss is not finite in another process (here: {values})")
+    checkpoint.save_state(path, {"batch": list(batch)})
+    remedy = "Lower the learning rate or check the labels of this batch"
+    raise NonFiniteLoss(f"the loss is not finite ({values}); the batch is in {path}. {remedy}")
 
 
 def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
