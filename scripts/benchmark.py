@@ -1,16 +1,28 @@
-"""Measure the tracker: `benchmark.py latency` times its stages on a video or on drawn frames."""
+"""Measure what is fast and what is not on this machine.
+
+python scripts/benchmark.py latency       # the tracker's stages, on a video or on drawn frames
+python scripts/benchmark.py backbones     # FastViT and RepViT against other backbones, by resolution
+python scripts/benchmark.py loader        # training pictures a second
+"""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from handmesh import HandTracker
+from handmesh.evaluation.backbones.options import Options
 from handmesh.runtime.backend import Device, default_threads
 from handmesh.runtime.benchmark import LatencyReport, drawn_frames, machine, measure_latency, recorded_frames
+from handmesh.runtime.console import guarded
 
 app = tyro.extras.SubcommandApp()
+
+DEFAULTS = Options()
 
 
 @app.command
@@ -46,6 +58,47 @@ def latency(
     console.print(f"{report.hands_per_frame:.2f} hands a frame, peak memory {report.peak_memory_mb:.0f} MB")
 
 
+@app.command
+def backbones(options: tyro.conf.OmitArgPrefixes[Options] = DEFAULTS) -> None:
+    """Parameters, MACs and latency of backbones by resolution, fused and unfused, and of token mixers.
+
+    Nothing is downloaded: weights are random, and latency does not depend on them. Stopped, the same
+    command goes on where it was.
+    """
+    from handmesh.evaluation.backbones.files import write_files
+    from handmesh.evaluation.backbones.report import print_report
+    from handmesh.evaluation.backbones.run import measure, open_results
+
+    results = open_results(options)
+    console = Console()
+    try:
+        measure(options, results)
+    finally:
+        if results.cells:
+            print_report(console, results)
+            console.print("wrote", *map(str, write_files(results)), highlight=False)
+
+
+@app.command
+def loader(
+    root: Path, size: int = 224, workers: int = 2, seconds: float = 20.0, hand_model: Path | None = None
+) -> None:
+    """Count the training pictures a second that are read, augmented and cropped from a FreiHAND folder.
+
+    Args:
+        root: The folder that holds training/rgb and the JSON files, or one made in the same layout.
+        size: Side of the crops in pixels.
+        workers: Processes that load; 0 loads in this one.
+        seconds: For how long to count.
+        hand_model: The set's own hand as .npz, so that its vertices are read too; the bundled one by default.
+    """
+    from handmesh.data.loader_benchmark import measure_loader
+
+    console = Console()
+    console.print(machine(), highlight=False)
+    console.print(measure_loader(root, size, workers, seconds, hand_model), highlight=False)
+
+
 def _table(report: LatencyReport) -> Table:
     table = Table("stage", title="median / 90th percentile, ms")
     groups = {"following": report.following, "also searching": report.searching}
@@ -58,8 +111,13 @@ def _table(report: LatencyReport) -> Table:
     return table
 
 
-if __name__ == "__main__":
+def main() -> int:
     try:
-        app.cli()
-    except ValueError as error:
-        raise SystemExit(f"error: {error}") from None
+        return guarded(lambda: app.cli() or 0)
+    except ModuleNotFoundError as error:
+        print(f"error: this needs more packages ({error}): pip install -e '.[train]'", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
