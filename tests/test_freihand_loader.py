@@ -61,7 +61,7 @@ def test_the_posed_model_meets_the_batch_vertices(source):
 
 def changed(monkeypatch, **chances: float) -> None:
     """Make only the named changes, with these probabilities."""
-    for name in ("_TONE", "_HUE", "_GREY", "_BLUR", "_JPEG"):
+    for name in ("_TONE", "_HUE", "_GREY", "_BLUR", "_NOISE", "_JPEG"):
         monkeypatch.setattr(augment, name, chances.get(name, 0.0))
 
 
@@ -92,7 +92,7 @@ def test_tone_is_torchvisions(image, monkeypatch):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         rng.random()  # whether the tone changes
-        brightness, contrast, saturation = rng.uniform([0.6, 0.6, 0.5], [1.4, 1.4, 1.5])
+        brightness, contrast, saturation = rng.uniform([0.6, 0.4, 0.5], [1.4, 1.4, 1.5])
         expected = torch.from_numpy(soft).permute(2, 0, 1).float() / 255
         expected = v2.functional.adjust_brightness(expected, brightness)
         expected = v2.functional.adjust_contrast(expected, contrast)
@@ -121,12 +121,20 @@ def test_blur_and_compression_cost_detail(image, monkeypatch):
     assert 0.2 < np.abs(compressed - image).mean() < 12, "the channels keep their places"
 
 
+def test_noise_is_mostly_faint_and_leaves_the_mean(monkeypatch):
+    changed(monkeypatch, _NOISE=1.0)
+    grey = np.full((64, 64, 3), 120, np.uint8)
+    spreads = np.array([vary_colour(grey, np.random.default_rng(seed)).astype(float).std() for seed in range(200)])
+    assert 1.5 < spreads.min() and spreads.max() < 31 and np.median(spreads) < 10
+    assert vary_colour(grey, np.random.default_rng(0)).mean() == pytest.approx(120, abs=1)
+
+
 def test_changes_come_as_often_as_they_should(image):
     small = image[::4, ::4].copy()
     varied = [vary_colour(small, np.random.default_rng(seed)) for seed in range(1500)]
     same = np.mean([np.array_equal(v, small) for v in varied])
     grey = np.mean([np.ptp(v.astype(int), axis=2).max() < 12 for v in varied])
-    assert same == pytest.approx(0.2 * 0.75 * 0.95 * 0.85 * 0.85, abs=0.03)
+    assert same == pytest.approx(0.2 * 0.75 * 0.95 * 0.85 * 0.75 * 0.85, abs=0.03)
     assert grey == pytest.approx(0.05, abs=0.02)
     brightness = np.array([v.mean() for v in varied]) / small.mean()
     assert brightness.mean() == pytest.approx(1.0, abs=0.05) and 0.15 < brightness.std() < 0.3

@@ -40,15 +40,17 @@ def jitter_box(box: Box, config: AugmentConfig, rng: np.random.Generator) -> Box
 LUMA = np.array([0.299, 0.587, 0.114])
 """How bright red, green and blue look (ITU-R BT.601)."""
 
-_TONE, _HUE, _GREY, _BLUR, _JPEG = 0.8, 0.25, 0.05, 0.15, 0.15
+_TONE, _HUE, _GREY, _BLUR, _NOISE, _JPEG = 0.8, 0.25, 0.05, 0.15, 0.25, 0.15
 """How often each change is made."""
 
 
 def vary_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A new (H, W, 3) uint8 RGB picture, of random tone, blur and compression."""
+    """A new (H, W, 3) uint8 RGB picture, of random tone, blur, noise and compression."""
     varied = cv2.transform(image, _random_tone(np.array(cv2.mean(image)[:3]), rng))
     if rng.random() < _BLUR:
         varied = cv2.GaussianBlur(varied, (5, 5), rng.uniform(0.4, 1.6))
+    if rng.random() < _NOISE:
+        varied = _add_noise(varied, rng)
     if rng.random() < _JPEG:
         varied = _compress(varied, int(rng.integers(25, 91)))
     return varied
@@ -62,7 +64,7 @@ def _random_tone(mean_rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     brightness, contrast, saturation, turn = 1.0, 1.0, 1.0, 0.0
     if rng.random() < _TONE:
-        brightness, contrast, saturation = rng.uniform([0.6, 0.6, 0.5], [1.4, 1.4, 1.5])
+        brightness, contrast, saturation = rng.uniform([0.6, 0.4, 0.5], [1.4, 1.4, 1.5])
     if rng.random() < _HUE:
         turn = rng.uniform(-0.06, 0.06) * 2 * math.pi
     if rng.random() < _GREY:
@@ -71,6 +73,13 @@ def _random_tone(mean_rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     linear = saturation * hue + (1 - saturation) * LUMA  # each row: what remains of a colour, and its grey
     offset = (1 - contrast) * LUMA @ mean_rgb
     return brightness * np.column_stack([contrast * linear, np.full(3, offset)])
+
+
+def _add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise of a dark room's sensor, mostly faint."""
+    spread = math.exp(rng.uniform(math.log(2), math.log(30)))
+    noise = rng.standard_normal(image.shape, np.float32) * spread
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
 def _compress(image: np.ndarray, quality: int) -> np.ndarray:

@@ -8,6 +8,7 @@ turned and whose side it is (the scheme of CenterNet: Zhou et al., Objects as Po
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -113,16 +114,7 @@ class DetectionBatches(StepBatches):
 
     def make(self, source: SceneSource, size: int, rng: np.random.Generator) -> Scene:
         scene = source.draw(input_size(size), rng)
-        return vary(scene, rng) if self.colour else scene
+        return replace(scene, image=vary_colour(scene.image, rng)) if self.colour else scene
 
     def collate(self, slots: list[Scene]) -> DetectionBatch:
         return collate(slots)
-
-
-def vary(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene as another camera might have taken it: tone, blur, compression, noise."""
-    varied = vary_colour(scene.image, rng)
-    if rng.random() < 0.25:
-        noise = rng.standard_normal(varied.shape, np.float32) * rng.uniform(2, 14)
-        varied = np.clip(varied + noise, 0, 255).astype(np.uint8)
-    return Scene(varied, scene.hands, scene.unsure)
