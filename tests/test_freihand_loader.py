@@ -155,7 +155,7 @@ def test_the_loader_is_measured(root):
     report = measure_loader(root, size=64, workers=0, seconds=0.3)
     assert report.images >= 32 and report.images_per_s == pytest.approx(report.images / report.seconds)
     assert set(report.stages_ms) == {
-        "decode and read labels", "crop and its labels", "colour, blur, JPEG, cover", "collate",
+        "decode and read labels", "crop and its labels", "colour, blur, noise, JPEG, cover", "collate",
     }  # fmt: skip
     assert report.table().row_count == len(report.stages_ms) + 3 and "OpenCV" in report.conditions()
 
@@ -164,7 +164,7 @@ def test_an_image_at_224_costs_little_enough_for_the_target(source):
     """300 images a second on two cores leave 6.7 ms of processor time for each; half of that is the bound."""
     stages_ms = measure_stages(source, 224, images=96)
     assert sum(stages_ms.values()) < 0.5 * 2000 / 300
-    assert stages_ms["colour, blur, JPEG, cover"] < 1.0
+    assert stages_ms["colour, blur, noise, JPEG, cover"] < 1.0
 
 
 def test_the_report_adds_up():

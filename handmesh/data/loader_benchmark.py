@@ -109,7 +109,7 @@ def measure_stages(source: FreihandSource, size: int, images: int = STAGE_IMAGES
         slots, whole = _timed(lambda: [make_slot(item, size, BOX_SCALE, augment, rng) for item, rng in pairs])
         _, together = _timed(lambda: [collate(slots[k : k + BATCH]) for k in range(0, images, BATCH)])
     stages = {"decode and read labels": draw, "crop and its labels": geometry}
-    stages |= {"colour, blur, JPEG, cover": whole - geometry, "collate": together}
+    stages |= {"colour, blur, noise, JPEG, cover": whole - geometry, "collate": together}
     return {name: 1000 * seconds / images for name, seconds in stages.items()}
 
 
