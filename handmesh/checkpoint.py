@@ -61,15 +61,27 @@ def load_weights(path: Path) -> Weights:
     return Weights(tensors, json.loads(header))
 
 
+class Trained(NamedTuple):
+    """A mesh network, in evaluation mode, and the config that it was trained with."""
+
+    network: HandNet
+    config: dict[str, Any]
+
+
 def load_network(path: Path) -> HandNet:
     """The mesh network of a weights file, in evaluation mode; strict about names and shapes."""
+    return load_trained(path).network
+
+
+def load_trained(path: Path) -> Trained:
+    """The same with the training's config. Raises ValueError for weights of something else."""
     weights = load_weights(path)
     config = weights.metadata.get("config", {})
     if config.get("task") != "mesh":
         raise ValueError(f"{path} holds weights of the task {config.get('task')!r}; expected 'mesh'")
     network = HandNet(NetworkConfig(**{**config["network"], "pretrained": False}))
     network.load_state_dict(weights.tensors)
-    return network.eval()
+    return Trained(network.eval(), config)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

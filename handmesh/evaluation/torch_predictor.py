@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from handmesh.assets import OPEN_HAND
-from handmesh.checkpoint import load_network, load_weights
+from handmesh.checkpoint import load_trained
 from handmesh.evaluation.files import sha256_of
 from handmesh.evaluation.predictor import Outputs, Predictor
 from handmesh.export import MeshGraph
@@ -19,8 +19,7 @@ from handmesh.runtime.benchmark import machine
 
 def open_weights(path: Path, hand_model: Path | None, device: Device, threads: int | None) -> Predictor:
     """The network of a weights file, its branches merged, with `hand_model` or the hand it was trained with."""
-    network = load_network(path)  # says what is wrong with a file that is none
-    config = load_weights(path).metadata["config"]
+    network, config = load_trained(path)
     hand_file = hand_model or (Path(config["hand_model"]) if config.get("hand_model") else None)
     hand = HandModel.load(hand_file)
     place = torch_device(device)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from handmesh.checkpoint import load_network, load_weights
+from handmesh.checkpoint import load_trained
 from handmesh.hand_model import HandModel
 from handmesh.losses import Prediction, masked_mean, pose_hand
 from handmesh.training.config import MeshConfig
@@ -20,7 +20,7 @@ class Teacher:
 
     def __init__(self, config: MeshConfig, model: HandModel) -> None:
         """Raises ValueError where the teacher saw other crops or another hand than `config` trains with."""
-        theirs = load_weights(config.teacher).metadata["config"]
+        network, theirs = load_trained(config.teacher)
         if theirs["box_scale"] != config.box_scale:
             raise ValueError(f"the teacher saw boxes x {theirs['box_scale']}; set box_scale to that")
         if _name(theirs["hand_model"]) != _name(config.hand_model):
@@ -28,7 +28,7 @@ class Teacher:
                 f"the teacher poses {_name(theirs['hand_model'])}, this run {_name(config.hand_model)}: their numbers "
                 "mean different hands; set hand_model to the teacher's"
             )
-        self.network = load_network(config.teacher).requires_grad_(False)
+        self.network = network.requires_grad_(False)
         self.model = model
 
     @torch.no_grad()

@@ -15,7 +15,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.data.freihand import FreihandSplit
+from handmesh.data.freihand import SHAPE, FreihandSplit, rotations_from_mano
+from handmesh.data.freihand_values import roots_m
 
 if TYPE_CHECKING:
     from handmesh.data.synthetic.generator import Sample
@@ -59,7 +60,7 @@ class FreihandWriter:
             self._write_pictures(sample)
             rows.append(labels(sample, mean))
         columns = {name: np.stack([row[name] for row in rows]) for name in LISTS}
-        columns["errors"] = reproduction_errors(columns, model, mean)
+        columns["errors"] = reproduction_errors(columns, model)
         partial = self._part(chunk).with_suffix(".tmp")
         with open(partial, "wb") as file:
             np.savez(file, **columns)
@@ -121,22 +122,18 @@ def labels(sample: Sample, mean_pose: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def reproduction_errors(columns: dict[str, np.ndarray], model: HandModel, mean_pose: np.ndarray) -> np.ndarray:
+def reproduction_errors(columns: dict[str, np.ndarray], model: HandModel) -> np.ndarray:
     """(N,) metres, the mean distance between the points of `xyz` and those that `mano` gives through the model.
 
     What the real archive's `evaluation_errors.json` holds is nowhere written down; this is what the
     name suggests. Raises ValueError where the parameters do not reproduce `xyz` and `verts`.
     """
-    numbers, K = columns["mano"][:, 0], columns["K"]
-    pose = numbers[:, :48].reshape(-1, 16, 3).copy()
-    pose[:, 1:] += mean_pose
-    rotations = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 16, 3, 3)
+    numbers = columns["mano"][:, 0]
+    rotations = torch.from_numpy(rotations_from_mano(numbers, model))
     with torch.inference_mode():
-        output = model(torch.from_numpy(rotations).float(), torch.from_numpy(numbers[:, 48:58]).float())
+        output = model(rotations, torch.from_numpy(numbers[:, SHAPE]).float())
     vertices, joints = (part.numpy().astype(np.float64) for part in output)
-    focal = (K[:, :1, 0] + K[:, 1:2, 1]) / 2
-    root = np.concatenate([numbers[:, 58:60] - K[:, :2, 2], focal], 1) / numbers[:, 60:]
-    shift = (root - joints[:, _MIDDLE1])[:, None]
+    shift = (roots_m(numbers, columns["K"]) - joints[:, _MIDDLE1])[:, None]
     distances = np.linalg.norm(joints + shift - columns["xyz"], axis=2)
     worst = max(distances.max(), np.linalg.norm(vertices + shift - columns["verts"], axis=2).max())
     if not worst < TOLERANCE_M:
