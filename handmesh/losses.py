@@ -146,6 +146,20 @@ def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tens
     return masked_mean(error, batch.has_rough_3d)
 
 
+def spread(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Negative log-likelihood of the errors, in the crop and in space, under Laplace distributions as wide
+    as the network expects; it moves the expectations only, not the joints.
+
+    Source: Kendall and Gal, What uncertainties do we need in Bayesian deep learning for computer vision? (2017).
+    """
+    with torch.no_grad():
+        in_crop = (prediction.joints_crop - batch.joints_crop).abs().mean(-1)
+        in_space = 10 * (prediction.joints_m - batch.joints_m).abs().mean(-1)
+    likelihood = torch.stack([in_crop, in_space], -1) / prediction.net.spread + prediction.net.spread.log()
+    of_crop, of_space = likelihood.mean(1).unbind(-1)
+    return masked_mean(of_crop, batch.has_joints_crop) + masked_mean(of_space, batch.has_joints_m)
+
+
 def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Binary cross-entropy: is this a hand?"""
     return F.binary_cross_entropy_with_logits(prediction.net.presence, batch.presence)
@@ -171,7 +185,8 @@ Loss = Callable[[Prediction, Batch, HandModel], Tensor]
 LOSSES: dict[str, Loss] = {
     loss.__name__: loss
     for loss in (
-        joints_2d, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, mask, presence, right
+        joints_2d, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, mask, presence, right,
+        spread,
     )
 }  # fmt: skip
 

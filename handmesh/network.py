@@ -8,6 +8,7 @@ a weak-perspective camera from the mean feature alone, as FastViT's paper does (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,8 @@ class HandNetOutput(NamedTuple):
     joints_crop: Tensor | None  # (B, 21, 2) in the crop: -1 and 1 are its outer borders; None from `pooled`
     presence: Tensor  # (B,) logit: this is a hand
     right: Tensor  # (B,) logit: it is a right hand as shown
+    spread: Tensor  # (B, 21, 2) mean absolute errors to expect of each joint's coordinates: those in the crop, in half
+    # crop sides, and those of the posed hand about its root, in decimetres
     camera: Tensor | None = None  # (B, 3) from `pooled`: half crops per metre, then the root's x and y in the crop
     mask: Tensor | None = None  # (B, h, w) logits: the share of each cell that is hand
     features: Tensor | None = None  # (B, C) the mean of the backbone's last map
@@ -113,7 +116,9 @@ class HandNet(Mergeable):
         rotations = rotation_from_6d(self.start_6d + six.unflatten(-1, (NUM_JOINTS, 6)))
         presence, right = self.logits(pooled).float().unbind(1)
         mask = None if self.mask is None else self.mask(found.map)[:, 0].float()
-        return HandNetOutput(rotations, shape, found.joints_crop, presence, right, found.camera, mask, pooled.float())
+        return HandNetOutput(
+            rotations, shape, found.joints_crop, presence, right, found.spread, found.camera, mask, pooled.float()
+        )
 
 
 def _create_backbone(config: NetworkConfig) -> nn.Module:
@@ -185,6 +190,7 @@ class HeadOutput(NamedTuple):
     joints_crop: Tensor | None
     camera: Tensor | None
     map: Tensor  # (B, map_channels, h, w) features by place
+    spread: Tensor
 
 
 class KeypointHead(nn.Module):
@@ -198,14 +204,16 @@ class KeypointHead(nn.Module):
         self.attention = nn.Conv2d(config.width, NUM_KEYPOINTS, 1)
         self.token = nn.Sequential(nn.Linear(config.width + 2, config.token), nn.GELU())
         self.regressor = Regressor(NUM_KEYPOINTS * config.token + channels[-1], NUM_JOINTS * 6 + NUM_SHAPE, config)
+        self.spread = Spread(config.token, 2)
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
         fine = self.top_down(features[-self.levels :])
         attention = self.attention(fine).flatten(2).float().softmax(-1)
         joints_crop = attention @ _cell_centres(fine.shape[-2], fine.shape[-1]).to(attention)
         gathered = attention.to(fine.dtype) @ fine.flatten(2).transpose(1, 2)
-        tokens = self.token(torch.cat([gathered, joints_crop.to(gathered.dtype)], -1)).flatten(1)
-        return HeadOutput(self.regressor(torch.cat([tokens, pooled], -1)), joints_crop, None, fine)
+        tokens = self.token(torch.cat([gathered, joints_crop.to(gathered.dtype)], -1))
+        parameters = self.regressor(torch.cat([tokens.flatten(1), pooled], -1))
+        return HeadOutput(parameters, joints_crop, None, fine, self.spread(tokens))
 
 
 CAMERA_SCALE = 8.0
@@ -219,11 +227,26 @@ class PooledHead(nn.Module):
         super().__init__()
         self.map_channels = channels[-1]
         self.regressor = Regressor(channels[-1], NUM_JOINTS * 6 + NUM_SHAPE + 3, config)
+        self.spread = Spread(channels[-1], NUM_KEYPOINTS * 2)
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
         numbers = self.regressor(pooled)
         camera = torch.cat([CAMERA_SCALE * numbers[:, -3:-2].exp(), numbers[:, -2:]], dim=1)
-        return HeadOutput(numbers[:, :-3], None, camera, features[-1])
+        spread = self.spread(pooled).unflatten(1, (NUM_KEYPOINTS, 2))
+        return HeadOutput(numbers[:, :-3], None, camera, features[-1], spread)
+
+
+class Spread(nn.Module):
+    """Features to errors that the network expects of itself; it learns from the features, they not from it."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.log = nn.Linear(features, outputs)
+        nn.init.zeros_(self.log.weight)
+        nn.init.constant_(self.log.bias, math.log(0.05))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.log(features.detach()).float().clamp(-6.0, 1.0).exp()
 
 
 HEADS = {"keypoint": KeypointHead, "pooled": PooledHead}

@@ -107,6 +107,8 @@ class Hand:
     shape: np.ndarray  # (10,) float32
     faces: np.ndarray = field(repr=False)  # (F, 3) int32, outward for this side
     id: int = 0  # stable while the hand is followed
+    joints_spread_px: np.ndarray | None = None  # (21,) the mean error to expect of a joint's x and of its y
+    joints_spread_m: np.ndarray | None = None  # (21,) the same of x, y and z about the root joint; None: not told
 
     def to_trimesh(self) -> trimesh.Trimesh:
         """A `trimesh.Trimesh` in the camera's frame, ready to `.export('hand.glb')`."""

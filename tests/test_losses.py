@@ -11,7 +11,7 @@ from handmesh.hand_model import HandModel  # noqa: E402
 from handmesh.losses import LOSSES, Batch, Prediction, pose_hand, weighted_losses  # noqa: E402
 from handmesh.network import HandNetOutput  # noqa: E402
 
-GEOMETRIC = [name for name in LOSSES if name not in ("presence", "right", "shape_prior")]
+GEOMETRIC = [name for name in LOSSES if name not in ("presence", "right", "shape_prior", "spread")]
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,14 @@ def _case(model: HandModel, noise: float) -> tuple[Prediction, Batch]:
     generator = torch.Generator().manual_seed(0)
     rotations = rotation_from_axis_angle(0.3 * torch.randn(3, 16, 3, generator=generator))
     shape = torch.randn(3, 10, generator=generator)
-    exact = pose_hand(HandNetOutput(rotations, shape, torch.zeros(3, 21, 2), torch.zeros(3), torch.zeros(3)), model)
+    nothing, spread = torch.zeros(3), torch.full((3, 21, 2), 0.1)
+    exact = pose_hand(HandNetOutput(rotations, shape, torch.zeros(3, 21, 2), nothing, nothing, spread), model)
     joints_crop = 4 * exact.joints_m[..., :2] + 0.1
     turned = rotation_from_axis_angle(noise * torch.ones(3, 16, 3)) @ rotations
     sure, ones = torch.full((3,), 9.0), torch.ones(3)
     mask = (torch.rand(3, 8, 8, generator=generator) > 0.5).float()
     seen = 40 * (mask - 0.5) * (1 - 10 * noise)
-    net = HandNetOutput(turned, shape + noise, joints_crop + noise, sure, sure, mask=seen)
+    net = HandNetOutput(turned, shape + noise, joints_crop + noise, sure, sure, spread, mask=seen)
     batch = Batch(
         torch.zeros(3, 3, 64, 64, dtype=torch.uint8), joints_crop, exact.joints_m, exact.vertices_m, rotations, shape,
         mask, **{name: ones for name in Batch._fields if name.startswith("has_") or name in ("presence", "right")},
@@ -89,3 +90,15 @@ def test_a_mask_loss_without_a_mask_says_what_to_set(model):
 def test_unknown_names_are_refused(model):
     with pytest.raises(ValueError, match="joints_2d"):
         weighted_losses(*_case(model, 0.0), model, {"joint_2d": 1.0})
+
+
+def test_spread_is_least_where_it_says_the_errors():
+    prediction, batch = _case(HandModel.load(), 0.1)
+    in_crop = (prediction.joints_crop - batch.joints_crop).abs().mean(-1)
+    in_space = 10 * (prediction.joints_m - batch.joints_m).abs().mean(-1)
+    true = torch.stack([in_crop, in_space], -1).clamp_min(1e-4)
+    losses = [
+        LOSSES["spread"](prediction._replace(net=prediction.net._replace(spread=factor * true)), batch, None)
+        for factor in (0.8, 1.0, 1.25)
+    ]
+    assert losses[1] < losses[0] and losses[1] < losses[2]

@@ -34,6 +34,7 @@ _LARGEST = {
     "shape": 100.0,
     "presence": 1e6,
     "right": 1e6,
+    "spread": 10.0,
 }
 """Beyond these the numbers describe no hand: one metre from the root, several crops away."""
 
@@ -77,7 +78,16 @@ def lift(outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: n
         pose=rotations.astype(np.float32),
         shape=outputs["shape"][0].astype(np.float32),
         faces=mirror_faces(faces) if crop.mirrored else faces,
+        **_spreads(outputs, crop),
     )
+
+
+def _spreads(outputs: Mapping[str, np.ndarray], crop: Crop) -> dict[str, np.ndarray]:
+    """The errors that the network expects of the joints, in pixels of the picture and in metres."""
+    if "spread" not in outputs:
+        return {}
+    in_crop, in_space = outputs["spread"][0].astype(np.float32).T
+    return {"joints_spread_px": in_crop * (crop.box.size_px / 2), "joints_spread_m": in_space / 10}
 
 
 def probability(logit: np.ndarray) -> float:
@@ -87,7 +97,7 @@ def probability(logit: np.ndarray) -> float:
 
 def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
     """Whether all numbers are finite, of a hand's size, and the rotations rotate."""
-    if not all(np.abs(outputs[name]).max() <= limit for name, limit in _LARGEST.items()):  # false for NaN too
+    if not all(np.abs(outputs[name]).max() <= limit for name, limit in _LARGEST.items() if name in outputs):  # false for NaN too
         return False
     rotations = outputs["rotations"]
     departure = np.abs(rotations @ np.swapaxes(rotations, -1, -2) - np.eye(3)).max()

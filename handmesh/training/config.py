@@ -70,6 +70,7 @@ DEFAULT_LOSSES = {
     "mask": 0.0,
     "presence": 0.1,
     "right": 0.1,
+    "spread": 0.05,
 }
 
 
