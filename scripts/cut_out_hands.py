@@ -1,7 +1,7 @@
 """Cut hands out of photographs: `python scripts/cut_out_hands.py PHOTOS --out data/cut_outs`.
 
-Takes labelled photographs with a plain backdrop, their training split only. Both networks'
-training pastes the cut-outs onto other backgrounds.
+Takes labelled photographs, their training split only; hands that do not part well from what is behind
+them are left out. Both networks' training pastes the cut-outs onto other backgrounds.
 """
 
 from __future__ import annotations

@@ -1,25 +1,58 @@
-"""Cutting labelled hands out of photographs with a plain backdrop, to paste them elsewhere."""
+"""Cutting labelled hands out of photographs, to paste them elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
+from handmesh.data.contexts import usable_hands
 from handmesh.data.photos import LabelledHand, Photo
-from handmesh.data.sprites import Sprite, SpriteHand
+from handmesh.data.sprites import Origin, Sprite, SpriteHand
 from handmesh.skeleton import BONES, KEYPOINTS, WRIST
+from handmesh.structs import Box
 
 _LARGEST_PX = 256
+_SURROUNDINGS = 2.4  # of the hand's upright box: what is looked at
+_INSIDE = 0.9  # share of the joints that a good cut-out holds
 _PALM = [KEYPOINTS.index(name) for name in ("wrist", "thumb1", "index1", "middle1", "ring1", "little1")]
 
 
 def cut_outs(photos: Sequence[Photo]) -> Iterator[Sprite]:
-    """The hands of photographs that show exactly one, at most 256 pixels wide and high."""
+    """The usable hands that part from what is behind them, at most 256 pixels wide and high."""
     for photo in photos:
-        if len(photo.hands) == 1:
-            yield cut_out(photo.load(), photo.hands[0])
+        hands = usable_hands(photo)
+        image = photo.load() if hands else None
+        for hand in hands:
+            sprite = cut_out(*surroundings(image, hand))
+            if share_inside(sprite) >= _INSIDE:
+                yield replace(sprite, hands=(with_origin(sprite.hands[0], photo, hand),))
+
+
+def with_origin(cut: SpriteHand, photo: Photo, hand: LabelledHand) -> SpriteHand:
+    """A hand of a cut-out that tells which `hand` of a photograph it is, and where."""
+    index = next(k for k, one in enumerate(photo.hands) if one is hand)
+    scale = float(np.ptp(cut.joints_px, axis=0).max() / np.ptp(hand.joints_px, axis=0).max())
+    x, y = cut.joints_px[WRIST] - scale * hand.joints_px[WRIST]
+    return replace(cut, origin=Origin(photo.path.name, index, scale, (float(x), float(y))))
+
+
+def surroundings(image: np.ndarray, hand: LabelledHand) -> tuple[np.ndarray, LabelledHand]:
+    """The part of a picture around a hand, and the hand in it."""
+    box = Box.around(hand.joints_px, _SURROUNDINGS, turn=False)
+    corners = np.array([box.centre_px]) + np.array([[-0.5], [0.5]]) * box.size_px
+    (left, top), (right, bottom) = np.clip(corners, 0, image.shape[1::-1]).astype(int)
+    moved = replace(hand, joints_px=hand.joints_px - np.float32([left, top]))
+    return np.ascontiguousarray(image[top:bottom, left:right]), moved
+
+
+def share_inside(sprite: Sprite) -> float:
+    """The share of the first hand's joints that lie on what was cut out."""
+    height, width = sprite.rgba.shape[:2]
+    x, y = np.round(sprite.hands[0].joints_px).astype(int).T
+    return float((sprite.rgba[y.clip(0, height - 1), x.clip(0, width - 1), 3] > 127).mean())
 
 
 def cut_out(image: np.ndarray, hand: LabelledHand) -> Sprite:

@@ -1,0 +1,53 @@
+"""Collect what the detector takes for hands and is none: `python scripts/mine_false_hands.py --out data/false_hands ...`.
+
+Looks at random parts of pictures without hands and at pasted scenes, training split only. The mesh
+network's training learns from them that these are no hands (data.false_hands), so that its score can
+turn down what a detector with a low threshold proposes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Parse, mine, print; 0 on success, 1 with one line on an error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures and false_hands.json")
+    parser.add_argument("--backgrounds", type=Path, nargs="+", required=True, help="folders of pictures without hands")
+    parser.add_argument("--sprites", type=Path, nargs="*", default=[], help="folders of cut-out people and hands")
+    parser.add_argument("--count", type=int, default=6000, help="scenes to look at, shared by the sources")
+    parser.add_argument("--threshold", type=float, default=0.1, help="least score of the detector; default: %(default)s")
+    parser.add_argument("--detector", type=Path, help="an exported detector; default: the bundled one")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    try:
+        from functools import partial
+        from itertools import chain
+
+        from rich.progress import track
+
+        from handmesh.assets import ASSETS
+        from handmesh.data.false_hands import mine, write_false_hands
+        from handmesh.data.scenes import SceneConfig, Size, scene_sources
+        from handmesh.runtime.backend import open_session
+        from handmesh.runtime.detector import Detector
+
+        detector = Detector(open_session(options.detector or ASSETS / "detector.onnx", "detector"))
+        detect = partial(detector.detect, threshold=options.threshold)
+        mix = SceneConfig(sprites=tuple(options.sprites), backgrounds=tuple(options.backgrounds))
+        sources = [source for _, source in scene_sources(mix)]
+        share = options.count // len(sources)
+        mined = chain(*(mine(s, Size(512, 384), share, detect, options.seed + k) for k, s in enumerate(sources)))
+        places = chain.from_iterable(track(mined, "looking for false hands", total=share * len(sources)))
+        print(f"wrote {write_false_hands(options.out, places)} places to {options.out}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
