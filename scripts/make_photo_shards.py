@@ -18,12 +18,15 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for photos-*.tar")
     parser.add_argument("--shard-size", type=int, default=1000, help="hands a shard (default: 1000)")
     parser.add_argument("--split", choices=("train", "val", "all"), default="train")
+    parser.add_argument("--fits", type=Path, nargs="*", default=(), help="files of scripts/fit_photos.py")
     options = parser.parse_args()
     try:
+        from handmesh.data.fits import read_accepted
         from handmesh.data.photo_shards import write_photo_shards
-        from handmesh.data.photos import read_photos
+        from handmesh.data.photos import read_photos, with_fits
 
         photos = [photo for root in options.photos for photo in read_photos(root, options.split)]
+        photos = with_fits(photos, read_accepted(options.fits))
         count = write_photo_shards(photos, options.out, options.shard_size)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,13 +7,15 @@ import sys
 import tyro
 
 from handmesh.data.synthetic.order import Order
+from handmesh.data.synthetic.sheet import write_sheet
 from handmesh.data.synthetic.writer import write
 
 
 def main() -> int:
-    """Read the command line and write the data set; 0 on success."""
+    """Read the command line and write the data set, or the sheet; 0 on success."""
     try:
-        write(tyro.cli(Order))
+        order = tyro.cli(Order)
+        (write_sheet if order.sheet else write)(order)
     except (ValueError, OSError) as error:
         print(f"make_synthetic: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ import torch
 
 from handmesh.data import detection, people, scenes
 from handmesh.data.bodies import Body, Rig, curl_fingers, hand_joints, pose_body, reach, turn_between
-from handmesh.data.cutouts import cut_out
+from handmesh.data.cutouts import cut_out, share_inside, surroundings
 from handmesh.data.photos import LabelledHand, Photo
 from handmesh.data.scenes import Scene, SceneHand, Size
 from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites
@@ -267,3 +267,16 @@ def test_turn_between_turns():
 
 def test_box_of_the_test_hand_is_upright():
     assert Box.around(upright_hand()).angle_rad == pytest.approx(0, abs=0.3)
+
+
+def test_surroundings_keep_the_hand_in_place_and_bad_cut_outs_show():
+    image = np.zeros((200, 300, 3), np.uint8)
+    joints = np.linspace((140, 90), (180, 130), 21).astype(np.float32)
+    rows, columns = np.round(joints).astype(int).T[::-1]
+    image[rows, columns] = 255
+    part, moved = surroundings(image, LabelledHand("right", 1.0, joints, np.zeros((21, 3))))
+    assert max(part.shape) < 110
+    x, y = np.round(moved.joints_px).astype(int).T
+    assert (part[y, x] == 255).all()
+    half = np.dstack([part, np.where(np.arange(part.shape[1]) < x.mean(), 255, 0)[None].repeat(len(part), 0)])
+    assert 0.3 < share_inside(Sprite(half.astype(np.uint8), (SpriteHand("right", moved.joints_px),))) < 0.7

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.data import anatomy, poses
+from handmesh.data import anatomy, poses, views
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_equal_seeds_give_equal_poses_and_views() -> None:
     a, b = np.random.default_rng(7), np.random.default_rng(7)
     for _ in range(20):
         np.testing.assert_array_equal(poses.sample_pose(a), poses.sample_pose(b))
-        np.testing.assert_array_equal(poses.sample_view(a), poses.sample_view(b))
+        np.testing.assert_array_equal(views.sample_view(a), views.sample_view(b))
 
 
 def test_a_new_sampler_for_the_same_joints_is_the_same(sampler) -> None:
@@ -121,11 +121,21 @@ def test_pinching_pads_meet(sampler) -> None:
         assert gap.min() < 0.02
 
 
-def test_thumbs_do_not_run_through_fingers(sampler) -> None:
+@pytest.mark.parametrize("gesture", sorted(set(poses.SHARES) - {"pinch"}))
+def test_thumbs_do_not_run_through_fingers(sampler, gesture) -> None:
     rng = np.random.default_rng(4)
-    hands = [sampler.angles_deg(rng)[anatomy.FINGER_JOINTS] for _ in range(150)]
+    hands = [sampler.gesture_deg(gesture, rng)[anatomy.FINGER_JOINTS] for _ in range(20)]
     depth = np.array([sampler.clearance.depth(hand[None])[0] for hand in hands])
-    assert np.quantile(depth, 0.9) < 0.004 and depth.max() < 0.016
+    assert np.quantile(depth, 0.9) < 0.0035 and depth.max() < 0.008
+
+
+def test_tips_of_crossed_fingers_lie_before_one_another(sampler) -> None:
+    rng = np.random.default_rng(6)
+    pairs = [anatomy.pose_joints(sampler.sample(rng, "crossed"), sampler.joints_m)[0][1:3] for _ in range(30)]
+    index, middle = np.swapaxes(pairs, 0, 1)
+    assert (index[:, 0, 2] - middle[:, 0, 2] > 0.02).all(), "knuckles lie side by side"
+    assert (np.abs(index[:, 3, 2] - middle[:, 3, 2]) < 0.01).all()
+    assert (np.abs(index[:, 3, 1] - middle[:, 3, 1]) > 0.015).all(), "they do not run through each other"
 
 
 def test_a_thumb_in_the_way_is_lifted(sampler) -> None:
@@ -138,13 +148,13 @@ def test_a_thumb_in_the_way_is_lifted(sampler) -> None:
 
 def test_views_cover_palm_back_and_edge() -> None:
     rng = np.random.default_rng(5)
-    views = np.stack([poses.sample_view(rng) for _ in range(2000)])
-    assert is_rotation(views)
-    palm_away = views[:, 2, 1]  # the canonical +y, the back of the hand, along the camera's forward axis
+    turns = np.stack([views.sample_view(rng) for _ in range(2000)])
+    assert is_rotation(turns)
+    palm_away = turns[:, 2, 1]  # the canonical +y, the back of the hand, along the camera's forward axis
     assert 0.4 < (palm_away > 0.5).mean() < 0.6
     assert 0.2 < (palm_away < -0.5).mean() < 0.45
-    assert (np.abs(views[:, 2, 0]) > 0.8).mean() > 0.04, "fingers pointing at the camera or away"
-    assert (views[:, 1, 0] > 0.7).mean() > 0.3, "fingers up"
+    assert (np.abs(turns[:, 2, 0]) > 0.8).mean() > 0.04, "fingers pointing at the camera or away"
+    assert (turns[:, 1, 0] > 0.7).mean() > 0.3, "fingers up"
 
 
 def test_sampling_is_fast(sampler) -> None:
@@ -153,3 +163,15 @@ def test_sampling_is_fast(sampler) -> None:
     for _ in range(300):
         sampler.sample(rng)
     assert (time.process_time() - started) / 300 < 0.003  # 0.3 ms on an idle core; ten times that on a busy one
+
+
+def test_challenging_views_show_what_they_say() -> None:
+    rng = np.random.default_rng(7)
+    edge, first, worn = (
+        np.stack([draw(rng) for _ in range(100)])
+        for draw in (views.edge_on_view, views.fingers_first_view, views.head_mounted_view)
+    )
+    assert is_rotation(edge) and is_rotation(first) and is_rotation(worn)
+    assert (np.abs(edge[:, 2, 1]) < 0.35).all(), "neither palm nor back is seen"
+    assert (first[:, 2, 0] > 0.81).all(), "the fingers, along -x, point at the camera"
+    assert (worn[:, 2, 0] < 0.02).mean() > 0.9, "the fingers point away from the eyes"

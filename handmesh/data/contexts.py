@@ -56,5 +56,4 @@ def context_of(image: np.ndarray, hand: LabelledHand, name: str) -> Context:
     affine = crop.crop_affine(box, CONTEXT_PX)
     picture = crop.warp(image, affine, CONTEXT_PX)
     _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-    moved = crop.apply_affine(affine, hand.joints_px).astype(np.float32)
-    return Context(jpeg, LabelledHand(hand.side, hand.score, moved, hand.joints_m), name)
+    return Context(jpeg, hand.moved(affine), name)

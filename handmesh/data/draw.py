@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,15 +15,17 @@ from scipy.spatial.transform import Rotation
 
 from handmesh import crop
 from handmesh.data.contexts import CONTEXT, CONTEXT_PX, Context, contexts_of
+from handmesh.data.false_hands import FalseHandSource
+from handmesh.data.fits import Fit, Key, read_accepted
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.photo_shards import PhotoShard
-from handmesh.data.photos import Photo, Split, list_pictures, load_picture, read_photos
+from handmesh.data.photos import LabelledHand, Photo, Split, list_pictures, load_picture, read_photos, with_fits
 from handmesh.data.protocols import CropProtocol, crop_box
 from handmesh.data.shards import ShardSet, read_shard_files, read_shards
-from handmesh.data.sprites import SpriteSet
+from handmesh.data.sprites import SpriteHand, SpriteSet
 from handmesh.data.stream import Stream
 from handmesh.data.training_crops import Changing, Labelled, MixConfig, Source
-from handmesh.hand_model import HandModel
+from handmesh.hand_model import MANO_VERTICES, HandModel
 from handmesh.structs import Box
 
 
@@ -38,18 +41,28 @@ def sources_of(
     if mix.freihand:
         freihand = FreihandSource(read_freihand(mix.freihand, "training", mix.freihand_versions), hand, masks)
         found.append((mix.freihand_share, Reboxed(freihand, mix.freihand_boxes, box_scale)))
-    photos = [read_photos(root, "train") for root in mix.photos]
+    fits = _fits(mix, hand)
+    photos = [with_fits(read_photos(root, "train"), fits) for root in mix.photos]
     labelled = [*map(PhotoSource, photos)]
     if mix.stream.photos:
         labelled.append(Stream(mix.stream.photos, mix.stream, _open_photos, seed))
-    labelled += [CutOutSource(SpriteSet(folder), mix.backgrounds) for folder in mix.cut_outs]
+    labelled += [CutOutSource(SpriteSet(folder), mix.backgrounds, fits) for folder in mix.cut_outs]
     taken = sum(share for share, _ in found) + mix.background_share
     share = max(0.0, 1.0 - taken) / max(1, len(labelled))
     found += [(share, source) for source in labelled]
     empty = [EmptySource(folder) for folder in mix.backgrounds]
     empty += [AwaySource(group) for group in photos if any(len(photo.hands) >= 2 for photo in group)]
-    found += [(mix.background_share / len(empty), source) for source in empty]
+    mined = [FalseHandSource(folder) for folder in mix.false_hands]
+    for group in (empty, mined):
+        share = mix.background_share / 2 if empty and mined else mix.background_share
+        found += [(share / len(group), source) for source in group]
     return found
+
+
+def _fits(mix: MixConfig, hand: HandModel) -> dict[Key, Fit]:
+    if mix.fits and hand.num_vertices == MANO_VERTICES:
+        raise ValueError("data.fits are of the bundled hand: leave them out where MANO is trained with")
+    return read_accepted(mix.fits)
 
 
 def _synthetic_sources(mix: MixConfig, masks: bool, seed: int) -> list[tuple[float, Source | Changing]]:
@@ -132,8 +145,15 @@ class ContextSource:
 
     def __getitem__(self, i: int) -> Labelled:
         context = self.items[i]
-        hand = context.hand
-        return Labelled(context.image(), hand.box(), hand.joints_px, hand.side, hand.joints_m, rough=True)
+        return _of_photograph(context.image(), context.hand, context.hand.fit)
+
+
+def _of_photograph(image: np.ndarray, hand: LabelledHand | SpriteHand, fit: Fit | None) -> Labelled:
+    """A labelled hand with its rough joints or, where it was fitted, with what the fit says."""
+    item = Labelled(image, Box.around(hand.joints_px), hand.joints_px, hand.side, hand.joints_m, rough=True)
+    if fit is None:
+        return item
+    return item._replace(joints_m=fit.joints_m, rotations=fit.rotations, shape=fit.shape, camera=fit.camera)
 
 
 class PhotoSource(ContextSource):
@@ -148,8 +168,8 @@ class PhotoSource(ContextSource):
 class CutOutSource:
     """Hands cut out of photographs, each pasted anew onto a part of a picture without hands."""
 
-    def __init__(self, sprites: SpriteSet, backgrounds: Sequence[Path]) -> None:
-        self.sprites = sprites
+    def __init__(self, sprites: SpriteSet, backgrounds: Sequence[Path], fits: Mapping[Key, Fit] | None = None) -> None:
+        self.sprites, self.fits = sprites, fits or {}
         self.paths = [path for folder in backgrounds for path in list_pictures(folder, "train")]
         if not self.paths:
             raise ValueError("cut-outs need something to lie on: name folders of pictures in data.backgrounds")
@@ -160,8 +180,13 @@ class CutOutSource:
         box = Box(Box.around(hand.joints_px).centre_px, Box.around(hand.joints_px, turn=False).size_px * CONTEXT)
         affine = crop.crop_affine(box, CONTEXT_PX)
         image = _paste(sprite.rgba, affine, self._background(rng), rng)
-        joints_px = crop.apply_affine(affine, hand.joints_px).astype(np.float32)
-        return Labelled(image, Box.around(joints_px), joints_px, hand.side, hand.joints_m, rough=True)
+        pasted = replace(hand, joints_px=crop.apply_affine(affine, hand.joints_px).astype(np.float32))
+        return _of_photograph(image, pasted, self._fit(hand, affine))
+
+    def _fit(self, hand: SpriteHand, affine: np.ndarray) -> Fit | None:
+        """The fit of the photograph's hand, moved to where the cut-out is pasted."""
+        fit = hand.origin and self.fits.get((hand.origin.photo, hand.origin.index))
+        return fit and fit.moved(hand.origin.affine).moved(affine)
 
     def _background(self, rng: np.random.Generator) -> np.ndarray:
         image = load_picture(self.paths[int(rng.integers(len(self.paths)))])

@@ -1,6 +1,7 @@
 """Labelled photographs as shards: tar files of `{key}.jpg`, a hand's context, and `{key}.json`, its label.
 
-A label is that of a hand in `pseudo_labels.json`, in the pixels of the jpg, and the name of its photograph.
+A label is that of a hand in `pseudo_labels.json`, in the pixels of the jpg, and the name of its photograph;
+`fit` holds the hand fitted to it, where there is one.
 """
 
 from __future__ import annotations
@@ -96,7 +97,11 @@ def _shuffled(photos: Sequence[Photo]) -> list[_Marked]:
 
 
 def _check_settings(out: Path, hands: Sequence[_Marked], shard_size: int) -> None:
-    listing = [(item.photo.path.name, item.hand.side, item.hand.joints_px.tolist()) for item in hands]
+    listing = [
+        (item.photo.path.name, item.hand.side, item.hand.joints_px.tolist())
+        + (() if item.hand.fit is None else (item.hand.fit.residual,))
+        for item in hands
+    ]
     digest = hashlib.sha1(json.dumps(listing).encode(), usedforsecurity=False).hexdigest()
     settings, file = {"shard_size": shard_size, "hands": len(hands), "sha1": digest}, out / SETTINGS_FILE
     if not file.exists():
@@ -119,4 +124,5 @@ def _samples(job: _Job) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 def _label(hand: LabelledHand) -> dict[str, Any]:
     """What `photos.read_hand` reads."""
-    return {"hand": hand.side, "score": hand.score, "uv": hand.joints_px.tolist(), "xyz": hand.joints_m.tolist()}
+    plain = {"hand": hand.side, "score": hand.score, "uv": hand.joints_px.tolist(), "xyz": hand.joints_m.tolist()}
+    return plain if hand.fit is None else plain | {"fit": hand.fit.as_plain()}

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 
+from handmesh import crop
+from handmesh.data.fits import Fit, Key
 from handmesh.structs import Box, Side
 
 LABEL_FILE = "pseudo_labels.json"
@@ -36,10 +39,16 @@ class LabelledHand:
     score: float  # 0..1, the labeller's confidence
     joints_px: np.ndarray  # (21, 2) float32
     joints_m: np.ndarray  # (21, 3) float32, about the hand's centre, camera's axes; rough
+    fit: Fit | None = None  # the posed hand that explains the joints, where one was found
 
     def box(self, scale: float = 1.0, turn: bool = True) -> Box:
         """The box around the labelled points; see `Box.around`."""
         return Box.around(self.joints_px, scale=scale, turn=turn)
+
+    def moved(self, affine: np.ndarray) -> LabelledHand:
+        """The same hand in the picture that an upright (2, 3) `affine` makes of this one."""
+        joints_px = crop.apply_affine(affine, self.joints_px).astype(np.float32)
+        return replace(self, joints_px=joints_px, fit=self.fit and self.fit.moved(affine))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +129,16 @@ def read_photos(root: Path | str, split: Split) -> list[Photo]:
     return present
 
 
+def with_fits(photos: Sequence[Photo], fits: Mapping[Key, Fit]) -> list[Photo]:
+    """The photographs, their hands with their fits where there are any."""
+
+    def fitted(photo: Photo) -> Photo:
+        hands = (replace(hand, fit=fits.get((photo.path.name, k))) for k, hand in enumerate(photo.hands))
+        return replace(photo, hands=tuple(hands))
+
+    return [fitted(photo) for photo in photos]
+
+
 def _entries(path: Path) -> list[Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} in {path.parent}: it lists the pictures and their hands")
@@ -147,7 +166,8 @@ def read_hand(label: dict[str, Any]) -> LabelledHand:
     side = label["hand"]
     if side not in get_args(Side):
         raise ValueError(f"hand must be one of {', '.join(get_args(Side))}, got {side!r}")
-    return LabelledHand(side, float(label["score"]), _points(label, "uv", 2), _points(label, "xyz", 3))
+    fit = Fit.from_plain(label["fit"]) if "fit" in label else None
+    return LabelledHand(side, float(label["score"]), _points(label, "uv", 2), _points(label, "xyz", 3), fit)
 
 
 def _points(label: dict[str, Any], name: str, width: int) -> np.ndarray:

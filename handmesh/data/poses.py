@@ -1,4 +1,4 @@
-"""Plausible hand poses and views at random: fists, pointing, pinches, grasps, counting and the rest.
+"""Plausible hand poses at random: fists, pointing, pinches, grasps, counting and the rest.
 
 A *gesture* draws a state for each finger from tables of joint angles; coupled joints, a spread that
 shrinks as the fingers bend, noise and the joint limits are shared by all of them. A thumb that would
@@ -8,11 +8,10 @@ so that equal generators give equal poses. NumPy and SciPy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
@@ -51,15 +50,21 @@ _NOISE_DEG = np.array([3.0, 2.0, 1.5])
 class PoseSampler:
     """Draws poses for a hand with the given rest joints ((21, 3), keypoint order, canonical frame)."""
 
-    def __init__(self, joints_m: np.ndarray) -> None:
+    def __init__(self, joints_m: np.ndarray, shares: Mapping[str, float] | None = None) -> None:
+        """shares: how often each gesture is drawn, by its name; `SHARES` without it."""
+        shares = shares or SHARES
+        self._names = tuple(shares)
+        self._cumulative = np.cumsum(list(shares.values()))
+        self._cumulative /= self._cumulative[-1]
         self.joints_m = np.asarray(joints_m, dtype=np.float64)
         self.frames = anatomy.joint_frames(self.joints_m)
         self.clearance = Clearance(self.joints_m)
         self.pinches = pinch.build(self.joints_m)
 
-    def sample(self, rng: np.random.Generator) -> np.ndarray:
-        """(15, 3, 3) rotations relative to the parent joint, in MANO's order."""
-        return anatomy.rotations_from_angles(self.angles_deg(rng), self.frames)
+    def sample(self, rng: np.random.Generator, gesture: str | None = None) -> np.ndarray:
+        """(15, 3, 3) rotations relative to the parent joint, in MANO's order; of any gesture without a name."""
+        angles = self.angles_deg(rng) if gesture is None else self.gesture_deg(gesture, rng)
+        return anatomy.rotations_from_angles(angles, self.frames)
 
     def angles_deg(self, rng: np.random.Generator) -> np.ndarray:
         """(15, 3) flexion, abduction and twist in degrees, within `anatomy.limits_deg()`."""
@@ -82,13 +87,13 @@ class PoseSampler:
         return np.clip(angles, *anatomy.limits_deg())
 
     def _gesture(self, rng: np.random.Generator) -> np.ndarray:
-        return self._fingers(_NAMES[int(np.searchsorted(_CUMULATIVE, rng.random()))], rng)
+        return self._fingers(self._names[int(np.searchsorted(self._cumulative, rng.random()))], rng)
 
     def _fingers(self, name: str, rng: np.random.Generator) -> np.ndarray:
         """(5, 3, 3) angles by finger, the thumb first."""
         if name == "pinch":
             return self._pinch(rng)
-        return self.clearance.lift_thumb(_GESTURES[name][1](rng))
+        return self.clearance.lift_thumb(_GESTURES[name](rng))
 
     def _pinch(self, rng: np.random.Generator) -> np.ndarray:
         """The thumb meets a finger; the others are all straight (OK), relaxed, half bent or curled."""
@@ -160,6 +165,26 @@ def _count(rng: np.random.Generator) -> np.ndarray:
     return _hand(rng, states, _one_of(rng, "out", "across", "palm", "side"))
 
 
+def _crossed(rng: np.random.Generator) -> np.ndarray:
+    """Index and middle finger straight and as good as crossed: the tip of either lies before the other's."""
+    hand = _hand(rng, ["straight"] * 2 + ["curled"] * 2, _one_of(rng, "across", "palm"))
+    hand[[_INDEX, _MIDDLE], 0, 1] = -14, 14
+    flexion = rng.uniform(-15, 5)
+    hand[[_INDEX, _MIDDLE], 0, 0] = flexion + rng.permutation([0.0, rng.uniform(16, 24)])
+    hand[[_INDEX, _MIDDLE], 1, 0] = rng.uniform(-12, 10)
+    return hand
+
+
+def _signs(rng: np.random.Generator) -> np.ndarray:
+    """Horns, the telephone, "I love you", the three of sign languages with the thumb on the little finger."""
+    states, thumb = _SIGNS[rng.integers(len(_SIGNS))]
+    return _hand(rng, ["straight" if state == "1" else "curled" for state in states], thumb, (-0.4, 1.2))
+
+
+_SIGNS = (("1001", "across"), ("1001", "palm"), ("0001", "out"), ("1001", "out"), ("1110", "palm"), ("1000", "out"))
+"""Index to little finger, 1 for a straight one, and the thumb."""
+
+
 def _claw(rng: np.random.Generator) -> np.ndarray:
     return _hand(rng, ["hook"] * 4, _one_of(rng, "opposed", "out", "relaxed"), (0, 1))
 
@@ -182,23 +207,25 @@ def _anything(rng: np.random.Generator) -> np.ndarray:
     return _hand(rng, states, _one_of(rng, *THUMB_STATES), (-0.9, 1.2))
 
 
-_GESTURES: dict[str, tuple[float, Callable[[np.random.Generator], np.ndarray] | None]] = {
-    "open": (0.17, _open),
-    "relaxed": (0.13, _relaxed),
-    "fist": (0.09, _fist),
-    "thumb up": (0.04, _thumb_up),
-    "point": (0.08, _point),
-    "victory": (0.05, _victory),
-    "count": (0.09, _count),
-    "claw": (0.04, _claw),
-    "bent": (0.04, _bent),
-    "grasp": (0.08, _grasp),
-    "pinch": (0.10, None),
-    "anything": (0.09, _anything),
+_GESTURES: dict[str, Callable[[np.random.Generator], np.ndarray] | None] = {
+    "open": _open,
+    "relaxed": _relaxed,
+    "fist": _fist,
+    "thumb up": _thumb_up,
+    "point": _point,
+    "victory": _victory,
+    "count": _count,
+    "claw": _claw,
+    "bent": _bent,
+    "grasp": _grasp,
+    "pinch": None,  # by the sampler, which knows where pads meet
+    "anything": _anything,
+    "crossed": _crossed,
+    "signs": _signs,
 }
-_NAMES = tuple(_GESTURES)
-_CUMULATIVE = np.cumsum([weight for weight, _ in _GESTURES.values()])
-_CUMULATIVE /= _CUMULATIVE[-1]
+_SHARES = (0.15, 0.13, 0.09, 0.04, 0.08, 0.05, 0.09, 0.04, 0.04, 0.08, 0.10, 0.08, 0.015, 0.035)
+SHARES = dict(zip(_GESTURES, _SHARES, strict=True))
+"""How often each gesture is drawn."""
 
 
 @cache
@@ -214,27 +241,3 @@ def default_sampler() -> PoseSampler:
 def sample_pose(rng: np.random.Generator, sampler: PoseSampler | None = None) -> np.ndarray:
     """(15, 3, 3) rotations relative to the parent, MANO order; by default for the open hand."""
     return (sampler or default_sampler()).sample(rng)
-
-
-def sample_view(rng: np.random.Generator) -> np.ndarray:
-    """(3, 3) rotation from the canonical frame to the camera's (x right, y down, z forward).
-
-    40 % show the palm, 25 % the back of the hand, each tilted by up to 70 degrees; the rest show
-    it from anywhere, edge-on and fingers first included. Most stand upright or lie sideways.
-    """
-    kind = rng.random()
-    if kind >= 0.65:
-        return Rotation.random(None, rng).as_matrix()
-    about, tilt = rng.uniform(0, 2 * np.pi), min(abs(rng.normal(0, 32)), 70.0)
-    tilted = Rotation.from_rotvec([tilt * np.cos(about), tilt * np.sin(about), 0], degrees=True)
-    side = Rotation.from_euler("y", 0.0 if kind < 0.4 else 180.0, degrees=True)
-    turned = Rotation.from_euler("z", _roll_deg(rng), degrees=True) * tilted * side
-    return turned.as_matrix() @ np.array(skeleton.PALM_TO_CAMERA)
-
-
-def _roll_deg(rng: np.random.Generator) -> float:
-    kind = rng.random()
-    if kind < 0.2:
-        return rng.uniform(-180, 180)
-    upright = 0.0 if kind < 0.7 else rng.choice([-90.0, 90.0])
-    return rng.normal(upright, 22)

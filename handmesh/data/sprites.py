@@ -2,7 +2,9 @@
 
 `sprites.json` is a list of `{file, hands}`; a hand is `{side, joints_px, visible}` with 21 x 2 pixels
 in keypoint order and the share of the joints that can be seen, and `joints_m`, 21 x 3 rough metres in
-the camera's axes, where these are known. The files are RGBA, straight alpha.
+the camera's axes, where these are known. A cut-out of a photograph has an `origin`: the photograph, the
+place among its hands, and the scale and shift from its pixels to the cut-out's. The files are RGBA,
+straight alpha.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +21,20 @@ import numpy as np
 from handmesh.structs import Side
 
 LIST_FILE = "sprites.json"
+
+
+class Origin(NamedTuple):
+    """The photograph that a hand was cut out of."""
+
+    photo: str  # base name
+    index: int  # among the hands of the photograph
+    scale: float
+    shift_px: tuple[float, float]
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(2, 3) from the photograph's pixels to the cut-out's."""
+        return np.array([[self.scale, 0, self.shift_px[0]], [0, self.scale, self.shift_px[1]]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +45,7 @@ class SpriteHand:
     joints_px: np.ndarray  # (21, 2) float32
     visible: float = 1.0  # share of the joints that nothing hides
     joints_m: np.ndarray | None = None  # (21, 3) float32, rough
+    origin: Origin | None = None
 
     def as_plain(self) -> dict:
         plain = {
@@ -36,13 +54,14 @@ class SpriteHand:
             "visible": round(float(self.visible), 3),
         }
         rough = {} if self.joints_m is None else {"joints_m": np.round(self.joints_m.astype(float), 5).tolist()}
-        return plain | rough
+        return plain | rough | ({} if self.origin is None else {"origin": list(self.origin)})
 
     @staticmethod
     def from_plain(plain: dict) -> SpriteHand:
         """The inverse of `as_plain`."""
         joints_m = np.array(plain["joints_m"], np.float32) if "joints_m" in plain else None
-        return SpriteHand(plain["side"], np.array(plain["joints_px"], np.float32), plain["visible"], joints_m)
+        origin = Origin(*plain["origin"]) if "origin" in plain else None
+        return SpriteHand(plain["side"], np.array(plain["joints_px"], np.float32), plain["visible"], joints_m, origin)
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ class Labelled(NamedTuple):
     camera: Camera | None = None  # None: unknown
     vertices_m: np.ndarray | None = None  # (V, 3), from the same origin as joints_m
     mask: np.ndarray | None = None  # (H, W) uint8, 255 on the hand
-    rough: bool = False  # joints_m is an estimate, up to scale
+    rough: bool = False  # joints_m is an estimate, up to scale; so are rotations and shape where given
 
 
 class Source(Protocol):
@@ -138,7 +138,9 @@ def _metric_labels(item: Labelled, box: Box, mirror: bool) -> dict[str, Any]:
         points = ((points_m - item.joints_m[skeleton.ROOT]) @ view).astype(np.float32)
         return crop.mirror_points_m(points) if mirror else points
 
-    labels: dict[str, Any] = {"joints_m": seen(item.joints_m), "has_rough_3d" if item.rough else "has_joints_m": 1.0}
+    labels: dict[str, Any] = {"joints_m": seen(item.joints_m), "has_joints_m": float(not item.rough)}
+    if item.rough and item.rotations is None:  # fitted parameters stand for what they were fitted to
+        labels["has_rough_3d"] = 1.0
     if item.vertices_m is not None:
         labels |= {"vertices_m": seen(item.vertices_m), "has_vertices": 1.0}
     if item.rotations is not None:
@@ -176,12 +178,16 @@ class MixConfig:
     """Folders of synthetic shards (scripts/make_synthetic.py)."""
     photos: tuple[Path, ...] = ()
     """Folders of labelled photographs (pseudo_labels.json)."""
+    fits: tuple[Path, ...] = ()
+    """Files of hands fitted to the photographs (scripts/fit_photos.py): rotations and shapes to learn from."""
     stream: StreamConfig = field(default_factory=StreamConfig)
     """Shards of either that are fetched as training goes on."""
     cut_outs: tuple[Path, ...] = ()
     """Folders of hands cut out of photographs (scripts/cut_out_hands.py), to be pasted onto the backgrounds."""
     backgrounds: tuple[Path, ...] = ()
     """Folders of pictures without hands."""
+    false_hands: tuple[Path, ...] = ()
+    """Folders of places that a detector took for hands (scripts/mine_false_hands.py)."""
     freihand: Path | None = None
     """FreiHAND's folder; see docs/freihand.md."""
     freihand_versions: tuple[Literal["gs", "hom", "sample", "auto"], ...] = ("gs", "hom", "sample", "auto")
@@ -191,7 +197,8 @@ class MixConfig:
     freihand_share: float = 0.5
     synthetic_share: float = 0.6
     background_share: float = 0.08
-    """The rest are photographs and cut-outs; shares of absent sources go to the others."""
+    """Half of it are the false hands, where there are some. The rest are photographs and cut-outs; shares of
+    absent sources go to the others."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 1
 

@@ -11,16 +11,19 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh.camera import project
-from handmesh.data.poses import PoseSampler, sample_view
-from handmesh.data.synthetic import objects
+from handmesh.data.poses import PoseSampler
+from handmesh.data.synthetic import challenges, objects, wearer
 from handmesh.data.synthetic.arm import Arm, PosedHand
 from handmesh.data.synthetic.backgrounds import Backgrounds, Split
 from handmesh.data.synthetic.camera_effects import composite, photograph
+from handmesh.data.synthetic.challenges import Challenge, Chances, Difficulty
 from handmesh.data.synthetic.lighting import draw_light, load_environments
+from handmesh.data.synthetic.materials import Materials, backgrounds_of, seed_of
+from handmesh.data.synthetic.placing import aim, beside
 from handmesh.data.synthetic.render import Part, Picture
-from handmesh.data.synthetic.skin import Material, draw_skin, load_skins, painted_skins
+from handmesh.data.synthetic.skin import Material, Skin, draw_skin, load_skins, painted_skins, skin_material
 from handmesh.data.synthetic.stage import Actor, Outfit, Stage
-from handmesh.structs import Camera, Side
+from handmesh.structs import Camera
 
 PAINTED_SIZE = 512
 
@@ -38,17 +41,8 @@ class Sources:
     backgrounds_split: Split = "all"
     environments: Path | None = None  # folder of .hdr panoramas
     painted_skins: int = 16  # how many skins to make here, beside those given
-
-
-@dataclass(frozen=True)
-class Chances:
-    """How often things appear."""
-
-    sleeve: float = 0.5
-    band: float = 0.12
-    held: float = 0.2
-    occluder: float = 0.13
-    second_hand: float = 0.13
+    materials: Materials = "all"
+    difficulty: Difficulty = "ordinary"
 
 
 class Sample(NamedTuple):
@@ -64,24 +58,32 @@ class Sample(NamedTuple):
     translation_m: np.ndarray  # (3,), added to the hand model's output
     camera: Camera
     seed: int  # the sample's index under the generator's seed
+    challenge: Challenge | None = None  # of a hard sample
+
+
+class Scene(NamedTuple):
+    """What is before the camera, not placed yet; the first actor is the one that is labelled."""
+
+    chances: Chances
+    challenge: Challenge | None
+    posed: list[tuple[Actor, PosedHand]]
 
 
 class Generator:
     """Draws samples; holds all ingredients in memory."""
 
     def __init__(self, sources: Sources | None = None, chances: Chances | None = None) -> None:
-        sources = sources or Sources()
+        self.sources = sources = sources or Sources()
         if sources.painted_skins < 1 and sources.skins is None:
             raise ValueError("no skins: give a folder of skins or let at least one be painted")
         self.chances = chances or Chances()
         arm = Arm.load(sources.hand_model)
         self.stage = Stage(arm)
-        self.skins = painted_skins(arm, sources.painted_skins, PAINTED_SIZE)
-        if sources.skins is not None:
-            given = load_skins(sources.skins, arm)
-            self.skins += given * max(1, sources.painted_skins // len(given))  # half painted, half given
-        self.environments = [] if sources.environments is None else load_environments(sources.environments)
-        self.backgrounds = Backgrounds(sources.backgrounds, sources.backgrounds_split)
+        self.skins = _load_skins(sources, arm)
+        folder = sources.environments
+        self.environments = [] if folder is None else load_environments(folder, sources.materials)
+        split = backgrounds_of(sources.materials, sources.backgrounds_split)
+        self.backgrounds = Backgrounds(sources.backgrounds, split)
         self._poses = PoseSampler(arm.rest_joints)
 
     def sample(self, seed: int, index: int, size: int = 160) -> Sample:
@@ -93,10 +95,14 @@ class Generator:
     ) -> list[Sample]:
         """Several samples, their hands posed in one pass; `develop` is `self.develop` where it is not given."""
         develop = develop or self.develop
-        rngs = [np.random.default_rng([seed, index]) for index in indices]
-        casts = [self._cast(rng) for rng in rngs]
+        rngs = [self._rng(seed, index) for index in indices]
+        hard = [challenges.challenge_of(self.sources.difficulty, index) for index in indices]
+        casts = [self._cast(rng, challenge) for rng, challenge in zip(rngs, hard, strict=True)]
         posed = iter(self.stage.pose([actor for cast in casts for actor in cast]))
-        scenes = [[(actor, next(posed)) for actor in cast] for cast in casts]
+        scenes = [
+            Scene(challenges.harder(self.chances, challenge), challenge, [(actor, next(posed)) for actor in cast])
+            for challenge, cast in zip(hard, casts, strict=True)
+        ]
         return [self._sample(*scene, size, develop) for scene in zip(indices, rngs, scenes, strict=True)]
 
     def develop(self, rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -107,25 +113,39 @@ class Generator:
     def render_rgba(
         self, seed: int, index: int, size: int = 384, cover: tuple[float, float] = (0.35, 0.5)
     ) -> tuple[np.ndarray, np.ndarray, Camera]:
-        """A hand with forearm on transparent ground, without a second hand.
+        """A hand with forearm on transparent ground, without its owner or a second hand.
 
         The longer side of the joints' box takes a share in `cover` of the picture. Gives
         (size, size, 4) uint8 RGBA with straight alpha, (21, 2) joints in pixels, and the camera.
         """
-        rng = np.random.default_rng([seed, index])
-        actor = self._actor(rng)
+        rng = self._rng(seed, index)
+        actor = self._actor(rng, None)
         hand = self.stage.pose([actor])[0]
-        actor, hand, camera = self._aim(rng, actor, hand, size, cover)
-        picture = self._shoot(rng, [(actor, hand)], camera)
+        actor, hand, camera = aim(rng, self.stage.arm, actor, hand, size, cover)
+        extras = self._things(rng, hand, self.chances)
+        picture = self.stage.shoot([(actor, hand)], camera, draw_light(rng, self.environments), extras)
         return picture.rgba, project(hand.joints, camera).astype(np.float32), camera
 
-    def _cast(self, rng: np.random.Generator) -> list[Actor]:
-        first = self._actor(rng)
-        return [first, self._actor(rng)] if rng.random() < self.chances.second_hand else [first]
+    def _rng(self, seed: int, index: int) -> np.random.Generator:
+        return np.random.default_rng(seed_of(self.sources.materials, seed, index))
 
-    def _actor(self, rng: np.random.Generator) -> Actor:
+    def _cast(self, rng: np.random.Generator, challenge: Challenge | None) -> list[Actor]:
+        """The labelled hand and, at times, another: mostly a left one, often the mirror image of the first's turn."""
+        first = self._actor(rng, challenge)
+        if rng.random() >= challenges.harder(self.chances, challenge).second_hand:
+            return [first]
+        other = self._actor(rng, None)._replace(side="left" if rng.random() < 0.7 else "right")
+        if rng.random() < 0.5:
+            turn = Rotation.from_rotvec(rng.normal(0, 0.35, 3)).as_matrix() @ first.rotations[0]
+            other.rotations[0] = turn
+        if rng.random() < 0.7:  # one person's two hands
+            other = other._replace(outfit=other.outfit._replace(skin=first.outfit.skin, sleeve=first.outfit.sleeve))
+        return [first, other]
+
+    def _actor(self, rng: np.random.Generator, challenge: Challenge | None) -> Actor:
         """A hand in any pose, seen from anywhere, not placed yet."""
-        rotations = np.concatenate([sample_view(rng)[None], self._poses.sample(rng)])
+        fingers = challenges.sample_fingers(rng, self._poses, challenge)
+        rotations = np.concatenate([challenges.sample_view(rng, challenge)[None], fingers])
         pose = Rotation.from_matrix(rotations).as_rotvec()  # what is labelled is what is drawn
         return Actor(
             rotations=Rotation.from_rotvec(pose).as_matrix(),
@@ -139,19 +159,21 @@ class Generator:
         chances = self.chances
         sleeve = self._cloth(rng, 0.0) if rng.random() < chances.sleeve else None
         band = self._cloth(rng, float(rng.uniform(0, 0.8))) if rng.random() < chances.band else None
-        return Outfit(draw_skin(rng, self.skins), sleeve, band, int(rng.integers(2**31)))
+        watch = self._cloth(rng, float(rng.uniform(0.2, 0.8))) if band and rng.random() < 0.5 else None
+        glove = self._cloth(rng, float(rng.uniform(0, 0.4))) if rng.random() < chances.glove else None
+        return Outfit(draw_skin(rng, self.skins), sleeve, band, watch, glove, int(rng.integers(2**31)))
 
     def _cloth(self, rng: np.random.Generator, gloss: float) -> Material:
         return objects.coloured(rng, np.ascontiguousarray(self.backgrounds.draw(rng, 48)), gloss)
 
-    def _sample(
-        self, index: int, rng: np.random.Generator, scene: list[tuple[Actor, PosedHand]], size: int, develop: Develop
-    ) -> Sample:
-        actor, hand, camera = self._aim(rng, *scene[0], size, (0.45, 0.6))
+    def _sample(self, index: int, rng: np.random.Generator, scene: Scene, size: int, develop: Develop) -> Sample:
+        cut_off = rng.random() < scene.chances.cut_off
+        actor, hand, camera = aim(rng, self.stage.arm, *scene.posed[0], size, (0.45, 0.6), cut_off)
         posed = [(actor, hand)]
-        if len(scene) > 1:
-            posed.append(self._beside(rng, hand, *scene[1]))
-        picture = self._shoot(rng, posed, camera)
+        if len(scene.posed) > 1:
+            touching = rng.random() < scene.chances.touching
+            posed.append(beside(rng, self.stage.arm, hand, *scene.posed[1], touching))
+        picture = self._shoot(rng, posed, camera, scene.chances)
         return Sample(
             image=develop(picture.rgba, rng),
             mask=np.where(picture.hand > 127, np.uint8(255), np.uint8(0)),
@@ -163,89 +185,43 @@ class Generator:
             translation_m=actor.translation,
             camera=camera,
             seed=index,
+            challenge=scene.challenge,
         )
 
-    def _shoot(self, rng: np.random.Generator, posed: list[tuple[Actor, PosedHand]], camera: Camera) -> Picture:
-        extras = []
-        hand = posed[0][1]
-        if rng.random() < self.chances.held:
-            extras.append(Part(objects.draw_held(rng, hand), self._cloth(rng, float(rng.uniform(0, 0.6)))))
-        if rng.random() < self.chances.occluder:
-            extras.append(Part(objects.draw_occluder(rng, hand), self._cloth(rng, float(rng.uniform(0, 0.6)))))
+    def _shoot(
+        self, rng: np.random.Generator, posed: list[tuple[Actor, PosedHand]], camera: Camera, chances: Chances
+    ) -> Picture:
+        actor, hand = posed[0]
+        extras = self._things(rng, hand, chances)
+        extras += self._owner(rng, hand, actor.outfit, chances)
         return self.stage.shoot(posed, camera, draw_light(rng, self.environments), extras)
 
-    def _aim(
-        self, rng: np.random.Generator, actor: Actor, hand: PosedHand, size: int, cover: tuple[float, float]
-    ) -> tuple[Actor, PosedHand, Camera]:
-        """Place the hand before a camera that looks straight at it, and bend its wrist."""
-        distance = float(np.exp(rng.uniform(np.log(0.25), np.log(1.2))))
-        joints = hand.joints.astype(np.float64)
-        shift = np.array([0, 0, distance]) - joints.mean(0)
-        for _ in range(2):
-            low, high = _image_box(joints + shift)
-            shift[:2] -= (low + high) / 2 * distance
-        low, high = _image_box(joints + shift)
-        focal = size * rng.uniform(*cover) / (high - low).max()
-        centre = (size - 1) / 2 - focal * (low + high) / 2 + rng.normal(0, 0.02 * size, 2)
-        camera = Camera(focal, focal, *(float(c) for c in centre), size, size)
-        actor = self._bend(rng, actor._replace(translation=shift), hand)
-        return actor, self._moved(actor, hand), camera
+    def _things(self, rng: np.random.Generator, hand: PosedHand, chances: Chances) -> list[Part]:
+        """What the hand holds and what comes before it."""
+        things, materials = [], self.sources.materials
+        if rng.random() < chances.held:
+            held = objects.draw_held(rng, hand, materials)
+            things.append(Part(held, self._cloth(rng, float(rng.uniform(0, 0.6)))))
+        if rng.random() < chances.occluder:
+            occluder = objects.draw_occluder(rng, hand, materials)
+            things.append(Part(occluder, self._cloth(rng, float(rng.uniform(0, 0.6)))))
+        return things
 
-    def _moved(self, actor: Actor, hand: PosedHand) -> PosedHand:
-        """The hand, posed before without a translation, where `actor` now says."""
-        shift, turn = actor.translation.astype(np.float32), actor.rotations[0]
-        return self.stage.arm.pose(hand.vertices + shift, hand.joints + shift, turn @ actor.bend @ turn.T)
-
-    def _bend(self, rng: np.random.Generator, actor: Actor, hand: PosedHand) -> Actor:
-        """Bend the wrist so that the forearm does not pass between the camera and the hand, if that can be."""
-        turn, joints = actor.rotations[0], hand.joints + actor.translation
-        for attempt in range(8):
-            bend = _wrist_bend(rng, 1 + 0.15 * attempt)
-            axis = turn @ bend @ turn.T @ hand.axis
-            if not _hides(joints, hand.wrist + actor.translation, axis):
-                break
-        return actor._replace(bend=bend)
-
-    def _beside(
-        self, rng: np.random.Generator, first: PosedHand, actor: Actor, hand: PosedHand
-    ) -> tuple[Actor, PosedHand]:
-        """Another hand near the first, before or behind it, of either side."""
-        centre = first.joints.mean(0).astype(np.float64)
-        side: Side = "left" if rng.random() < 0.7 else "right"
-        flip = np.array([-1.0, 1, 1]) if side == "left" else np.ones(3)
-        for _ in range(8):
-            away = rng.normal(size=2)
-            away *= rng.uniform(0.09, 0.2) / np.linalg.norm(away)
-            place = centre * rng.uniform(0.85, 1.3) + [*away, 0]
-            bend = _wrist_bend(rng)
-            actor = actor._replace(translation=flip * place - hand.joints.mean(0), bend=bend, side=side)
-            moved = self._moved(actor, hand)
-            if not _hides(first.joints, flip * moved.wrist, flip * moved.axis, reach_m=(-0.1, 0.4)):
-                break
-        return actor, moved
+    def _owner(self, rng: np.random.Generator, hand: PosedHand, outfit: Outfit, chances: Chances) -> list[Part]:
+        """The body and the face of whose hand it is, behind it."""
+        parts = []
+        if rng.random() < chances.torso:
+            parts.append(Part(wearer.draw_torso(rng, hand), outfit.sleeve or self._cloth(rng, 0.0)))
+        if rng.random() < chances.head:
+            look = wearer.face_look(rng, outfit.skin)
+            parts.append(Part(wearer.draw_head(rng, hand), skin_material(look, 1000.0)))
+        return parts
 
 
-def _wrist_bend(rng: np.random.Generator, freedom: float = 1.0) -> np.ndarray:
-    """(3, 3) flexion, deviation and twist of the forearm at the wrist."""
-    angles = rng.normal(0, (20, 9, 10)) * freedom
-    return Rotation.from_euler("zyx", angles.clip(-60, 60), degrees=True).as_matrix()
-
-
-def _image_box(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The (2,) least and greatest x / z and y / z."""
-    image = points[:, :2] / points[:, 2:]
-    return image.min(0), image.max(0)
-
-
-def _hides(
-    joints: np.ndarray, wrist: np.ndarray, axis: np.ndarray, reach_m: tuple[float, float] = (0.06, 0.45)
-) -> bool:
-    """Whether a forearm along `axis` comes before the joints' middle or runs into the camera."""
-    points = wrist + np.linspace(*reach_m, 12)[:, None] * axis
-    points = points[points[:, 2] < joints[:, 2].mean() - 0.02]
-    if not len(points):
-        return False
-    low, high = _image_box(joints)
-    margin = 0.1 * (high - low)
-    image = points[:, :2] / points[:, 2:].clip(0.05)
-    return bool(((image > low + margin) & (image < high - margin)).all(1).any() or (points[:, 2] < 0.06).any())
+def _load_skins(sources: Sources, arm: Arm) -> list[Skin]:
+    """Painted skins and the given ones, these repeated so that both are used about equally often."""
+    painted = painted_skins(arm, sources.painted_skins, PAINTED_SIZE, sources.materials)
+    given = [] if sources.skins is None else load_skins(sources.skins, arm, sources.materials)
+    if not painted and not given:
+        raise ValueError(f"{sources.skins} holds no skin of --materials {sources.materials}: paint at least one")
+    return painted + given * max(1, sources.painted_skins // max(1, len(given)))

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from handmesh.data.synthetic.materials import Materials, files_of
+
 
 class Light(NamedTuple):
     """Light in the camera's frame (x right, y down, z forward), brightness about 1."""
@@ -53,7 +55,7 @@ def random_light(rng: np.random.Generator) -> Light:
 def _exposed(lights: np.ndarray, surround: np.ndarray, rng: np.random.Generator) -> Light:
     """The light scaled to a random brightness, as a camera's exposure leaves it."""
     bright = 0.282095 * surround[0].mean() + 0.5 * lights[:, 3:].mean(1).sum()
-    gain = np.exp(rng.normal(0.0, 0.28)) / max(bright, 1e-6)
+    gain = np.exp(min(rng.normal(0.0, 0.26), 0.4)) / max(bright, 1e-6)
     lights = np.concatenate([lights[:, :3], lights[:, 3:] * gain], 1)
     return Light(lights.astype(np.float32), (surround * gain).astype(np.float32))
 
@@ -94,12 +96,15 @@ class EnvironmentMap:
         return _exposed(lights, surround, rng)
 
 
-def load_environments(folder: Path | str) -> list[EnvironmentMap]:
-    """Every `.hdr` panorama in a folder. Raises FileNotFoundError where there is none."""
+def load_environments(folder: Path | str, materials: Materials = "all") -> list[EnvironmentMap]:
+    """The `.hdr` panoramas in a folder that belong to `materials`; it may be none.
+
+    Raises FileNotFoundError where the folder holds no panorama at all.
+    """
     files = sorted(Path(folder).glob("*.hdr"))
     if not files:
         raise FileNotFoundError(f"no .hdr environment map in {folder}: give a folder of equirectangular panoramas")
-    return [EnvironmentMap(_read_radiance(file)) for file in files]
+    return [EnvironmentMap(_read_radiance(file)) for file in files_of(files, materials)]
 
 
 def _read_radiance(file: Path) -> np.ndarray:

@@ -51,7 +51,7 @@ def tube(rings: np.ndarray, repeat: tuple[float, float] = (1.0, 1.0)) -> Surface
     return Surface(rings.reshape(-1, 3).astype(np.float32), grid_faces(rows, columns, columns), uv, uv_faces)
 
 
-def _lathe(profile: Sequence[tuple[float, float]], sides: int = 20) -> Surface:
+def lathe(profile: Sequence[tuple[float, float]], sides: int = 20) -> Surface:
     """The surface swept by (radius, height) points about the z axis."""
     angle = np.linspace(0, 2 * np.pi, sides, endpoint=False)
     circle = np.stack([np.cos(angle), np.sin(angle)], -1)
@@ -62,13 +62,13 @@ def _lathe(profile: Sequence[tuple[float, float]], sides: int = 20) -> Surface:
 def cylinder(radius: float, length: float) -> Surface:
     """A closed cylinder about the z axis, its edges slightly rounded, centred on the origin."""
     h, e = length / 2, min(radius, length) * 0.12
-    return _lathe([(1e-4, -h), (radius - e, -h), (radius, e - h), (radius, h - e), (radius - e, h), (1e-4, h)])
+    return lathe([(1e-4, -h), (radius - e, -h), (radius, e - h), (radius, h - e), (radius - e, h), (1e-4, h)])
 
 
-def ball(radius: float) -> Surface:
+def ball(radius: float, sides: int = 20) -> Surface:
     """A sphere centred on the origin."""
-    angle = np.linspace(-np.pi / 2, np.pi / 2, 11)
-    return _lathe([(max(radius * np.cos(a), 1e-4), radius * np.sin(a)) for a in angle])
+    angle = np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1)
+    return lathe([(max(radius * np.cos(a), 1e-4), radius * np.sin(a)) for a in angle], sides)
 
 
 def slab(width: float, height: float, depth: float) -> Surface:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.data.synthetic import mesh
 from handmesh.data.synthetic.arm import PosedHand, band, sleeve
+from handmesh.data.synthetic.materials import Materials
 from handmesh.data.synthetic.mesh import Surface
 from handmesh.data.synthetic.skin import Material
 
@@ -44,7 +47,70 @@ def draw_band(rng: np.random.Generator, hand: PosedHand) -> Surface:
     return band(hand, rng.uniform(0.008, 0.03), rng.uniform(0.004, 0.028), rng.uniform(1.05, 1.14))
 
 
-def draw_held(rng: np.random.Generator, hand: PosedHand) -> Surface:
+def draw_watch(rng: np.random.Generator, hand: PosedHand) -> Surface:
+    """A watch's round or square case on the back or the inside of the wrist, where the arm is flattest."""
+    flat = hand.section - (hand.section @ hand.axis)[:, None] * hand.axis
+    out = np.linalg.svd(flat - flat.mean(0), full_matrices=False)[2][1] * rng.choice([-1.0, 1.0])
+    thick = float((flat @ out).max())
+    width, height = rng.uniform(0.024, 0.042), rng.uniform(0.006, 0.012)
+    case = mesh.cylinder(width / 2, height) if rng.random() < 0.6 else mesh.slab(width, 1.15 * width, height)
+    place = hand.wrist + hand.axis * rng.uniform(0.018, 0.035) + out * (thick + 0.3 * height)
+    return case.moved(_onto(out, rng.uniform(0, 2 * np.pi)), place)
+
+
+def _bar(rng: np.random.Generator, radius: float, length: float) -> Surface:
+    return mesh.cylinder(radius, length)
+
+
+def _ball(rng: np.random.Generator, radius: float, length: float) -> Surface:
+    return mesh.ball(min(1.25 * radius, 0.5 * length))
+
+
+def _block(rng: np.random.Generator, radius: float, length: float) -> Surface:
+    return mesh.slab(radius * rng.uniform(0.5, 1.6), radius * rng.uniform(0.5, 1.6), length)
+
+
+def _plate(rng: np.random.Generator, radius: float, length: float) -> Surface:
+    """A telephone, a card or a book."""
+    return mesh.slab(radius * rng.uniform(0.2, 0.6), rng.uniform(0.35, 0.7) * length, length)
+
+
+def _bottle(rng: np.random.Generator, radius: float, length: float) -> Surface:
+    h, neck, r = length / 2, rng.uniform(0.25, 0.5) * radius, radius
+    return mesh.lathe([(1e-4, -h), (0.95 * r, -h), (r, -0.9 * h), (r, 0.2 * h), (neck, 0.6 * h), (neck, h), (1e-4, h)])
+
+
+def _cup(rng: np.random.Generator, radius: float, length: float) -> Surface:
+    h, foot = min(length / 2, 2.2 * radius), rng.uniform(0.6, 0.9) * radius
+    outside = [(1e-4, -h), (foot, -h), (radius * 1.1, h)]
+    return mesh.lathe([*outside, (radius, h), (0.9 * foot, -0.8 * h), (1e-4, -0.8 * h)])
+
+
+def _spool(rng: np.random.Generator, radius: float, length: float) -> Surface:
+    """A dumb-bell, a spool, a door knob: thicker at both ends."""
+    h, wide = length / 2, rng.uniform(1.2, 2.0) * radius
+    ends = [(1e-4, -h), (wide, -h), (wide, -0.7 * h), (radius, -0.55 * h)]
+    return mesh.lathe([*ends, *((r, -z) for r, z in ends[::-1])])
+
+
+def _egg(rng: np.random.Generator, radius: float, length: float) -> Surface:
+    stretch = np.array([1.2 * radius, 1.2 * radius, max(0.4 * length, 1.3 * radius)])
+    return mesh.ball(1.0).moved(np.diag(stretch), np.zeros(3))
+
+
+_Shape = Callable[[np.random.Generator, float, float], Surface]
+_TRAIN: tuple[_Shape, ...] = (_bar, _bar, _ball, _block, _plate, _bottle)
+_TEST: tuple[_Shape, ...] = (_cup, _spool, _egg)
+SHAPES: dict[Materials, tuple[_Shape, ...]] = {"all": (*_TRAIN, *_TEST), "train": _TRAIN, "test": _TEST}
+"""Makers of bodies about the z axis from a radius and a length in metres; training and test share none."""
+
+
+def _draw_shape(rng: np.random.Generator, radius: float, length: float, materials: Materials) -> Surface:
+    makers = SHAPES[materials]
+    return makers[rng.integers(len(makers))](rng, radius, length)
+
+
+def draw_held(rng: np.random.Generator, hand: PosedHand, materials: Materials = "all") -> Surface:
     """Something in the grasp: as thick as fits between fingers and palm, a stick where little does."""
     joints = hand.joints.astype(np.float64)
     grip = joints[_GRIP]
@@ -52,17 +118,11 @@ def draw_held(rng: np.random.Generator, hand: PosedHand) -> Surface:
     axis = joints[skeleton.KEYPOINTS.index("little1")] - joints[skeleton.KEYPOINTS.index("index1")]
     axis /= np.linalg.norm(axis)
     from_axis = (grip - centre) - ((grip - centre) @ axis)[:, None] * axis
-    room = np.linalg.norm(from_axis, axis=1).min() - FINGER_RADIUS_M
+    room = np.quantile(np.linalg.norm(from_axis, axis=1), 0.1) - FINGER_RADIUS_M
     if room < 0.006:
-        return _stick(rng, joints)
+        return _stick(rng, joints) if rng.random() < 0.5 else _card(rng, joints)
     radius = min(room, 0.04) * rng.uniform(0.8, 1.2)
-    kind = rng.random()
-    if kind < 0.55:
-        shape = mesh.cylinder(radius, rng.uniform(0.07, 0.24))
-    elif kind < 0.75:
-        shape = mesh.ball(min(radius * 1.25, 0.045))
-    else:
-        shape = mesh.slab(radius * rng.uniform(0.5, 1.6), radius * rng.uniform(0.5, 1.6), rng.uniform(0.06, 0.2))
+    shape = _draw_shape(rng, radius, rng.uniform(0.07, 0.24), materials)
     turn = _onto(axis, rng.uniform(0, 2 * np.pi))
     return shape.moved(turn, centre + axis * rng.normal(0, 0.02))
 
@@ -78,19 +138,29 @@ def _stick(rng: np.random.Generator, joints: np.ndarray) -> Surface:
     return shape.moved(_onto(along, 0.0), tips.mean(0) + along * length * rng.uniform(0.15, 0.4))
 
 
-def draw_occluder(rng: np.random.Generator, hand: PosedHand) -> Surface:
+def _card(rng: np.random.Generator, joints: np.ndarray) -> Surface:
+    """A telephone, a card or a sheet between the tips of thumb and fingers, away from the palm."""
+    thumb, index, middle = joints[list(skeleton.KEYPOINT_TIPS[:3])]
+    through = (index + middle) / 2 - thumb
+    gap = float(np.linalg.norm(through))
+    through /= gap
+    place = thumb + through * gap / 2
+    away = place - joints[skeleton.WRIST]
+    away -= (away @ through) * through
+    away /= np.linalg.norm(away)
+    length = rng.uniform(0.07, 0.16)
+    shape = mesh.slab(np.clip(gap - 2 * FINGER_RADIUS_M, 0.002, 0.012), length * rng.uniform(0.45, 0.9), length)
+    frame = np.stack([through, np.cross(away, through), away], 1)
+    return shape.moved(frame, place + away * length * rng.uniform(0.2, 0.4))
+
+
+def draw_occluder(rng: np.random.Generator, hand: PosedHand, materials: Materials = "all") -> Surface:
     """A simple body between the camera and some joint of the hand."""
     joints = hand.joints.astype(np.float64)
     extent = np.ptp(joints[:, :2], axis=0).max()
     depth = rng.uniform(0.55, 0.9)
     size = extent * depth * rng.uniform(0.12, 0.38)
-    kind = rng.random()
-    if kind < 0.4:
-        shape = mesh.slab(size, size * rng.uniform(0.5, 2.5), size * rng.uniform(0.1, 0.8))
-    elif kind < 0.75:
-        shape = mesh.cylinder(size * rng.uniform(0.15, 0.5), size * rng.uniform(1.5, 4))
-    else:
-        shape = mesh.ball(size * 0.5)
+    shape = _draw_shape(rng, size * rng.uniform(0.15, 0.5), size * rng.uniform(1, 3.5), materials)
     place = joints[rng.integers(21)] + rng.normal(0, 0.15 * extent, 3)
     return shape.moved(Rotation.random(random_state=rng).as_matrix(), place * depth)
 

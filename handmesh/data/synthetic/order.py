@@ -10,10 +10,12 @@ from typing import Literal
 
 from handmesh.assets import OPEN_HAND
 from handmesh.data.synthetic.backgrounds import Split
+from handmesh.data.synthetic.challenges import Difficulty
 from handmesh.data.synthetic.freihand_layout import LAYOUT_VERSION
 from handmesh.data.synthetic.generator import Sources
+from handmesh.data.synthetic.materials import Materials, backgrounds_of
 
-VERSION = 1
+VERSION = 2
 """Of the generator: a change of what a seed gives raises it, so that old and new are not mixed."""
 
 SETTINGS_FILE = "settings.json"
@@ -28,11 +30,11 @@ class Order:
     """Make synthetic pictures of right hands with exact labels.
 
     Whatever ingredient is not given is made procedurally. An interrupted run is taken up again by
-    the same command; finished shards are kept.
+    the same command; finished shards are kept. With --sheet one picture of the crops is made instead.
     """
 
     out: Path
-    """Folder to write to."""
+    """Folder to write to; with --sheet the .jpg file."""
     count: int = 10_000
     """How many samples; of `freihand`, rows of the training set, each drawn in four versions."""
     size: int | None = None
@@ -41,6 +43,8 @@ class Order:
     """`shards`: WebDataset tars of .jpg, .png mask and .json. `freihand`: FreiHAND's folders and lists."""
     evaluation_count: int = 0
     """Rows of the evaluation set; `freihand` only."""
+    sheet: bool = False
+    """Write no data set but one picture of the `count` crops that a network sees, to look at."""
     seed: int = 0
     """Equal seeds give equal samples, whatever the number of workers."""
     workers: int = 1
@@ -55,6 +59,13 @@ class Order:
     """Folder of photographs without hands."""
     backgrounds_split: Split = "all"
     """`val` takes the files whose name's SHA-1 is divisible by 10, `train` the others."""
+    materials: Materials = "all"
+    """`train` or `test`: two halves of the world. They share no painted skin, no shape of an object, no seed and
+    no file: `test` has the backgrounds of the split `val` and, of skins and environments, the files whose name's
+    SHA-1 is divisible by 5; where there is none, painted skins and procedural light alone."""
+    difficulty: Difficulty = "ordinary"
+    """`hard`: each sample is, in turn, a grasp of an object, two hands that touch, a hand seen edge-on, cut off by
+    the border, or with its fingers towards the camera; its label says which (`challenge`)."""
     environments: Path | None = None
     """Folder of equirectangular .hdr panoramas to light with."""
     hand_model: Path | None = None
@@ -67,6 +78,10 @@ class Order:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
         if self.evaluation_count and self.layout != "freihand":
             raise ValueError("--evaluation-count goes with --layout freihand: shards have no evaluation set")
+        if self.difficulty != "ordinary" and self.layout == "freihand":
+            raise ValueError("--difficulty hard goes with --layout shards: FreiHAND's layout cannot say what is hard")
+
+        backgrounds_of(self.materials, self.backgrounds_split)
 
     @property
     def picture_size(self) -> int:
@@ -77,13 +92,13 @@ class Order:
     def sources(self) -> Sources:
         """Where the generator takes its ingredients from."""
         folders = self.skins, self.backgrounds, self.backgrounds_split, self.environments
-        return Sources(self.hand_model, *folders, self.painted_skins)
+        return Sources(self.hand_model, *folders, self.painted_skins, self.materials, self.difficulty)
 
     def settings(self) -> dict[str, object]:
         """What the files depend on: not the workers, nor where the ingredients lie."""
         folders = {name: _contents(getattr(self, name)) for name in ("skins", "backgrounds", "environments")}
         model = hashlib.sha1((self.hand_model or OPEN_HAND).read_bytes()).hexdigest()
-        plain = {k: v for k, v in asdict(self).items() if k not in ("out", "workers", "evaluation_count")}
+        plain = {k: v for k, v in asdict(self).items() if k not in ("out", "workers", "evaluation_count", "sheet")}
         fixed = {"size": self.picture_size, "hand_model": model, "version": VERSION}
         if self.layout == "freihand":
             fixed |= {"evaluation_count": self.evaluation_count, "layout_version": LAYOUT_VERSION}

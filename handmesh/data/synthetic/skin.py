@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from handmesh.data.synthetic.arm import Arm
+from handmesh.data.synthetic.materials import Materials, files_of, painted_numbers
 from handmesh.data.synthetic.paint import paint_skin
 
 TEXTURE_SIZE = 1024
@@ -40,19 +41,23 @@ def _skin(texture: np.ndarray, arm: Arm) -> Skin:
     return Skin(tuple(levels), np.maximum(texture[row, column].mean(0), 1.0))
 
 
-def painted_skins(arm: Arm, count: int, size: int) -> list[Skin]:
+def painted_skins(arm: Arm, count: int, size: int, materials: Materials = "all") -> list[Skin]:
     """`count` skins painted for this hand on `size` x `size` texels, always the same ones."""
-    return [_skin(paint_skin(arm, np.random.default_rng(k), size), arm) for k in range(count)]
+    numbers = painted_numbers(materials, count)
+    return [_skin(paint_skin(arm, np.random.default_rng(k), size), arm) for k in numbers]
 
 
-def load_skins(folder: Path | str, arm: Arm) -> list[Skin]:
-    """Every .png and .jpg in a folder as a skin. Raises FileNotFoundError where there is none."""
+def load_skins(folder: Path | str, arm: Arm, materials: Materials = "all") -> list[Skin]:
+    """The .png and .jpg in a folder that belong to `materials`, as skins; it may be none.
+
+    Raises FileNotFoundError where the folder holds no texture at all.
+    """
     files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     if not files:
         raise FileNotFoundError(
             f"no .png or .jpg skin texture in {folder}: give a folder of textures for the hand's UVs"
         )
-    return [_skin(_read_square(file), arm) for file in files]
+    return [_skin(_read_square(file), arm) for file in files_of(files, materials)]
 
 
 def _read_square(file: Path) -> np.ndarray:
@@ -88,15 +93,17 @@ class SkinLook(NamedTuple):
 
 def draw_skin(rng: np.random.Generator, skins: Sequence[Skin]) -> SkinLook:
     """A skin of any tone, light ones a little more often: half of all depths lie below 0.4."""
+    depth = float(rng.random() ** 1.3)
     hue = np.clip(rng.normal(1, 0.04, 3), 0.88, 1.12) * np.exp(rng.normal(0, 0.08))
+    paler = (tone(depth).mean() / tone(depth)) ** rng.uniform(-0.1, 0.2)  # pinkish and greyish people, too
     return SkinLook(
         skins[rng.integers(len(skins))],
-        depth=float(rng.random() ** 1.3),
-        hue=hue,
+        depth=depth,
+        hue=hue * paler,
         contrast=float(rng.uniform(0.9, 2.0)),
         palm=float(rng.uniform(0.35, 0.95)),
         gloss=float(rng.uniform(0, 0.16)),
-        blush=rng.normal(0, 0.06, 21).clip(-0.08, 0.2),
+        blush=(rng.uniform(-0.03, 0.1) + rng.normal(0, 0.06, 21)).clip(-0.08, 0.25),
     )
 
 

@@ -27,6 +27,8 @@ class Outfit(NamedTuple):
     skin: SkinLook
     sleeve: Material | None = None
     band: Material | None = None
+    watch: Material | None = None
+    glove: Material | None = None
     seed: int = 0  # of the cut of sleeve and band
 
 
@@ -62,16 +64,28 @@ class Stage:
     def parts(self, actor: Actor, hand: PosedHand, pixels_per_metre: float = 1000.0) -> list[Part]:
         """The hand with its forearm, and what it wears. The texture suits `pixels_per_metre`."""
         outfit, rng = actor.outfit, np.random.default_rng(actor.outfit.seed)
-        parts = [
-            Part(hand.surface, skin_material(outfit.skin, pixels_per_metre), skin_tint(outfit.skin, self._regions))
-        ]
+        parts = self._skin_parts(outfit, hand, pixels_per_metre)
         if outfit.sleeve is not None:
             parts.append(Part(objects.draw_sleeve(rng, hand), outfit.sleeve))
         if outfit.band is not None:
             parts.append(Part(objects.draw_band(rng, hand), outfit.band))
+        if outfit.watch is not None:
+            parts.append(Part(objects.draw_watch(rng, hand), outfit.watch))
         if actor.side == "left":
             parts = [part._replace(surface=part.surface.mirrored()) for part in parts]
         return parts
+
+    def _skin_parts(self, outfit: Outfit, hand: PosedHand, pixels_per_metre: float) -> list[Part]:
+        """Hand and forearm in one, or a glove on the hand model's own faces and the skin beyond it."""
+        material, tint = skin_material(outfit.skin, pixels_per_metre), skin_tint(outfit.skin, self._regions)
+        if outfit.glove is None:
+            return [Part(hand.surface, material, tint)]
+        n = self.arm.hand_faces
+        glove, bare = (
+            hand.surface._replace(faces=hand.surface.faces[span], uv_faces=hand.surface.uv_faces[span])
+            for span in (slice(n), slice(n, None))
+        )
+        return [Part(glove, outfit.glove), Part(bare, material, tint)]
 
     def render(
         self, actors: Sequence[Actor], camera: Camera, light: Light, extras: Sequence[Part] = (), supersample: int = 2

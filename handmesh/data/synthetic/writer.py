@@ -18,9 +18,10 @@ from rich.text import Text
 
 from handmesh.data.freihand import FreihandSplit
 from handmesh.data.shards import write_tar
+from handmesh.data.synthetic.challenges import FREIHAND_CHANCES
 from handmesh.data.synthetic.freihand_layout import SPLITS, FreihandWriter
 from handmesh.data.synthetic.freihand_versions import develop_versions
-from handmesh.data.synthetic.generator import Chances, Develop, Generator, Sample, Sources
+from handmesh.data.synthetic.generator import Develop, Generator, Sample, Sources
 from handmesh.data.synthetic.order import Layout, Order, check_settings
 from handmesh.hand_model import HandModel
 
@@ -131,7 +132,7 @@ def _start_worker(order: Order) -> None:
 @lru_cache(maxsize=1)
 def _generator(sources: Sources, layout: Layout) -> Generator:
     """A process makes one generator, however many orders it carries out with the same ingredients."""
-    return Generator(sources, Chances(second_hand=0) if layout == "freihand" else None)
+    return Generator(sources, FREIHAND_CHANCES if layout == "freihand" else None)
 
 
 def _make(job: Job) -> int:
@@ -179,4 +180,5 @@ def label(sample: Sample) -> dict[str, object]:
         name: np.round(np.asarray(getattr(sample, name), np.float64), digits).tolist()
         for name, digits in (("pose", 6), ("shape", 6), ("joints_m", 6), ("joints_px", 3), ("translation_m", 6))
     }
-    return {**arrays, "camera": asdict(sample.camera), "seed": sample.seed}
+    challenge = {} if sample.challenge is None else {"challenge": sample.challenge}
+    return {**arrays, "camera": asdict(sample.camera), "seed": sample.seed, **challenge}

@@ -1,0 +1,178 @@
+"""Held-out and hard synthetic sets, what is around the hand, and the sheet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from handmesh.data.shards import read_shards
+from handmesh.data.synthetic import camera_effects, materials, objects, placing
+from handmesh.data.synthetic.challenges import CHALLENGES, Chances
+from handmesh.data.synthetic.generator import Generator, Sources
+from handmesh.data.synthetic.lighting import random_light
+from handmesh.data.synthetic.order import Order
+from handmesh.data.synthetic.sheet import write_sheet
+from handmesh.data.synthetic.skin import draw_skin
+from handmesh.data.synthetic.stage import Actor, Outfit
+from handmesh.data.synthetic.writer import encode, label, write_shard
+from handmesh.structs import Camera
+
+BARE = Chances(glove=0, torso=0, head=0, held=0, occluder=0, second_hand=0, cut_off=0)
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator(Sources(painted_skins=1, materials="train"), BARE)
+
+
+@pytest.fixture(scope="module")
+def hard() -> Generator:
+    return Generator(Sources(painted_skins=1, materials="test", difficulty="hard"))
+
+
+@pytest.fixture(scope="module")
+def hard_samples(hard):
+    return hard.samples(8, range(40), size=SIZE)
+
+
+def of(samples, challenge: str):
+    return [sample for sample in samples if sample.challenge == challenge]
+
+
+def test_training_and_test_share_no_ingredient():
+    assert not set(materials.painted_numbers("train", 500)) & set(materials.painted_numbers("test", 500))
+    assert not set(objects.SHAPES["train"]) & set(objects.SHAPES["test"])
+    assert set(objects.SHAPES["train"]) | set(objects.SHAPES["test"]) == set(objects.SHAPES["all"])
+    files = [Path(f"{k}.hdr") for k in range(200)]
+    train, test = materials.files_of(files, "train"), materials.files_of(files, "test")
+    assert not set(train) & set(test) and {*train, *test} == set(files)
+    assert materials.files_of(files, "all") == files
+    assert 20 < len(test) < 65
+
+
+def test_training_and_test_have_other_skins_and_samples(generator, hard):
+    assert not np.array_equal(generator.skins[0].levels[0], hard.skins[0].levels[0])
+    same_seed = generator.sample(8, 2, size=SIZE), hard.sample(8, 2, size=SIZE)
+    assert not np.allclose(same_seed[0].shape, same_seed[1].shape, atol=0.01)
+
+
+def test_given_files_keep_to_their_materials(tmp_path):
+    for k in range(12):
+        held_out = not materials.files_of([Path(f"{k}.png")], "train")
+        cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((8, 8, 3), 200 if held_out else 50, np.uint8))
+    for name, value in (("train", 50), ("test", 200)):
+        made = Generator(Sources(skins=tmp_path, painted_skins=0, materials=name))
+        assert {int(skin.mean[0]) for skin in made.skins} == {value}
+
+
+def test_contradicting_splits_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="--materials test takes the backgrounds of the split 'val'"):
+        Order(tmp_path, materials="test", backgrounds_split="train")
+    with pytest.raises(ValueError, match="--difficulty hard goes with --layout shards"):
+        Order(tmp_path, difficulty="hard", layout="freihand")
+
+
+def test_hard_samples_take_the_challenges_in_turn(hard, hard_samples):
+    assert [sample.challenge for sample in hard_samples[:10]] == [*CHALLENGES, *CHALLENGES]
+    again = hard.samples(8, range(5, 9), size=SIZE)
+    assert np.array_equal(again[2].image, hard_samples[7].image)
+    assert label(hard_samples[3])["challenge"] == "cut off"
+
+
+def test_the_border_cuts_what_is_cut_off(hard_samples):
+    for sample in hard_samples:
+        outside = (np.abs(sample.joints_px - (SIZE - 1) / 2) > SIZE / 2).any(1).mean()
+        assert outside >= 0.04 if sample.challenge == "cut off" else outside < 0.7
+        assert outside < 0.8
+    assert np.mean([sample.mask.any() for sample in of(hard_samples, "cut off")]) > 0.7
+
+
+def test_views_are_as_the_challenge_says(hard_samples):
+    for challenge, axis, least in (("edge-on", 2, 0.93), ("fingers first", 0, 0.8)):
+        turns = Rotation.from_rotvec([sample.pose[0] for sample in of(hard_samples, challenge)]).as_matrix()
+        assert (np.abs(turns[:, 2, axis]) > least).all(), challenge
+    assert (turns[:, 2, 0] > 0).all(), "fingers point from -x of the canonical frame: to the camera, not away"
+
+
+def test_hands_that_touch_meet_but_do_not_pass_through(generator):
+    gaps = []
+    for k in range(6):
+        rng = np.random.default_rng(k)
+        first, second = (generator._actor(rng, None) for _ in range(2))
+        hands = generator.stage.pose([first, second])
+        _, hand, _ = placing.aim(rng, generator.stage.arm, first, hands[0], SIZE, (0.5, 0.5))
+        _, other = placing.beside(rng, generator.stage.arm, hand, second._replace(side="left"), hands[1], touching=True)
+        gaps.append(cKDTree(hand.vertices).query(other.vertices * [-1, 1, 1])[0].min())
+    assert max(gaps) < 2 * placing.TOUCH_M and np.median(gaps) > 0.0005
+
+
+def test_the_owner_stands_behind_the_hand(generator, monkeypatch):
+    alone = generator.samples(5, range(12), size=SIZE)
+    monkeypatch.setattr(generator, "chances", replace(BARE, torso=1.0, head=1.0))
+    owned = generator.samples(5, range(12), size=SIZE)
+    for one, other in zip(alone, owned, strict=True):
+        assert (one.mask != other.mask).mean() < 0.002
+        assert np.array_equal(one.joints_px, other.joints_px)
+    assert np.mean([np.abs(a.image.astype(int) - b.image).mean() for a, b in zip(alone, owned, strict=True)]) > 10
+
+
+def test_a_glove_covers_the_labelled_hand_alone(generator):
+    turn = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    rotations = np.concatenate([turn[None], np.eye(3)[None].repeat(15, 0)])
+    rng = np.random.default_rng(0)
+    bare = Outfit(draw_skin(rng, generator.skins))
+    cloth = objects.coloured(rng, np.zeros((4, 4, 3), np.uint8), 0.0)
+    blue = cloth._replace(albedo=np.tile(np.float32([0, 0, 0.5]), (256, 1)))
+    camera, light = Camera(150, 150, 63.5, 63.5, 128, 128), random_light(np.random.default_rng(1))
+    actor = Actor(rotations, np.zeros(10), np.array([0.02, 0.0, 0.5]), np.eye(3), bare)
+    skin = generator.stage.render([actor], camera, light)
+    glove = generator.stage.render([actor._replace(outfit=bare._replace(glove=blue))], camera, light)
+    assert np.array_equal(skin.hand, glove.hand)
+    on_hand, on_arm = glove.hand == 255, (glove.hand == 0) & (glove.rgba[..., 3] == 255)
+    assert (glove.rgba[on_hand][:, 0] == 0).all() and on_arm.sum() > 50
+    assert np.abs(glove.rgba[on_arm].astype(int) - skin.rgba[on_arm]).mean() < 3
+
+
+def test_a_shadow_darkens_only_what_lies_behind():
+    rgba = np.zeros((64, 64, 4), np.uint8)
+    rgba[20:40, 20:40] = 255
+    wall = np.full((64, 64, 3), 200, np.uint8)
+    pictures = [camera_effects.composite(rgba, wall, np.random.default_rng(k), motion=0.0) for k in range(24)]
+    assert all((picture[24:36, 24:36] >= 253).all() for picture in pictures)
+    shadowed = [picture for picture in pictures if (picture < 190).any()]
+    assert 4 <= len(shadowed) <= 20
+
+
+def test_the_camera_keeps_the_size_and_follows_the_seed():
+    image = np.random.default_rng(0).integers(0, 256, (75, 75, 3), dtype=np.uint8)
+    for k in range(30):
+        one, other = (camera_effects.photograph(image, np.random.default_rng(k)) for _ in range(2))
+        assert one.shape == image.shape and one.dtype == np.uint8 and np.array_equal(one, other)
+
+
+def test_shards_of_hard_samples_are_read_as_others(hard_samples, tmp_path):
+    write_shard(tmp_path / "shard-00000.tar", iter(hard_samples[:5]))
+    assert len(read_shards(tmp_path)) == 5
+    assert "challenge" in json.loads(encode(hard_samples[0])["json"])
+
+
+def test_labels_of_ordinary_samples_are_as_before(generator):
+    assert set(label(generator.sample(1, 1, size=SIZE))) == {
+        *("pose", "shape", "joints_m", "joints_px", "translation_m", "camera", "seed"),
+    }
+
+
+def test_a_sheet_is_one_picture_of_crops(tmp_path):
+    sheet = Order(tmp_path / "sheet.jpg", count=14, size=48, painted_skins=1, sheet=True)
+    write_sheet(sheet)
+    assert cv2.imread(str(sheet.out)).shape == (192, 1152, 3)
+    with pytest.raises(ValueError, match=r"must be a \.jpg file"):
+        write_sheet(replace(sheet, out=tmp_path / "sheet"))
