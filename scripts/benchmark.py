@@ -1,6 +1,6 @@
 """Measure what is fast and what is not on this machine.
 
-python scripts/benchmark.py latency       # the tracker's stages, on a video or on drawn frames
+python scripts/benchmark.py latency       # the bundled networks, crop to vertices and whole frames
 python scripts/benchmark.py backbones     # FastViT and RepViT against other backbones, by resolution
 python scripts/benchmark.py loader        # training pictures a second
 """
@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import onnxruntime
 import tyro
 from rich.console import Console
-from rich.table import Table
 
-from handmesh import HandTracker
 from handmesh.evaluation.backbones.options import Options
+from handmesh.evaluation.sizes import Boxes, Clock, latency_table, markdown_table, read_accuracy, size_row
 from handmesh.runtime.backend import Device, default_threads
-from handmesh.runtime.benchmark import LatencyReport, drawn_frames, machine, measure_latency, recorded_frames
+from handmesh.runtime.benchmark import (
+    drawn_frames,
+    machine,
+    measure_latency,
+    open_contender,
+    peak_memory_mb,
+    recorded_frames,
+)
 from handmesh.runtime.console import guarded
+from handmesh.runtime.models import bundled_models, model_help
 
 app = tyro.extras.SubcommandApp()
 
@@ -27,35 +36,50 @@ DEFAULTS = Options()
 
 @app.command
 def latency(
+    model: Annotated[
+        tuple[str, ...], tyro.conf.arg(help=f"{model_help()} Several take turns; by default all bundled.")
+    ] = (),
     source: str | None = None,
-    model: str = "balanced",
     frames: int = 300,
     num_hands: int = 2,
     threads: int | None = None,
     device: Device = "auto",
+    markdown: bool = False,
+    metrics: tuple[Path, ...] = (),
+    boxes: Boxes = "given",
+    clock: Clock = "wall",
 ) -> None:
-    """Time `HandTracker.track` at 640x480, stage by stage.
+    """Time mesh networks in turn at 640x480: crop to vertices, and the whole of `HandTracker.track`.
 
     Args:
-        source: A video, camera index, folder or glob; without one, frames are drawn.
-        model: A bundled network or the path of an exported one.
-        frames: How many frames to track, the ten that warm up included.
+        source: A video, camera index, folder or glob; without one, frames with one hand are drawn.
+        frames: How many frames to show, the ten that warm up included.
         num_hands: How many hands to look for.
         threads: Cores that a network may use; all but one by default.
         device: Where the networks run.
+        markdown: Print the README's table instead.
+        metrics: For the README's table: metrics.json of evaluations of these networks.
+        boxes: Which of their figures: of hands in given boxes, or in detected ones.
+        clock: For the README's table: time on the wall, or of the processor where other programs are busy.
     """
-    tracker = HandTracker.load(model, num_hands=num_hands, threads=threads, device=device)
+    names, threads = model or tuple(bundled_models()), threads or default_threads()
+    if clock == "processor" and threads > 1:
+        raise ValueError("the processor's time says how long one thread takes; add --threads 1")
+    accuracy = read_accuracy(metrics, names, boxes)
+    contenders = {name: open_contender(name, num_hands, threads, device) for name in names}
     pictures = drawn_frames(frames) if source is None else recorded_frames(source, frames)
-    report = measure_latency(tracker, pictures)
+    reports = measure_latency(contenders, pictures)
+    rows = [size_row(name, contenders[name], reports[name]) for name in names]
+    setting = f"ONNX Runtime {onnxruntime.__version__}, batch 1, {threads} thread{'s' if threads > 1 else ''}"
+    seen = f"looking for {num_hands} hands in {source or 'drawn frames'}, 640x480"
     console = Console()
-    console.print(machine(), highlight=False)
-    console.print(
-        f"model {model}, batch 1, {threads or default_threads()} threads, looking for {num_hands} hands, "
-        f"{source or 'drawn frames'}, 640x480",
-        highlight=False,
-    )
-    console.print(_table(report))
-    console.print(f"{report.hands_per_frame:.2f} hands a frame, peak memory {report.peak_memory_mb:.0f} MB")
+    if markdown:
+        print(markdown_table(rows, accuracy, clock))
+        print(f"\nMedians of {clock} time; {machine()}; {setting}; {seen}.")
+        return
+    console.print(f"{machine()}\n{setting}, {seen}", highlight=False)
+    console.print(latency_table(rows))
+    console.print(f"peak memory {peak_memory_mb():.0f} MB with {len(rows)} of them loaded")
 
 
 @app.command
@@ -97,18 +121,6 @@ def loader(
     console = Console()
     console.print(machine(), highlight=False)
     console.print(measure_loader(root, size, workers, seconds, hand_model), highlight=False)
-
-
-def _table(report: LatencyReport) -> Table:
-    table = Table("stage", title="median / 90th percentile, ms")
-    groups = {"following": report.following, "also searching": report.searching}
-    groups = {f"{name} ({group.frames} frames)": group for name, group in groups.items() if group.frames}
-    for name in groups:
-        table.add_column(name, justify="right")
-    for stage in next(iter(groups.values())).stages_ms:
-        cells = (group.stages_ms[stage] for group in groups.values())
-        table.add_row(stage, *(f"{median:.2f} / {high:.2f}" for median, high in cells))
-    return table
 
 
 def main() -> int:

@@ -95,6 +95,7 @@ def network_outputs(hand: Hand, crop_box: Box, mirrored: bool, size: int, camera
         "shape": hand.shape[None].astype(np.float32),
         "presence": np.array([8.0], np.float32),
         "right": np.array([6.0 if shown_right else -6.0], np.float32),
+        "spread": np.full((1, 21, 2), 0.04, np.float32),
         "faces": _FACES,
     }
 

@@ -5,27 +5,60 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hand_scenes import coded_frame, posed_hand
-from test_tracker import tracker_of
+from hand_scenes import SceneDetector, SceneSession, coded_frame, posed_hand
 
-from handmesh.runtime.benchmark import drawn_frames, machine, measure_latency, recorded_frames
+from handmesh.runtime.benchmark import Contender, drawn_frames, machine, measure_latency, recorded_frames
+from handmesh.runtime.estimator import Estimator
+from handmesh.runtime.tracker import HandTracker
+
+
+class Listed(SceneSession):
+    """A perfect network that notes its name whenever it runs."""
+
+    def __init__(self, scene, name, runs):
+        super().__init__(scene)
+        self.name, self.all_runs = name, runs
+
+    def run(self, image_nhwc):
+        self.all_runs.append(self.name)
+        return super().run(image_nhwc)
+
+
+def contender_of(scene, name="only", runs=None):
+    estimator = Estimator(Listed(scene, name, [] if runs is None else runs))
+    return Contender(estimator, HandTracker(estimator, SceneDetector(scene), smooth="off"))
+
+
+def one_hand(number):
+    return [posed_hand()]
 
 
 def test_frames_are_counted_by_what_they_cost():
-    tracker = tracker_of(lambda number: [posed_hand()])
-    report = measure_latency(tracker, (coded_frame(n) for n in range(30)), warm_up=10)
-    assert report.following.frames == 16
+    frames = (coded_frame(n) for n in range(30))
+    report = measure_latency({"only": contender_of(one_hand)}, frames, warm_up=10)["only"]
+    assert (report.look.frames, report.following.frames) == (20, 16)
     assert report.searching.frames == 4  # one of two hands in view: a search every fifth frame
     assert report.hands_per_frame == 1
-    assert report.following.stages_ms["detect"] == (0, 0)
-    median, high = report.following.stages_ms["total"]
-    assert 0 < median <= high
-    assert report.peak_memory_mb > 10
+    assert report.following.stages_ms["detect"] == report.look.stages_ms["smooth"] == (0, 0)
+    for group in (report.look, report.following, report.searching):
+        median, high = group.stages_ms["total"]
+        assert 0 < sum(group.stages_ms[stage][0] for stage in ("crop", "network", "lift")) < median <= high
+        assert group.processor_ms > 0
+
+
+def test_networks_take_turns():
+    runs = []
+    contenders = {name: contender_of(one_hand, name, runs) for name in ("fast", "accurate")}
+    runs.clear()
+    reports = measure_latency(contenders, [coded_frame(n) for n in range(25)], warm_up=0)
+    assert [report.look.frames for report in reports.values()] == [25, 25]
+    turns = [name for name, before in zip(runs, [None, *runs], strict=False) if name != before]
+    assert turns == ["fast", "accurate"] * 3
 
 
 def test_too_few_frames_are_refused():
     with pytest.raises(ValueError, match="more than 10 frames"):
-        measure_latency(tracker_of(lambda number: []), [coded_frame(0)] * 10)
+        measure_latency({"only": contender_of(one_hand)}, [coded_frame(0)] * 10)
 
 
 def test_drawn_frames_show_a_moving_hand():

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch", reason="export needs the training extra")
-pytest.importorskip("onnx", reason="export needs the training extra")
+onnx = pytest.importorskip("onnx", reason="export needs the training extra")
 
+from handmesh import export  # noqa: E402
 from handmesh.checkpoint import load_network, load_weights, save_weights  # noqa: E402
-from handmesh.export import ExportMismatch, MeshOutputs, export_mesh  # noqa: E402
+from handmesh.export import (  # noqa: E402
+    HALVED_FROM,
+    OPSET,
+    VERTEX_TOLERANCE_MM,
+    ExportMismatch,
+    MeshGraph,
+    MeshOutputs,
+    export_mesh,
+)
 from handmesh.hand_model import HandModel  # noqa: E402
 from handmesh.network import HandNet, NetworkConfig  # noqa: E402
+from handmesh.runtime import backend  # noqa: E402
+from handmesh.runtime.backend import open_session  # noqa: E402
+from handmesh.runtime.models import DEFAULT, bundled_models, model_path  # noqa: E402
 from handmesh.training.config import MeshConfig, as_plain  # noqa: E402
+
+CHANCES = {"found": {"bias": -0.5, "presence": 1.2}}
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +47,72 @@ def network(model) -> HandNet:
     return made.eval()
 
 
-def test_onnx_equals_torch_and_carries_its_metadata(network, model, tmp_path):
-    path = tmp_path / "mesh.onnx"
-    assert export_mesh(network, model, path, crop_size=64, box_scale=1.5, name="tiny") < 0.05
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    assert session.get_inputs()[0].shape == [1, 64, 64, 3]
-    assert [output.name for output in session.get_outputs()] == [*MeshOutputs._fields, "faces"]
-    metadata = json.loads(session.get_modelmeta().custom_metadata_map["handmesh"])
-    assert metadata["format"] == 1 and metadata["kind"] == "mesh" and metadata["box_scale"] == 1.5
-    faces, joints = session.run(["faces", "joints_m"], {"image": np.zeros((1, 64, 64, 3), np.uint8)})
-    np.testing.assert_array_equal(faces, model.faces)
-    np.testing.assert_allclose(joints[0, 9], 0, atol=1e-7)
+class Exported(NamedTuple):
+    path: Path
+    differences: dict[str, float]  # from torch, as `export_mesh` says them
+
+
+@pytest.fixture(scope="module")
+def exported(network, model, tmp_path_factory) -> dict[str, Exported]:
+    """The network in either precision; the graph, which takes seconds to make, is made once."""
+    folder, files = tmp_path_factory.mktemp("exported"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "to_onnx", cache_one(export.to_onnx))
+        for precision in ("fp32", "fp16"):
+            path = folder / f"{precision}.onnx"
+            files[precision] = Exported(path, export_mesh(network, model, path, 64, 1.5, "tiny", precision, CHANCES))
+    return files
+
+
+def cache_one(make):
+    made = []
+    return lambda *arguments: made[0] if made else made.append(make(*arguments)) or made[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnx_equals_torch_and_carries_its_metadata(exported, network, model, precision):
+    path, differences = exported[precision]
+    session = open_session(path, "mesh", threads=1)
+    assert session.input_size == (64, 64)
+    assert session.metadata["format"] == 1 and session.metadata["box_scale"] == 1.5
+    assert session.metadata["confidence"] == CHANCES
+    given = session.run(np.zeros((1, 64, 64, 3), np.uint8))
+    assert [*given] == [*MeshOutputs._fields, "faces"] and [*differences] == [*MeshOutputs._fields]
+    np.testing.assert_array_equal(given["faces"], model.faces)
+    np.testing.assert_allclose(given["joints_m"][0, 9], 0, atol=1e-7)
+    image = np.random.default_rng(5).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    with torch.no_grad():
+        expected = MeshGraph(network, model)(torch.from_numpy(image)).vertices_m.numpy()
+    farthest_mm = 1000 * np.abs(session.run(image)["vertices_m"] - expected).max()
+    assert farthest_mm < VERTEX_TOLERANCE_MM[precision]
+    assert 1000 * differences["vertices_m"] < VERTEX_TOLERANCE_MM[precision]
+
+
+def test_half_precision_halves_the_file_and_rounds_its_weights_alone(exported):
+    full, half = (onnx.load(exported[precision].path) for precision in ("fp32", "fp16"))
+    assert half.ByteSize() < 0.53 * full.ByteSize()
+    assert [opset.version for opset in half.opset_import] == [OPSET]
+    of_full = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in full.graph.initializer}
+    of_half = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in half.graph.initializer}
+    for name, value in of_full.items():
+        if name in of_half:
+            np.testing.assert_array_equal(of_half[name], value)
+        else:
+            assert value.dtype == np.float32 and value.size >= HALVED_FROM
+            np.testing.assert_array_equal(of_half[f"{name}.fp16"], value.astype(np.float16))
+    whole = {name for name, value in of_half.items() if value.dtype == np.float32 and value.size >= HALVED_FROM}
+    assert whole == {f"model.{name}" for name in ("template", "shapedirs", "weights", "keypoint_regressor")}
+
+
+def test_sessions_fold_the_casts(exported, tmp_path):
+    counts = []
+    for precision in ("fp32", "fp16"):
+        options = backend._options(1)
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        onnxruntime.InferenceSession(exported[precision].path, options, providers=["CPUExecutionProvider"])
+        counts.append(Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node))
+    assert counts[0] == counts[1]
+    assert sum(node.op_type == "Cast" for node in onnx.load(exported["fp16"].path).graph.node) > 50
 
 
 def test_a_graph_that_differs_is_not_written(network, model, tmp_path, monkeypatch):
@@ -70,14 +141,15 @@ def test_unreadable_weights_are_one_clear_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-def test_the_shipped_graph_is_that_of_the_shipped_weights(model):
-    from handmesh.assets import ASSETS
-    from handmesh.export import MeshGraph
-
-    session = onnxruntime.InferenceSession(ASSETS / "balanced.onnx", providers=["CPUExecutionProvider"])
-    size = session.get_inputs()[0].shape[1]
-    image = torch.randint(0, 256, (1, size, size, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+@pytest.mark.parametrize("name", bundled_models())
+def test_a_shipped_graph_is_that_of_shipped_weights(name, model):
+    """Sizes share the weights of the default, but for those that have a file of their own."""
+    weights = model_path(name).with_suffix(".safetensors")
+    weights = weights if weights.exists() else weights.with_stem(DEFAULT)
+    session = open_session(model_path(name), "mesh", threads=1)
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(0, 256, (1, *session.input_size, 3), generator=generator).to(torch.uint8)
     with torch.no_grad():
-        expected = MeshGraph(load_network(ASSETS / "balanced.safetensors"), model)(image).vertices_m.numpy()
-    (given,) = session.run(["vertices_m"], {"image": image.numpy()})
-    assert np.abs(given - expected).max() < 0.05e-3
+        expected = MeshGraph(load_network(weights), model)(image).vertices_m.numpy()
+    given = session.run(image.numpy())["vertices_m"]
+    assert 1000 * np.abs(given - expected).max() < VERTEX_TOLERANCE_MM["fp16"]

@@ -16,7 +16,7 @@ DT = 1 / 30
 
 def estimate_at(x_m=0.0, side="right", agreement=1.0):
     hand = posed_hand((x_m, 0, 0.5), side=side)
-    return Estimate(hand, Box.around(hand.joints_px), agreement)
+    return Estimate(hand, Box.around(hand.joints_px), hand.score, agreement)
 
 
 def track_at(x_m=0.0, smooth="low", **changes):

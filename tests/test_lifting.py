@@ -70,7 +70,9 @@ def test_joints_px_are_the_projection_of_joints_m_also_with_noise():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
-@pytest.mark.parametrize("name", ["vertices_m", "joints_m", "joints_crop", "rotations", "shape", "presence", "right"])
+@pytest.mark.parametrize(
+    "name", ["vertices_m", "joints_m", "joints_crop", "rotations", "shape", "presence", "right", "spread"]
+)
 def test_numbers_of_no_hand_give_none(name, bad):
     truth = posed_hand()
     box = Box.around(truth.joints_px, 1.5)
@@ -138,3 +140,11 @@ def test_lift_leaves_its_inputs_alone():
     before = {name: value.copy() for name, value in outputs.items()}
     lift(outputs, Crop(box, "left", 160), CAMERA, outputs["faces"])
     assert all(np.array_equal(before[name], outputs[name]) for name in before)
+
+
+def test_expected_errors_are_in_pixels_of_the_picture_and_metres():
+    truth = posed_hand()
+    box = Box.around(truth.joints_px, 1.5)
+    spread = np.stack([np.full((1, 21), 0.04), np.full((1, 21), 0.1)], -1)
+    hand = lifted(truth, box, spread=spread)
+    assert np.allclose(hand.joints_spread_px, 0.02 * box.size_px) and np.allclose(hand.joints_spread_m, 0.01)

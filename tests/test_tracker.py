@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hand_scenes import CAMERA, SceneDetection, SceneDetector, SceneSession, coded_frame, posed_hand
 
-from handmesh.runtime import tracker as tracker_module
 from handmesh.runtime.backend import ModelFileError
 from handmesh.runtime.estimator import Estimator
 from handmesh.runtime.tracker import HandTracker
@@ -82,7 +81,7 @@ class Given:
     def __init__(self, *detections):
         self.detections, self.calls = list(detections), 0
 
-    def detect(self, image_rgb):
+    def detect(self, image_rgb, threshold):
         self.calls += 1
         return self.detections
 
@@ -446,14 +445,10 @@ def test_options_are_checked(options, message):
         tracker_of(both, **options)
 
 
-def test_load_names_the_choices(tmp_path, monkeypatch):
+def test_load_names_the_choices():
     with pytest.raises(ValueError, match="unknown backend 'tensorrt'; known are onnxruntime"):
         HandTracker.load(backend="tensorrt")
     with pytest.raises(ModelFileError, match="no model file at nowhere"):
         HandTracker.load("nowhere/mine.onnx")
-    monkeypatch.setattr(tracker_module, "ASSETS", tmp_path)
-    for name in ("balanced", "fast", "detector"):
-        (tmp_path / f"{name}.onnx").touch()
-    with pytest.raises(ModelFileError, match="unknown model 'balancd'; bundled are: balanced, fast;"):
+    with pytest.raises(ModelFileError, match=r"unknown model 'balancd'; bundled are: .*balanced"):
         HandTracker.load("balancd")
-    assert tracker_module.model_path("fast") == tmp_path / "fast.onnx"

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from handmesh.assets import DEMO_CLIP
 from handmesh.render import Renderer, Style, warm_up
 from handmesh.runtime import console
+from handmesh.runtime.models import DEFAULT, model_help
 from handmesh.runtime.recording import Output, open_output
 from handmesh.runtime.session import Session, Tracker
 from handmesh.runtime.sources import CameraFeed, Source, SourceError, Video, open_source
@@ -38,8 +39,7 @@ class Options:
     every frame and hands.json. Default: nothing with a window, otherwise a place under outputs/."""
     num_hands: int = 2
     """The most hands to look for."""
-    model: str = "balanced"
-    """A bundled model's name, or the path of an exported .onnx file."""
+    model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
     fov_deg: float = 60.0
     """The camera's field of view along the picture's longer side; depths scale with it."""
     smooth: Literal["off", "low", "high"] = "low"

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 import onnxruntime
 
+from handmesh.runtime.models import ModelFileError
+
 Kind = Literal["mesh", "detector"]
 Device = Literal["auto", "cpu", "cuda", "coreml", "directml"]
 
@@ -18,7 +20,7 @@ FORMAT = 1
 
 METADATA_KEY = "handmesh"
 
-MESH_OUTPUTS = ("vertices_m", "joints_m", "joints_crop", "rotations", "shape", "presence", "right", "faces")
+MESH_OUTPUTS = ("vertices_m", "joints_m", "joints_crop", "rotations", "shape", "presence", "right", "spread", "faces")
 
 _PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
@@ -26,10 +28,6 @@ _PROVIDERS = {
     "directml": "DmlExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-
-
-class ModelFileError(ValueError):
-    """A model file that is missing, unreadable, not exported by handmesh, or of another kind."""
 
 
 class Session:

@@ -6,25 +6,39 @@ import math
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from handmesh.assets import OPEN_HAND
+from handmesh.assets import ASSETS, OPEN_HAND
 from handmesh.render import shade
+from handmesh.runtime.backend import Device, open_session
+from handmesh.runtime.detector import Detector
+from handmesh.runtime.estimator import Estimator
+from handmesh.runtime.models import DETECTOR, model_path
 from handmesh.runtime.sources import open_source
 from handmesh.runtime.tracker import HandTracker
 from handmesh.skeleton import PALM_TO_CAMERA
-from handmesh.structs import Camera
+from handmesh.structs import Box, Camera
 
 FRAME_S = 1 / 30
+TURN_FRAMES = 10
 SIZE = (640, 480)
 
 _SKIN = (0.85, 0.65, 0.55)
+
+
+class Contender(NamedTuple):
+    """A mesh network by itself and inside the whole tracker; both share its session and their stopwatch."""
+
+    estimator: Estimator
+    tracker: HandTracker
 
 
 @dataclass(frozen=True)
@@ -32,40 +46,94 @@ class Latency:
     """Times of one group of frames."""
 
     frames: int
-    stages_ms: Mapping[str, tuple[float, float]]  # median and 90th percentile by stage
+    stages_ms: Mapping[str, tuple[float, float]]  # median and 90th percentile on the wall, by stage
+    processor_ms: float  # median of all threads together, which other programs on the machine lengthen less
 
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """What `measure_latency` found."""
+    """What `measure_latency` found of one network."""
 
-    following: Latency  # frames in which every hand was followed
-    searching: Latency  # frames in which the detector ran as well
+    look: Latency  # crop to vertices: one look at one hand, in every frame
+    following: Latency  # `track`, frames in which every hand was followed
+    searching: Latency  # `track`, frames in which the detector ran as well
     hands_per_frame: float
-    peak_memory_mb: float  # of this process; not a number where the system does not tell
 
 
-def measure_latency(tracker: HandTracker, frames: Iterable[np.ndarray], warm_up: int = 10) -> LatencyReport:
-    """Track (H, W, 3) uint8 RGB frames as 30 a second; the first `warm_up` are not counted."""
-    times: list[dict[str, float]] = []
-    hands = 0
-    for i, frame in enumerate(frames):
-        found = tracker.track(frame, i * FRAME_S)
-        if i >= warm_up:
-            times.append(tracker.timings_ms)
-            hands += len(found)
-    if not times:
+def open_contender(
+    model: str | Path, num_hands: int = 2, threads: int | None = None, device: Device = "auto"
+) -> Contender:
+    """A mesh network as `HandTracker.load` opens it, whose errors it raises."""
+    estimator = Estimator(open_session(model_path(model), "mesh", threads, device))
+    detector = Detector(open_session(ASSETS / f"{DETECTOR}.onnx", "detector", threads, device))
+    return Contender(estimator, HandTracker(estimator, detector, num_hands))
+
+
+def measure_latency(
+    contenders: Mapping[str, Contender], frames: Iterable[np.ndarray], warm_up: int = 10
+) -> dict[str, LatencyReport]:
+    """Show (H, W, 3) uint8 RGB frames, 30 a second, to all networks in turn; by their names, how long they took.
+
+    In turns, so that slow spells of the machine hit all alike; of several frames, so that a network's
+    weights stay in the processor's cache, as they do where it is alone. The first `warm_up` frames are
+    not counted; ValueError where there are no others.
+    """
+    looks: dict[str, list[_Call]] = {name: [] for name in contenders}
+    tracks: dict[str, list[_Call]] = {name: [] for name in contenders}
+    numbered = enumerate(frames)
+    while turn := list(islice(numbered, TURN_FRAMES)):
+        for (name, contender), (i, frame) in product(contenders.items(), turn):
+            look, track = _look(contender, frame), _track(contender, frame, i * FRAME_S)
+            if i >= warm_up:
+                looks[name].append(look)
+                tracks[name].append(track)
+    if not all(looks.values()):
         raise ValueError(f"expected more than {warm_up} frames to time")
-    following = [ms for ms in times if ms["detect"] == 0]
-    searching = [ms for ms in times if ms["detect"] > 0]
-    return LatencyReport(_latency(following), _latency(searching), hands / len(times), peak_memory_mb())
+    return {name: _report(looks[name], tracks[name]) for name in contenders}
 
 
-def _latency(times: Sequence[Mapping[str, float]]) -> Latency:
-    stages = times[0].keys() if times else ()
-    columns = {stage: [ms[stage] for ms in times] for stage in stages}
+class _Call(NamedTuple):
+    stages_ms: dict[str, float]
+    processor_ms: float
+    hands: int
+
+
+def _look(contender: Contender, frame: np.ndarray) -> _Call:
+    """One look at the middle of the frame; what is there does not change what it costs."""
+    height, width = frame.shape[:2]
+    camera, stopwatch = Camera.from_fov(width, height), contender.estimator.stopwatch
+    box = Box((width / 2, height / 2), 0.4 * height, angle_rad=0.3)
+    stopwatch.restart()
+    begin_s = time.process_time()
+    with stopwatch.stage("total"):
+        estimate = contender.estimator.estimate(frame, camera, box, "right")
+    return _Call(dict(stopwatch.ms), _ms_since(begin_s), estimate is not None)
+
+
+def _track(contender: Contender, frame: np.ndarray, time_s: float) -> _Call:
+    begin_s = time.process_time()
+    found = contender.tracker.track(frame, time_s)
+    return _Call(contender.tracker.timings_ms, _ms_since(begin_s), len(found))
+
+
+def _ms_since(begin_s: float) -> float:
+    return 1e3 * (time.process_time() - begin_s)
+
+
+def _report(looks: Sequence[_Call], tracks: Sequence[_Call]) -> LatencyReport:
+    following = [call for call in tracks if call.stages_ms["detect"] == 0]
+    searching = [call for call in tracks if call.stages_ms["detect"] > 0]
+    hands = sum(call.hands for call in tracks)
+    return LatencyReport(_latency(looks), _latency(following), _latency(searching), hands / len(tracks))
+
+
+def _latency(calls: Sequence[_Call]) -> Latency:
+    if not calls:
+        return Latency(0, {}, math.nan)
+    columns = {stage: [call.stages_ms[stage] for call in calls] for stage in calls[0].stages_ms}
     quantiles = {stage: np.percentile(column, (50, 90)) for stage, column in columns.items()}
-    return Latency(len(times), {stage: (float(q[0]), float(q[1])) for stage, q in quantiles.items()})
+    stages = {stage: (float(q[0]), float(q[1])) for stage, q in quantiles.items()}
+    return Latency(len(calls), stages, float(np.median([call.processor_ms for call in calls])))
 
 
 def peak_memory_mb() -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from handmesh.crop import warp
+from handmesh.detection import Detection
 from handmesh.runtime.backend import ModelFileError, Session
+from handmesh.runtime.confidence import Confidence
 from handmesh.runtime.lifting import Crop, lift, picture_joints_px, probability
 from handmesh.runtime.stopwatch import Stopwatch
 from handmesh.structs import Box, Camera, Hand, Side
@@ -16,21 +18,26 @@ from handmesh.structs import Box, Camera, Hand, Side
 DISAGREEMENT = 0.6
 """Below this agreement the other side is worth a try: a detector is often wrong where palm and back look alike."""
 
-HOPELESS_SCORE = 0.05
-"""Below this score a second look is not worth its time: nothing like a hand is near."""
+HOPELESS = 0.02
+"""Below this presence a second look is not worth its time: nothing like a hand is near."""
 
 
 class Estimate(NamedTuple):
     """What the mesh network makes of a box."""
 
-    hand: Hand
+    hand: Hand  # its score is the chance of a hand that is followed
     box: Box  # turned and tight around the joints that the network saw in the picture
+    presence: float  # 0..1, what the network says of a hand in the crop
     agreement: float  # 0..1, that the hand is of the side it was taken for
 
     @property
     def trust(self) -> float:
         """0..1, that there is a hand and that it is of this side."""
-        return self.hand.score * self.agreement
+        return self.presence * self.agreement
+
+    def scored(self, score: float) -> Estimate:
+        """The same with another score."""
+        return self._replace(hand=replace(self.hand, score=float(score)))
 
 
 @dataclass(eq=False)
@@ -45,6 +52,7 @@ class Estimator:
         if height != width:
             raise ModelFileError(f"the mesh network takes {height}x{width} crops; expected a square")
         self._box_scale = float(self.session.metadata["box_scale"])
+        self.confidence = Confidence.of(self.session.metadata)
         # The faces never change: one run on an empty crop fetches them and warms the session up.
         self._faces = self.session.run(np.zeros((1, height, width, 3), np.uint8))["faces"].astype(np.int32)
 
@@ -60,9 +68,11 @@ class Estimator:
             outputs = self.session.run(pixels[None])
         with self.stopwatch.stage("lift"):
             hand = lift(outputs, crop, camera, self._faces)
-            if hand is None:
-                return None
-            return Estimate(hand, Box.around(picture_joints_px(outputs, crop)), probability(outputs["right"]))
+        if hand is None:
+            return None
+        box = Box.around(picture_joints_px(outputs, crop))
+        estimate = Estimate(hand, box, hand.score, probability(outputs["right"]))
+        return estimate.scored(self.confidence.followed(presence=estimate.presence, agreement=estimate.agreement))
 
     def estimate_afresh(
         self, image: np.ndarray, camera: Camera, box: Box, side: Side, passes: int = 2
@@ -73,7 +83,7 @@ class Estimator:
         pass looks again at a box around the joints of the pass before.
         """
         estimate = self.estimate(image, camera, box, side)
-        if estimate is None or estimate.hand.score < HOPELESS_SCORE:
+        if estimate is None or estimate.presence < HOPELESS:
             return estimate
         if estimate.agreement < DISAGREEMENT:
             estimate = self.better_side(image, camera, box, estimate)
@@ -82,6 +92,14 @@ class Estimator:
                 break
             estimate = self.estimate(image, camera, estimate.box, estimate.hand.side)
         return estimate
+
+    def found(self, image: np.ndarray, camera: Camera, detection: Detection, passes: int = 2) -> Estimate | None:
+        """The hand where a detector saw one; its score weighs both networks' opinions."""
+        estimate = self.estimate_afresh(image, camera, detection.box, detection.side, passes)
+        if estimate is None:
+            return None
+        chances = {"presence": estimate.presence, "agreement": estimate.agreement}
+        return estimate.scored(self.confidence.found(detector=detection.score, **chances))
 
     def better_side(self, image: np.ndarray, camera: Camera, box: Box, estimate: Estimate) -> Estimate:
         """`estimate`, or that of the other side in the same box where the network trusts it more."""

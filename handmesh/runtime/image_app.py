@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from handmesh.render import Renderer, Style, overlay
 from handmesh.runtime import console, meshes
+from handmesh.runtime.models import DEFAULT, model_help
 from handmesh.runtime.pictures import check_writable, read_picture, write_picture
 from handmesh.runtime.session import Tracker
 from handmesh.structs import Camera, Hand
@@ -29,8 +31,7 @@ class Options:
     """The meshes (.glb, .obj, .ply, .stl), in metres. Default: outputs/NAME.glb."""
     num_hands: int = 2
     """The most hands to look for."""
-    model: str = "balanced"
-    """A bundled model's name, or the path of an exported .onnx file."""
+    model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
     fov_deg: float = 60.0
     """The camera's field of view along the picture's longer side; depths scale with it."""
     renderer: Renderer = "zbuffer"

@@ -84,8 +84,6 @@ def lift(outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: n
 
 def _spreads(outputs: Mapping[str, np.ndarray], crop: Crop) -> dict[str, np.ndarray]:
     """The errors that the network expects of the joints, in pixels of the picture and in metres."""
-    if "spread" not in outputs:
-        return {}
     in_crop, in_space = outputs["spread"][0].astype(np.float32).T
     return {"joints_spread_px": in_crop * (crop.box.size_px / 2), "joints_spread_m": in_space / 10}
 
@@ -97,7 +95,7 @@ def probability(logit: np.ndarray) -> float:
 
 def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
     """Whether all numbers are finite, of a hand's size, and the rotations rotate."""
-    if not all(np.abs(outputs[name]).max() <= limit for name, limit in _LARGEST.items() if name in outputs):  # false for NaN too
+    if not all(np.abs(outputs[name]).max() <= limit for name, limit in _LARGEST.items()):  # false for NaN too
         return False
     rotations = outputs["rotations"]
     departure = np.abs(rotations @ np.swapaxes(rotations, -1, -2) - np.eye(3)).max()

@@ -11,17 +11,16 @@ from typing import Literal, get_args
 import numpy as np
 
 from handmesh.assets import ASSETS
-from handmesh.runtime.backend import Device, ModelFileError, open_session
+from handmesh.runtime.backend import Device, open_session
 from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimate, Estimator, is_usable
 from handmesh.runtime.following import Rules, Track, nearest_track, overlap, same_hand, without_duplicates
 from handmesh.runtime.inputs import checked_camera, checked_frame, checked_time
+from handmesh.runtime.models import DEFAULT, DETECTOR, model_path
 from handmesh.runtime.smoothing import HandSmoother, Smooth
 from handmesh.structs import Camera, Hand
 
 Backend = Literal["onnxruntime"]
-
-DETECTOR = "detector"
 
 
 class HandTracker:
@@ -58,7 +57,7 @@ class HandTracker:
 
     @staticmethod
     def load(
-        model: str | Path = "balanced",
+        model: str | Path = DEFAULT,
         num_hands: int = 2,
         backend: Backend = "onnxruntime",
         device: Device = "auto",
@@ -66,8 +65,10 @@ class HandTracker:
         threads: int | None = None,
         passes: int = 2,
     ) -> HandTracker:
-        """A tracker with the bundled detector and a bundled (by name) or exported (by path) mesh network.
+        """A tracker with the bundled detector and a mesh network.
 
+        model: 'fast', 'balanced' or 'accurate' (see `models.bundled_models`), or the path of an exported
+        .onnx file. They answer alike, from crops of more and more pixels.
         device, threads: see `backend.open_session`. Raises ModelFileError (a ValueError) where a
         file is missing or not one of ours, ValueError for an unknown choice.
         """
@@ -168,14 +169,15 @@ class HandTracker:
     def _search(self, image: np.ndarray, camera: Camera, known: Sequence[Estimate]) -> list[Estimate]:
         """Hands in the whole picture that are not among the `known`, up to `num_hands` with these."""
         with self._stopwatch.stage("detect"):
-            detections = self._detector.detect(image)
+            detections = self._detector.detect(image, self._estimator.confidence.proposed)
         hands = list(known)
-        for box, side, _ in detections[: 2 * self.num_hands]:
+        for detection in detections[: 2 * self.num_hands]:
             if len(hands) == self.num_hands:
                 break
+            box = detection.box
             if not is_usable(box, image) or any(overlap(box, hand.box) > 0.4 for hand in hands):
                 continue
-            estimate = self._estimator.estimate_afresh(image, camera, box, side, self._passes)
+            estimate = self._estimator.found(image, camera, detection, self._passes)
             if _is_hand(estimate, image, self._rules.found_score) and not any(same_hand(estimate, h) for h in hands):
                 hands.append(estimate)
         return hands[len(known) :]
@@ -193,14 +195,3 @@ class HandTracker:
 
 def _is_hand(estimate: Estimate | None, image: np.ndarray, score: float) -> bool:
     return estimate is not None and estimate.hand.score >= score and is_usable(estimate.box, image)
-
-
-def model_path(model: str | Path) -> Path:
-    """The file of a bundled mesh network by name, or of an exported one by path."""
-    if Path(model).suffix == ".onnx" or Path(model).exists():
-        return Path(model)
-    bundled = sorted(path.stem for path in ASSETS.glob("*.onnx") if path.stem != DETECTOR)
-    if str(model) not in bundled:
-        names = ", ".join(bundled) or "none"
-        raise ModelFileError(f"unknown model {str(model)!r}; bundled are: {names}; or give the path of an .onnx file")
-    return ASSETS / f"{model}.onnx"

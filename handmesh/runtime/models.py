@@ -1,0 +1,63 @@
+"""The mesh networks that ship with the package: their names, their files, and what each is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from handmesh.assets import ASSETS
+
+DETECTOR = "detector"
+"""The bundled file that is no mesh network."""
+
+DEFAULT = "balanced"
+
+
+class ModelFileError(ValueError):
+    """A model file that is missing, unreadable, not exported by handmesh, or of another kind."""
+
+
+class Size(NamedTuple):
+    """What a bundled network costs."""
+
+    crop_px: int  # side of the crop that it looks at
+    latency_ms: int  # about, crop to vertices, one thread of a server's CPU: `scripts/benchmark.py latency`
+
+
+SIZES = {"fast": Size(96, 7), "balanced": Size(128, 10), "accurate": Size(160, 13)}
+"""The sizes that are trained, from the quickest to the most accurate; the same network on more and more pixels."""
+
+
+def bundled_models() -> list[str]:
+    """The names of the mesh networks in the package, from the quickest to the most accurate.
+
+    Those that are none of `SIZES` come last, by name.
+    """
+    found = {path.stem for path in ASSETS.glob("*.onnx")} - {DETECTOR}
+    return [*(name for name in SIZES if name in found), *sorted(found - SIZES.keys())]
+
+
+def model_path(model: str | Path) -> Path:
+    """The file of a bundled mesh network by name, or of an exported one by path.
+
+    A bundled name wins over a file that happens to be called so. Raises ModelFileError,
+    which lists the names, for what is neither.
+    """
+    bundled = bundled_models()
+    if str(model) in bundled:
+        return ASSETS / f"{model}.onnx"
+    if Path(model).suffix == ".onnx" or Path(model).is_file():
+        return Path(model)
+    names = ", ".join(bundled) or "none"
+    raise ModelFileError(f"unknown model {str(model)!r}; bundled are: {names}; or give the path of an .onnx file")
+
+
+def model_help() -> str:
+    """What `--model` takes, for the help of the command line tools."""
+    names = ", ".join(map(_described, bundled_models()))
+    return f"A bundled network: {names}; times on one thread of a server's CPU. Or the path of an exported .onnx file."
+
+
+def _described(name: str) -> str:
+    size = SIZES.get(name)
+    return name if size is None else f"{name} (crops of {size.crop_px} px, about {size.latency_ms} ms a hand)"
