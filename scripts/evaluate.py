@@ -3,11 +3,14 @@
     python scripts/evaluate.py freihand --root FreiHAND --model runs/freihand/weights.safetensors --submission
     python scripts/evaluate.py score --gt FreiHAND --pred pred.zip --out outputs/score
     python scripts/evaluate.py robustness --root FreiHAND --model mine.onnx --baseline balanced
-    python scripts/evaluate.py synthetic --shards data/shards-val
+    python scripts/evaluate.py synthetic --shards data/shards-test data/shards-hard
     python scripts/evaluate.py photos --root data/sign_digits data/gesture_people
     python scripts/evaluate.py backgrounds --root data/backgrounds
+    python scripts/evaluate.py calibration --photos data/sign_digits --backgrounds data/backgrounds
+    python scripts/evaluate.py overlays --root data/sign_digits data/gesture_people
+    python scripts/evaluate.py judgement --sheet outputs/overlays/judgement.csv
 
-Each prints a table and writes its figures, per-sample values and pictures to a folder.
+Most print a table and write figures, per-sample values and pictures to a folder.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ from typing import Annotated
 import tyro
 
 from handmesh.data.photos import Split
+from handmesh.evaluation.calibration.options import CalibrationOptions
+from handmesh.evaluation.judgement import count_judgement
 from handmesh.evaluation.options import FreihandOptions, RobustnessOptions
+from handmesh.evaluation.overlays import OverlayOptions, draw_overlays
 from handmesh.evaluation.run import Options, evaluate_backgrounds, evaluate_photos, evaluate_synthetic
 
 Common = tyro.conf.OmitArgPrefixes[Options]
@@ -54,11 +60,11 @@ def score(gt: Path, pred: Path, out: Output) -> None:
     score_file(gt, pred, out)
 
 
-def synthetic(shards: Path, options: Common = DEFAULTS) -> None:
-    """Errors of joints and meshes on synthetic shards.
+def synthetic(shards: tuple[Path, ...], options: Common = DEFAULTS) -> None:
+    """Errors of joints and meshes on synthetic shards, each folder by itself, and each kind of picture of a hard set.
 
     Args:
-        shards: folder of shard-*.tar that the network was not trained on
+        shards: folders of shard-*.tar that the network was not trained on
     """
     evaluate_synthetic(shards, options)
 
@@ -83,10 +89,36 @@ def backgrounds(root: Path, split: Split = "val", options: Common = DEFAULTS) ->
     evaluate_backgrounds(root, split, options)
 
 
+def calibration(options: tyro.conf.OmitArgPrefixes[CalibrationOptions]) -> None:
+    """How often what the product says of its own answers comes true, and models that make it so.
+
+    Of every place that the detector proposes, however unsure: the score, the side and the errors
+    expected of the joints. calibration.json holds the models for the exported file.
+    """
+    from handmesh.evaluation.calibration.run import evaluate_calibration
+
+    evaluate_calibration(options)
+
+
+def overlays(options: tyro.conf.OmitArgPrefixes[OverlayOptions]) -> None:
+    """Held-out pictures chosen at random, beside the meshes found in them, to be judged finger by finger."""
+    draw_overlays(options)
+
+
+def judgement(sheet: Path) -> None:
+    """Count the judgement of overlays.
+
+    Args:
+        sheet: judgement.csv of `overlays`, with y or n for each finger
+    """
+    count_judgement(sheet)
+
+
 def main() -> None:
     try:
         commands = {"freihand": freihand, "score": score, "robustness": robustness}
         commands |= {"synthetic": synthetic, "photos": photos, "backgrounds": backgrounds}
+        commands |= {"calibration": calibration, "overlays": overlays, "judgement": judgement}
         tyro.extras.subcommand_cli_from_dict(commands, description=__doc__)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")

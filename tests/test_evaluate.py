@@ -22,6 +22,7 @@ from handmesh.evaluation import run as evaluation
 from handmesh.evaluation.answers import Answer, Answers, Picture, match, with_detected_boxes, with_given_boxes
 from handmesh.evaluation.figures import background_figures, photo_figures, synthetic_figures
 from handmesh.evaluation.pictures import Run, ask, from_shards
+from handmesh.evaluation.report import folder_names
 from handmesh.evaluation.sheet import case_sheet
 from handmesh.evaluation.truth import true_meshes
 from handmesh.structs import Box, Camera, Hand
@@ -196,8 +197,8 @@ def test_backgrounds_are_reported(photo_set, tmp_path):
     assert (tmp_path / "out/some_photos-none.png").is_file()
 
 
-def write_posed_shard(folder: Path, offset_m: float = 0.0) -> None:
-    """Two samples of the bundled hand, labels as the generator writes them."""
+def write_posed_shard(folder: Path, offset_m: float = 0.0, challenges: tuple[str, ...] = ()) -> None:
+    """Two samples of the bundled hand, labels as the generator writes them; of a hard set with two challenges."""
     torch = pytest.importorskip("torch")
     from scipy.spatial.transform import Rotation
 
@@ -215,6 +216,7 @@ def write_posed_shard(folder: Path, offset_m: float = 0.0) -> None:
                 **{"pose": pose.tolist(), "shape": shape.tolist(), "translation_m": (translation + offset_m).tolist()},
                 **{"joints_m": joints.tolist(), "joints_px": project(joints, CAMERA).tolist(), "seed": seed},
                 "camera": {name: getattr(CAMERA, name) for name in ("fx", "fy", "cx", "cy", "width", "height")},
+                **({"challenge": challenges[seed]} if challenges else {}),
             }
             for part, data in (("jpg", picture), ("png", picture), ("json", json.dumps(label).encode())):
                 member = tarfile.TarInfo(f"{seed}.{part}")
@@ -238,6 +240,28 @@ def test_true_meshes_score_themselves_perfectly(tmp_path):
     assert max(found[name] for name in ("MPJPE", "MPVPE", "PA-MPJPE", "PA-MPVPE", "2D error, mean")) < 1e-3
     assert found["F@5"] == found["PA-F@15"] == 1
     assert all(np.abs(joints[skeleton.ROOT]).max() == 0 for joints, _ in truth.values())
+
+
+@pytest.mark.usefixtures("fake_product")
+def test_each_folder_and_each_kind_of_a_hard_set_has_its_own_figures(tmp_path, capsys):
+    for folder, challenges in (("ordinary", ()), ("hard", ("grasp", "edge-on"))):
+        (tmp_path / folder).mkdir()
+        write_posed_shard(tmp_path / folder, challenges=challenges)
+    options = evaluation.Options(output=tmp_path / "out", boxes="given")
+    reports = evaluation.evaluate_synthetic([tmp_path / "ordinary", tmp_path / "hard"], options)
+    assert [(report.data, report.part, report.pictures) for report in reports] == [
+        *(("ordinary", "", 2), ("hard", "", 2), ("hard", "edge-on", 1), ("hard", "grasp", 1)),
+    ]
+    whole, *parts = (values(report.figures)["MPJPE"] for report in reports[1:])
+    assert np.mean(parts) == pytest.approx(whole)
+    assert "on parts of hard, given boxes" in capsys.readouterr().out
+    written = json.loads((tmp_path / "out/metrics.json").read_text())["reports"]
+    assert [report.get("part") for report in written] == [None, None, "edge-on", "grasp"]
+
+
+def test_data_sets_of_one_name_are_told_apart(tmp_path):
+    folders = [tmp_path / name for name in ("a/val", "b/photos", "c/photos", "b/digits")]
+    assert folder_names(folders) == ["a-val", "b-photos", "c-photos", "digits"]
 
 
 def test_shards_of_another_hand_are_refused(tmp_path):

@@ -91,7 +91,7 @@ def with_detected_boxes(tracker: HandTracker) -> Answerer:
 
 def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Answers:
     """Pair predicted and labelled hands, the nearest pair first, none farther than FOUND_WITHIN."""
-    pairs = sorted((_distance(hand, label), i, k) for i, label in enumerate(labels) for k, hand in enumerate(hands))
+    pairs = sorted((mean_error(hand, label), i, k) for i, label in enumerate(labels) for k, hand in enumerate(hands))
     hand_of: dict[int, int] = {}
     for distance, i, k in pairs:
         if distance <= FOUND_WITHIN and i not in hand_of and k not in hand_of.values():
@@ -103,7 +103,8 @@ def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Answers:
     return Answers(of_labels, [hand for k, hand in enumerate(hands) if k not in hand_of.values()])
 
 
-def _distance(hand: Hand, label: LabelledHand) -> float:
+def mean_error(hand: Hand, label: LabelledHand) -> float:
+    """The mean 2D error, of the longer side of the labelled box."""
     return float(errors_2d(hand.joints_px[None], label.joints_px[None]).mean())
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from rich.progress import track
 
 from handmesh import skeleton
 from handmesh.data.photos import LabelledHand, Photo, PhotoError, load_picture
-from handmesh.data.shards import ShardSet
+from handmesh.data.shards import ShardSet, tar_members
 from handmesh.evaluation.answers import Answer, Answerer, Answers, Picture
 from handmesh.structs import Camera, Hand
 
@@ -76,6 +78,18 @@ def from_shards(shards: ShardSet) -> list[Picture]:
     ]
 
 
+def challenges_of(shards: ShardSet) -> dict[str, str]:
+    """What the samples of a hard set are hard by, by the names that `from_shards` gives; empty for other sets."""
+    found: dict[str, str] = {}
+    for path in shards.files:
+        with path.open("rb") as file:
+            for key, parts in tar_members(path, ["json"]).items():
+                file.seek(parts["json"].offset)
+                label = json.loads(file.read(parts["json"].length))
+                found |= {key: label["challenge"]} if "challenge" in label else {}
+    return found
+
+
 def _synthetic_label(shards: ShardSet, i: int) -> LabelledHand:
     joints = shards.joints_m[i]
     return LabelledHand("right", 1.0, shards.joints_px[i], joints - joints[skeleton.ROOT])
@@ -84,11 +98,17 @@ def _synthetic_label(shards: ShardSet, i: int) -> LabelledHand:
 def ask(answer: Answerer, pictures: Sequence[Picture], what: str = "") -> Run:
     """Ask about every picture, with a progress bar called `what`; those that cannot be read are named."""
     run = Run()
+    for picture, image in opened(pictures, what, run.unreadable):
+        run.said.append((picture, answer(image, picture)))
+    return run
+
+
+def opened(pictures: Sequence[Picture], what: str, unreadable: list[str]) -> Iterator[tuple[Picture, np.ndarray]]:
+    """The pictures with their pixels, one by one; the names of those that cannot be read go to `unreadable`."""
     for picture in track(pictures, what or "evaluating", disable=not what, transient=True):
         try:
             image = picture.load()
         except (PhotoError, OSError):
-            run.unreadable.append(picture.name)
+            unreadable.append(picture.name)
         else:
-            run.said.append((picture, answer(image, picture)))
-    return run
+            yield picture, image

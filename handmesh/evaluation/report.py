@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
+from handmesh.data.photos import Split
 from handmesh.evaluation.figures import Figure
 from handmesh.evaluation.files import sha256_of, write_json
 from handmesh.runtime.backend import Session, default_threads
@@ -38,6 +39,7 @@ class Report:
     hands: int  # labelled ones that got an answer
     unreadable: int  # pictures that were not, because they do not decode
     figures: tuple[Figure, ...]
+    part: str = ""  # which of its pictures, where these are not all
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,23 @@ def setting_of(model: Path, session: Session, threads: int | None) -> Setting:
     )
 
 
+def folder_names(folders: Sequence[Path]) -> list[str]:
+    """What data sets in these folders are called: after the folder, and its parent where that says too little."""
+    paths = [folder.resolve() for folder in folders]
+    bases = [path.name for path in paths]
+    vague = {name for name in bases if bases.count(name) > 1 or name in get_args(Split)}
+    return [f"{path.parent.name}-{path.name}" if path.name in vague else path.name for path in paths]
+
+
 def print_reports(console: Console, setting: Setting, reports: Sequence[Report]) -> None:
     """A table for each data set, and under them how the figures came about."""
+    model = Path(setting.model).name
     for data in dict.fromkeys(report.data for report in reports):
-        console.print(_table(Path(setting.model).name, [report for report in reports if report.data == data]))
+        of_data = [report for report in reports if report.data == data]
+        console.print(_table(f"{model} on {data}", [report for report in of_data if not report.part]))
+        for boxes in dict.fromkeys(report.boxes for report in of_data if report.part):
+            parts = [report for report in of_data if report.part and report.boxes == boxes]
+            console.print(_table(f"{model} on parts of {data}, {boxes} boxes", parts))
     for boxes in dict.fromkeys(report.boxes for report in reports):
         console.print(f"[bold]{boxes}[/]: {PROTOCOLS[boxes].format(box_scale=setting.box_scale)}", highlight=False)
     console.print(NOTE, highlight=False)
@@ -81,21 +96,22 @@ def print_reports(console: Console, setting: Setting, reports: Sequence[Report])
             console.print(f"[yellow]{report.data}: pictures that could not be read: {report.unreadable}[/]")
 
 
-def _table(model: str, reports: Sequence[Report]) -> Table:
-    """The reports on one data set: a row for each figure, a column for each crop protocol."""
-    table = Table("", title=f"{model} on {reports[0].data}, 95 % bootstrap intervals")
+def _table(title: str, reports: Sequence[Report]) -> Table:
+    """The reports on one data set: a row for each figure, a column for each crop protocol or each part of the set."""
+    table = Table("", title=f"{title}, 95 % bootstrap intervals")
     for report in reports:
-        table.add_column("" if report.boxes == "none" else f"{report.boxes} boxes", justify="right")
+        table.add_column(report.part or ("" if report.boxes == "none" else f"{report.boxes} boxes"), justify="right")
     table.add_row("pictures", *(str(report.pictures) for report in reports))
     table.add_row("hands measured", *(str(report.hands) for report in reports), end_section=True)
     units = {figure.name: figure.unit for report in reports for figure in report.figures}
     for name, unit in units.items():
-        table.add_row(f"{name}, {unit}" if unit else name, *(_cell(report, name) for report in reports))
+        found = [next((figure for figure in report.figures if figure.name == name), None) for report in reports]
+        table.add_row(f"{name}, {unit}" if unit else name, *map(cell, found))
     return table
 
 
-def _cell(report: Report, name: str) -> str:
-    figure = next((figure for figure in report.figures if figure.name == name), None)
+def cell(figure: Figure | None) -> str:
+    """A figure with its interval, for a table."""
     if figure is None or math.isnan(figure.value):
         return "-"
     return f"{_short(figure.value)} ({_short(figure.low)}-{_short(figure.high)})"
@@ -116,6 +132,7 @@ def _as_json(report: Report, setting: Setting) -> dict[str, object]:
     figures = figures_as_json(report.figures)
     protocol = PROTOCOLS[report.boxes].format(box_scale=setting.box_scale)
     fields = {"data": report.data, "boxes": report.boxes, "protocol": protocol, "pictures": report.pictures}
+    fields |= {"part": report.part} if report.part else {}
     return fields | {"hands": report.hands, "unreadable": report.unreadable, "figures": figures}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,14 @@ from handmesh.evaluation.figures import (
     photo_figures,
     synthetic_figures,
 )
-from handmesh.evaluation.pictures import Case, Run, ask, from_files, from_photos, from_shards
-from handmesh.evaluation.report import Boxes, Report, print_reports, setting_of, write_metrics
+from handmesh.evaluation.pictures import Case, Run, ask, challenges_of, from_files, from_photos, from_shards
+from handmesh.evaluation.report import Boxes, Report, folder_names, print_reports, setting_of, write_metrics
 from handmesh.evaluation.sheet import case_sheet, false_hand_sheet, write_sheet
 from handmesh.evaluation.truth import true_meshes
 from handmesh.runtime.backend import Session, open_session
 from handmesh.runtime.estimator import Estimator
-from handmesh.runtime.tracker import HandTracker, model_path
+from handmesh.runtime.models import model_path
+from handmesh.runtime.tracker import HandTracker
 
 Which = Literal["given", "detected", "both"]
 
@@ -60,25 +61,30 @@ class Job(NamedTuple):
     figures: Callable[[Run], list[Figure]]
     rank_by: Callable[[Sequence[Case]], np.ndarray]  # (N,) of answered cases, orders the contact sheet
     unit: str
+    part_of: Mapping[str, str] = {}  # by the picture's name, where the pictures are of several kinds
 
 
 def evaluate_photos(roots: Sequence[Path], split: Split, options: Options) -> list[Report]:
     """Score on folders of labelled photographs, each by itself; see `data.photos`."""
     if not roots:
         raise ValueError("no data sets: name at least one folder with a pseudo_labels.json")
-    jobs = [
-        Job(root.resolve().name, from_photos(read_photos(root, split)), photo_figures, mean_error_2d, "")
-        for root in roots
-    ]
+    named = zip(folder_names(roots), roots, strict=True)
+    jobs = [Job(name, from_photos(read_photos(root, split)), photo_figures, mean_error_2d, "") for name, root in named]
     return _evaluate(jobs, options, _each(options.boxes))
 
 
-def evaluate_synthetic(folder: Path, options: Options) -> list[Report]:
-    """Score on synthetic shards, whose meshes are known; see `data.shards`."""
-    shards = read_shards(folder, options.limit, progress=True)
+def evaluate_synthetic(folders: Sequence[Path], options: Options) -> list[Report]:
+    """Score on folders of synthetic shards, each by itself, whose meshes are known; see `data.shards`."""
+    if not folders:
+        raise ValueError("no data sets: name at least one folder of shard-*.tar")
+    named = zip(folder_names(folders), folders, strict=True)
+    return _evaluate([_synthetic_job(*one, options.limit) for one in named], options, _each(options.boxes))
+
+
+def _synthetic_job(name: str, folder: Path, limit: int | None) -> Job:
+    shards = read_shards(folder, limit, progress=True)
     figures = partial(synthetic_figures, truth=true_meshes(shards))
-    job = Job(folder.resolve().name, from_shards(shards), figures, aligned_mm, " mm")
-    return _evaluate([job], options, _each(options.boxes))
+    return Job(name, from_shards(shards), figures, aligned_mm, " mm", challenges_of(shards))
 
 
 def evaluate_backgrounds(root: Path, split: Split, options: Options) -> list[Report]:
@@ -101,7 +107,7 @@ def _evaluate(jobs: Sequence[Job], options: Options, protocols: Sequence[Boxes])
         answer = _answerer(boxes, session, options)
         for job in jobs:
             run = ask(answer, job.pictures[: options.limit], f"{job.data}, boxes {boxes}")
-            reports.append(_report(job, boxes, run))
+            reports += [_report(job, boxes, run), *_part_reports(job, boxes, run)]
             _write_sheet(options.output / f"{job.data}-{boxes}.png", run, job)
             write_metrics(options.output / "metrics.json", setting, reports)
     print_reports(console, setting, reports)
@@ -115,9 +121,15 @@ def _answerer(boxes: Boxes, session: Session, options: Options) -> Answerer:
     return with_detected_boxes(HandTracker.load(options.model, num_hands=options.num_hands, threads=options.threads))
 
 
-def _report(job: Job, boxes: Boxes, run: Run) -> Report:
+def _report(job: Job, boxes: Boxes, run: Run, part: str = "") -> Report:
     hands = len(answered(run.cases))
-    return Report(job.data, boxes, len(run.said), hands, len(run.unreadable), tuple(job.figures(run)))
+    return Report(job.data, boxes, len(run.said), hands, len(run.unreadable), tuple(job.figures(run)), part)
+
+
+def _part_reports(job: Job, boxes: Boxes, run: Run) -> list[Report]:
+    """One for each kind of picture, in the order of their names."""
+    said = {part: [one for one in run.said if job.part_of.get(one[0].name) == part] for part in job.part_of.values()}
+    return [_report(job, boxes, Run(said[part]), part) for part in sorted(said) if said[part]]
 
 
 def _write_sheet(path: Path, run: Run, job: Job) -> None:

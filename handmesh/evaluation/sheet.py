@@ -13,7 +13,7 @@ import numpy as np
 from handmesh.crop import apply_affine, crop_affine, warp
 from handmesh.evaluation.answers import Picture, camera_of
 from handmesh.evaluation.pictures import Case, FalseHand
-from handmesh.render import draw_skeleton, overlay
+from handmesh.render import Style, draw_skeleton, overlay
 from handmesh.structs import Box, Camera, Hand
 
 TILE = 176
@@ -74,23 +74,37 @@ def _sheet(rows: dict[str, list[Tile]]) -> np.ndarray | None:
 
 def _row(name: str, tiles: Sequence[Tile]) -> np.ndarray:
     row = np.full((CAPTION + 2 * TILE + CAPTION, COLUMNS * TILE, 3), GROUND, np.uint8)
-    row[:CAPTION] = _strip(name, COLUMNS * TILE, (255, 255, 255))
+    row[:CAPTION] = strip(name, COLUMNS * TILE, (255, 255, 255))
     for k, tile in enumerate(tiles):
         row[CAPTION:, k * TILE : (k + 1) * TILE] = _draw(tile)
     return row
 
 
 def _draw(tile: Tile) -> np.ndarray:
+    views = look_at(tile, TILE)
+    upper = views.plain.copy()
+    draw_skeleton(upper, apply_affine(views.affine, tile.joints_px))
+    return np.concatenate([upper, views.drawn, strip(tile.caption, TILE)])
+
+
+class Views(NamedTuple):
+    """A tile's square of the picture."""
+
+    plain: np.ndarray  # (S, S, 3) uint8 RGB
+    drawn: np.ndarray  # the same with the tile's hand, if it has one
+    affine: np.ndarray  # (2, 3) from the picture's pixels to the square's
+
+
+def look_at(tile: Tile, size: int, style: Style | None = None) -> Views:
+    """The square around the tile's joints in `size` pixels, as it is and with the hand drawn over it."""
     image = tile.picture.load()
-    affine = crop_affine(Box.around(tile.joints_px, MARGIN, turn=False), TILE)
-    plain = warp(image, affine, TILE)
-    upper, lower = plain.copy(), plain
-    draw_skeleton(upper, apply_affine(affine, tile.joints_px))
-    if tile.hand is not None:
-        camera = zoomed(camera_of(tile.picture, image), affine, TILE)
-        hand = replace(tile.hand, joints_px=apply_affine(affine, tile.hand.joints_px))
-        lower = overlay(plain, [hand], camera)
-    return np.concatenate([upper, lower, _strip(tile.caption, TILE, (200, 200, 200))])
+    affine = crop_affine(Box.around(tile.joints_px, MARGIN, turn=False), size)
+    plain = warp(image, affine, size)
+    if tile.hand is None:
+        return Views(plain, plain, affine)
+    camera = zoomed(camera_of(tile.picture, image), affine, size)
+    hand = replace(tile.hand, joints_px=apply_affine(affine, tile.hand.joints_px))
+    return Views(plain, overlay(plain, [hand], camera, style), affine)
 
 
 def zoomed(camera: Camera, affine: np.ndarray, size: int) -> Camera:
@@ -100,6 +114,7 @@ def zoomed(camera: Camera, affine: np.ndarray, size: int) -> Camera:
     return Camera(camera.fx * scale, camera.fy * scale, float(cx), float(cy), size, size)
 
 
-def _strip(text: str, width: int, colour: tuple[int, int, int]) -> np.ndarray:
-    strip = np.full((CAPTION, width, 3), GROUND, np.uint8)
-    return cv2.putText(strip, text, (3, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
+def strip(text: str, width: int, colour: tuple[int, int, int] = (200, 200, 200)) -> np.ndarray:
+    """(CAPTION, width, 3) a line of text."""
+    ground = np.full((CAPTION, width, 3), GROUND, np.uint8)
+    return cv2.putText(ground, text, (3, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
