@@ -1,4 +1,4 @@
-"""Collect what the detector takes for hands and is none: `python scripts/mine_false_hands.py --out data/false_hands ...`.
+"""Collect what the detector takes for hands and is none: `python scripts/mine_false_hands.py --out FOLDER ...`.
 
 Looks at random parts of pictures without hands and at pasted scenes, training split only. The mesh
 network's training learns from them that these are no hands (data.false_hands), so that its score can
@@ -19,7 +19,9 @@ def main() -> int:
     parser.add_argument("--backgrounds", type=Path, nargs="+", required=True, help="folders of pictures without hands")
     parser.add_argument("--sprites", type=Path, nargs="*", default=[], help="folders of cut-out people and hands")
     parser.add_argument("--count", type=int, default=6000, help="scenes to look at, shared by the sources")
-    parser.add_argument("--threshold", type=float, default=0.1, help="least score of the detector; default: %(default)s")
+    parser.add_argument(
+        "--threshold", type=float, default=0.1, help="least score of the detector; default: %(default)s"
+    )
     parser.add_argument("--detector", type=Path, help="an exported detector; default: the bundled one")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
