@@ -25,7 +25,7 @@ class Size(NamedTuple):
 
 
 SIZES = {"fast": Size(96, 7), "balanced": Size(128, 10), "accurate": Size(160, 13)}
-"""The sizes that are trained, from the quickest to the most accurate; the same network on more and more pixels."""
+"""The sizes, from the quickest to the most accurate; the same network on more and more pixels. Those with a file ship."""
 
 
 def bundled_models() -> list[str]:

@@ -67,7 +67,7 @@ class HandTracker:
     ) -> HandTracker:
         """A tracker with the bundled detector and a mesh network.
 
-        model: 'fast', 'balanced' or 'accurate' (see `models.bundled_models`), or the path of an exported
+        model: 'fast' or 'balanced' (see `models.bundled_models`), or the path of an exported
         .onnx file. They answer alike, from crops of more and more pixels.
         device, threads: see `backend.open_session`. Raises ModelFileError (a ValueError) where a
         file is missing or not one of ours, ValueError for an unknown choice.
