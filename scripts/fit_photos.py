@@ -15,6 +15,7 @@ from typing import Annotated
 import tyro
 
 from handmesh.fitting.photos import FitPhotosConfig
+from handmesh.runtime.console import guarded
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, fit, print; 0 on success, 1 with one line on an error."""
     options = tyro.cli(Options, args=arguments, description=__doc__)
-    try:
-        from handmesh.fitting.run import fit_folder
+    return guarded(lambda: fit(options))
 
-        fit_folder(options.photos, options.out, options.model, options.fit, options.sheet, options.limit)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+def fit(options: Options) -> int:
+    """Fit and write what the options say."""
+    from handmesh.fitting.run import fit_folder
+
+    fit_folder(options.photos, options.out, options.model, options.fit, options.sheet, options.limit)
     return 0
 
 

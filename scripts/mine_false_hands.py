@@ -9,7 +9,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
+from itertools import chain
 from pathlib import Path
+
+from rich.progress import track
+
+from handmesh.assets import ASSETS
+from handmesh.data.false_hands import mine, write_false_hands
+from handmesh.data.scenes import SceneConfig, Size, scene_sources
+from handmesh.runtime.backend import open_session
+from handmesh.runtime.console import guarded
+from handmesh.runtime.detector import Detector
 
 
 def main() -> int:
@@ -25,29 +36,19 @@ def main() -> int:
     parser.add_argument("--detector", type=Path, help="an exported detector; default: the bundled one")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    try:
-        from functools import partial
-        from itertools import chain
+    return guarded(lambda: collect(options))
 
-        from rich.progress import track
 
-        from handmesh.assets import ASSETS
-        from handmesh.data.false_hands import mine, write_false_hands
-        from handmesh.data.scenes import SceneConfig, Size, scene_sources
-        from handmesh.runtime.backend import open_session
-        from handmesh.runtime.detector import Detector
-
-        detector = Detector(open_session(options.detector or ASSETS / "detector.onnx", "detector"))
-        detect = partial(detector.detect, threshold=options.threshold)
-        mix = SceneConfig(sprites=tuple(options.sprites), backgrounds=tuple(options.backgrounds))
-        sources = [source for _, source in scene_sources(mix)]
-        share = options.count // len(sources)
-        mined = chain(*(mine(s, Size(512, 384), share, detect, options.seed + k) for k, s in enumerate(sources)))
-        places = chain.from_iterable(track(mined, "looking for false hands", total=share * len(sources)))
-        print(f"wrote {write_false_hands(options.out, places)} places to {options.out}")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def collect(options: argparse.Namespace) -> int:
+    """Look at scenes and write what the detector takes for hands there."""
+    detector = Detector(open_session(options.detector or ASSETS / "detector.onnx", "detector"))
+    detect = partial(detector.detect, threshold=options.threshold)
+    mix = SceneConfig(sprites=tuple(options.sprites), backgrounds=tuple(options.backgrounds))
+    sources = [source for _, source in scene_sources(mix)]
+    share = options.count // len(sources)
+    mined = chain(*(mine(s, Size(512, 384), share, detect, options.seed + k) for k, s in enumerate(sources)))
+    places = chain.from_iterable(track(mined, "looking for false hands", total=share * len(sources)))
+    print(f"wrote {write_false_hands(options.out, places)} places to {options.out}")
     return 0
 
 
