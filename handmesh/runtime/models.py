@@ -25,11 +25,11 @@ class Size(NamedTuple):
 
 
 SIZES = {"fast": Size(96, 7), "balanced": Size(128, 10), "accurate": Size(160, 13)}
-"""The sizes, from the quickest to the most accurate; the same network on more and more pixels. Those with a file ship."""
+"""The sizes, from the quickest to the largest: the same network on more and more pixels. Those with a file ship."""
 
 
 def bundled_models() -> list[str]:
-    """The names of the mesh networks in the package, from the quickest to the most accurate.
+    """The names of the mesh networks in the package, from the quickest to the largest.
 
     Those that are none of `SIZES` come last, by name.
     """
