@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from handmesh.chance import logistic
 from handmesh.structs import Box, Side
 
 STRIDE = 8
@@ -91,7 +92,7 @@ def _read_cell(maps: Mapping[str, np.ndarray], row: int, column: int, boxed: Let
     size = math.exp(min(float(maps["log_size"][row, column]), _LARGEST_LOG_SIZE)) * STRIDE / boxed.scale
     cosine, sine = maps["direction"][:, row, column].tolist()
     side: Side = "right" if maps["right"][row, column] > 0 else "left"
-    score = 0.5 + 0.5 * math.tanh(0.5 * float(maps["heat"][row, column]))
+    score = float(logistic(float(maps["heat"][row, column])))
     return Detection(Box(centre, size, math.atan2(sine, cosine)), side, score)
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from rich.progress import track
 
-from handmesh.assets import ASSETS
 from handmesh.data.false_hands import mine, write_false_hands
 from handmesh.data.scenes import SceneConfig, Size, scene_sources
 from handmesh.runtime.backend import open_session
 from handmesh.runtime.console import guarded
 from handmesh.runtime.detector import Detector
+from handmesh.runtime.models import detector_path
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
 
 def collect(options: argparse.Namespace) -> int:
     """Look at scenes and write what the detector takes for hands there."""
-    detector = Detector(open_session(options.detector or ASSETS / "detector.onnx", "detector"))
+    detector = Detector(open_session(options.detector or detector_path(), "detector"))
     detect = partial(detector.detect, threshold=options.threshold)
     mix = SceneConfig(sprites=tuple(options.sprites), backgrounds=tuple(options.backgrounds))
     sources = [source for _, source in scene_sources(mix)]

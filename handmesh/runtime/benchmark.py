@@ -16,12 +16,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from handmesh.assets import ASSETS, OPEN_HAND
+from handmesh.assets import OPEN_HAND
 from handmesh.render import shade
 from handmesh.runtime.backend import Device, open_session
 from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimator
-from handmesh.runtime.models import DETECTOR, model_path
+from handmesh.runtime.models import detector_path, model_path
 from handmesh.runtime.sources import open_source
 from handmesh.runtime.tracker import HandTracker
 from handmesh.skeleton import PALM_TO_CAMERA
@@ -65,7 +65,7 @@ def open_contender(
 ) -> Contender:
     """A mesh network as `HandTracker.load` opens it, whose errors it raises."""
     estimator = Estimator(open_session(model_path(model), "mesh", threads, device))
-    detector = Detector(open_session(ASSETS / f"{DETECTOR}.onnx", "detector", threads, device))
+    detector = Detector(open_session(detector_path(), "detector", threads, device))
     return Contender(estimator, HandTracker(estimator, detector, num_hands))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from handmesh.chance import logistic
 from handmesh.detection import THRESHOLD
 
 SUREST = 1e-6
@@ -34,7 +35,7 @@ class Logistic:
     def __call__(self, **chances: ArrayLike) -> np.ndarray:
         """The chance from those that `weights` names, all of one shape, 0..1; further ones are not looked at."""
         total = self.bias + sum(weight * logit(chances[name]) for name, weight in self.weights.items())
-        return 0.5 + 0.5 * np.tanh(0.5 * np.asarray(total))
+        return logistic(total)
 
     def as_plain(self) -> dict[str, float]:
         """The bias and the weights by name."""
@@ -58,7 +59,7 @@ class Confidence:
         written = metadata.get("confidence") or {"proposed": THRESHOLD, "found": _BARE, "followed": _BARE}
         return Confidence(_read(written["found"]), _read(written["followed"]), float(written["proposed"]))
 
-    def as_metadata(self) -> dict[str, dict[str, float]]:
+    def as_metadata(self) -> dict[str, object]:
         """What `of` reads."""
         return {"proposed": self.proposed, "found": self.found.as_plain(), "followed": self.followed.as_plain()}
 

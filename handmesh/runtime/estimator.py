@@ -68,9 +68,9 @@ class Estimator:
             outputs = self.session.run(pixels[None])
         with self.stopwatch.stage("lift"):
             hand = lift(outputs, crop, camera, self._faces)
-        if hand is None:
-            return None
-        box = Box.around(picture_joints_px(outputs, crop))
+            if hand is None:
+                return None
+            box = Box.around(picture_joints_px(outputs, crop))
         estimate = Estimate(hand, box, hand.score, probability(outputs["right"]))
         return estimate.scored(self.confidence.followed(presence=estimate.presence, agreement=estimate.agreement))
 

@@ -15,6 +15,9 @@ from handmesh.structs import Box, Camera, Hand
 LONGEST_GAP_S = 0.5
 """After a longer gap, or when time runs backwards, the past says nothing of the present motion."""
 
+SAME_PLACE = 0.4
+"""The overlap with a hand from which a detector's box is taken for that hand's."""
+
 
 @dataclass(frozen=True)
 class Rules:

@@ -9,6 +9,7 @@ import numpy as np
 
 from handmesh import skeleton
 from handmesh.camera import project, root_translation, unproject
+from handmesh.chance import logistic
 from handmesh.crop import (
     apply_affine,
     crop_affine,
@@ -89,8 +90,8 @@ def _spreads(outputs: Mapping[str, np.ndarray], crop: Crop) -> dict[str, np.ndar
 
 
 def probability(logit: np.ndarray) -> float:
-    """The logistic function of a single logit."""
-    return float(0.5 + 0.5 * np.tanh(0.5 * float(np.squeeze(logit))))
+    """The chance of a single logit."""
+    return float(logistic(float(np.squeeze(logit))))
 
 
 def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:

@@ -52,6 +52,11 @@ def model_path(model: str | Path) -> Path:
     raise ModelFileError(f"unknown model {str(model)!r}; bundled are: {names}; or give the path of an .onnx file")
 
 
+def detector_path() -> Path:
+    """The file of the bundled detector."""
+    return ASSETS / f"{DETECTOR}.onnx"
+
+
 def model_help() -> str:
     """What `--model` takes, for the help of the command line tools."""
     names = ", ".join(map(_described, bundled_models()))

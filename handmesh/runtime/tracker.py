@@ -10,13 +10,20 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from handmesh.assets import ASSETS
 from handmesh.runtime.backend import Device, open_session
 from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimate, Estimator, is_usable
-from handmesh.runtime.following import Rules, Track, nearest_track, overlap, same_hand, without_duplicates
+from handmesh.runtime.following import (
+    SAME_PLACE,
+    Rules,
+    Track,
+    nearest_track,
+    overlap,
+    same_hand,
+    without_duplicates,
+)
 from handmesh.runtime.inputs import checked_camera, checked_frame, checked_time
-from handmesh.runtime.models import DEFAULT, DETECTOR, model_path
+from handmesh.runtime.models import DEFAULT, detector_path, model_path
 from handmesh.runtime.smoothing import HandSmoother, Smooth
 from handmesh.structs import Camera, Hand
 
@@ -75,7 +82,7 @@ class HandTracker:
         if backend not in get_args(Backend):
             raise ValueError(f"unknown backend {backend!r}; known are {', '.join(get_args(Backend))}")
         mesh = open_session(model_path(model), "mesh", threads, device)
-        detector = open_session(ASSETS / f"{DETECTOR}.onnx", "detector", threads, device)
+        detector = open_session(detector_path(), "detector", threads, device)
         return HandTracker(Estimator(mesh), Detector(detector), num_hands, smooth, passes)
 
     @property
@@ -175,7 +182,7 @@ class HandTracker:
             if len(hands) == self.num_hands:
                 break
             box = detection.box
-            if not is_usable(box, image) or any(overlap(box, hand.box) > 0.4 for hand in hands):
+            if not is_usable(box, image) or any(overlap(box, hand.box) > SAME_PLACE for hand in hands):
                 continue
             estimate = self._estimator.found(image, camera, detection, self._passes)
             if _is_hand(estimate, image, self._rules.found_score) and not any(same_hand(estimate, h) for h in hands):

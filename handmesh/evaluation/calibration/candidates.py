@@ -14,7 +14,7 @@ from handmesh.evaluation.answers import Picture, camera_of, match, mean_error
 from handmesh.evaluation.pictures import opened
 from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimate, Estimator, is_usable
-from handmesh.runtime.following import overlap, same_hand
+from handmesh.runtime.following import SAME_PLACE, overlap, same_hand
 from handmesh.structs import Camera, Hand
 
 PROPOSED = 0.05
@@ -28,9 +28,6 @@ ON_HAND = 0.3
 
 PRESENT = 0.5
 """The presence from which the mesh network by itself took a place for a hand."""
-
-SAME_PLACE = 0.4
-"""The overlap with a hand from which a proposed box is not looked at, as in the tracker."""
 
 _UNKNOWN = dict.fromkeys(("spread_2d", "error_2d", "spread_mm", "error_mm"), np.full(21, np.nan))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.optimize import minimize
 
+from handmesh.chance import logistic
 from handmesh.runtime.confidence import Logistic, logit
 
 RIDGE = 1.0
@@ -26,7 +27,7 @@ def fit_logistic(chances: Mapping[str, np.ndarray], right: np.ndarray, weight: n
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         margin = signs * (inputs @ parameters)
         penalty = np.concatenate([[0.0], RIDGE * parameters[1:]])
-        slope = -signs * share * (0.5 - 0.5 * np.tanh(0.5 * margin))
+        slope = -signs * share * logistic(-margin)
         value = share @ np.logaddexp(0.0, -margin) + 0.5 * penalty @ parameters
         return float(value), slope @ inputs + penalty
 

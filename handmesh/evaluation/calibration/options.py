@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from handmesh.assets import ASSETS
 from handmesh.data.photos import Split
-from handmesh.runtime.models import DETECTOR
+from handmesh.runtime.models import detector_path
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class CalibrationOptions:
     """The held-out files of photographs and backgrounds (val), those for training, or all."""
     model: str = "balanced"
     """A bundled network by name, or the path of an exported .onnx file."""
-    detector: Path = ASSETS / f"{DETECTOR}.onnx"
+    detector: Path = field(default_factory=detector_path)
     """An exported detector; the bundled one if not given."""
     limit: int | None = None
     """Take so many pictures of each data set, evenly spread over it; all if not given."""

@@ -123,7 +123,7 @@ def mixture(looked: Sequence[Looked]) -> str:
 def _write(
     folder: Path, setting: Mapping[str, object], looked: Sequence[Looked], calibrated: Calibrated, results: Results
 ) -> None:
-    side = {"bias": calibrated.side.bias, **calibrated.side.weights}
+    side = calibrated.side.as_plain()
     models = {"confidence": calibrated.confidence.as_metadata(), "side": side, "spread": dict(results.scales)}
     models |= {"mixture": mixture(looked)}
     networks = {name: setting[name] for name in ("model_sha256", "detector_sha256")}

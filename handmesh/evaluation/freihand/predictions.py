@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
 from handmesh import skeleton
-from handmesh.assets import ASSETS
 from handmesh.camera import project
 from handmesh.data.freihand import FreihandSet
 from handmesh.evaluation.cache import ArrayCache
@@ -21,7 +19,7 @@ from handmesh.evaluation.looks import Finder, Looks, Reader, Seen, View, with_bo
 from handmesh.evaluation.predictor import Predictor
 from handmesh.runtime.backend import Device, open_session
 from handmesh.runtime.detector import Detector
-from handmesh.runtime.tracker import DETECTOR
+from handmesh.runtime.models import detector_path
 from handmesh.structs import Box
 
 PART = 128
@@ -56,7 +54,7 @@ def configuration(freihand: FreihandSet, predictor: Predictor, looks: Looks, use
         "lists": {name: f"{stat.st_size} bytes, {stat.st_mtime_ns}" for name, stat in stats.items()},
         "first picture": sha256_of(freihand.image_path(0))[:16],
         "crop": looks.crop,
-        "detector": sha256_of(_detector_path())[:16] if looks.crop == "detected" else "",
+        "detector": sha256_of(detector_path())[:16] if looks.crop == "detected" else "",
         "passes": looks.passes,
         "tta": looks.tta,
         "use_scale": use_scale,
@@ -67,17 +65,13 @@ def finder(looks: Looks, device: Device, threads: int | None) -> Finder | None:
     """What finds the hand under the protocol 'detected': the bundled detector's surest box, whatever side it says."""
     if looks.crop != "detected":
         return None
-    detector = Detector(open_session(_detector_path(), "detector", threads, device))
+    detector = Detector(open_session(detector_path(), "detector", threads, device))
 
     def find(image: np.ndarray) -> Box | None:
         detections = detector.detect(image)
         return detections[0].box if detections else None
 
     return find
-
-
-def _detector_path() -> Path:
-    return ASSETS / f"{DETECTOR}.onnx"
 
 
 def view_of(freihand: FreihandSet, i: int, crop: str, image: np.ndarray | None = None) -> View:
