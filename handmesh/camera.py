@@ -26,18 +26,22 @@ def root_translation(
 
     joints_m: (J, 3) in the camera's axes; joints_px: (J, 2); weights: (J,) non-negative.
     With normalised picture coordinates a = (u - cx) / fx the pinhole equation is linear in the
-    translation: X + tx = a (Z + tz), two such rows a joint. Raises ValueError where the joints
-    do not determine it (all at one pixel).
+    translation: X + tx = a (Z + tz), two such rows a joint. Given tz, the best tx and ty are means; what
+    is left of the rows determines tz. Raises ValueError where it does not (all joints at one pixel).
     """
     rays = (joints_px - np.array([camera.cx, camera.cy])) / np.array([camera.fx, camera.fy])
-    rows = np.zeros((len(rays), 2, 3))
-    rows[:, 0, 0] = rows[:, 1, 1] = 1.0
-    rows[:, :, 2] = -rays
-    target = rays * joints_m[:, 2:] - joints_m[:, :2]
-    if weights is not None:
-        rows, target = rows * weights[:, None, None], target * weights[:, None]
-    A, b = rows.reshape(-1, 3), target.reshape(-1)
-    normal = A.T @ A
-    if not np.isfinite(normal).all() or np.linalg.cond(normal) > 1e12:
+    squares = np.ones((len(rays), 1)) if weights is None else np.square(weights)[:, None]
+    share = squares / squares.sum()
+    ahead = rays * joints_m[:, 2:] - joints_m[:, :2]  # what tx and ty would be with tz = 0
+    mean_ray, mean_ahead = (share * rays).sum(0), (share * ahead).sum(0)
+    off = rays - mean_ray
+    weighed = share * off
+    spread = float((weighed * off).sum())
+    if not spread > _LEAST_SPREAD * (1.0 + float(mean_ray @ mean_ray)):  # true for what is no number, too
         raise ValueError("the joints do not determine a distance: they all lie at one pixel")
-    return np.linalg.solve(normal, A.T @ b)
+    tz = -float((weighed * ahead).sum()) / spread
+    return np.append(mean_ahead + mean_ray * tz, tz)
+
+
+_LEAST_SPREAD = 1e-12
+"""The variance of rays, of their own squared length, below which they are all one."""

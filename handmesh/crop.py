@@ -14,16 +14,21 @@ import numpy as np
 from handmesh.structs import Box, Camera
 
 MIRROR = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
+LARGEST_BOX_PX = 1e6
+"""Beyond this a box has nothing to do with a picture, and pixels can no longer be counted."""
+
+_MIRRORED_SIGNS = np.outer(MIRROR.diagonal(), MIRROR.diagonal())
 
 
 def crop_affine(box: Box, size: int, mirror: bool = False) -> np.ndarray:
     """(2, 3) float64 affine from picture pixels to pixels of a `size` x `size` crop of `box`.
 
     The box's border falls on the outer border of the crop's outer pixels. With `mirror` the crop
-    is flipped left to right.
+    is flipped left to right. Raises ValueError for a box beyond `LARGEST_BOX_PX` or without a side.
     """
-    if not (box.size_px > 0 and math.isfinite(box.size_px)):
-        raise ValueError(f"a box needs a positive, finite side, got {box.size_px}")
+    near = all(abs(place) <= LARGEST_BOX_PX for place in box.centre_px)  # false for NaN
+    if not (1e-3 <= box.size_px <= LARGEST_BOX_PX and near and math.isfinite(box.angle_rad)):
+        raise ValueError(f"a box needs a positive, finite side, and a place in or about the picture, got {box}")
     scale = size / box.size_px
     c, s = math.cos(box.angle_rad) * scale, math.sin(box.angle_rad) * scale
     linear = np.array([[c, s], [-s, c]])
@@ -51,12 +56,26 @@ def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
     Where the crop shrinks the picture more than twice, the picture is halved first, so that fine
     texture does not alias.
     """
-    shrink = 1.0 / math.sqrt(abs(np.linalg.det(affine[:, :2])))
+    shrink = 1.0 / math.sqrt(abs(affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0]))
+    if shrink > 2.0:
+        image, affine = _part_under(image, affine, size, shrink)
     while shrink > 2.0 and min(image.shape[:2]) >= 2:
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
         affine = affine @ np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
         shrink /= 2.0
     return cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _part_under(image: np.ndarray, affine: np.ndarray, size: int, shrink: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the picture that the crop shows, as a view, and the affine from there: less to halve."""
+    grain = 2 ** math.ceil(math.log2(shrink))  # on this grid, halving the part gives what halving the whole does
+    corners = apply_affine(invert_affine(affine), np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5)
+    last = np.array(image.shape[1::-1]) - 1
+    low = np.clip(np.floor(corners.min(0)) - 2 * grain, 0, last).astype(int) // grain * grain
+    high = np.clip(np.ceil(corners.max(0)) + 2 * grain, 0, last).astype(int) // grain * grain + grain
+    moved = affine.copy()
+    moved[:, 2] += affine[:, :2] @ low
+    return image[low[1] : high[1], low[0] : high[0]], moved
 
 
 def normalised_from_px(points_px: np.ndarray, size: int) -> np.ndarray:
@@ -101,7 +120,7 @@ def mirror_points_m(points_m: np.ndarray) -> np.ndarray:
 
 def mirror_rotations(rotations: np.ndarray) -> np.ndarray:
     """(..., 3, 3) rotations of the reflected hand: M R M."""
-    return MIRROR @ rotations @ MIRROR
+    return rotations * _MIRRORED_SIGNS
 
 
 def mirror_faces(faces: np.ndarray) -> np.ndarray:

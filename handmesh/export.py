@@ -79,7 +79,7 @@ def export_mesh(
     metadata = {"kind": "mesh", "name": name, "box_scale": box_scale, "backbone": network.config.backbone}
     metadata |= {"confidence": confidence} if confidence else {}
     example = torch.zeros(1, crop_size, crop_size, 3, dtype=torch.uint8)
-    proto = to_onnx(graph, example, list(MeshOutputs._fields), metadata, {"faces": model.faces.astype(np.int32)})
+    proto = to_onnx(graph, example, list(MeshOutputs._fields), metadata, hand_constants(model))
     proto = stored_in(precision, proto)
     differences = compare(reference, proto, example)
     difference_mm, tolerance_mm = differences["vertices_m"] * 1000, VERTEX_TOLERANCE_MM[precision]
@@ -90,6 +90,20 @@ def export_mesh(
         )
     write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
     return differences
+
+
+def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
+    """The parametric hand by the names that the runtime reads it by, for what it poses itself: smoothed hands."""
+    constants = {
+        "faces": model.faces.astype(np.int32),
+        "hand_template": model.template,
+        "hand_shapedirs": model.shapedirs.unflatten(1, (-1, 3)).permute(1, 2, 0),
+        "hand_weights": model.weights[:, model.level_order.argsort()],
+        "hand_keypoint_regressor": model.keypoint_regressor,
+    }
+    if model.posedirs is not None:
+        constants["hand_posedirs"] = model.posedirs.unflatten(1, (-1, 3)).permute(1, 2, 0)
+    return {name: np.ascontiguousarray(value) for name, value in constants.items()}
 
 
 def stored_in(precision: Precision, proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from timm.models.repvit import RepVggDw
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from handmesh.geometry import rotation_from_6d, rotation_to_6d
 from handmesh.skeleton import KEYPOINTS, MANO_JOINTS, PALM_TO_CAMERA
@@ -162,13 +163,12 @@ class TopDown(nn.Module):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.smooth = nn.ModuleList(_smoothing(width) for _ in channels[1:])
-        self.up = nn.Upsample(scale_factor=2.0, mode="nearest")
 
     def forward(self, features: list[Tensor]) -> Tensor:
         *finer, coarsest = (layer(f) for layer, f in zip(self.lateral, features, strict=True))
         fused = coarsest
         for skip, smooth in zip(reversed(finer), self.smooth, strict=True):
-            fused = smooth(skip + self.up(fused))
+            fused = smooth(skip + interpolate(fused, size=skip.shape[-2:], mode="nearest"))
         return fused
 
 

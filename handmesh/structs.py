@@ -13,6 +13,8 @@ from handmesh import skeleton
 if TYPE_CHECKING:
     import trimesh
 
+    from handmesh import xr
+
 Side = Literal["left", "right"]
 
 
@@ -55,6 +57,8 @@ class Box:
         centre = (low + high) / 2 @ to_picture
         return Box((float(centre[0]), float(centre[1])), float((high - low).max()) * scale, angle)
 
+
+_MIDDLE_FINGER = [skeleton.WRIST, *(skeleton.KEYPOINTS.index(f"middle{k}") for k in (1, 2, 3, 4))]
 
 _KNUCKLES = [skeleton.KEYPOINTS.index(f"{finger}1") for finger in ("index", "middle", "ring")]
 
@@ -109,9 +113,45 @@ class Hand:
     id: int = 0  # stable while the hand is followed
     joints_spread_px: np.ndarray | None = None  # (21,) the mean error to expect of a joint's x and of its y
     joints_spread_m: np.ndarray | None = None  # (21,) the same of x, y and z about the root joint; None: not told
+    visible_s: float = 0.0  # for how long it has been followed
+    predicted: bool = False  # not seen in this frame, but carried on from those before
+
+    @property
+    def size_m(self) -> float:
+        """From the wrist along the bones of the middle finger to its tip: the hand's length, however it is bent."""
+        steps = np.diff(self.joints_m[_MIDDLE_FINGER], axis=0)
+        return float(np.linalg.norm(steps, axis=1).sum())
+
+    def scaled(self, factor: float) -> Hand:
+        """The hand `factor` times as large and as far away, which looks the same in the picture."""
+        spread_m = self.joints_spread_m if self.joints_spread_m is None else self.joints_spread_m * np.float32(factor)
+        return replace(
+            self,
+            vertices_m=self.vertices_m * np.float32(factor),
+            joints_m=self.joints_m * np.float32(factor),
+            joints_spread_m=spread_m,
+        )
 
     def to_trimesh(self) -> trimesh.Trimesh:
         """A `trimesh.Trimesh` in the camera's frame, ready to `.export('hand.glb')`."""
         import trimesh
 
         return trimesh.Trimesh(self.vertices_m, self.faces, process=False)
+
+    def to_webxr(self) -> xr.XRHand:
+        """The 25 joints of WebXR Hand Input: place, orientation, radius, in an OpenXR view's frame (y up)."""
+        from handmesh import xr
+
+        return xr.to_webxr(self)
+
+    def to_openxr(self, previous: xr.XRHand | None = None, elapsed_s: float | None = None) -> xr.XRHand:
+        """The 26 joints of OpenXR; with what this gave for the hand `elapsed_s` seconds before, velocities too."""
+        from handmesh import xr
+
+        return xr.to_openxr(self, previous, elapsed_s)
+
+    def to_mediapipe(self, width: int, height: int) -> xr.MediaPipeHand:
+        """The 21 landmarks of MediaPipe, for a picture of `width` x `height` pixels."""
+        from handmesh import xr
+
+        return xr.to_mediapipe(self, width, height)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-import handmesh
 from handmesh import skeleton
 from handmesh.camera import project
 from handmesh.crop import (
@@ -28,13 +26,13 @@ from handmesh.crop import (
     normalised_from_px,
     view_rotation,
 )
+from handmesh.skinning import SkinnedHand
 from handmesh.structs import Box, Camera, Hand, Side
 
 CAMERA = Camera.from_fov(640, 480)
 BOX_SCALE = 1.5
 
-_ASSET = np.load(Path(handmesh.__file__).parent / "assets" / "open_hand_right.npz")
-_FACES = _ASSET["f"].astype(np.int32)
+_FACES = SkinnedHand.open_hand().faces
 _FINGERS_UP_PALM_TO_CAMERA = Rotation.from_matrix(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]))
 
 
@@ -51,30 +49,14 @@ def posed_hand(
     bends = rng.normal(0, 0.25, (15, 3))
     wrist = Rotation.from_rotvec(turn_rad) * _FINGERS_UP_PALM_TO_CAMERA
     pose = np.concatenate([wrist.as_matrix()[None], Rotation.from_rotvec(bends).as_matrix()])
-    vertices, joints = _skinned(pose, shape)
+    model = SkinnedHand.open_hand()
+    vertices, joints = model.posed(pose, model.rest(shape))
     if side == "left":
         vertices, joints, pose = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(pose)
     move = np.asarray(place_m) - joints[skeleton.ROOT]
     faces = _FACES if side == "right" else mirror_faces(_FACES)
     joints = joints + move
     return Hand(vertices + move, joints, project(joints, camera), side, 1.0, pose, shape, faces)
-
-
-def _skinned(pose: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Linear blend skinning of the bundled hand: vertices and the 21 joints in keypoint order."""
-    rest = _ASSET["v_template"] + _ASSET["shapedirs"] @ shape
-    joints = _ASSET["J_regressor"] @ rest
-    world = np.tile(np.eye(4), (16, 1, 1))
-    for k, parent in enumerate(skeleton.PARENTS):
-        local = np.eye(4)
-        local[:3, :3], local[:3, 3] = pose[k], joints[k] - (joints[parent] if k else 0)
-        world[k] = world[parent] @ local if k else local
-    posed_joints = world[:, :3, 3].copy()
-    world[:, :3, 3] -= (world[:, :3, :3] @ joints[..., None])[..., 0]
-    blended = np.einsum("vj,jab->vab", _ASSET["weights"], world)
-    vertices = (blended[:, :3, :3] @ rest[..., None])[..., 0] + blended[:, :3, 3]
-    tips = vertices[list(skeleton.OPEN_HAND_TIP_VERTICES.values())]
-    return vertices, np.concatenate([posed_joints, tips])[list(skeleton.MANO_TO_KEYPOINTS)]
 
 
 def network_outputs(hand: Hand, crop_box: Box, mirrored: bool, size: int, camera: Camera) -> dict[str, np.ndarray]:
@@ -96,7 +78,14 @@ def network_outputs(hand: Hand, crop_box: Box, mirrored: bool, size: int, camera
         "presence": np.array([8.0], np.float32),
         "right": np.array([6.0 if shown_right else -6.0], np.float32),
         "spread": np.full((1, 21, 2), 0.04, np.float32),
-        "faces": _FACES,
+    }
+
+
+def hand_constants() -> dict[str, np.ndarray]:
+    """The bundled hand as it stands in the file of an exported network."""
+    hand = SkinnedHand.open_hand()
+    return {"faces": hand.faces} | {
+        f"hand_{name}": getattr(hand, name) for name in ("template", "shapedirs", "weights", "keypoint_regressor")
     }
 
 
@@ -137,6 +126,7 @@ class SceneSession:
     def __init__(self, scene: Scene, camera: Camera = CAMERA) -> None:
         self.scene, self.camera = scene, camera
         self.input_size, self.metadata = (224, 224), {"format": 1, "kind": "mesh", "box_scale": BOX_SCALE}
+        self.constants = hand_constants()
         self.runs = 0
         self._nothing = network_outputs(posed_hand(), Box((320, 240), 200), False, 224, CAMERA)
         self._nothing["presence"] = np.array([-8.0], np.float32)

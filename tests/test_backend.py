@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 
 from handmesh.runtime import backend
-from handmesh.runtime.backend import MESH_OUTPUTS, ModelFileError, open_session
+from handmesh.runtime.backend import HAND_OUTPUTS, MESH_OUTPUTS, ModelFileError, open_session
+from handmesh.runtime.models import model_path
 
 onnx = pytest.importorskip("onnx")
 helper = onnx.helper
@@ -49,11 +50,34 @@ def test_a_session_runs(tmp_path):
     assert session.run(np.full((1, 8, 6, 3), 7, np.uint8)) == {"score": 7.0}
 
 
-def test_a_mesh_session_has_all_outputs(tmp_path):
-    session = open_session(
-        str(write_model(tmp_path / "mesh.onnx", MESH, MESH_OUTPUTS)), "mesh", threads=1, device="cpu"
-    )
-    assert set(session.run(np.zeros((1, 8, 6, 3), np.uint8))) == set(MESH_OUTPUTS)
+@pytest.mark.parametrize("runs_in", ["onnxruntime", "openvino"])
+def test_a_mesh_session_has_all_outputs(tmp_path, runs_in):
+    if runs_in == "openvino":
+        pytest.importorskip("openvino")
+    path = write_model(tmp_path / "mesh.onnx", MESH, (*MESH_OUTPUTS, *HAND_OUTPUTS))
+    session = open_session(str(path), "mesh", threads=1, device="cpu", backend=runs_in)
+    assert session.input_size == (8, 6) and session.metadata == MESH
+    outputs = session.run(np.full((1, 8, 6, 3), 7, np.uint8))
+    assert set(outputs) == set(MESH_OUTPUTS) and outputs["presence"] == pytest.approx(7.0)
+    assert set(session.constants) == set(HAND_OUTPUTS)
+
+
+def test_openvino_answers_as_onnx_runtime_does():
+    pytest.importorskip("openvino")
+    crop = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
+    sessions = [open_session(model_path("fast"), "mesh", 1, backend=name) for name in ("onnxruntime", "openvino")]
+    given, again = (session.run(crop) for session in sessions)
+    assert sessions[1].provider.startswith("OpenVINO CPU ")  # and the precision
+    assert np.abs(given["vertices_m"] - again["vertices_m"]).max() < 0.005  # bfloat16, where the processor has it
+    assert np.array_equal(sessions[0].constants["faces"], sessions[1].constants["faces"])
+
+
+def test_unknown_backends_and_devices_of_openvino_are_refused(tmp_path):
+    path = write_model(tmp_path / "detector.onnx", DETECTOR)
+    with pytest.raises(ValueError, match="unknown backend 'tensorrt'; known are onnxruntime, openvino"):
+        open_session(path, "detector", backend="tensorrt")
+    with pytest.raises(ValueError, match="run on the CPU, got device 'coreml'|offers no device 'coreml'"):
+        open_session(path, "detector", device="coreml", backend="openvino")
 
 
 def test_missing(tmp_path):

@@ -36,8 +36,8 @@ def one_hand(number):
 def test_frames_are_counted_by_what_they_cost():
     frames = (coded_frame(n) for n in range(30))
     report = measure_latency({"only": contender_of(one_hand)}, frames, warm_up=10)["only"]
-    assert (report.look.frames, report.following.frames) == (20, 16)
-    assert report.searching.frames == 4  # one of two hands in view: a search every fifth frame
+    assert (report.look.frames, report.following.frames) == (20, 13)
+    assert report.searching.frames == 7  # one of two hands in view: a search every third frame
     assert report.hands_per_frame == 1
     assert report.following.stages_ms["detect"] == report.look.stages_ms["smooth"] == (0, 0)
     for group in (report.look, report.following, report.searching):

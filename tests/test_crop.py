@@ -97,3 +97,15 @@ def test_box_around_stands_the_hand_upright():
 def test_a_box_without_a_side_is_refused(size):
     with pytest.raises(ValueError, match="positive, finite side"):
         crop.crop_affine(Box((0.0, 0.0), size), 96)
+
+
+@pytest.mark.parametrize("box", [Box((300, 200), 400, 0.4), Box((20, 470), 700, -2.0), Box((620, 10), 1300, 3.0)])
+def test_halving_the_part_under_the_crop_gives_what_halving_the_whole_picture_does(box):
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    affine = crop.crop_affine(box, 96)
+    halved, to_crop, shrink = image, affine, box.size_px / 96
+    while shrink > 2:
+        halved = cv2.resize(halved, (halved.shape[1] // 2, halved.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        to_crop, shrink = to_crop @ np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]]), shrink / 2
+    expected = cv2.warpAffine(halved, to_crop, (96, 96), borderMode=cv2.BORDER_REPLICATE)
+    assert np.abs(crop.warp(image, affine, 96).astype(int) - expected).max() <= 1

@@ -29,6 +29,7 @@ from handmesh.network import HandNet, NetworkConfig  # noqa: E402
 from handmesh.runtime import backend  # noqa: E402
 from handmesh.runtime.backend import open_session  # noqa: E402
 from handmesh.runtime.models import DEFAULT, bundled_models, model_path  # noqa: E402
+from handmesh.skinning import SkinnedHand  # noqa: E402
 from handmesh.training.config import MeshConfig, as_plain  # noqa: E402
 
 CHANCES = {"found": {"bias": -0.5, "presence": 1.2}}
@@ -77,8 +78,11 @@ def test_onnx_equals_torch_and_carries_its_metadata(exported, network, model, pr
     assert session.metadata["format"] == 1 and session.metadata["box_scale"] == 1.5
     assert session.metadata["confidence"] == CHANCES
     given = session.run(np.zeros((1, 64, 64, 3), np.uint8))
-    assert [*given] == [*MeshOutputs._fields, "faces"] and [*differences] == [*MeshOutputs._fields]
-    np.testing.assert_array_equal(given["faces"], model.faces)
+    assert [*given] == [*differences] == [*MeshOutputs._fields]
+    np.testing.assert_array_equal(session.constants["faces"], model.faces)
+    hand = SkinnedHand.open_hand()
+    for name in ("template", "shapedirs", "weights", "keypoint_regressor"):
+        np.testing.assert_allclose(session.constants[f"hand_{name}"], getattr(hand, name), atol=1e-7)
     np.testing.assert_allclose(given["joints_m"][0, 9], 0, atol=1e-7)
     image = np.random.default_rng(5).integers(0, 256, (1, 64, 64, 3), np.uint8)
     with torch.no_grad():

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hand_scenes import CAMERA, posed_hand
 
+from handmesh.camera import project
 from handmesh.runtime.estimator import Estimate
-from handmesh.runtime.following import Track, nearest_track, overlap, same_hand, without_duplicates
+from handmesh.runtime.following import Track, nearest_track, overlap, same_hand, without_rivals
+from handmesh.runtime.lifting import NEAREST_M
 from handmesh.runtime.smoothing import HandSmoother
+from handmesh.skinning import SkinnedHand
 from handmesh.structs import Box
 
 DT = 1 / 30
@@ -20,7 +23,7 @@ def estimate_at(x_m=0.0, side="right", agreement=1.0):
 
 
 def track_at(x_m=0.0, smooth="low", **changes):
-    return Track.begin(0, HandSmoother(smooth), estimate_at(x_m, **changes), CAMERA, 0.0)
+    return Track.begin(0, HandSmoother(smooth, SkinnedHand.open_hand()), estimate_at(x_m, **changes), CAMERA, 0.0)
 
 
 def test_the_next_box_moves_on():
@@ -63,10 +66,27 @@ def test_same_hand():
 
 
 def test_one_track_is_left_for_each_hand():
-    steady, jumped, doubted, missed = track_at(), track_at(), track_at(agreement=0.1), track_at()
-    jumped.surprise, missed.misses, other = 0.4, 1, track_at(0.2)
-    for worse in (jumped, doubted, missed):
-        assert without_duplicates([worse, other, steady]) == [other, steady]
+    steady, jumped, doubted, other = (track_at(x) for x in (0.0, -0.05, 0.0, 0.2))
+    seen = {track: track.estimate for track in (steady, other)}
+    for worse in ({jumped: steady.estimate}, {doubted: estimate_at(agreement=0.1)}):
+        assert set(without_rivals({**worse, **seen}, DT)) == {steady, other}
+
+
+def test_a_missed_hand_is_carried_on_with_its_motion():
+    track = track_at(0.0, smooth="off")
+    track.update(estimate_at(0.02), CAMERA, DT)
+    track.miss()
+    ahead = track.predicted(CAMERA, 2 * DT)
+    assert ahead.predicted and not track.hand.predicted
+    assert ahead.joints_m - track.hand.joints_m == pytest.approx(np.tile([0.02, 0, 0], (21, 1)), abs=1e-6)
+    assert ahead.vertices_m - track.hand.vertices_m == pytest.approx(0 * ahead.vertices_m + [0.02, 0, 0], abs=1e-6)
+    assert np.allclose(ahead.joints_px, project(ahead.joints_m, CAMERA), atol=1e-3)
+
+
+def test_a_carried_hand_stays_in_front_of_the_camera():
+    track = track_at(0.0, smooth="off")
+    track.velocity_m_s = np.array([0.0, 0.0, -100.0])
+    assert track.predicted(CAMERA, DT).joints_m[:, 2].min() == pytest.approx(NEAREST_M, abs=1e-6)
 
 
 def test_the_nearest_missed_track_of_the_same_side():
@@ -75,6 +95,7 @@ def test_the_nearest_missed_track_of_the_same_side():
     assert nearest_track([far, left, near], found, DT) is near
     assert nearest_track([left], found, DT) is None
     assert nearest_track([track_at(0.25)], found, DT) is None
+    assert nearest_track([track_at(0.25)], found, 0.9) is not None  # it may have come so far meanwhile
     assert nearest_track([], found, DT) is None
 
 

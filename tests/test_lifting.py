@@ -19,8 +19,7 @@ PLACES = [(0.0, 0.0, 0.5), (0.2, -0.12, 0.6), (-0.5, 0.35, 0.9), (0.02, 0.03, 0.
 def lifted(hand, box, camera=CAMERA, **changes):
     crop = Crop(box, hand.side, 160)
     outputs = network_outputs(hand, box, crop.mirrored, crop.size, camera)
-    faces = outputs.pop("faces")
-    return lift({**outputs, **changes}, crop, camera, faces)
+    return lift({**outputs, **changes}, crop, camera, hand.faces)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -138,7 +137,7 @@ def test_lift_leaves_its_inputs_alone():
     box = Box.around(truth.joints_px, 1.5)
     outputs = network_outputs(truth, box, True, 160, CAMERA)
     before = {name: value.copy() for name, value in outputs.items()}
-    lift(outputs, Crop(box, "left", 160), CAMERA, outputs["faces"])
+    lift(outputs, Crop(box, "left", 160), CAMERA, truth.faces)
     assert all(np.array_equal(before[name], outputs[name]) for name in before)
 
 

@@ -12,8 +12,10 @@ from scipy.spatial.transform import Rotation
 from handmesh import skeleton
 from handmesh.camera import project
 from handmesh.runtime.smoothing import PRESETS, Cutoff, HandSmoother, OneEuro, RotationOneEuro
+from handmesh.skinning import SkinnedHand
 
 DT = 1 / 30
+OPEN_HAND = SkinnedHand.open_hand()
 TIMES = np.arange(240) * DT
 
 
@@ -74,7 +76,7 @@ def test_a_still_hand_jitters_less(smooth, remains):
     rng = np.random.default_rng(0)
     truth = posed_hand()
     noisy = [jittered(truth, rng) for _ in TIMES]
-    smoother = HandSmoother(smooth)
+    smoother = HandSmoother(smooth, OPEN_HAND)
     steady = [smoother(hand, CAMERA, None if i == 0 else DT) for i, hand in enumerate(noisy)]
     for name in ("joints_m", "vertices_m", "joints_px", "pose", "shape"):
         before, after = (np.stack([getattr(h, name) for h in hands[60:]]).std(0).mean() for hands in (noisy, steady))
@@ -99,7 +101,7 @@ def jittered(hand, rng):
 
 
 def test_low_lags_less_than_a_frame_in_a_fast_wave():
-    smoother = HandSmoother("low")
+    smoother = HandSmoother("low", OPEN_HAND)
     waves = np.sin(2 * np.pi * 2 * TIMES)
     hands = [posed_hand((0.12 * wave, 0, 0.5), (0, 0, 0.5 * wave)) for wave in waves]
     smooth = [smoother(hand, CAMERA, None if i == 0 else DT) for i, hand in enumerate(hands)]
@@ -110,7 +112,7 @@ def test_low_lags_less_than_a_frame_in_a_fast_wave():
 
 def test_a_smoothed_hand_is_still_one_hand():
     """A quick turn: bones keep their length, joints their place in the mesh, pixels their points."""
-    smoother = HandSmoother("high")
+    smoother = HandSmoother("high", OPEN_HAND)
     for i in range(40):
         raw = posed_hand((0.1, 0.0, 0.5), (0.0, 0.15 * i, 0.0), seed=2)
         hand = smoother(raw, CAMERA, None if i == 0 else DT)
@@ -123,11 +125,11 @@ def test_a_smoothed_hand_is_still_one_hand():
 
 
 def test_off_changes_nothing():
-    smoother, hand = HandSmoother("off"), posed_hand()
+    smoother, hand = HandSmoother("off", OPEN_HAND), posed_hand()
     smoother(posed_hand((0.1, 0, 0.4)), CAMERA, None)
     assert smoother(hand, CAMERA, DT) is hand
 
 
 def test_unknown_presets_are_refused():
     with pytest.raises(ValueError, match="'medium'; known are off, low, high"):
-        HandSmoother("medium")
+        HandSmoother("medium", OPEN_HAND)

@@ -156,4 +156,4 @@ def with_bone_length(hand: Hand, length_m: float, bone: tuple[int, int]) -> Hand
     It looks the same from the camera: the hand is as much farther away as it is larger.
     """
     ratio = length_m / float(np.linalg.norm(hand.joints_m[bone[1]] - hand.joints_m[bone[0]]))
-    return replace(hand, vertices_m=hand.vertices_m * np.float32(ratio), joints_m=hand.joints_m * np.float32(ratio))
+    return hand.scaled(ratio)

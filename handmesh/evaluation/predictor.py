@@ -69,9 +69,7 @@ def _open_graph(model: str, device: Device, threads: int | None) -> Predictor:
     height, width = session.input_size
     if height != width:
         raise ValueError(f"{path} takes {height}x{width} crops; expected a square")
-    empty = session.run(np.zeros((1, height, width, 3), np.uint8))
-    provider = session.provider.removesuffix("ExecutionProvider")
-    runtime = f"ONNX Runtime {onnxruntime.__version__}, {provider}, {threads or default_threads()} threads"
+    runtime = f"ONNX Runtime {onnxruntime.__version__}, {session.provider}, {threads or default_threads()} threads"
     return Predictor(
         name=str(model),
         file_sha256=sha256_of(path),
@@ -79,8 +77,8 @@ def _open_graph(model: str, device: Device, threads: int | None) -> Predictor:
         hand_sha256="",
         crop_size=height,
         box_scale=float(session.metadata["box_scale"]),
-        faces=empty["faces"].astype(np.int32),
-        num_vertices=empty["vertices_m"].shape[1],
+        faces=session.constants["faces"],
+        num_vertices=len(session.constants["hand_template"]),
         runs_on=f"{machine()}; {runtime}",
         run=lambda crops: _run_graph(session, crops),
     )
@@ -89,4 +87,4 @@ def _open_graph(model: str, device: Device, threads: int | None) -> Predictor:
 def _run_graph(session: Session, crops: np.ndarray) -> Outputs:
     """An exported graph takes one crop at a time."""
     parts = [session.run(crop[None]) for crop in crops]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "faces"}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

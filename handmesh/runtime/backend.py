@@ -1,11 +1,12 @@
-"""Opens exported networks in ONNX Runtime, and says in one line what is wrong with a file that is not one."""
+"""Opens exported networks in ONNX Runtime or OpenVINO; says in one line what is wrong with a file that is not one."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import onnxruntime
@@ -13,6 +14,7 @@ import onnxruntime
 from handmesh.runtime.models import ModelFileError
 
 Kind = Literal["mesh", "detector"]
+Backend = Literal["onnxruntime", "openvino"]
 Device = Literal["auto", "cpu", "cuda", "coreml", "directml"]
 
 FORMAT = 1
@@ -20,7 +22,11 @@ FORMAT = 1
 
 METADATA_KEY = "handmesh"
 
-MESH_OUTPUTS = ("vertices_m", "joints_m", "joints_crop", "rotations", "shape", "presence", "right", "spread", "faces")
+MESH_OUTPUTS = ("vertices_m", "joints_m", "joints_crop", "rotations", "shape", "presence", "right", "spread")
+"""What the mesh network says of a crop..."""
+
+HAND_OUTPUTS = ("faces", "hand_template", "hand_shapedirs", "hand_weights", "hand_keypoint_regressor")
+"""...and the parametric hand in the same file, which is the same for every crop; `hand_posedirs` may be missing."""
 
 _PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
@@ -30,45 +36,88 @@ _PROVIDERS = {
 }
 
 
-class Session:
-    """A network that is ready to run: pictures in, named arrays out."""
+class Session(Protocol):
+    """A network that is ready to run: pictures in, named arrays out. Several threads may run it at once."""
+
+    metadata: dict[str, object]
+    input_size: tuple[int, int]
+    """(height, width) of the pictures that the network takes."""
+    constants: dict[str, np.ndarray]
+    """The outputs that are the same for every picture: those of `HAND_OUTPUTS`, none of a detector."""
+    provider: str
+    """What it runs on, and for OpenVINO in which precision."""
+
+    def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
+        """(1, H, W, 3) uint8 RGB, as large as `input_size`, through the network: its outputs by name."""
+
+
+class OnnxRuntimeSession:
+    """A network in ONNX Runtime."""
 
     def __init__(self, inference: onnxruntime.InferenceSession, metadata: dict[str, object]) -> None:
         (only_input,) = inference.get_inputs()
         self._inference = inference
         self._input_name = only_input.name
-        self._output_names = [output.name for output in inference.get_outputs()]
+        self._output_names, constant = split_outputs(output.name for output in inference.get_outputs())
         self.metadata = metadata
         self.input_size: tuple[int, int] = tuple(only_input.shape[1:3])
-        """(height, width) of the pictures that the network takes."""
-        self.provider: str = inference.get_providers()[0]
-        """ONNX Runtime's name for what it runs on."""
+        self.provider: str = inference.get_providers()[0].removesuffix("ExecutionProvider")
+        self.constants = self._run(constant, np.zeros(only_input.shape, np.uint8))
 
     def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
-        """(1, H, W, 3) uint8 RGB, as large as `input_size`, through the network: its outputs by name."""
-        outputs = self._inference.run(self._output_names, {self._input_name: image_nhwc})
-        return dict(zip(self._output_names, outputs, strict=True))
+        """See `Session`."""
+        return self._run(self._output_names, image_nhwc)
+
+    def _run(self, names: list[str], image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
+        # Without names, ONNX Runtime would give all; and a first run warms the session up.
+        outputs = self._inference.run(names or self._output_names, {self._input_name: image_nhwc})
+        return dict(zip(names, outputs, strict=False))
 
 
-def open_session(path: str | Path, kind: Kind, threads: int | None = None, device: Device = "auto") -> Session:
+def split_outputs(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The names of the outputs that differ from picture to picture, and of those that never change."""
+    names = list(names)
+    constant = [name for name in names if name == "faces" or name.startswith("hand_")]
+    return [name for name in names if name not in constant], constant
+
+
+def open_session(
+    path: str | Path,
+    kind: Kind,
+    threads: int | None = None,
+    device: Device = "auto",
+    backend: Backend = "onnxruntime",
+) -> Session:
     """Open an exported `.onnx` file.
 
     threads: how many cores one run may use; None leaves one core to the rest of the program.
-    device: 'auto' takes CUDA where this ONNX Runtime offers it, the CPU otherwise.
-    Raises ModelFileError for a file that cannot serve as `kind`, ValueError for a device that is
-    unknown or not offered here.
+    device: 'auto' takes CUDA where this ONNX Runtime offers it, the CPU otherwise; OpenVINO runs on the CPU.
+    Raises ModelFileError for a file that cannot serve as `kind`, ValueError for a backend or a device
+    that is unknown or not offered here.
     """
+    if backend not in get_args(Backend):
+        raise ValueError(f"unknown backend {backend!r}; known are {', '.join(get_args(Backend))}")
     path = Path(path)
+    inference = _opened(path, threads, device)
+    metadata = _checked_metadata(path, kind, inference)
+    if backend == "openvino":
+        from handmesh.runtime.openvino_backend import OpenVINOSession
+
+        _check_openvino_device(device)
+        return OpenVINOSession(path, metadata, default_threads() if threads is None else threads)
+    _check_device(device, inference)
+    return OnnxRuntimeSession(inference, metadata)
+
+
+def _opened(path: Path, threads: int | None, device: Device) -> onnxruntime.InferenceSession:
     providers = _providers(device)
     if not path.is_file():
         raise ModelFileError(f"no model file at {path}: expected an .onnx file exported by handmesh")
     try:
-        inference = onnxruntime.InferenceSession(path, sess_options=_options(threads), providers=providers)
+        return onnxruntime.InferenceSession(path, sess_options=_options(threads), providers=providers)
     except Exception as error:  # ONNX Runtime's errors share no other base class
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path} is not a readable ONNX model; export or download it again ({reason})") from error
-    _check_device(device, inference)
-    return Session(inference, _checked_metadata(path, kind, inference))
 
 
 def default_threads() -> int:
@@ -97,6 +146,11 @@ def _providers(device: Device) -> list[str]:
         names = [name for name, provider in _PROVIDERS.items() if provider in offered]
         raise ValueError(f"this ONNX Runtime offers no device {device!r}, only {', '.join(names)}")
     return list(dict.fromkeys([_PROVIDERS[device], _PROVIDERS["cpu"]]))
+
+
+def _check_openvino_device(device: Device) -> None:
+    if device not in ("auto", "cpu"):
+        raise ValueError(f"with backend 'openvino' networks run on the CPU, got device {device!r}; take 'cpu'")
 
 
 def _check_device(device: Device, inference: onnxruntime.InferenceSession) -> None:
@@ -138,6 +192,6 @@ def _check_signature(path: Path, kind: Kind, inference: onnxruntime.InferenceSes
             pass
         case _:
             raise ModelFileError(f"{path} takes {signature}; expected one picture, uint8 (1, H, W, 3)")
-    missing = set(MESH_OUTPUTS) - {output.name for output in inference.get_outputs()}
+    missing = {*MESH_OUTPUTS, *HAND_OUTPUTS} - {output.name for output in inference.get_outputs()}
     if kind == "mesh" and missing:
         raise ModelFileError(f"{path} lacks the outputs {', '.join(sorted(missing))}: export it again")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +18,8 @@ from handmesh.render import shade
 from handmesh.runtime.backend import Device, open_session
 from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimator
+from handmesh.runtime.machine import machine as machine
+from handmesh.runtime.machine import peak_memory_mb as peak_memory_mb
 from handmesh.runtime.models import detector_path, model_path
 from handmesh.runtime.sources import open_source
 from handmesh.runtime.tracker import HandTracker
@@ -134,30 +133,6 @@ def _latency(calls: Sequence[_Call]) -> Latency:
     quantiles = {stage: np.percentile(column, (50, 90)) for stage, column in columns.items()}
     stages = {stage: (float(q[0]), float(q[1])) for stage, q in quantiles.items()}
     return Latency(len(calls), stages, float(np.median([call.processor_ms for call in calls])))
-
-
-def peak_memory_mb() -> float:
-    """The largest resident size of this process so far, in MB (10^6 bytes)."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return math.nan
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def machine() -> str:
-    """The processor, its cores, the system and Python, in one line."""
-    cores = os.cpu_count() or 1
-    return f"{_processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def recorded_frames(spec: str, count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarray]:

@@ -17,7 +17,7 @@ SUREST = 1e-6
 
 def logit(chance: ArrayLike) -> np.ndarray:
     """The logarithm of the odds, any shape."""
-    bounded = np.clip(chance, SUREST, 1 - SUREST)
+    bounded = np.minimum(np.maximum(chance, SUREST), 1 - SUREST)  # np.clip takes several times as long for one number
     return np.log(bounded / (1 - bounded))
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from handmesh.crop import warp
+from handmesh.crop import mirror_faces, warp
 from handmesh.detection import Detection
 from handmesh.runtime.backend import ModelFileError, Session
 from handmesh.runtime.confidence import Confidence
 from handmesh.runtime.lifting import Crop, lift, picture_joints_px, probability
 from handmesh.runtime.stopwatch import Stopwatch
+from handmesh.skinning import SkinnedHand
 from handmesh.structs import Box, Camera, Hand, Side
 
 DISAGREEMENT = 0.6
@@ -20,6 +22,12 @@ DISAGREEMENT = 0.6
 
 HOPELESS = 0.02
 """Below this presence a second look is not worth its time: nothing like a hand is near."""
+
+
+def _hand_of(constants: Mapping[str, np.ndarray]) -> SkinnedHand:
+    """The parametric hand that stands in the network's file."""
+    fields = {name.removeprefix("hand_"): value for name, value in constants.items()}
+    return SkinnedHand(**fields)
 
 
 class Estimate(NamedTuple):
@@ -53,8 +61,8 @@ class Estimator:
             raise ModelFileError(f"the mesh network takes {height}x{width} crops; expected a square")
         self._box_scale = float(self.session.metadata["box_scale"])
         self.confidence = Confidence.of(self.session.metadata)
-        # The faces never change: one run on an empty crop fetches them and warms the session up.
-        self._faces = self.session.run(np.zeros((1, height, width, 3), np.uint8))["faces"].astype(np.int32)
+        self.hand = _hand_of(self.session.constants)
+        self._faces: dict[Side, np.ndarray] = {"right": self.hand.faces, "left": mirror_faces(self.hand.faces)}
 
     def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side) -> Estimate | None:
         """The hand of `side` in `box` (tight around its joints); None where the numbers are no hand.
@@ -67,7 +75,7 @@ class Estimator:
         with self.stopwatch.stage("network"):
             outputs = self.session.run(pixels[None])
         with self.stopwatch.stage("lift"):
-            hand = lift(outputs, crop, camera, self._faces)
+            hand = lift(outputs, crop, camera, self._faces[side])
             if hand is None:
                 return None
             box = Box.around(picture_joints_px(outputs, crop))

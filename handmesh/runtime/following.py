@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from handmesh import skeleton
+from handmesh.camera import project
 from handmesh.runtime.estimator import Estimate
+from handmesh.runtime.lifting import NEAREST_M
 from handmesh.runtime.smoothing import HandSmoother
 from handmesh.structs import Box, Camera, Hand
 
@@ -27,10 +30,12 @@ class Rules:
     """A new hand needs at least this score..."""
     kept_score: float = 0.25
     """...and is followed down to this one, so that a score near the limit does not flicker."""
-    detect_every: int = 5
+    detect_every: int = 3
     """Frames between looks for further hands while at least one is followed."""
-    max_misses: int = 2
-    """Frames in a row that a hand may be missed before it is lost."""
+    predicted_frames: int = 2
+    """Frames in a row in which a hand that is not seen is carried on with its last motion."""
+    remembered_s: float = 1.0
+    """A hand that appears so soon after one was lost may be that one, and gets its id."""
     side_patience: int = 5
     """Frames in a row that the network must see the other side before a followed hand changes its own."""
 
@@ -44,15 +49,18 @@ class Track:
     estimate: Estimate  # the last one, as the network gave it
     hand: Hand  # the last one, smoothed
     time_s: float  # of the last one
+    begun_s: float  # of the first one
     velocity_px_s: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    velocity_m_s: np.ndarray = field(default_factory=lambda: np.zeros(3))
     misses: int = 0  # frames since
+    hidden: bool = False  # since then, another hand was seen in its place, or seems to be it
     side_doubts: int = 0  # frames in a row in which the network saw the other side
-    surprise: float = 0.0  # how far from the predicted place it was found, in box sides
 
     @staticmethod
     def begin(id: int, smoother: HandSmoother, estimate: Estimate, camera: Camera, time_s: float) -> Track:
         """A track of a hand that was just found."""
-        return Track(id, smoother, estimate, _smoothed(smoother, estimate, camera, None, id), time_s)
+        hand = replace(smoother(estimate.hand, camera, None), id=id)
+        return Track(id, smoother, estimate, hand, time_s, time_s)
 
     def box_at(self, time_s: float) -> Box:
         """Where the hand should be: its last box, moved on with its last speed, at most half a side."""
@@ -67,42 +75,76 @@ class Track:
     def update(self, estimate: Estimate, camera: Camera, time_s: float) -> None:
         """Take in the hand as found at `time_s`."""
         gap = self._gap_s(time_s)
-        self.surprise = self.distance(estimate, time_s)
         if gap is None or estimate.hand.side != self.hand.side:
             gap, self.velocity_px_s = None, np.zeros(2)
         else:
             self.velocity_px_s = np.subtract(estimate.box.centre_px, self.estimate.box.centre_px) / gap
         self.side_doubts = self.side_doubts + 1 if estimate.agreement < 0.5 else 0
-        self.hand = _smoothed(self.smoother, estimate, camera, gap, self.id)
-        self.estimate, self.time_s, self.misses = estimate, time_s, 0
+        before, hand = self.hand, self.smoother(estimate.hand, camera, gap)
+        self.velocity_m_s = (_root(hand) - _root(before)) / gap if gap else np.zeros(3)
+        self.begun_s = min(self.begun_s, time_s)  # a clock may run backwards
+        self.hand = replace(hand, id=self.id, visible_s=time_s - self.begun_s)
+        self.estimate, self.time_s, self.misses, self.hidden = estimate, time_s, 0, False
+
+    def miss(self, hidden: bool = False) -> None:
+        """Take in that the hand was not seen where it should be; hidden: another followed hand was."""
+        self.misses += 1
+        self.hidden = self.hidden or hidden
+
+    def predicted(self, camera: Camera, time_s: float) -> Hand:
+        """The hand as it should be at `time_s`: as it was, moved on with its last speed, in front of the camera."""
+        gap = self._gap_s(time_s) or 0.0
+        step = self.velocity_m_s * gap
+        step[2] = max(step[2], NEAREST_M - float(self.hand.joints_m[:, 2].min()))
+        joints_m = self.hand.joints_m + step.astype(np.float32)
+        return replace(
+            self.hand,
+            joints_m=joints_m,
+            vertices_m=self.hand.vertices_m + step.astype(np.float32),
+            joints_px=project(joints_m, camera).astype(np.float32),
+            visible_s=max(0.0, time_s - self.begun_s),
+            predicted=True,
+        )
 
     def distance(self, estimate: Estimate, time_s: float) -> float:
         """From where the hand should be to where `estimate` sees one, in box sides."""
         box = self.box_at(time_s)
         return math.dist(box.centre_px, estimate.box.centre_px) / box.size_px
 
+    def is_remembered(self, time_s: float, rules: Rules) -> bool:
+        """Whether a hand found now may be this one; always while it is carried on."""
+        return self.misses <= rules.predicted_frames or 0.0 <= time_s - self.time_s <= rules.remembered_s
+
     def _gap_s(self, time_s: float) -> float | None:
         gap = time_s - self.time_s
         return gap if 0.0 < gap <= LONGEST_GAP_S else None
 
 
-def _smoothed(smoother: HandSmoother, estimate: Estimate, camera: Camera, gap_s: float | None, id: int) -> Hand:
-    return replace(smoother(estimate.hand, camera, gap_s), id=id)
+def _root(hand: Hand) -> np.ndarray:
+    return hand.joints_m[skeleton.ROOT].astype(np.float64)
 
 
 def nearest_track(missed: Sequence[Track], estimate: Estimate, time_s: float) -> Track | None:
-    """The track that has probably missed the hand of `estimate`: of its side, at most a box away; or None."""
-    near = [t for t in missed if t.hand.side == estimate.hand.side and t.distance(estimate, time_s) < 1.0]
+    """The track that has probably missed the hand of `estimate`: of its side, and not too far away; or None.
+
+    A box's side away at most, and two more for each second that nobody knows where it was.
+    """
+    near = [
+        track
+        for track in missed
+        if track.hand.side == estimate.hand.side
+        and track.distance(estimate, time_s) < 1.0 + 2.0 * max(0.0, time_s - track.time_s)
+    ]
     return min(near, key=lambda track: track.distance(estimate, time_s), default=None)
 
 
-def without_duplicates(tracks: Sequence[Track]) -> list[Track]:
-    """The tracks with one left for each hand: the one that was seen, is trusted and did not jump there."""
-    kept: list[Track] = []
-    for track in sorted(tracks, key=lambda t: (t.misses, t.surprise - t.estimate.trust)):
-        if not any(same_hand(track.estimate, other.estimate) for other in kept):
-            kept.append(track)
-    return [track for track in tracks if track in kept]
+def without_rivals(seen: Mapping[Track, Estimate], time_s: float) -> dict[Track, Estimate]:
+    """What the tracks saw, with one left of those that saw the same hand: the one that trusts it and did not jump."""
+    kept: dict[Track, Estimate] = {}
+    for track in sorted(seen, key=lambda track: track.distance(seen[track], time_s) - seen[track].trust):
+        if not any(same_hand(seen[track], other) for other in kept.values()):
+            kept[track] = seen[track]
+    return kept
 
 
 def same_hand(a: Estimate, b: Estimate) -> bool:

@@ -37,15 +37,23 @@ def _remedy(image: np.ndarray) -> str:
     return ""
 
 
+LONGEST_FOCAL, FARTHEST_CENTRE = 1000.0, 100.0
+"""What cameras can have, in longer picture sides: a telescope's focal length, the principal point of a far detail."""
+
+
 def checked_camera(camera: Camera | None, image: np.ndarray) -> Camera:
     """`camera` if it is one for pictures of this size, a usual one if it is None; ValueError otherwise."""
     height, width = image.shape[:2]
     if camera is None:
         return Camera.from_fov(width, height)
+    if not isinstance(camera, Camera):
+        raise ValueError(f"expected a handmesh.Camera, got {type(camera).__name__}")
     if (camera.width, camera.height) != (width, height):
         raise ValueError(f"the camera is for {camera.width}x{camera.height} pictures, this one is {width}x{height}")
-    if not (camera.fx > 0 and camera.fy > 0 and np.isfinite(camera.K).all()):
-        raise ValueError(f"a camera needs finite numbers and positive focal lengths, got {camera}")
+    side = max(width, height)
+    focal_fits = all(side / LONGEST_FOCAL <= focal <= side * LONGEST_FOCAL for focal in (camera.fx, camera.fy))
+    if not focal_fits or not max(abs(camera.cx), abs(camera.cy)) <= side * FARTHEST_CENTRE:  # false for NaN too
+        raise ValueError(f"no camera has such focal lengths or such a centre, in pixels: {camera}")
     return camera
 
 

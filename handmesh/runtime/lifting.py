@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,22 +12,16 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.camera import project, root_translation, unproject
 from handmesh.chance import logistic
-from handmesh.crop import (
-    apply_affine,
-    crop_affine,
-    invert_affine,
-    mirror_faces,
-    mirror_points_m,
-    mirror_rotations,
-    px_from_normalised,
-    view_rotation,
-)
+from handmesh.crop import crop_affine, mirror_points_m, mirror_rotations, view_rotation
 from handmesh.structs import Box, Camera, Hand, Side
 
 NEAREST_M = 0.05
 """No joint is placed nearer to the camera than this."""
 
 FARTHEST_M = 20.0
+
+SMALLEST_M = 0.01
+"""No hand's joints lie closer together than this, along the axis that tells them best apart."""
 
 _LARGEST = {
     "vertices_m": 1.0,
@@ -57,12 +53,19 @@ class Crop(NamedTuple):
         """(2, 3) from picture pixels to crop pixels."""
         return crop_affine(self.box, self.size, self.mirrored)
 
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
+        """(..., 2) in the network's coordinates, where -1 and 1 are the crop's outer borders, as picture pixels."""
+        half = self.box.size_px / 2
+        c, s = half * math.cos(self.box.angle_rad), half * math.sin(self.box.angle_rad)
+        right = (-c, -s) if self.mirrored else (c, s)
+        return points @ np.array([right, (-s, c)]) + self.box.centre_px
+
 
 def lift(outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray) -> Hand | None:
     """The hand that the network saw in `crop`, in the camera's frame; None where its numbers are no hand.
 
     outputs: the exported mesh network's (see `backend.MESH_OUTPUTS`), batch of one. faces: (F, 3),
-    outward for a right hand. The place in space is the one from which the joints look as in the
+    outward for the crop's side. The place in space is the one from which the joints look as in the
     picture; `joints_px` is their projection from there, so that mesh, joints and picture agree.
     """
     if not is_plausible(outputs):
@@ -71,14 +74,14 @@ def lift(outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: n
     root = place_root(joints, picture_joints_px(outputs, crop), camera)
     joints_m = joints + root
     return Hand(
-        vertices_m=(vertices + root).astype(np.float32),
+        vertices_m=vertices + root.astype(np.float32),
         joints_m=joints_m.astype(np.float32),
         joints_px=project(joints_m, camera).astype(np.float32),
         side=crop.side,
         score=probability(outputs["presence"]),
         pose=rotations.astype(np.float32),
         shape=outputs["shape"][0].astype(np.float32),
-        faces=mirror_faces(faces) if crop.mirrored else faces,
+        faces=faces,
         **_spreads(outputs, crop),
     )
 
@@ -96,17 +99,30 @@ def probability(logit: np.ndarray) -> float:
 
 def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
     """Whether all numbers are finite, of a hand's size, and the rotations rotate."""
-    if not all(np.abs(outputs[name]).max() <= limit for name, limit in _LARGEST.items()):  # false for NaN too
+    values = np.concatenate([outputs[name].ravel() for name in _LARGEST])
+    if not (np.abs(values) <= _limits(tuple(outputs[name].size for name in _LARGEST))).all():  # false for NaN too
         return False
-    rotations = outputs["rotations"]
-    departure = np.abs(rotations @ np.swapaxes(rotations, -1, -2) - np.eye(3)).max()
-    return bool(departure < 1e-2 and np.linalg.det(rotations).min() > 0)
+    return bool(np.ptp(outputs["joints_m"][0], axis=0).max() >= SMALLEST_M) and _are_rotations(outputs["rotations"][0])
+
+
+def _are_rotations(matrices: np.ndarray) -> bool:
+    """Whether the first two rows of each are orthonormal and the third is their cross product."""
+    first, second, third = matrices[:, 0], matrices[:, 1], matrices[:, 2]
+    cross = first[:, [1, 2, 0]] * second[:, [2, 0, 1]] - first[:, [2, 0, 1]] * second[:, [1, 2, 0]]
+    lengths = (matrices * matrices).sum(-1)
+    departures = (np.abs(cross - third).max(), np.abs(lengths - 1).max(), np.abs((first * second).sum(-1)).max())
+    return max(departures) < 1e-2
+
+
+@cache
+def _limits(sizes: tuple[int, ...]) -> np.ndarray:
+    """The limits of `_LARGEST`, each as often as its output has values."""
+    return np.repeat(np.float32([*_LARGEST.values()]), sizes)
 
 
 def picture_joints_px(outputs: Mapping[str, np.ndarray], crop: Crop) -> np.ndarray:
     """(21, 2) the joints that the network saw in the crop, in pixels of the picture."""
-    joints = px_from_normalised(outputs["joints_crop"][0].astype(np.float64), crop.size)
-    return apply_affine(invert_affine(crop.affine), joints)
+    return crop.to_picture(outputs["joints_crop"][0].astype(np.float64))
 
 
 def _in_camera_axes(
@@ -114,12 +130,13 @@ def _in_camera_axes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, joints (still relative to the root) and rotations, un-mirrored, in the camera's axes."""
     names = ("vertices_m", "joints_m", "rotations")
-    vertices, joints, rotations = (outputs[name][0].astype(np.float64) for name in names)
+    vertices, joints, rotations = (outputs[name][0] for name in names)
     if crop.mirrored:
         vertices, joints, rotations = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(rotations)
     to_camera = view_rotation(camera, crop.box)
-    rotations = np.concatenate([to_camera @ rotations[:1], rotations[1:]])
-    return vertices @ to_camera.T, joints @ to_camera.T, rotations
+    rotations = rotations.astype(np.float64)
+    rotations[0] = to_camera @ rotations[0]
+    return vertices @ to_camera.T.astype(np.float32), joints @ to_camera.T, rotations
 
 
 def _trust(name: str) -> float:

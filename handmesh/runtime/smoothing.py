@@ -1,10 +1,7 @@
-"""Steadies a followed hand: One-Euro filters on where it is, how it is turned, its form and its shape.
+"""Steadies a followed hand: One-Euro filters on where it is and how it is turned, and one shape for all its frames.
 
-A hand's vertices come out of the network's graph, not out of its smoothed angles, so they are
-smoothed themselves. They are filtered in the hand's own frame (root at the origin, wrist not
-turned), where only the fingers still move, and then put back with the smoothed turn and place:
-a quick turn of the whole hand is then never blended from two flattened meshes, and vertices,
-joints, pose and place stay those of one hand.
+The mesh is posed anew from the smoothed rotations and the shape, so that vertices, joints, pose and
+place stay those of one hand, however quickly it turns.
 """
 
 from __future__ import annotations
@@ -14,13 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.camera import project
-from handmesh.structs import Camera, Hand
+from handmesh.crop import mirror_points_m, mirror_rotations
+from handmesh.skinning import Rest, SkinnedHand
+from handmesh.structs import Camera, Hand, Side
 
 Smooth = Literal["off", "low", "high"]
+
+SHAPE_RESTS_AFTER_S = 3.0
+"""A hand's shape is the mean of what the network said of it for so long; then it rests."""
 
 DERIVATIVE_CUTOFF_HZ = 3.0
 """Speeds are smoothed with this cut-off. Above the 1 Hz of the paper: a hand starts to move in 0.1 s."""
@@ -30,8 +31,15 @@ DERIVATIVE_CUTOFF_HZ = 3.0
 class Cutoff:
     """How a One-Euro filter trades steadiness for lag."""
 
-    still_hz: float  # cut-off while nothing moves: lower is steadier
-    per_speed: float  # Hz gained per unit of speed: higher lags less
+    still_hz: float | np.ndarray  # cut-off while nothing moves: lower is steadier
+    per_speed: float | np.ndarray  # Hz gained per unit of speed: higher lags less
+    jump: float = math.inf  # a longer way than this is no motion, but a mistake that ends: it is gone at once
+
+    @staticmethod
+    def of_each(*cutoffs: Cutoff) -> Cutoff:
+        """For (N, D) vectors with a cut-off of their own each."""
+        still_hz, per_speed = ([[getattr(cutoff, name)] for cutoff in cutoffs] for name in ("still_hz", "per_speed"))
+        return Cutoff(np.array(still_hz), np.array(per_speed))
 
 
 @dataclass(frozen=True)
@@ -41,26 +49,14 @@ class Steadiness:
     bearing: Cutoff  # direction of the root, picture widths at unit focal length a second
     distance: Cutoff  # log of the root's depth a second
     turn: Cutoff  # radians a second, of the wrist and of each joint
-    form: Cutoff  # metres a second, of each vertex and joint in the hand's own frame
-    shape: Cutoff  # standard deviations a second
 
+
+_JUMP = 1.0  # the chord of 60 degrees, as the filter measures turns: no joint turns so far from frame to frame
 
 PRESETS: dict[Smooth, Steadiness | None] = {
     "off": None,
-    "low": Steadiness(
-        bearing=Cutoff(2.0, 60.0),
-        distance=Cutoff(0.7, 12.0),
-        turn=Cutoff(2.0, 3.0),
-        form=Cutoff(2.0, 50.0),
-        shape=Cutoff(0.2, 0.0),
-    ),
-    "high": Steadiness(
-        bearing=Cutoff(1.0, 25.0),
-        distance=Cutoff(0.4, 6.0),
-        turn=Cutoff(1.0, 1.5),
-        form=Cutoff(1.0, 25.0),
-        shape=Cutoff(0.1, 0.0),
-    ),
+    "low": Steadiness(bearing=Cutoff(2.0, 60.0), distance=Cutoff(0.7, 12.0), turn=Cutoff(2.0, 3.0, jump=_JUMP)),
+    "high": Steadiness(bearing=Cutoff(1.0, 25.0), distance=Cutoff(0.4, 6.0), turn=Cutoff(1.0, 1.5, jump=_JUMP)),
 }
 
 
@@ -84,7 +80,9 @@ class OneEuro:
             self._derivative = self._derivative + _gain(DERIVATIVE_CUTOFF_HZ, dt_s) * (change - self._derivative)
             speed = np.linalg.norm(self._derivative, axis=-1, keepdims=True)
             gain = _gain(self._cutoff.still_hz + self._cutoff.per_speed * speed, dt_s)
-            self._smooth = self._moved(self._smooth, gain * self._between(self._smooth, value))
+            way = self._between(self._smooth, value)
+            is_jump = np.linalg.norm(way, axis=-1, keepdims=True) > self._cutoff.jump
+            self._smooth = self._moved(self._smooth, np.where(is_jump, 1.0, gain) * way)
         self._raw = value
         return self._smooth
 
@@ -98,15 +96,29 @@ class OneEuro:
 
 
 class RotationOneEuro(OneEuro):
-    """The same filter on (N, 3, 3) rotations: steps are rotation vectors, so that results rotate too."""
+    """The same filter on (N, 3, 3) rotations, each as a vector of its nine entries, made a rotation again.
+
+    A matrix has no sign to be ambiguous about, as a quaternion has. The chord between two rotations,
+    divided by the root of two, is their angle in radians as long as that is small.
+    """
 
     @staticmethod
     def _between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        return Rotation.from_matrix(np.swapaxes(start, -1, -2) @ end).as_rotvec()
+        return (end - start).reshape(*end.shape[:-2], 9) / math.sqrt(2)
 
     @staticmethod
     def _moved(start: np.ndarray, step: np.ndarray) -> np.ndarray:
-        return start @ Rotation.from_rotvec(step).as_matrix()
+        return nearest_rotations(start + math.sqrt(2) * step.reshape(start.shape))
+
+
+def nearest_rotations(matrices: np.ndarray, steps: int = 2) -> np.ndarray:
+    """(..., 3, 3) matrices near to rotations, made rotations by Newton and Schulz's steps to the polar factor.
+
+    Source: Higham, Computing the Polar Decomposition (1986). Singular values must lie between 0 and 1.7.
+    """
+    for _ in range(steps):
+        matrices = 1.5 * matrices - 0.5 * matrices @ (np.swapaxes(matrices, -1, -2) @ matrices)
+    return matrices
 
 
 def _gain(cutoff_hz: float | np.ndarray, dt_s: float) -> float | np.ndarray:
@@ -114,33 +126,54 @@ def _gain(cutoff_hz: float | np.ndarray, dt_s: float) -> float | np.ndarray:
     return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff_hz * dt_s))
 
 
+class RestingShape:
+    """The one shape of a followed hand: the mean over its first seconds, which rests from then on."""
+
+    def __init__(self, model: SkinnedHand) -> None:
+        self._model = model
+        self._frames, self._seen_s = 0, 0.0
+
+    def __call__(self, shape: np.ndarray, dt_s: float | None) -> tuple[np.ndarray, Rest]:
+        """The (10,) shape to show and the unposed hand of it; `shape` is what the network says in this frame."""
+        if self._frames == 0:
+            self._mean = shape.astype(np.float64)
+        if self._seen_s <= SHAPE_RESTS_AFTER_S:
+            self._frames += 1
+            self._seen_s += dt_s or 0.0
+            self._mean = self._mean + (shape - self._mean) / self._frames
+            self._shown = self._mean.astype(np.float32), self._model.rest(self._mean)
+        return self._shown
+
+
 class HandSmoother:
     """The filters of one followed hand."""
 
-    def __init__(self, smooth: Smooth) -> None:
-        if smooth not in PRESETS:
-            raise ValueError(f"unknown smoothing {smooth!r}; known are {', '.join(PRESETS)}")
-        preset = self._preset = PRESETS[smooth]
+    def __init__(self, smooth: Smooth, model: SkinnedHand) -> None:
+        """model: the hand that the network poses."""
+        preset = self._preset = checked_preset(smooth)
+        self._model = model
         if preset is not None:
-            self._bearing, self._distance = OneEuro(preset.bearing), OneEuro(preset.distance)
-            self._turns, self._form = RotationOneEuro(preset.turn), OneEuro(preset.form)
-            self._shape = OneEuro(preset.shape)
+            self._place = OneEuro(Cutoff.of_each(preset.bearing, preset.distance))
+            self._turns, self._shape = RotationOneEuro(preset.turn), RestingShape(model)
 
     def __call__(self, hand: Hand, camera: Camera, dt_s: float | None) -> Hand:
         """`hand`, seen `dt_s` after the one before, steadied; None starts anew from it."""
         if self._preset is None:
             return hand
-        place = self._smooth_place(hand.joints_m[skeleton.ROOT].astype(np.float64), dt_s)
+        shape, rest = self._shape(hand.shape, dt_s)
         pose = self._turns(hand.pose.astype(np.float64), dt_s)
-        points = self._form(_own_frame(hand), dt_s) @ pose[0].T + place
-        joints_m = points[: len(hand.joints_m)]
+        vertices, joints = _posed(self._model, pose, rest, hand.side)
+        # The picture tells how large a hand looks: one of another size is as much farther away.
+        growth = _bones_m(joints) / _bones_m(hand.joints_m)
+        shift = self._smooth_place(growth * hand.joints_m[skeleton.ROOT], dt_s) - joints[skeleton.ROOT]
+        joints_m = joints + shift
         return replace(
             hand,
             joints_m=joints_m.astype(np.float32),
-            vertices_m=points[len(joints_m) :].astype(np.float32),
+            vertices_m=vertices + shift.astype(np.float32),
             joints_px=project(joints_m, camera).astype(np.float32),
             pose=pose.astype(np.float32),
-            shape=self._shape(hand.shape.astype(np.float64), dt_s).astype(np.float32),
+            shape=shape,
         )
 
     def _smooth_place(self, root_m: np.ndarray, dt_s: float | None) -> np.ndarray:
@@ -149,12 +182,31 @@ class HandSmoother:
         A picture tells the direction far better than the distance; filtered together, the noise of
         the distance would either stay or make the mesh trail behind the hand in the picture.
         """
-        bearing = self._bearing(root_m[:2] / root_m[2], dt_s)
-        depth = np.exp(self._distance(np.log(root_m[2:]), dt_s))
-        return np.concatenate([bearing, [1.0]]) * depth
+        x, y, z = root_m.tolist()
+        (x, y), (log_z, _) = self._place(np.array([[x / z, y / z], [math.log(z), 0.0]]), dt_s).tolist()
+        z = math.exp(log_z)
+        return np.array([x * z, y * z, z])
 
 
-def _own_frame(hand: Hand) -> np.ndarray:
-    """(21 + V, 3) joints and vertices about the root, with the wrist's turn taken out."""
-    points = np.concatenate([hand.joints_m, hand.vertices_m]).astype(np.float64)
-    return (points - hand.joints_m[skeleton.ROOT]) @ hand.pose[0]
+def checked_preset(smooth: Smooth) -> Steadiness | None:
+    """The preset of this name; ValueError for an unknown one."""
+    if smooth not in PRESETS:
+        raise ValueError(f"unknown smoothing {smooth!r}; known are {', '.join(PRESETS)}")
+    return PRESETS[smooth]
+
+
+def _posed(model: SkinnedHand, pose: np.ndarray, rest: Rest, side: Side) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and joints of a hand of `side`, whose rotations are in its own, unmirrored picture."""
+    if side == "right":
+        return model.posed(pose, rest)
+    vertices, joints = model.posed(mirror_rotations(pose), rest)
+    return mirror_points_m(vertices), mirror_points_m(joints)
+
+
+def _bones_m(joints_m: np.ndarray) -> float:
+    """The length of all bones together, which tells a hand's size."""
+    steps = joints_m[_CHILDREN] - joints_m[_PARENTS]
+    return float(np.linalg.norm(steps, axis=1).sum())
+
+
+_PARENTS, _CHILDREN = (list(ends) for ends in zip(*skeleton.BONES, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ STAGES = ("detect", "crop", "network", "lift", "smooth", "total")
 
 
 class Stopwatch:
-    """Milliseconds by stage; stages that run several times add up."""
+    """Milliseconds by stage; stages that run several times add up, also where two hands go through them at once."""
 
     def __init__(self) -> None:
+        self._adding = threading.Lock()
         self.restart()
 
     def restart(self) -> None:
@@ -26,4 +28,9 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.ms[name] += (time.perf_counter() - start) * 1e3
+            self.add(name, (time.perf_counter() - start) * 1e3)
+
+    def add(self, name: str, ms: float) -> None:
+        """Add what was spent elsewhere."""
+        with self._adding:
+            self.ms[name] += ms

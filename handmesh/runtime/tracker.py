@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from types import TracebackType
 
 import numpy as np
 
-from handmesh.runtime.backend import Device, open_session
-from handmesh.runtime.detector import Detector
+from handmesh.runtime.backend import Backend, Device, open_session
+from handmesh.runtime.detector import Detection, Detector
 from handmesh.runtime.estimator import Estimate, Estimator, is_usable
 from handmesh.runtime.following import (
     SAME_PLACE,
@@ -20,14 +22,14 @@ from handmesh.runtime.following import (
     nearest_track,
     overlap,
     same_hand,
-    without_duplicates,
+    without_rivals,
 )
+from handmesh.runtime.hand_size import checked_hand_size
 from handmesh.runtime.inputs import checked_camera, checked_frame, checked_time
 from handmesh.runtime.models import DEFAULT, detector_path, model_path
-from handmesh.runtime.smoothing import HandSmoother, Smooth
+from handmesh.runtime.smoothing import HandSmoother, Smooth, checked_preset
+from handmesh.skinning import SkinnedHand
 from handmesh.structs import Camera, Hand
-
-Backend = Literal["onnxruntime"]
 
 
 class HandTracker:
@@ -36,6 +38,9 @@ class HandTracker:
     `detect` looks at one picture and keeps no state. `track` takes the frames of one video in
     order: it looks where each hand should be, searches the whole frame only for hands that are
     missing, smooths, and keeps ids. After either, `timings_ms` holds the time of its stages.
+
+    Where the machine has several cores, two hands are looked at side by side, and while one hand is
+    followed, the search for another goes on between two frames: its result belongs to the next one.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class HandTracker:
         smooth: Smooth = "low",
         passes: int = 2,
         rules: Rules | None = None,
+        hand_size_m: float | None = None,
     ) -> None:
         """Most callers want `HandTracker.load`.
 
@@ -55,11 +61,13 @@ class HandTracker:
             raise ValueError(f"num_hands must be at least 1, got {num_hands}")
         if passes < 1:
             raise ValueError(f"passes must be at least 1, got {passes}")
-        HandSmoother(smooth)  # refuses an unknown preset now, not at the first hand
-        self.num_hands = num_hands
+        checked_preset(smooth)  # refuses an unknown one now, not at the first hand
+        self.num_hands, self.hand_size_m = num_hands, hand_size_m
         self._estimator, self._detector = estimator, detector
         self._smooth, self._passes, self._rules = smooth, passes, rules or Rules()
         self._stopwatch = estimator.stopwatch
+        self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="handmesh")  # starts none yet
+        self._side_by_side = _cores() > 1
         self.reset()
 
     @staticmethod
@@ -71,23 +79,60 @@ class HandTracker:
         smooth: Smooth = "low",
         threads: int | None = None,
         passes: int = 2,
+        hand_size_m: float | None = None,
     ) -> HandTracker:
         """A tracker with the bundled detector and a mesh network.
 
         model: 'fast' or 'balanced' (see `models.bundled_models`), or the path of an exported
         .onnx file. They answer alike, from crops of more and more pixels.
-        device, threads: see `backend.open_session`. Raises ModelFileError (a ValueError) where a
-        file is missing or not one of ours, ValueError for an unknown choice.
+        backend, device, threads: see `backend.open_session`. hand_size_m: see the property.
+        Raises ModelFileError (a ValueError) where a file is missing or not one of ours, ValueError
+        for an unknown choice.
         """
-        if backend not in get_args(Backend):
-            raise ValueError(f"unknown backend {backend!r}; known are {', '.join(get_args(Backend))}")
-        mesh = open_session(model_path(model), "mesh", threads, device)
-        detector = open_session(detector_path(), "detector", threads, device)
-        return HandTracker(Estimator(mesh), Detector(detector), num_hands, smooth, passes)
+        mesh = open_session(model_path(model), "mesh", threads, device, backend)
+        detector = open_session(detector_path(), "detector", threads, device, backend)
+        return HandTracker(Estimator(mesh), Detector(detector), num_hands, smooth, passes, hand_size_m=hand_size_m)
+
+    def close(self) -> None:
+        """End the threads that help; the tracker cannot be used afterwards."""
+        self._workers.shutdown()
+
+    def __enter__(self) -> HandTracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def provider(self) -> str:
+        """What the networks run on, as in 'CPU', 'CUDA' or 'OpenVINO CPU bf16'."""
+        return self._estimator.session.provider
+
+    @property
+    def hand(self) -> SkinnedHand:
+        """The parametric hand that the network poses."""
+        return self._estimator.hand
+
+    @property
+    def hand_size_m(self) -> float | None:
+        """The length of the user's hand as `Hand.size_m` measures it, which fixes the scale of all; None: not known.
+
+        Setting it to no size of a hand raises ValueError.
+        """
+        return self._hand_size_m
+
+    @hand_size_m.setter
+    def hand_size_m(self, size_m: float | None) -> None:
+        self._hand_size_m = None if size_m is None else checked_hand_size(size_m)
 
     @property
     def timings_ms(self) -> dict[str, float]:
-        """Milliseconds that the last call spent: detect, crop, network, lift, smooth and total."""
+        """Milliseconds that the last call spent: detect, crop, network, lift, smooth and total.
+
+        What ran side by side or between two frames counts in its stage, not in the total.
+        """
         return dict(self._stopwatch.ms)
 
     def reset(self) -> None:
@@ -96,6 +141,7 @@ class HandTracker:
         self._next_id = 0
         self._frames_since_search = 0
         self._frame_shape: tuple[int, ...] | None = None
+        self._search: Future[tuple[list[Detection], float]] | None = None
 
     def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]:
         """The hands in one picture, the surest first, numbered from 0; neither reads nor changes what is followed.
@@ -107,9 +153,9 @@ class HandTracker:
         camera = checked_camera(camera, image)
         self._stopwatch.restart()
         with self._stopwatch.stage("total"):
-            found = self._search(image, camera, known=[])
+            found = self._look_at(self._detections(image), image, camera, known=[])
         found.sort(key=lambda estimate: -estimate.hand.score)
-        return [replace(estimate.hand, id=i) for i, estimate in enumerate(found)]
+        return [replace(self._sized(estimate.hand), id=i) for i, estimate in enumerate(found)]
 
     def track(self, frame_rgb: np.ndarray, time_s: float | None = None, camera: Camera | None = None) -> list[Hand]:
         """The hands in the next frame of a video, by id.
@@ -124,21 +170,41 @@ class HandTracker:
         self._stopwatch.restart()
         with self._stopwatch.stage("total"):
             if frame.shape != self._frame_shape:
-                self._tracks, self._frame_shape = [], frame.shape
+                self._tracks, self._frame_shape, self._search = [], frame.shape, None
             self._follow(frame, camera, time_s)
-            if self._search_is_due():
-                self._find_missing(frame, camera, time_s)
-        return [track.hand for track in self._tracks if track.misses == 0]
+            self._find_missing(frame, camera, time_s)
+            return [self._sized(hand) for hand in self._shown(camera, time_s)]
+
+    def _shown(self, camera: Camera, time_s: float) -> list[Hand]:
+        """The hands that were seen, and those that are carried on for a frame or two, as far as there is room."""
+        hands = [track.hand for track in self._tracks if track.misses == 0]
+        carried = [t for t in self._tracks if 0 < t.misses <= self._rules.predicted_frames and not t.hidden]
+        for track in carried[: self.num_hands - len(hands)]:
+            hands.append(track.predicted(camera, time_s))
+        return sorted(hands, key=lambda hand: hand.id)
+
+    def _sized(self, hand: Hand) -> Hand:
+        return hand if self.hand_size_m is None else hand.scaled(self.hand_size_m / hand.size_m)
 
     def _follow(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
         """Look for each followed hand where it should be."""
+        followed = [track for track in self._tracks if track.misses <= self._rules.predicted_frames]
+        looks = self._each(lambda track: self._look_again(track, frame, camera, time_s), followed)
+        seen = {track: look for track, look in zip(followed, looks, strict=True) if look is not None}
+        kept = without_rivals(seen, time_s)
         for track in self._tracks:
-            estimate = self._look_again(track, frame, camera, time_s)
-            if estimate is None:
-                track.misses += 1
+            if track in kept:
+                self._update(track, kept[track], camera, time_s)
             else:
-                self._update(track, estimate, camera, time_s)
-        self._tracks = without_duplicates([t for t in self._tracks if t.misses <= self._rules.max_misses])
+                track.miss(hidden=track in seen)
+        self._tracks = [track for track in self._tracks if track.is_remembered(time_s, self._rules)]
+
+    def _each(self, work: Callable[[Track], Estimate | None], tracks: Sequence[Track]) -> list[Estimate | None]:
+        """The work done on every track, side by side where there are cores for it."""
+        if len(tracks) < 2 or not self._side_by_side:
+            return [work(track) for track in tracks]
+        others = [self._workers.submit(work, track) for track in tracks[1:]]
+        return [work(tracks[0]), *(other.result() for other in others)]
 
     def _look_again(self, track: Track, frame: np.ndarray, camera: Camera, time_s: float) -> Estimate | None:
         box = track.box_at(time_s)
@@ -150,33 +216,58 @@ class HandTracker:
             track.side_doubts = 0  # if this changed nothing, doubt for as long again before the next try
         return estimate if _is_hand(estimate, frame, self._rules.kept_score) else None
 
-    def _search_is_due(self) -> bool:
-        """Search at once for all hands or a missed one, and now and then for one more."""
-        followed = sum(track.misses == 0 for track in self._tracks)
-        self._frames_since_search += 1
-        if followed >= self.num_hands:
-            return False
-        urgent = followed == 0 or followed < len(self._tracks)
-        return urgent or self._frames_since_search >= self._rules.detect_every
-
     def _find_missing(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
-        self._frames_since_search = 0
-        followed = [track for track in self._tracks if track.misses == 0]
+        """Search for hands that are not followed: in this frame if none is, otherwise between this one and the next."""
+        search, self._search = self._search, None
+        if search is not None:
+            detections, spent_ms = search.result()
+            self._stopwatch.add("detect", spent_ms)
+            self._take_in(detections, frame, camera, time_s)
+        seen = sum(track.misses == 0 for track in self._tracks)
+        if seen == 0:
+            self._frames_since_search = 0
+            self._take_in(self._detections(frame), frame, camera, time_s)
+        elif self._search_is_due(seen):
+            self._frames_since_search = 0
+            copy = frame.copy()  # the caller may draw on the frame meanwhile
+            self._search = self._workers.submit(self._detections_and_ms, copy)
+
+    def _search_is_due(self, seen: int) -> bool:
+        """In every frame for one that was lost and is remembered, now and then for one more."""
+        self._frames_since_search += 1
+        lost = seen < len(self._tracks)
+        return seen < self.num_hands and (lost or self._frames_since_search >= self._rules.detect_every)
+
+    def _detections(self, image: np.ndarray) -> list[Detection]:
+        with self._stopwatch.stage("detect"):
+            return self._detector.detect(image, self._estimator.confidence.proposed)
+
+    def _detections_and_ms(self, image: np.ndarray) -> tuple[list[Detection], float]:
+        """For another thread: what it spends belongs to the frame that takes its result in."""
+        start = time.perf_counter()
+        detections = self._detector.detect(image, self._estimator.confidence.proposed)
+        return detections, (time.perf_counter() - start) * 1e3
+
+    def _take_in(self, detections: Sequence[Detection], frame: np.ndarray, camera: Camera, time_s: float) -> None:
+        """Look where a detector saw hands; each found goes on with the track that has missed it, or begins one."""
+        seen = [track for track in self._tracks if track.misses == 0]
         missed = [track for track in self._tracks if track.misses > 0]
-        for estimate in self._search(frame, camera, [track.estimate for track in followed]):
+        for estimate in self._look_at(detections, frame, camera, [track.estimate for track in seen]):
             track = nearest_track(missed, estimate, time_s)
             if track is None:
-                followed.append(self._begin(estimate, camera, time_s))
+                seen.append(self._begin(estimate, camera, time_s))
+                for other in missed:  # more likely this very hand than one beside it
+                    other.hidden = other.hidden or other.hand.side == estimate.hand.side
             else:
                 self._update(track, estimate, camera, time_s)
                 missed.remove(track)
-                followed.append(track)
-        self._tracks = sorted(followed + missed[: self.num_hands - len(followed)], key=lambda track: track.id)
+                seen.append(track)
+        self._tracks = sorted([*seen, *missed], key=lambda track: track.id)
 
-    def _search(self, image: np.ndarray, camera: Camera, known: Sequence[Estimate]) -> list[Estimate]:
-        """Hands in the whole picture that are not among the `known`, up to `num_hands` with these."""
-        with self._stopwatch.stage("detect"):
-            detections = self._detector.detect(image, self._estimator.confidence.proposed)
+    def _look_at(
+        self, detections: Sequence[Detection], image: np.ndarray, camera: Camera, known: Sequence[Estimate]
+    ) -> list[Estimate]:
+        """The hands in the detector's boxes that are not among the `known`, up to `num_hands` with these."""
         hands = list(known)
         for detection in detections[: 2 * self.num_hands]:
             if len(hands) == self.num_hands:
@@ -191,7 +282,7 @@ class HandTracker:
 
     def _begin(self, estimate: Estimate, camera: Camera, time_s: float) -> Track:
         with self._stopwatch.stage("smooth"):
-            track = Track.begin(self._next_id, HandSmoother(self._smooth), estimate, camera, time_s)
+            track = Track.begin(self._next_id, HandSmoother(self._smooth, self.hand), estimate, camera, time_s)
         self._next_id += 1
         return track
 
@@ -202,3 +293,7 @@ class HandTracker:
 
 def _is_hand(estimate: Estimate | None, image: np.ndarray, score: float) -> bool:
     return estimate is not None and estimate.hand.score >= score and is_usable(estimate.box, image)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
