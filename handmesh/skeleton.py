@@ -55,6 +55,12 @@ KEYPOINT_TIPS: tuple[int, ...] = tuple(KEYPOINTS.index(name) for name in TIPS)
 PALM_TO_CAMERA = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 """Rotation from the canonical frame to the camera's: fingers up in the picture, the palm facing the camera."""
 
+BACK_OF_HAND = (0.0, 1.0, 0.0)
+THUMBNAIL = (0.0, 0.26, 0.97)
+"""Where the back of the palm and fingers and the thumb's nail face in the canonical frame at rest, before they
+are made perpendicular to a bone. The thumbnail's was measured on the open hand: 75 degrees round, where the skin
+is nearest to the last phalanx; the mean normal of the nail itself is 10 degrees further round."""
+
 OPEN_HAND_TIP_VERTICES = {"thumb4": 744, "index4": 320, "middle4": 443, "ring4": 554, "little4": 671}
 FREIHAND_TIP_VERTICES = {"thumb4": 744, "index4": 320, "middle4": 443, "ring4": 555, "little4": 672}
 """FreiHAND's own choice of fingertip vertices on MANO's mesh."""

@@ -23,11 +23,6 @@ JOINTS = skeleton.MANO_JOINTS[1:]
 
 FLEXION, ABDUCTION, TWIST = range(3)
 
-_BACK = np.array([0.0, 1.0, 0.0])
-_THUMBNAIL = np.array([0.0, 0.26, 0.97])
-"""Where the back of a finger and the thumb's nail face in the canonical frame, before they are made
-perpendicular to each bone. The thumbnail's was measured on the open hand: 75 degrees round."""
-
 _LIMITS_DEG: dict[str, tuple[tuple[float, float], ...]] = {
     "thumb1": ((-30, 42), (-48, 30), (-15, 35)),
     "thumb2": ((-25, 55), (-12, 12), (-8, 8)),
@@ -61,7 +56,7 @@ def joint_frames(joints_m: np.ndarray) -> np.ndarray:
 def _frame(name: str, joints_m: np.ndarray) -> np.ndarray:
     start = skeleton.KEYPOINTS.index(name)
     bone = _unit(joints_m[start + 1] - joints_m[start])
-    back = _THUMBNAIL if name.startswith("thumb") else _BACK
+    back = np.array(skeleton.THUMBNAIL if name.startswith("thumb") else skeleton.BACK_OF_HAND)
     back = _unit(back - (back @ bone) * bone)
     return np.stack([np.cross(back, bone), back, bone], axis=1)
 
