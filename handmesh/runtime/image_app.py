@@ -11,10 +11,11 @@ import tyro
 
 from handmesh.render import Renderer, Style, overlay
 from handmesh.runtime import console, meshes
+from handmesh.runtime.lens import chosen_lens
 from handmesh.runtime.models import DEFAULT, model_help
 from handmesh.runtime.pictures import check_writable, read_picture, write_picture
 from handmesh.runtime.session import Tracker
-from handmesh.structs import Camera, Hand
+from handmesh.structs import Hand
 
 DEFAULT_OUTPUTS = Path("outputs")
 
@@ -32,8 +33,13 @@ class Options:
     num_hands: int = 2
     """The most hands to look for."""
     model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
-    fov_deg: float = 60.0
-    """The camera's field of view along the picture's longer side; depths scale with it."""
+    intrinsics: Path | None = None
+    """The camera, as scripts/calibrate_camera.py, OpenCV or ROS write it. A bent picture is straightened first."""
+    fov_deg: float | None = None
+    """The camera's field of view along the picture's longer side; distances scale with it. Default: that of
+    the picture's EXIF, or 60."""
+    hand_size: float | None = None
+    """Metres along the middle finger's bones from the wrist to the tip, of all hands in it. Without, a usual size."""
     renderer: Renderer = "zbuffer"
     """What draws the mesh: the fast one, or pyrender (needs OpenGL)."""
     wireframe: bool = False
@@ -52,7 +58,7 @@ def load_tracker(options: Options) -> Tracker:
     """The tracker that the options describe."""
     from handmesh.runtime.tracker import HandTracker
 
-    return HandTracker.load(options.model, num_hands=options.num_hands)
+    return HandTracker.load(options.model, num_hands=options.num_hands, hand_size_m=options.hand_size)
 
 
 def run(options: Options, load: Callable[[Options], Tracker]) -> int:
@@ -65,10 +71,13 @@ def run(options: Options, load: Callable[[Options], Tracker]) -> int:
     check_writable(overlay_path)
     meshes.check_writable(mesh_path)
     image_rgb = read_picture(options.picture).image_rgb
-    camera = Camera.from_fov(image_rgb.shape[1], image_rgb.shape[0], options.fov_deg)
+    lens = chosen_lens(options.intrinsics, options.fov_deg, options.picture)
+    camera = lens.camera_for(image_rgb.shape[1], image_rgb.shape[0])
+    image_rgb = lens.rectified(image_rgb)
     hands = load(options).detect(image_rgb, camera)
     style = Style(wireframe=options.wireframe, skeleton=options.skeleton, renderer=options.renderer)
     write_picture(overlay_path, overlay(image_rgb, hands, camera, style))
+    console.say(lens.describe("given" if options.hand_size else "unknown"))
     for hand in hands:
         console.say(_describe(hand))
     console.say(f"wrote {overlay_path}")
@@ -81,4 +90,6 @@ def run(options: Options, load: Callable[[Options], Tracker]) -> int:
 
 
 def _describe(hand: Hand) -> str:
-    return f"{hand.side} hand, score {hand.score:.2f}, {hand.joints_m[:, 2].mean():.2f} m away"
+    return (
+        f"{hand.side} hand, score {hand.score:.2f}, {hand.joints_m[:, 2].mean():.2f} m away, {hand.size_m:.3f} m long"
+    )

@@ -116,6 +116,16 @@ def write_whole(path: Path, data: bytes) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it. Raises OutputError where it cannot be made or written to."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
+    if not os.access(path, os.W_OK):
+        raise OutputError(f"cannot write to {path}: permission denied")
+
+
 def _umask() -> int:
     """The process's file mode mask, which temporary files do not follow by themselves."""
     mask = os.umask(0)

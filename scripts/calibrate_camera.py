@@ -1,0 +1,14 @@
+"""Measure a camera with a printed chessboard: `python scripts/calibrate_camera.py --help`."""
+
+import sys
+from pathlib import Path
+
+try:
+    import handmesh  # noqa: F401
+except ModuleNotFoundError:  # a clone that is not installed
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from handmesh.runtime.chessboard.app import main
+
+if __name__ == "__main__":
+    sys.exit(main())
