@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -15,8 +19,9 @@ import pytest
 from posed_hand import posed_hand
 
 from handmesh.runtime.pictures import OutputError, read_picture, write_picture
-from handmesh.runtime.recording import HandsFile, VideoRecorder, fitted, open_output, overlay_name
+from handmesh.runtime.recording import HandsFile, VideoRecorder, open_output, overlay_name
 from handmesh.runtime.sources import Frame, Video
+from handmesh.runtime.video_recorder import GrowingFile, fitted
 from handmesh.structs import Camera
 
 
@@ -39,8 +44,6 @@ def test_video_is_what_browsers_play_and_keeps_the_times(tmp_path):
         assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
         np.testing.assert_allclose([f.time for f in container.decode(stream)], times, atol=1e-4)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["v.mp4"]
-    data = (tmp_path / "deep" / "v.mp4").read_bytes()
-    assert b"moov" in data and data.index(b"ftyp") == 4
 
 
 def test_odd_sides_and_times_that_stand_still(tmp_path):
@@ -82,6 +85,116 @@ def test_what_was_written_survives_a_kill(tmp_path):
     assert done.returncode == -9, done.stderr
     assert len(list(Video(tmp_path / "v.part.mp4"))) >= 20
     assert len(json.loads((tmp_path / "out" / "hands.json").read_text())) == 60
+
+
+def test_the_index_comes_first_so_that_browsers_begin_at_once(tmp_path):
+    record(tmp_path / "v.mp4", np.arange(20) / 10)
+    data = (tmp_path / "v.mp4").read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat") and b"moof" not in data
+
+
+CLOCKS = {
+    "begins late": ([1e9, 1e9 + 0.5], [0, 0.5]),
+    "runs back": ([5, 5.5, 0, 0.5, 1], [0, 0.5, 0.6, 1.1, 1.6]),
+    "stands still": ([1, 1, 1], [0, 0.1, 0.2]),
+    "jumps ahead": ([0, 1e6, 1e6 + 1], [0, 0.1, 1.1]),
+    "gives no number": ([float("nan"), 3, float("inf"), 3.5, -1e300], [0, 0.1, 0.2, 0.6, 0.7]),
+}
+
+
+@pytest.mark.parametrize("case", CLOCKS)
+def test_a_clock_that_misbehaves_does_not_spoil_the_recording(tmp_path, case):
+    times_s, shown_s = CLOCKS[case]
+    recorder = VideoRecorder(tmp_path / "v.mp4", 10)
+    for time_s in times_s:
+        recorder.write(frame(time_s=time_s), np.zeros((48, 64, 3), np.uint8))
+    recorder.close()
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        np.testing.assert_allclose([f.time for f in container.decode(video=0)], shown_s, atol=1e-4)
+
+
+_FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from handmesh.runtime.pictures import OutputError
+from handmesh.runtime.recording import VideoRecorder
+from handmesh.runtime.sources import Frame
+pictures = [np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8) for k in range(60)]
+for limit in map(int, sys.argv[2:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    video = VideoRecorder(Path(sys.argv[1]) / str(limit) / "v.mp4", 10)
+    try:
+        for k, picture in enumerate(pictures):
+            video.write(Frame(f"{k}.png", k / 10, picture), picture)
+    except OutputError as error:
+        print(error)
+    try:
+        video.close()
+    except OutputError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_keeps_all_that_there_was_room_for(tmp_path):
+    pytest.importorskip("resource", reason="the size of files can be limited on Unix alone")
+    limits = {0: 0, 500: 0, 20_000: 5, 55_000: 20, 100_000: 40, 110_000: 48}  # bytes, and the frames that fit at least
+    done = subprocess.run([sys.executable, "-c", _FULL, tmp_path, *map(str, limits)], capture_output=True, text=True)
+    said = done.stdout.splitlines()
+    assert done.returncode == 0 and len(said) == len(limits), done.stderr + done.stdout
+    assert all(os.strerror(errno.EFBIG) in line for line in said)
+    for line, (limit, least) in zip(said, limits.items(), strict=True):
+        assert [p.name for p in (tmp_path / str(limit)).iterdir()] == ["v.mp4"] * (least > 0)
+        assert line.endswith("what was recorded before is kept") == (least > 0)
+        if least:  # PyAV is strict: a torn end would raise
+            with av.open(str(tmp_path / str(limit) / "v.mp4")) as container:
+                assert sum(1 for _ in container.decode(video=0)) >= least
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
+def test_a_folder_that_is_removed_comes_back_with_all_that_was_recorded(tmp_path):
+    folder, picture = tmp_path / "out", np.full((48, 64, 3), 9, np.uint8)
+    video, hands = VideoRecorder(folder / "v.mp4"), HandsFile(folder / "hands.json")
+    for k in range(40):
+        if k == 20:
+            shutil.rmtree(folder)
+        video.write(frame(time_s=k / 30), picture)
+        hands.append({"n": k})
+    video.close()
+    hands.close()
+    assert len(list(Video(folder / "v.mp4"))) == 40
+    assert [record["n"] for record in json.loads((folder / "hands.json").read_text())] == list(range(40))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_ctrl_c_waits_until_what_is_written_is_whole(tmp_path, monkeypatch):
+    usual = signal.signal(signal.SIGTERM, signal.default_int_handler), signal.getsignal(signal.SIGINT)
+    original, interrupts = GrowingFile.write, []
+
+    def write(file: GrowingFile, data: bytes) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        return original(file, data)
+
+    monkeypatch.setattr(GrowingFile, "write", write)
+    video = VideoRecorder(tmp_path / "v.mp4", 10)
+    for step in [lambda k=k: video.write(frame(time_s=k / 10), np.full((48, 64, 3), k, np.uint8)) for k in range(40)]:
+        with interrupted(interrupts):
+            step()
+    with interrupted(interrupts):
+        video.close()
+    assert len(interrupts) >= 3 and len(list(Video(tmp_path / "v.mp4"))) == 40
+    assert signal.signal(signal.SIGTERM, usual[0]) == signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) == usual[1]
+
+
+@contextmanager
+def interrupted(interrupts: list[str]) -> Iterator[None]:
+    """Note Ctrl-C and go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupts.append("Ctrl-C")
 
 
 def test_a_folder_gets_overlays_and_the_hands(tmp_path):

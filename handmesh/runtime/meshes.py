@@ -10,10 +10,9 @@ import numpy as np
 from handmesh.render import SIDE_COLOURS
 from handmesh.runtime.pictures import OutputError, write_whole
 from handmesh.structs import Hand
+from handmesh.xr.poses import FROM_CAMERA
 
 WRITABLE = (".glb", ".obj", ".ply", ".stl")
-
-_VIEWER_FROM_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0])  # glTF's axes: y up, z towards the viewer
 
 
 def write_meshes(path: Path, hands: Sequence[Hand]) -> None:
@@ -31,7 +30,7 @@ def write_meshes(path: Path, hands: Sequence[Hand]) -> None:
     for hand in hands:
         mesh = hand.to_trimesh()
         mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=_rgba(hand))
-        mesh.apply_transform(_VIEWER_FROM_CAMERA)
+        mesh.vertices = mesh.vertices * FROM_CAMERA  # glTF's axes are those of XR: y up, z towards the viewer
         name = f"{hand.side}_{hand.id}"
         scene.add_geometry(mesh, node_name=name, geom_name=name)
     data = scene.export(file_type=path.suffix.lower()[1:])

@@ -6,18 +6,20 @@ import errno
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from fractions import Fraction
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 
-from handmesh.runtime.pictures import WRITABLE, OutputError, write_picture
-from handmesh.runtime.sources import Frame
+from handmesh.runtime.frames import Frame
+from handmesh.runtime.interrupts import uninterrupted
+from handmesh.runtime.pictures import WRITABLE, OutputError, make_folder, write_picture
+from handmesh.runtime.video_recorder import VideoRecorder
 from handmesh.structs import Hand
+
+__all__ = ["HandsFile", "Output", "OverlayFolder", "OverlayPicture", "VideoRecorder", "open_output"]
 
 HANDS_FILE = "hands.json"
 
@@ -59,7 +61,7 @@ class OverlayPicture:
 
     def __init__(self, path: Path) -> None:
         """Raises OutputError where the folder cannot be written to."""
-        _make_folder(path.parent)
+        make_folder(path.parent)
         self.path = path
 
     def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
@@ -75,7 +77,7 @@ class OverlayFolder:
 
     def __init__(self, path: Path) -> None:
         """Raises OutputError where the folder cannot be made or written to."""
-        _make_folder(path)
+        make_folder(path)
         self.path = path
         self._hands = HandsFile(path / HANDS_FILE)
 
@@ -140,14 +142,29 @@ class HandsFile:
     def append(self, record: dict[str, object]) -> None:
         """Add a record. Raises OutputError where it cannot be written; the records before it stay."""
         line = json.dumps(record).encode()
-        try:
-            if self._file is None:
-                self._file = io.FileIO(self.path, "r+" if self.path.exists() else "w+")
-            self._put((b",\n" if self._end else self._OPENING) + line)
-        except OSError as error:
-            if self._end:
-                self._put(b"")
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        with uninterrupted():
+            try:
+                self._open()
+                self._put((b",\n" if self._end else self._OPENING) + line)
+            except OSError as error:
+                if self._end:
+                    with suppress(OSError):
+                        self._put(b"")
+                raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def _open(self) -> None:
+        """Open the file, and once more, with what it held, where someone has removed it meanwhile."""
+        if self._file is not None and self.path.exists():
+            return
+        held = b""
+        if self._file is not None:
+            self._file.seek(0)
+            held = self._file.read(self._end)
+            self._file.close()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file, self._end = io.FileIO(self.path, "r+" if self.path.exists() else "w+"), 0
+        if held:
+            self._put(held)
 
     def _put(self, text: bytes) -> None:
         """Write `text` and the closing bracket at the list's end, and cut off what follows."""
@@ -163,108 +180,3 @@ class HandsFile:
         """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
-
-
-class VideoRecorder:
-    """An MP4 that plays everywhere: H.264, 4:2:0, even sides, each frame at its own time.
-
-    It grows as `name.part.mp4`, in fragments: a process that is killed leaves a playable file of
-    that name. Closing it makes a plain MP4 of it and gives it its own name.
-    """
-
-    def __init__(self, path: Path, fps: float = 30.0) -> None:
-        """Raises OutputError where the file cannot be written."""
-        import av
-
-        _make_folder(path.parent)
-        self.path = path
-        self._part = path.with_suffix(f".part{path.suffix}")
-        try:
-            self._part.touch()  # PyAV itself would find out at the first frame
-            self._container = av.open(str(self._part), "w", options=_MP4)
-        except (av.error.FFmpegError, OSError) as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-        self._fps = Fraction(fps).limit_denominator(1001)
-        self._stream: av.VideoStream | None = None
-        self._last_pts = -1
-        self._failed = False
-
-    def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand] = ()) -> None:
-        """Add a picture at its frame's time. One of another size than the first is fitted into its size."""
-        import av
-
-        with self._disk_errors():
-            if self._stream is None:
-                self._open_stream(picture_rgb)
-            size = (self._stream.width, self._stream.height)
-            shown = av.VideoFrame.from_ndarray(fitted(picture_rgb, size), format="rgb24")
-            shown.pts = max(self._last_pts + 1, round(frame.time_s / _TIME_BASE))
-            shown.time_base = _TIME_BASE
-            self._last_pts = shown.pts
-            self._container.mux(self._stream.encode(shown))
-
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        """Raise OutputError for what the disk refuses, and say where the recording so far is."""
-        import av
-
-        try:
-            yield
-        except (av.error.FFmpegError, OSError) as error:
-            self._failed = True
-            raise OutputError(
-                f"cannot write {self.path}: {error.strerror or error}; what was recorded is in {self._part}"
-            ) from error
-
-    def _open_stream(self, picture_rgb: np.ndarray) -> None:
-        height, width = picture_rgb.shape[:2]
-        self._stream = self._container.add_stream("libx264", rate=self._fps)
-        self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = _TIME_BASE
-        self._stream.options = {**_H264, "g": str(max(1, round(self._fps)))}
-
-    def close(self) -> None:
-        """Finish the video and give it its name; without a frame, nothing is left."""
-        if self._failed:
-            return  # the fragments written so far are playable as they are
-        with self._disk_errors():
-            if self._stream is not None:
-                self._container.mux(self._stream.encode(None))
-            self._container.close()
-            if self._stream is None:
-                self._part.unlink(missing_ok=True)
-            else:
-                os.replace(self._part, self.path)
-
-
-_TIME_BASE = Fraction(1, 90_000)
-_H264 = {"crf": "20", "preset": "veryfast", "bf": "0", "rc-lookahead": "10"}
-_MP4 = {
-    "movflags": "hybrid_fragmented+frag_keyframe",
-    "flush_packets": "1",
-}  # each second is on the disk when it is over
-
-
-def fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The (H, W, 3) picture in a (width, height) one: as it is and repeated at the border if nearly so large,
-    scaled and framed in black otherwise."""
-    width, height = size
-    if not (0 <= width - image.shape[1] <= 1 and 0 <= height - image.shape[0] <= 1):
-        scale = min(width / image.shape[1], height / image.shape[0])
-        inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        framed = np.zeros((height, width, 3), np.uint8)
-        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-        framed[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
-        return framed
-    right, bottom = width - image.shape[1], height - image.shape[0]
-    return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if right or bottom else image
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
-    if not os.access(path, os.W_OK):
-        raise OutputError(f"cannot write to {path}: permission denied")

@@ -4,49 +4,20 @@ from __future__ import annotations
 
 import glob
 import os
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
+from handmesh.runtime.camera_feed import CameraFeed
+from handmesh.runtime.frames import Frame, Source, SourceError
 from handmesh.runtime.pictures import READABLE, PictureError, read_picture
 
 if TYPE_CHECKING:
     import av
 
-
-class SourceError(ValueError):
-    """A source that cannot be opened or gives no frames; the message is one line that names it."""
-
-
-class Frame(NamedTuple):
-    """One picture of a source."""
-
-    name: str  # the file's path below the source, or the frame's number
-    time_s: float
-    image_rgb: np.ndarray  # (H, W, 3) uint8
-    shrink: int = 1  # pixels of the file, along each side, to one of `image_rgb`
-
-
-@runtime_checkable
-class Source(Protocol):
-    """What all sources have in common. Iterating over one gives its frames, once."""
-
-    title: str
-    live: bool  # frames come when they come, and those not taken in time are gone
-    stills: bool  # frames have nothing to do with one another
-    length: int | None  # how many frames there should be, where that is known
-    fps: float
-    troubles: list[str]  # a line for each thing that was skipped or went wrong on the way
-
-    def __iter__(self) -> Iterator[Frame]: ...
-
-    def close(self) -> None:
-        """Give the camera or file back."""
+__all__ = ["CameraFeed", "Frame", "Pictures", "Source", "SourceError", "Video", "open_source"]
 
 
 def open_source(*specs: str | Path) -> Source:
@@ -180,70 +151,3 @@ _TOLERATED_MISSING_FRAMES = 2  # containers count frames that decoders then do n
 def _upright(image: np.ndarray, rotation_deg: int) -> np.ndarray:
     """The picture turned as the video's display matrix says, `rotation_deg` counter-clockwise."""
     return np.ascontiguousarray(np.rot90(image, round(rotation_deg / 90)))
-
-
-def _hush_opencv() -> None:
-    """Of a camera that is not there, OpenCV says in many lines what we say in one."""
-    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
-        cv2.setLogLevel(0)
-    else:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-class CameraFeed:
-    """A camera. A thread takes its frames, so that whoever asks gets the newest and no queue builds up."""
-
-    live, stills, length = True, False, None
-
-    def __init__(self, index: int, patience_s: float = 5.0) -> None:
-        """Raises SourceError where there is no such camera or it gives no frame for `patience_s`."""
-        self.title = f"camera {index}"
-        self.troubles: list[str] = []
-        self._patience_s = patience_s
-        _hush_opencv()
-        self._capture = cv2.VideoCapture(index)
-        if not self._capture.isOpened():
-            raise SourceError(f"camera {index} cannot be opened: is it plugged in, permitted, and free?")
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = rate if 1 <= rate <= 240 else 30.0
-        self._newest: Frame | None = None
-        self._ended = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._take_frames, daemon=True, name=self.title)
-        self._thread.start()
-        if not self._wait():
-            self.close()
-            raise SourceError(f"{self.title} gives no frames: is another program using it?")
-
-    def _take_frames(self) -> None:
-        count, start = 0, time.perf_counter()
-        while not self._ended:
-            taken, frame_bgr = self._capture.read()
-            if taken:
-                image_rgb = cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2RGB)
-                newest = Frame(f"{count:06d}", time.perf_counter() - start, image_rgb)
-            with self._changed:
-                self._ended = self._ended or not taken
-                self._newest = newest if taken else self._newest
-                self._changed.notify()
-            count += 1
-
-    def _wait(self) -> bool:
-        """Wait for a frame not yet given; False where the camera has stopped or the patience is spent."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._ended, self._patience_s)
-            return self._newest is not None
-
-    def __iter__(self) -> Iterator[Frame]:
-        while self._wait():
-            with self._changed:
-                newest, self._newest = self._newest, None
-            if newest is not None:
-                yield newest
-        self.troubles.append(f"{self.title} stopped giving frames")
-
-    def close(self) -> None:
-        """Stop the thread and free the camera."""
-        self._ended = True
-        self._thread.join(self._patience_s)
-        self._capture.release()
