@@ -59,7 +59,8 @@ class Reading(NamedTuple):
 class GestureReader:
     """Reads the hands of a video; it remembers who was pinching, so that a pinch does not flicker."""
 
-    def __init__(self) -> None:
+    def __init__(self, pinch_begins_m: float = PINCH_BEGINS_M, pinch_ends_m: float = PINCH_ENDS_M) -> None:
+        self._begins_m, self._ends_m = pinch_begins_m, pinch_ends_m
         self._pinching: set[int] = set()
 
     def read(self, hand: Hand) -> Reading:
@@ -68,7 +69,7 @@ class GestureReader:
         axes = Rotation.from_quat(poses.orientations_xyzw).as_matrix()
         distance = pinch_distance_m(poses.positions_m, axes)
         bends = finger_bends_deg(poses.positions_m)
-        if distance < (PINCH_ENDS_M if hand.id in self._pinching else PINCH_BEGINS_M):
+        if distance < (self._ends_m if hand.id in self._pinching else self._begins_m):
             self._pinching.add(hand.id)
         else:
             self._pinching.discard(hand.id)

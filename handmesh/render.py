@@ -31,6 +31,10 @@ FINGER_COLOURS: dict[str, tuple[int, int, int]] = {
 """Okabe and Ito's colour-blind-safe palette (2008)."""
 
 
+_FAINT = 0.4
+"""How opaque a hand is drawn that was not seen in this frame, of one that was."""
+
+
 @dataclass(frozen=True)
 class Style:
     """What `overlay` draws of each hand."""
@@ -48,6 +52,7 @@ class Mesh(NamedTuple):
     vertices_m: np.ndarray  # (V, 3) float32
     faces: np.ndarray  # (F, 3) int32, outward
     albedo: np.ndarray  # (V, 3) float32, 0..1
+    faint: np.ndarray | None = None  # (F,) bool, faces to be drawn fainter; None: no face
 
 
 class View(NamedTuple):
@@ -92,7 +97,7 @@ def overlay(
     """The picture with the hands drawn over it; a new (H, W, 3) uint8 array.
 
     camera: the one the hands were lifted with; None for the tracker's own assumption,
-    `Camera.from_fov` of the picture's size. Hands hide each other by depth.
+    `Camera.from_fov` of the picture's size. Hands hide each other by depth; a predicted one is drawn fainter.
     """
     style = style or Style()
     camera = camera or Camera.from_fov(image_rgb.shape[1], image_rgb.shape[0])
@@ -101,7 +106,7 @@ def overlay(
         _overlay_meshes(picture, _join(hands), camera, style)
     if style.skeleton:
         for hand in hands:
-            draw_skeleton(picture, hand.joints_px)
+            _overlay_skeleton(picture, hand)
     return picture
 
 
@@ -127,6 +132,14 @@ def draw_skeleton(picture: np.ndarray, joints_px: np.ndarray) -> None:
         cv2.circle(picture, centre, radius, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
 
 
+def _overlay_skeleton(picture: np.ndarray, hand: Hand) -> None:
+    if not hand.predicted:
+        return draw_skeleton(picture, hand.joints_px)
+    drawn = picture.copy()
+    draw_skeleton(drawn, hand.joints_px)
+    cv2.addWeighted(drawn, _FAINT, picture, 1 - _FAINT, 0, dst=picture)
+
+
 _SHIFT = 4  # OpenCV draws at fractions of 1/16 pixel
 _FARTHEST_PX = 1e5  # beyond, OpenCV's fixed-point coordinates overflow
 
@@ -144,10 +157,12 @@ def _join(hands: Sequence[Hand]) -> Mesh:
     counts = [len(hand.vertices_m) for hand in hands]
     offsets = np.cumsum([0, *counts[:-1]])
     colours = np.array([SIDE_COLOURS[hand.side] for hand in hands], np.float32)
+    predicted = [np.full(len(hand.faces), hand.predicted) for hand in hands]
     return Mesh(
         _float32(np.concatenate([hand.vertices_m for hand in hands])),
         _int32(np.concatenate([hand.faces + offset for hand, offset in zip(hands, offsets, strict=True)])),
         np.repeat(colours, counts, axis=0),
+        np.concatenate(predicted) if any(hand.predicted for hand in hands) else None,
     )
 
 
@@ -156,6 +171,8 @@ def _overlay_meshes(picture: np.ndarray, mesh: Mesh, camera: Camera, style: Styl
     rgba, _ = _fill(mesh, camera, view, style.renderer)
     if style.wireframe:
         _draw_edges(rgba, shading.edge_weights(view.fragments, view.points, mesh.faces), keep_fill=style.mesh)
+    if mesh.faint is not None:
+        _fade(rgba, view.fragments.face, mesh.faint)
     shading.blend(picture[view.place], rgba, style.opacity)
 
 
@@ -194,6 +211,13 @@ def _draw_edges(rgba: np.ndarray, weights: np.ndarray, keep_fill: bool) -> None:
         rgba[..., :3] = rgba[..., :3] * (1 - 0.65 * weights[..., None])
     else:
         rgba[..., 3] = rgba[..., 3] * weights
+
+
+def _fade(rgba: np.ndarray, face: np.ndarray, faint: np.ndarray) -> None:
+    """Make all but the solid faces and their soft outlines, a pixel wide, fainter."""
+    solid = ((face >= 0) & ~faint[face]).astype(np.uint8)
+    fading = cv2.dilate(solid, np.ones((3, 3), np.uint8)) == 0
+    rgba[fading, 3] = rgba[fading, 3] * _FAINT
 
 
 def _project_with_depth(vertices_m: np.ndarray, camera: Camera) -> np.ndarray:

@@ -11,6 +11,7 @@ import handmesh
 from handmesh import skeleton
 from handmesh.camera import project
 from handmesh.crop import mirror_faces, mirror_points_m
+from handmesh.skinning import SkinnedHand
 from handmesh.structs import Camera, Hand, Side
 
 OPEN_HAND = Path(handmesh.__file__).parent / "assets" / "open_hand_right.npz"
@@ -51,8 +52,20 @@ def posed_hand(
 class FakeTracker:
     """Sees one right hand in every picture, in the middle, turning with time."""
 
+    hand_size_m: float | None = None
+
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.closed = False
+
+    @property
+    def hand(self) -> SkinnedHand:
+        """The bundled one."""
+        return SkinnedHand.open_hand()
+
+    def close(self) -> None:
+        """Nothing is held open, but it is noted."""
+        self.closed = True
 
     @property
     def timings_ms(self) -> dict[str, float]:

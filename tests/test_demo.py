@@ -6,22 +6,25 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import get_type_hints
 
-import cv2
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
 from posed_hand import FakeTracker, posed_hand
 
-from handmesh.render import Style
-from handmesh.runtime import app, console, image_app, session, viewer
+from handmesh.runtime import app, console, image_app
+from handmesh.runtime.cameras import CameraInfo
+from handmesh.runtime.frames import Frame, SourceError
 from handmesh.runtime.pictures import OutputError, read_picture
 from handmesh.runtime.recording import VideoRecorder
-from handmesh.runtime.sources import Frame, SourceError, Video
-from handmesh.runtime.viewer import Controls, Seen, Viewer
+from handmesh.runtime.sources import Video
 from handmesh.structs import Camera
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +57,24 @@ def pictures(folder: Path, count: int = 2) -> Path:
     for k in range(count):
         Image.new("RGB", (128, 96), (40, 40, 40)).save(folder / f"{k}.png")
     return folder
+
+
+class FakeCamera:
+    """Gives ten frames a second, grey as told or as given, then ends."""
+
+    title, live, stills, length, fps = "camera 0", True, False, None, 10.0
+
+    def __init__(self, frames: Sequence[int | np.ndarray]) -> None:
+        self._frames, self.troubles, self.closed = frames, [], False
+
+    def __iter__(self) -> Iterator[Frame]:
+        for k, given in enumerate(self._frames):
+            time.sleep(0.002)  # so that writing can keep up
+            picture = np.full((96, 128, 3), given, np.uint8) if isinstance(given, int) else given
+            yield Frame(str(k), k / 10, picture, captured_s=time.perf_counter())
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def run(*source: object, tracker: FakeTracker | None = None, **options: object) -> int:
@@ -111,6 +132,11 @@ BAD = {
     "many in one": (["in"], {"output": Path("x.png")}, "x.png"),
     "angle": (["in/0.png"], {"fov_deg": 200.0}, "field of view"),
     "camera": (["9"], {}, "camera 9"),
+    "two lenses": (["in/0.png"], {"fov_deg": 50.0, "intrinsics": Path("text.jpg")}, "--intrinsics"),
+    "lens": (["in/0.png"], {"intrinsics": Path("text.jpg")}, "text.jpg"),
+    "distance": (["in/0.png"], {"calibrate_hand": 50.0}, "distance in metres"),
+    "recording": (["in/0.png"], {"record": Path("x.avi")}, "x.avi"),
+    "export": (["in/0.png"], {"export": Path("x.csv")}, "x.csv"),
 }
 
 
@@ -163,89 +189,152 @@ def test_output_that_breaks_off_keeps_what_is_written(elsewhere, monkeypatch, ca
     assert len(json.loads(Path("out/hands.json").read_text())) == 2
 
 
-def test_keys():
-    controls = Controls()
-    for key, name in (("m", "mesh"), ("w", "wireframe"), ("k", "skeleton")):
-        assert getattr(controls.after(key).style, name) != getattr(controls.style, name)
-        assert controls.after(key).after(key) == controls
-    assert controls.after("q").quit and controls.after("space").paused and controls.after("s").snapshot
-    assert controls.after("h").help != controls.help and controls.after("x") == controls.after("") == controls
-    assert all(controls.after(key) != controls for key in viewer.KEYS)
+def test_a_camera_frame_that_is_refused_is_skipped_and_counted(elsewhere, monkeypatch, capsys):
+    class Choosy(FakeTracker):
+        def track(self, frame_rgb: np.ndarray, *args: object, **kwargs: object) -> list:
+            if frame_rgb.max() == 0:
+                raise ValueError("a torn frame")
+            return super().track(frame_rgb, *args, **kwargs)
+
+    monkeypatch.setattr(app, "CameraFeed", lambda index: FakeCamera([0, 40, 0, 0, 40]))
+    assert run(record=Path("v.mp4"), tracker=Choosy()) == 0
+    said = capsys.readouterr().err
+    assert "frames: 2 (3 skipped)" in said and said.count("torn frame") == 1
+    assert len(list(Video(Path("v.mp4")))) == 2
 
 
-class FakeWindow:
-    """OpenCV's window, with a user who presses the given keys one after another and then quits."""
+def test_a_video_frame_that_is_refused_ends_the_run(elsewhere, capsys):
+    class Refusing(FakeTracker):
+        def track(self, *args: object, **kwargs: object) -> list:
+            raise ValueError("no such size")
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
-        self.keys, self.shown = iter(keys + "q"), []
-        monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
-        monkeypatch.setattr(cv2, "resizeWindow", lambda *_: None)
-        monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
-        monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
-        monkeypatch.setattr(cv2, "imshow", lambda _, picture: self.shown.append(picture))
-        monkeypatch.setattr(cv2, "waitKey", lambda _: ord(next(self.keys)))
+    assert run(clip(elsewhere / "clip.mp4"), record=Path("v.mp4"), tracker=Refusing()) == 1
+    assert "no such size" in capsys.readouterr().err and not list(Path().glob("v*.mp4"))
 
 
-@pytest.fixture
-def seen() -> Seen:
-    camera = Camera.from_fov(320, 240)
-    hand = posed_hand(camera, (0.1, 0.0, 0.5))
-    return Seen(np.zeros((240, 320, 3), np.uint8), [hand], camera, {"network": 8.0, "total": 8.5})
+def test_everything_is_closed_and_no_thread_is_left(elsewhere, monkeypatch):
+    camera, tracker, before = FakeCamera([40] * 3), FakeTracker(), set(threading.enumerate())
+    monkeypatch.setattr(app, "CameraFeed", lambda index: camera)
+    assert run(record=Path("v.mp4"), export=Path("h.npz"), output=Path("out"), tracker=tracker) == 0
+    assert camera.closed and tracker.closed
+    for thread in set(threading.enumerate()) - before:  # the spinner's ends a moment after it was told to
+        thread.join(2.0)
+    assert set(threading.enumerate()) <= before
 
 
-def test_only_the_window_is_mirrored(monkeypatch, seen, elsewhere):
-    window = FakeWindow(monkeypatch, "hs")
-    shown = Viewer(Style(), mirror=True, stills=False, snapshots=elsewhere / "shots")
-    assert shown.show(seen, wait_s=1e6) is False  # h, s, then q
-    plain = seen.overlay(Style())
-    np.testing.assert_array_equal(window.shown[-1][..., ::-1], plain[:, ::-1])
-    assert (window.shown[0] != window.shown[-1]).any()  # with and without the head-up display
-    (snapshot,) = shown.saved
-    np.testing.assert_array_equal(read_picture(snapshot).image_rgb, plain)
+def test_record_export_and_output_at_once(elsewhere, capsys):
+    source = clip(elsewhere / "clip.mp4", 5)
+    assert run(source, record=Path("v.mp4"), export=Path("h.npz"), output=Path("out")) == 0
+    said = capsys.readouterr().err
+    assert len(list(Video(Path("v.mp4")))) == len(json.loads(Path("out/hands.json").read_text())) == 5
+    assert all(f"wrote {path}" in said for path in ("v.mp4", "h.npz", "out")) and not Path("outputs").exists()
+    assert "up to scale" in said
+    with np.load("h.npz") as exported:
+        assert exported["vertices_m"].shape == (5, 1689, 3) and np.isfinite(exported["vertices_m"]).all()
 
 
-def test_pause_holds_a_frame_and_stills_wait_for_a_key(monkeypatch, seen):
-    window = FakeWindow(monkeypatch, " wk ")
-    live = Viewer(Style(), mirror=False, stills=False)
-    assert live.show(seen) is True and len(window.shown) == 4
-    assert live.style == Style(wireframe=True, skeleton=True)
-    window = FakeWindow(monkeypatch, "m \r")
-    stills = Viewer(Style(), mirror=False, stills=True)
-    assert stills.show(seen) is True and len(window.shown) == 2
-    assert stills.show(seen) is True and len(window.shown) == 3
-    assert stills.show(seen) is False
+@pytest.mark.parametrize("view, width", [("overlay", 128), ("side", 256), ("mesh", 128)])
+def test_a_recording_shows_the_view(elsewhere, view, width):
+    assert run(clip(elsewhere / "clip.mp4", 3), record=Path("v.mp4"), view=view) == 0
+    picture = list(Video(Path("v.mp4")))[2].image_rgb
+    assert picture.shape == (96, width, 3)
+    assert (np.abs(picture[2, 2].astype(int) - 40).max() < 8) == (view != "mesh")  # the clip is grey, the ground bluish
 
 
-def test_a_window_shows_every_frame_and_needs_no_output(elsewhere, monkeypatch):
-    window = FakeWindow(monkeypatch, "....")
-    monkeypatch.setattr(app, "has_display", lambda: True)
-    monkeypatch.setattr(app, "DEMO_CLIP", clip(elsewhere / "clip.mp4", 2))
-    monkeypatch.setattr(session.Pacer, "wait_s", lambda _: 0.0)
-    assert run() == 0
-    assert len(window.shown) == 5  # the bundled clip is played again until q
-    assert not Path("outputs").exists()
+def test_recordings_of_a_camera_are_not_mirrored(elsewhere, monkeypatch):
+    left = np.full((96, 128, 3), 40, np.uint8)
+    left[:, :20] = 250
+    monkeypatch.setattr(app, "CameraFeed", lambda index: FakeCamera([left] * 3))
+    assert run(record=Path("v.mp4"), mirror=True) == 0
+    picture = next(iter(Video(Path("v.mp4")))).image_rgb
+    assert picture[50, 5].min() > 200 and picture[50, -5].max() < 80
 
 
-def test_status_lines(seen):
-    lines = viewer.status_lines(seen, 29.7, paused=False)
-    assert lines == ["30 FPS", "8.5 ms (network 8.0)", "right 0.97"]
-    assert viewer.status_lines(replace(seen, hands=[]), 0, paused=True)[::2] == ["paused", "no hand"]
-    assert viewer.draw_hud(seen.image_rgb, lines, viewer.KEY_LINE).max() > 200
+def test_a_full_disk_ends_the_run_and_keeps_the_rest(elsewhere, monkeypatch, capsys):
+    source, original = clip(elsewhere / "clip.mp4", 40), VideoRecorder.write
+
+    def full(self: VideoRecorder, frame: Frame, *args: object) -> None:
+        if int(frame.name) == 3:
+            raise OutputError("cannot write v.mp4: No space left on device")
+        original(self, frame, *args)
+
+    monkeypatch.setattr(VideoRecorder, "write", full)
+    tracker = FakeTracker()
+    assert run(source, record=Path("v.mp4"), export=Path("h.json"), tracker=tracker) == 1
+    said = capsys.readouterr().err
+    assert "No space left" in said.splitlines()[-1] and "wrote h.json" in said and tracker.closed
+    assert len(list(Video(Path("v.mp4")))) == 3
+    assert 3 <= len(json.loads(Path("h.json").read_text())["frames"]) < 40
 
 
-def test_no_display_is_noticed_and_a_dead_one_too(monkeypatch):
-    if not sys.platform.startswith("linux"):
-        pytest.skip("displays are found by environment variables on Linux alone")
-    assert not viewer.has_display()
-    monkeypatch.setenv("DISPLAY", ":4321")
-    assert not viewer.has_display()
+def test_the_scale_is_stated_and_measured(elsewhere, monkeypatch, capsys):
+    def stated(**options: object) -> str:
+        assert run(clip(elsewhere / "clip.mp4", 2), record=Path("v.mp4"), **options) == 0
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "60 degrees assumed" in stated() and "70 degrees (--fov-deg)" in stated(fov_deg=70.0)
+    frames = FakeCamera([40] * 80)  # eight seconds
+    monkeypatch.setattr(app, "CameraFeed", lambda index: frames)
+    tracker = FakeTracker()
+    tracker.track = lambda frame, time_s, camera: [posed_hand(camera)]
+    assert run(record=Path("v.mp4"), calibrate_hand=0.5, tracker=tracker) == 0
+    usual = posed_hand(Camera.from_fov(128, 96))
+    assert tracker.hand_size_m == pytest.approx(usual.size_m * 0.5 / usual.joints_m[9, 2], rel=1e-3)
+    assert "distances are in metres" in capsys.readouterr().err
 
 
-def test_a_video_is_not_shown_faster_than_it_was_taken():
-    pacer = session.Pacer(10.0)
-    pacer.wait_s()
-    assert 19 < pacer.wait_s() <= 20
-    assert session.Pacer(0.0).wait_s() == 0.0
+def test_cameras_are_listed(monkeypatch, capsys):
+    found = [CameraInfo(0, "Front", 1280, 720, 30.0), CameraInfo(2, "Rear", 0, 0, 0.0)]
+    monkeypatch.setattr(app, "list_cameras", lambda: found)
+    assert app.main(["--list-cameras"]) == 0
+    assert capsys.readouterr().out == "0  Front  1280x720 at 30 FPS\n2  Rear  busy, or not permitted\n"
+    monkeypatch.setattr(app, "list_cameras", list)
+    assert app.main(["--list-cameras"]) == 0 and "no cameras here" in capsys.readouterr().err
+
+
+def test_choices_are_those_of_the_tracker():
+    from handmesh.runtime.backend import Backend, Device
+    from handmesh.runtime.smoothing import Smooth
+
+    types = get_type_hints(app.Options)
+    assert (types["backend"], types["device"], types["smooth"]) == (Backend, Device, Smooth)
+
+
+_INTERRUPTED = """
+import os, signal, sys, threading, time
+sys.path[:0] = [{tests!r}]
+from pathlib import Path
+from posed_hand import FakeTracker
+from handmesh.runtime import app, console, recording
+
+class Struck(FakeTracker):
+    def track(self, *args, **kwargs):
+        if len(self.calls) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().track(*args, **kwargs)
+
+original = recording.VideoRecorder.close
+def close(self):  # a second Ctrl-C while the files are being finished
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    original(self)
+recording.VideoRecorder.close = close
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+options = app.Options(source=("clip.mp4",), record=Path("v.mp4"), export=Path("h.json"))
+sys.exit(console.guarded(lambda: app.run(options, lambda _: Struck())))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_two_ctrl_c_leave_a_playable_recording_and_a_complete_export(elsewhere):
+    clip(elsewhere / "clip.mp4", 40)
+    done = python("-c", _INTERRUPTED.format(tests=str(ROOT / "tests")), PYTHONPATH=str(ROOT))
+    assert done.returncode == console.INTERRUPTED, done.stderr
+    assert "stopped" in done.stderr and "Traceback" not in done.stderr
+    exported = json.loads(Path("h.json").read_text())["frames"]
+    assert len(list(Video(Path("v.mp4")))) == len(exported) == 20
+    assert not list(Path().glob("*.part*"))
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])
@@ -275,8 +364,8 @@ def test_image_without_a_hand_and_with_a_bad_mesh_name(elsewhere, capsys):
     assert "x.fbx: meshes are written as .glb" in capsys.readouterr().err
 
 
-def python(*args: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+def python(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, env=environment, timeout=300)
 
 
@@ -298,6 +387,10 @@ def test_the_bundled_clip_with_the_bundled_weights(elsewhere):
     missing = [name for name in ("balanced.onnx", "detector.onnx", "demo.mp4") if not (assets / name).exists()]
     if missing:
         pytest.skip(f"not built yet: {', '.join(missing)} in {assets}")
-    done = python(str(ROOT / "demo" / "webcam.py"), "--source", str(assets / "demo.mp4"), "--output", "v.mp4")
-    assert done.returncode == 0, done.stderr
-    assert len(list(Video(Path("v.mp4")))) == Video(assets / "demo.mp4").length
+    recorder = VideoRecorder(Path("begin.mp4"), 30)
+    for frame in islice(Video(assets / "demo.mp4"), 40):
+        recorder.write(frame, frame.image_rgb)
+    recorder.close()
+    done = python(str(ROOT / "demo" / "webcam.py"), "--source", "begin.mp4", "--output", "v.mp4", "--export", "h.glb")
+    assert done.returncode == 0 and "frames: 40, with hands: 40" in done.stderr, done.stderr
+    assert len(list(Video(Path("v.mp4")))) == 40 and Path("h.glb").exists()

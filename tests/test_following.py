@@ -75,7 +75,7 @@ def test_one_track_is_left_for_each_hand():
 def test_a_missed_hand_is_carried_on_with_its_motion():
     track = track_at(0.0, smooth="off")
     track.update(estimate_at(0.02), CAMERA, DT)
-    track.miss()
+    track.misses += 1
     ahead = track.predicted(CAMERA, 2 * DT)
     assert ahead.predicted and not track.hand.predicted
     assert ahead.joints_m - track.hand.joints_m == pytest.approx(np.tile([0.02, 0, 0], (21, 1)), abs=1e-6)

@@ -3,70 +3,65 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import chain, repeat
 from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
 
 from handmesh.assets import DEMO_CLIP
-from handmesh.render import Renderer, Style, warm_up
+from handmesh.render import warm_up
 from handmesh.runtime import console
-from handmesh.runtime.models import DEFAULT, model_help
-from handmesh.runtime.recording import Output, open_output
+from handmesh.runtime.cameras import list_cameras
+from handmesh.runtime.clip_recording import ClipRecording
+from handmesh.runtime.exporting import open_export
+from handmesh.runtime.frames import Frame, Source, SourceError
+from handmesh.runtime.hand_sizing import HandSizing
+from handmesh.runtime.keeping import Outputs, add_output
+from handmesh.runtime.options import Options, TrackerOptions
+from handmesh.runtime.recording import open_output
 from handmesh.runtime.session import Session, Tracker
-from handmesh.runtime.sources import CameraFeed, Source, SourceError, Video, open_source
-from handmesh.runtime.viewer import Viewer, has_display
+from handmesh.runtime.snapshots import Snapshots
+from handmesh.runtime.sources import CameraFeed, Video, open_source
+from handmesh.runtime.viewer import Viewer, greeting
+from handmesh.runtime.window import Window, WindowError
 
 DEFAULT_OUTPUTS = Path("outputs")
-
-
-@dataclass(frozen=True)
-class Options:
-    """3D hand meshes over a camera, a video or pictures.
-
-    Without a source, it takes camera 0 or, where there is none, the bundled clip. With a display it
-    opens a window, otherwise it writes files. In the window: q quits, h shows all keys.
-    """
-
-    source: tuple[str, ...] = ()
-    """A camera's index, a video, a picture, a folder of pictures, or a glob."""
-    output: Path | None = None
-    """Where to write: a video (.mp4), a picture (.png, .jpg), or a folder, which gets an overlay of
-    every frame and hands.json. Default: nothing with a window, otherwise a place under outputs/."""
-    num_hands: int = 2
-    """The most hands to look for."""
-    model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
-    fov_deg: float = 60.0
-    """The camera's field of view along the picture's longer side; depths scale with it."""
-    smooth: Literal["off", "low", "high"] = "low"
-    """How much to steady the hands of a video."""
-    renderer: Renderer = "zbuffer"
-    """What draws the mesh: the fast one, or pyrender (needs OpenGL) for stills."""
-    wireframe: bool = False
-    """Begin with the mesh's edges drawn."""
-    skeleton: bool = False
-    """Begin with the joints drawn."""
-    window: bool = True
-    """Open a window where there is a display."""
-    mirror: bool = True
-    """Show a camera's picture as a mirror does. Only the window is mirrored, never what is written."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parse `args` (None: the command line's), run, and return the exit code."""
     options = tyro.cli(Options, prog="webcam.py", args=args)
+    if options.list_cameras:
+        return console.guarded(print_cameras)
     return console.guarded(lambda: run(options, load_tracker))
 
 
-def load_tracker(options: Options) -> Tracker:
+def print_cameras() -> int:
+    """Print a line for each camera of this machine; the exit code."""
+    cameras = list_cameras()
+    for camera in cameras:
+        size = f"{camera.width}x{camera.height}" if camera.width else "busy, or not permitted"
+        rate = f" at {camera.fps:g} FPS" if camera.fps else ""
+        print(f"{camera.index}  {camera.name}  {size}{rate}")
+    if not cameras:
+        console.say("no cameras here; give a video, pictures, or nothing to see the bundled clip")
+    return 0
+
+
+def load_tracker(options: TrackerOptions) -> Tracker:
     """The tracker that the options describe."""
     from handmesh.runtime.tracker import HandTracker
 
-    return HandTracker.load(options.model, num_hands=options.num_hands, smooth=options.smooth)
+    return HandTracker.load(
+        options.model,
+        num_hands=options.num_hands,
+        backend=options.backend,
+        device=options.device,
+        smooth=options.smooth,
+        threads=options.threads,
+        hand_size_m=options.hand_size,
+    )
 
 
 def run(options: Options, load: Callable[[Options], Tracker]) -> int:
@@ -75,29 +70,40 @@ def run(options: Options, load: Callable[[Options], Tracker]) -> int:
     Raises ValueError, OSError or RuntimeError, with one clear line, where that cannot be done.
     """
     with ExitStack() as stack:
-        window = options.window and has_display()
-        source, bundled = _choose_source(options)
-        stack.callback(source.close)
-        window = window and not (source.stills and options.output)
-        output = _choose_output(options, source, window)
-        if output:
-            stack.callback(output.close)
-        with console.waiting("getting ready; the first run compiles the renderer"):
-            session = Session(load(options), source, _style(options), options.fov_deg, output)
-            warm_up()
-        if window:
-            session.viewer = Viewer(session.style, mirror=options.mirror and source.live, stills=source.stills)
-            stack.callback(session.viewer.close)
+        session, bundled = _prepare(options, load, stack)
         started_s = time.perf_counter()
-        # The bundled clip is short: in a window, it goes on until the user has seen enough.
-        frames = chain.from_iterable(repeat(source)) if bundled and window else source
-        finished = session.play(frames)
-        seconds = time.perf_counter() - started_s
+        try:
+            finished = session.play(_endless(session) if bundled and session.viewer else session.source)
+        finally:
+            seconds = time.perf_counter() - started_s
+            if session.viewer:
+                session.viewer.close()  # first, since finishing the files may take a while
     _report(session, seconds)
-    return 0 if finished or source.live else console.INTERRUPTED
+    return 0 if finished or session.source.live else console.INTERRUPTED
 
 
-def _choose_source(options: Options) -> tuple[Source, bool]:
+def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitStack) -> tuple[Session, bool]:
+    """A session that is ready to play, all of it closed by `stack`, and whether its source is the bundled clip."""
+    lens = options.lens
+    sizing = None if options.calibrate_hand is None else HandSizing(options.calibrate_hand)
+    source, bundled = choose_source(options)
+    stack.callback(source.close)
+    window = _open_window(options, source, stack)
+    with console.waiting("getting ready; the first run compiles the renderer"):
+        tracker = load(options)
+        stack.callback(tracker.close)
+        outputs = Outputs(source.live)
+        stack.callback(_finish, outputs)
+        recording = ClipRecording(outputs, DEFAULT_OUTPUTS, source.fps)
+        _begin_outputs(options, source, tracker, recording, outputs, seen=window is not None)
+        warm_up()
+    session = Session(tracker, source, outputs, lens, options.look, sizing, recording)
+    if window:
+        session.show_in(_viewer(window, options, session, stack))
+    return session, bundled
+
+
+def choose_source(options: TrackerOptions) -> tuple[Source, bool]:
     """The source, and whether it is the bundled clip."""
     if options.source:
         return open_source(*options.source), False
@@ -108,27 +114,82 @@ def _choose_source(options: Options) -> tuple[Source, bool]:
         return Video(DEMO_CLIP), True
 
 
-def _choose_output(options: Options, source: Source, window: bool) -> Output | None:
-    """The output asked for; without one, nothing beside a window, and a place under outputs/ otherwise."""
-    path = options.output
-    if path is None:
-        if window:
-            return None
+def _open_window(options: Options, source: Source, stack: ExitStack) -> Window | None:
+    """A window with a greeting; None where none is wanted or can be."""
+    if not options.window or (source.stills and options.writes):
+        return None
+    try:
+        window = Window()
+    except WindowError as error:
+        console.say(str(error))
+        return None
+    stack.callback(window.close)
+    window.show(greeting("getting ready"))
+    return window
+
+
+def _viewer(window: Window, options: Options, session: Session, stack: ExitStack) -> Viewer:
+    snapshots = Snapshots(DEFAULT_OUTPUTS)
+    stack.callback(_close_snapshots, snapshots)
+    mirror, stills = options.mirror and session.source.live, session.source.stills
+    viewer = Viewer(window, session.look, session.views, session.meter, snapshots, mirror, stills)
+    if session.source.live:
+        session.source.while_waiting = viewer.idle
+    return viewer
+
+
+def _begin_outputs(
+    options: Options, source: Source, tracker: Tracker, recording: ClipRecording, outputs: Outputs, seen: bool
+) -> None:
+    """Open all that was asked for; without anything, nothing beside a window, and a place under outputs/ otherwise."""
+    record, output = options.record, options.output
+    if not (seen or options.writes):
         path = DEFAULT_OUTPUTS / ("overlays" if source.stills else "webcam.mp4")
+        record, output = (None, path) if source.stills else (path, None)
         console.say(f"no window: writing {path}" + ("; Ctrl-C stops" if source.live else ""))
-    return open_output(path, many=source.length != 1, fps=source.fps)
+    if record:
+        recording.start(record)
+    if output:
+        add_output(outputs, open_output(output, many=source.length != 1, fps=source.fps))
+    if options.export:
+        export = open_export(options.export, source.title, source.fps, tracker.hand)
+        outputs.add(export.path, lambda kept: export.add(kept.frame, kept.hands, kept.camera), export.close)
 
 
-def _style(options: Options) -> Style:
-    return Style(wireframe=options.wireframe, skeleton=options.skeleton, renderer=options.renderer)
+def _endless(session: Session) -> Iterator[Frame]:
+    """The bundled clip is short: it goes on, with a clock that does, until the user has seen enough."""
+    start_s = 0.0
+    while session.viewer:
+        frame_s = 0.0
+        for frame in session.source:
+            frame_s = frame.time_s
+            yield frame._replace(time_s=start_s + frame_s)
+        start_s += frame_s + 1 / session.source.fps
+
+
+def _finish(outputs: Outputs) -> None:
+    """Complete the files, and say which there are."""
+    try:
+        with console.waiting("finishing the files"):
+            outputs.close()
+    finally:
+        for path in outputs.paths:
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                console.say(f"wrote {path}")
+        if outputs.dropped:
+            console.warn(f"{outputs.dropped} frames came too fast to be written, and were left out")
+
+
+def _close_snapshots(snapshots: Snapshots) -> None:
+    snapshots.close()
+    for path in snapshots.saved:
+        console.say(f"wrote {path}")
 
 
 def _report(session: Session, seconds: float) -> None:
-    """Say what was seen and where it was written."""
+    """Say what was seen."""
     tally, kind = session.tally, "pictures" if session.source.stills else "frames"
     skipped = f" ({tally.skipped} skipped)" if tally.skipped else ""
     rate = tally.frames / max(seconds, 1e-6)
     console.say(f"{kind}: {tally.frames}{skipped}, with hands: {tally.frames_with_hands}, a second: {rate:.1f}")
-    written = [session.output.path] if session.output else []
-    for path in written + (session.viewer.saved if session.viewer else []):
-        console.say(f"wrote {path}")
+    console.say(session.scale)

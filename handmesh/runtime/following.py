@@ -18,6 +18,12 @@ from handmesh.structs import Box, Camera, Hand
 LONGEST_GAP_S = 0.5
 """After a longer gap, or when time runs backwards, the past says nothing of the present motion."""
 
+SHORTEST_GAP_S = 1e-3
+"""Frames come no faster: times closer together are a clock's jitter, by which no speed may be divided."""
+
+LONGEST_STEP_M = 0.5
+"""No hand moves farther in the frames in which it is carried on."""
+
 SAME_PLACE = 0.4
 """The overlap with a hand from which a detector's box is taken for that hand's."""
 
@@ -53,7 +59,7 @@ class Track:
     velocity_px_s: np.ndarray = field(default_factory=lambda: np.zeros(2))
     velocity_m_s: np.ndarray = field(default_factory=lambda: np.zeros(3))
     misses: int = 0  # frames since
-    hidden: bool = False  # since then, another hand was seen in its place, or seems to be it
+    replaced: bool = False  # since then, a hand was found that is more likely this very one than one beside it
     side_doubts: int = 0  # frames in a row in which the network saw the other side
 
     @staticmethod
@@ -84,17 +90,13 @@ class Track:
         self.velocity_m_s = (_root(hand) - _root(before)) / gap if gap else np.zeros(3)
         self.begun_s = min(self.begun_s, time_s)  # a clock may run backwards
         self.hand = replace(hand, id=self.id, visible_s=time_s - self.begun_s)
-        self.estimate, self.time_s, self.misses, self.hidden = estimate, time_s, 0, False
-
-    def miss(self, hidden: bool = False) -> None:
-        """Take in that the hand was not seen where it should be; hidden: another followed hand was."""
-        self.misses += 1
-        self.hidden = self.hidden or hidden
+        self.estimate, self.time_s, self.misses, self.replaced = estimate, time_s, 0, False
 
     def predicted(self, camera: Camera, time_s: float) -> Hand:
         """The hand as it should be at `time_s`: as it was, moved on with its last speed, in front of the camera."""
         gap = self._gap_s(time_s) or 0.0
         step = self.velocity_m_s * gap
+        step *= min(1.0, LONGEST_STEP_M / max(float(np.linalg.norm(step)), 1e-9))
         step[2] = max(step[2], NEAREST_M - float(self.hand.joints_m[:, 2].min()))
         joints_m = self.hand.joints_m + step.astype(np.float32)
         return replace(
@@ -111,13 +113,17 @@ class Track:
         box = self.box_at(time_s)
         return math.dist(box.centre_px, estimate.box.centre_px) / box.size_px
 
+    def is_looked_for(self, time_s: float, rules: Rules) -> bool:
+        """Whether to look where the hand should be; without a detector's help no longer than its motion tells."""
+        return self.misses <= rules.predicted_frames or self._gap_s(time_s) is not None
+
     def is_remembered(self, time_s: float, rules: Rules) -> bool:
         """Whether a hand found now may be this one; always while it is carried on."""
         return self.misses <= rules.predicted_frames or 0.0 <= time_s - self.time_s <= rules.remembered_s
 
     def _gap_s(self, time_s: float) -> float | None:
         gap = time_s - self.time_s
-        return gap if 0.0 < gap <= LONGEST_GAP_S else None
+        return max(gap, SHORTEST_GAP_S) if 0.0 < gap <= LONGEST_GAP_S else None
 
 
 def _root(hand: Hand) -> np.ndarray:
@@ -141,7 +147,11 @@ def nearest_track(missed: Sequence[Track], estimate: Estimate, time_s: float) ->
 def without_rivals(seen: Mapping[Track, Estimate], time_s: float) -> dict[Track, Estimate]:
     """What the tracks saw, with one left of those that saw the same hand: the one that trusts it and did not jump."""
     kept: dict[Track, Estimate] = {}
-    for track in sorted(seen, key=lambda track: track.distance(seen[track], time_s) - seen[track].trust):
+
+    def doubt(track: Track) -> tuple[bool, float]:
+        return track.misses > 0, track.distance(seen[track], time_s) - seen[track].trust
+
+    for track in sorted(seen, key=doubt):
         if not any(same_hand(seen[track], other) for other in kept.values()):
             kept[track] = seen[track]
     return kept

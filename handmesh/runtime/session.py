@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from handmesh.render import Style
 from handmesh.runtime import console
-from handmesh.runtime.recording import Output
-from handmesh.runtime.sources import Frame, Source, SourceError
-from handmesh.runtime.viewer import Seen, Viewer
+from handmesh.runtime.clip_recording import ClipRecording
+from handmesh.runtime.controls import Look
+from handmesh.runtime.frames import Frame, Source, SourceError
+from handmesh.runtime.hand_sizing import HandSizing
+from handmesh.runtime.keeping import Kept, Outputs
+from handmesh.runtime.lens import Lens
+from handmesh.runtime.meter import Meter
+from handmesh.runtime.viewer import Situation, Viewer
+from handmesh.runtime.views import Seen, Views, joined
+from handmesh.skinning import SkinnedHand
 from handmesh.structs import Camera, Hand
 
 
@@ -22,12 +28,19 @@ from handmesh.structs import Camera, Hand
 class Tracker(Protocol):
     """What a session needs of a `HandTracker`."""
 
+    hand_size_m: float | None
+
     @property
     def timings_ms(self) -> dict[str, float]: ...
+
+    @property
+    def hand(self) -> SkinnedHand: ...
 
     def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]: ...
 
     def track(self, frame_rgb: np.ndarray, time_s: float | None = None, camera: Camera | None = None) -> list[Hand]: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -67,16 +80,20 @@ class Session:
 
     tracker: Tracker
     source: Source
-    style: Style = field(default_factory=Style)
-    fov_deg: float = 60.0
-    output: Output | None = None
+    outputs: Outputs
+    lens: Lens = field(default_factory=Lens.from_fov)
+    look: Look = field(default_factory=Look)
+    sizing: HandSizing | None = None
+    recording: ClipRecording | None = None
     viewer: Viewer | None = None
     tally: Tally = field(default_factory=Tally)
+    meter: Meter = field(default_factory=Meter)
+    views: Views = field(default_factory=Views)
 
     def __post_init__(self) -> None:
-        Camera.from_fov(1, 1, self.fov_deg)  # refuses an impossible angle now, not picture by picture
         self._pacer = Pacer(0.0 if self.source.live else 1 / self.source.fps)
         self._told = 0
+        self._refused = False  # whether a frame of a live source was
 
     def play(self, frames: Iterable[Frame]) -> bool:
         """Take all `frames`, those of the source; False if Ctrl-C ended it.
@@ -86,7 +103,7 @@ class Session:
         with nullcontext() if self.viewer else console.progress() as bar:
             task = bar.add_task(self.source.title, total=self.source.length) if bar else None
             try:
-                for frame in frames:
+                for frame in self._timed(frames):
                     if not self._take(frame):
                         break
                     if bar:
@@ -95,9 +112,19 @@ class Session:
                 return False
             finally:
                 self._tell_troubles()
-        if not self.tally.frames:
+        if not self.tally.frames and not (self.viewer and self.viewer.controls.quit):
             raise SourceError(f"nothing in {self.source.title} could be used")
         return True
+
+    def _timed(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames, and how long each was waited for."""
+        frames = iter(frames)
+        while True:
+            with self.meter.stage("wait" if self.source.live else "read"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
 
     def _take(self, frame: Frame) -> bool:
         """Track, keep and show a frame; False when the user quits."""
@@ -106,26 +133,87 @@ class Session:
         if seen is None:
             return True
         self.tally.add(seen.hands)
-        if self.output:
-            style = self.viewer.style if self.viewer else self.style
-            self.output.write(frame, seen.overlay(style), seen.hands)
-        return self.viewer is None or self.viewer.show(seen, self._pacer.wait_s())
+        if self.sizing:
+            self.sizing.add(self.tracker, seen.hands, frame.time_s)
+        self._keep(seen)
+        self.meter.end_frame()
+        return self.viewer is None or self.viewer.show(seen, self._pacer.wait_s()) or self._goes_on_unseen()
 
     def _see(self, frame: Frame) -> Seen | None:
-        """What the tracker finds; None for one picture of many that it refuses, which is noted."""
+        """What the tracker finds; None for one frame of many that it refuses, which is noted."""
         height, width = frame.image_rgb.shape[:2]
-        camera = Camera.from_fov(width, height, self.fov_deg)
         try:
+            camera = self.lens.camera_for(width, height)
+            frame = frame._replace(image_rgb=self.lens.rectified(frame.image_rgb))
             if self.source.stills:
                 hands = self.tracker.detect(frame.image_rgb, camera)
             else:
                 hands = self.tracker.track(frame.image_rgb, frame.time_s, camera)
         except ValueError as error:
-            if not self.source.stills or self.source.length == 1:
-                raise
-            self.source.troubles.append(f"skipped: {frame.name}: {error}")
+            self._skip(frame, error)
             return None
-        return Seen(frame.image_rgb, hands, camera, self.tracker.timings_ms)
+        self.meter.add(self.tracker.timings_ms)
+        return Seen(frame, hands, camera)
+
+    def _skip(self, frame: Frame, error: ValueError) -> None:
+        """Go on without a picture of many, or a frame of a camera; the error is raised where there is no other."""
+        if not (self.source.live or (self.source.stills and self.source.length != 1)):
+            raise error
+        self.tally.skipped += 1
+        if self.source.stills or not self._refused:
+            more = "" if self.source.stills else "; further ones are counted only"
+            console.warn(f"skipped: {frame.name}: {error}{more}")
+        self._refused = True
+
+    def _keep(self, seen: Seen) -> None:
+        """Hand the frame to all that is being written."""
+        if not self.outputs:
+            return
+        look, now_s = self.look, seen.frame.time_s
+        if self.viewer:
+            look, now_s = self.viewer.look, time.perf_counter()
+        with self.meter.stage("draw"):
+            picture = joined(self.views.panes(seen, look, now_s))
+        with self.meter.stage("write"):
+            self.outputs.write(Kept(seen.frame, picture, seen.hands, seen.camera))
+
+    def show_in(self, viewer: Viewer) -> None:
+        """Show all frames there, and do what its keys ask for."""
+        self.viewer = viewer
+        viewer.situation = self._situation
+        viewer.actions = {"record": self._record, "calibrate": self._calibrate}
+
+    @property
+    def scale(self) -> str:
+        """What is known of the metric scale, in one line."""
+        if self.sizing and self.sizing.measured:
+            return self.lens.describe("calibrated")
+        return self.lens.describe("given" if self.tracker.hand_size_m else "unknown")
+
+    def _situation(self) -> Situation:
+        recorded_s = self.recording.since_s if self.recording else None
+        recording = "" if recorded_s is None else f"REC {int(recorded_s // 60)}:{int(recorded_s % 60):02d}"
+        task, progress = self.sizing.task if self.sizing else ("", 0.0)
+        return Situation(self.scale, recording, task, progress)
+
+    def _record(self) -> str:
+        return self.recording.toggle() if self.recording else "not here"
+
+    def _calibrate(self) -> str:
+        if self.sizing is None:
+            return "to measure your hand, start with --calibrate-hand 0.5 (metres)"
+        return self.sizing.begin()
+
+    def _goes_on_unseen(self) -> bool:
+        """Whether to go on although the window takes no more frames: it was lost, and files are being written."""
+        if not (self.viewer and self.viewer.lost):
+            return False
+        self.viewer = None
+        if self.outputs:
+            console.warn("the window is gone, as its display is; going on with the files, Ctrl-C stops")
+            return True
+        console.warn("the window is gone, as its display is")
+        return False
 
     def _tell_troubles(self) -> None:
         """Warn of what went wrong at the source since the last time."""

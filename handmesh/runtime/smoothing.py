@@ -15,6 +15,7 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.camera import project
 from handmesh.crop import mirror_points_m, mirror_rotations
+from handmesh.runtime.lifting import NEAREST_M
 from handmesh.skinning import Rest, SkinnedHand
 from handmesh.structs import Camera, Hand, Side
 
@@ -166,6 +167,7 @@ class HandSmoother:
         # The picture tells how large a hand looks: one of another size is as much farther away.
         growth = _bones_m(joints) / _bones_m(hand.joints_m)
         shift = self._smooth_place(growth * hand.joints_m[skeleton.ROOT], dt_s) - joints[skeleton.ROOT]
+        shift[2] = max(shift[2], NEAREST_M - float(joints[:, 2].min()))  # turned anew, a near hand may reach behind it
         joints_m = joints + shift
         return replace(
             hand,

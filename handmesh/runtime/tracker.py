@@ -178,7 +178,7 @@ class HandTracker:
     def _shown(self, camera: Camera, time_s: float) -> list[Hand]:
         """The hands that were seen, and those that are carried on for a frame or two, as far as there is room."""
         hands = [track.hand for track in self._tracks if track.misses == 0]
-        carried = [t for t in self._tracks if 0 < t.misses <= self._rules.predicted_frames and not t.hidden]
+        carried = [t for t in self._tracks if 0 < t.misses <= self._rules.predicted_frames and not t.replaced]
         for track in carried[: self.num_hands - len(hands)]:
             hands.append(track.predicted(camera, time_s))
         return sorted(hands, key=lambda hand: hand.id)
@@ -188,15 +188,18 @@ class HandTracker:
 
     def _follow(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
         """Look for each followed hand where it should be."""
-        followed = [track for track in self._tracks if track.misses <= self._rules.predicted_frames]
+        followed = [track for track in self._tracks if track.is_looked_for(time_s, self._rules)]
         looks = self._each(lambda track: self._look_again(track, frame, camera, time_s), followed)
         seen = {track: look for track, look in zip(followed, looks, strict=True) if look is not None}
         kept = without_rivals(seen, time_s)
+        if len(kept) > self.num_hands:  # one that was missed is back, when another has taken its place
+            first = sorted(kept, key=lambda track: (track.misses, -kept[track].trust))
+            kept = {track: kept[track] for track in first[: self.num_hands]}
         for track in self._tracks:
             if track in kept:
                 self._update(track, kept[track], camera, time_s)
             else:
-                track.miss(hidden=track in seen)
+                track.misses += 1
         self._tracks = [track for track in self._tracks if track.is_remembered(time_s, self._rules)]
 
     def _each(self, work: Callable[[Track], Estimate | None], tracks: Sequence[Track]) -> list[Estimate | None]:
@@ -214,7 +217,9 @@ class HandTracker:
         if estimate is not None and track.side_doubts >= self._rules.side_patience:
             estimate = self._estimator.better_side(frame, camera, box, estimate)
             track.side_doubts = 0  # if this changed nothing, doubt for as long again before the next try
-        return estimate if _is_hand(estimate, frame, self._rules.kept_score) else None
+        is_carried = track.misses <= self._rules.predicted_frames
+        least_score = self._rules.kept_score if is_carried else self._rules.found_score
+        return estimate if _is_hand(estimate, frame, least_score) else None
 
     def _find_missing(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
         """Search for hands that are not followed: in this frame if none is, otherwise between this one and the next."""
@@ -256,8 +261,8 @@ class HandTracker:
             track = nearest_track(missed, estimate, time_s)
             if track is None:
                 seen.append(self._begin(estimate, camera, time_s))
-                for other in missed:  # more likely this very hand than one beside it
-                    other.hidden = other.hidden or other.hand.side == estimate.hand.side
+                for other in missed:
+                    other.replaced = other.replaced or other.hand.side == estimate.hand.side
             else:
                 self._update(track, estimate, camera, time_s)
                 missed.remove(track)

@@ -1,214 +1,174 @@
-"""The window: shows the overlay, a head-up display and the keys, and says what the user pressed."""
+"""The loop of the window: shows each frame as the keys want it, and says what the user asks for."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import math
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from handmesh.render import Style, overlay
-from handmesh.runtime.pictures import write_picture
-from handmesh.structs import Camera, Hand
+from handmesh.runtime.controls import Action, Angle, Controls, Look, View, key_name
+from handmesh.runtime.hud import Hud, Status, line_panel
+from handmesh.runtime.meter import Meter
+from handmesh.runtime.snapshots import Snapshots
+from handmesh.runtime.views import Seen, Views, canvas, ground, joined
+from handmesh.runtime.window import Window
 
-KEYS = {
-    "q": "quit",
-    "space": "pause or go on",
-    "s": "snapshot",
-    "m": "mesh",
-    "w": "wireframe",
-    "k": "skeleton",
-    "h": "help",
+_TICK_S = 0.05  # how often a frame that stays is drawn again
+_HELP_S = 5.0  # for how long the keys are shown at the start
+_NOTICE_S = 3.0
+_SILENT_S = 1.0  # a camera that gives nothing for longer is not just slow
+
+_SEEN_FROM: dict[Angle, str] = {
+    "front": "from the camera",
+    "side": "from the side",
+    "above": "from above",
+    "back": "from behind",
 }
-"""What each key does, as the help shows it."""
-
-KEY_LINE = "    ".join(f"{key} {meaning}" for key, meaning in KEYS.items())
-
-_NAMES = {" ": "space", "\x1b": "q", "\r": "space"}
-_TITLE = "handmesh"
-
-# A process of its own, since Qt ends the one that asks for a window where there can be none.
-_PROBE = "import cv2; cv2.namedWindow('probe', cv2.WINDOW_NORMAL); cv2.waitKey(1); cv2.destroyAllWindows()"
+_VIEW_NAMES: dict[View, str] = {"overlay": "", "side": "camera | ", "mesh": "mesh "}
 
 
-def has_display() -> bool:
-    """Whether a window can be opened here: there is a display, it answers, and OpenCV can draw on it."""
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return False
-    try:
-        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return probe.returncode == 0
+class Situation(NamedTuple):
+    """What a session tells its user, beside what is seen."""
+
+    scale: str = ""  # what is known of the metric scale
+    recording: str = ""  # for how long, while it goes on
+    task: str = ""  # what the user should do at present
+    progress: float = 0.0  # of the task
 
 
-@dataclass(frozen=True)
-class Controls:
-    """What the keys change."""
+class _HandedOver(NamedTuple):
+    """A frame on its way to the screen."""
 
-    style: Style = field(default_factory=Style)
-    paused: bool = False
-    help: bool = True
-    quit: bool = False
-    snapshot: bool = False
-
-    def after(self, key: str) -> Controls:
-        """The controls once `key` was pressed; keys that mean nothing change nothing."""
-        style = self.style
-        changes = {
-            "q": {"quit": True},
-            "space": {"paused": not self.paused},
-            "s": {"snapshot": True},
-            "m": {"style": replace(style, mesh=not style.mesh)},
-            "w": {"style": replace(style, wireframe=not style.wireframe)},
-            "k": {"style": replace(style, skeleton=not style.skeleton)},
-            "h": {"help": not self.help},
-        }
-        return replace(self, **changes.get(key, {}))
-
-
-@dataclass
-class Seen:
-    """A frame and what the tracker found in it, ready to be drawn."""
-
-    image_rgb: np.ndarray  # (H, W, 3) uint8
-    hands: Sequence[Hand]
-    camera: Camera
-    timings_ms: Mapping[str, float]
-    _drawn: tuple[Style, np.ndarray] | None = None
-
-    def overlay(self, style: Style) -> np.ndarray:
-        """The frame with the hands over it, drawn once however often it is asked for."""
-        if self._drawn is None or self._drawn[0] != style:
-            self._drawn = (style, overlay(self.image_rgb, self.hands, self.camera, style))
-        return self._drawn[1]
-
-
-class RateMeter:
-    """Frames a second over the last thirty frames."""
-
-    def __init__(self) -> None:
-        self._ticks: deque[float] = deque(maxlen=30)
-
-    def tick(self) -> None:
-        """Count a frame."""
-        self._ticks.append(time.perf_counter())
-
-    @property
-    def fps(self) -> float:
-        """0 until there are two frames."""
-        if len(self._ticks) < 2:
-            return 0.0
-        return (len(self._ticks) - 1) / max(self._ticks[-1] - self._ticks[0], 1e-6)
+    stamp: int
+    at_s: float
+    captured_s: float | None
 
 
 class Viewer:
-    """A window on what the tracker sees. Only the window is mirrored; what is recorded is not."""
+    """A window on what the tracker sees. Only the window is mirrored; what is recorded or saved is not."""
 
-    def __init__(self, style: Style, mirror: bool, stills: bool, snapshots: Path = Path("outputs")) -> None:
-        """stills: each picture stays until a key is pressed. snapshots: the folder of what `s` saves."""
-        self.controls = Controls(style)
-        self.saved: list[Path] = []
-        self._mirror, self._stills, self._snapshots = mirror, stills, snapshots
-        self._rate = RateMeter()
-        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # Qt complains of fonts that nobody needs
-        cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        self._sized = False
+    def __init__(
+        self, window: Window, look: Look, views: Views, meter: Meter, snapshots: Snapshots, mirror: bool, stills: bool
+    ) -> None:
+        """stills: each picture stays until a key is pressed."""
+        self.controls = Controls(look, help=True)
+        self.actions: dict[Action, Callable[[], str]] = {}
+        """What to do for keys that are not about the window; each returns a notice for the user."""
+        self.situation: Callable[[], Situation] = Situation
+        self._window, self._views, self._meter, self._snapshots = window, views, meter, snapshots
+        self._mirror, self._stills = mirror, stills
+        self._hud = Hud()
+        self._help_until_s = time.perf_counter() + _HELP_S
+        self._notice, self._notice_until_s = "", 0.0
+        self._handed_over: _HandedOver | None = None
+        self._seen: Seen | None = None
+        self._shown_s = time.perf_counter()
 
     @property
-    def style(self) -> Style:
-        """What is drawn at present."""
-        return self.controls.style
+    def lost(self) -> bool:
+        """Whether the window has gone away by itself, as with its display."""
+        return self._window.lost
+
+    @property
+    def look(self) -> Look:
+        """What is to be seen at present."""
+        return self.controls.look
 
     def show(self, seen: Seen, wait_s: float = 0.0) -> bool:
-        """Show a frame and obey the keys; False when the user quits.
+        """Show a frame and obey the keys; False when the user quits or the window is gone.
 
         Returns after `wait_s`, or, while paused or for a still picture, after a key that goes on.
         """
-        self._rate.tick()
+        if self._seen is None:
+            self._help_until_s = time.perf_counter() + _HELP_S
+        self._seen, self._shown_s = seen, time.perf_counter()
         self.controls = replace(self.controls, paused=self._stills or self.controls.paused)
-        until = time.perf_counter() + wait_s
+        until_s = time.perf_counter() + wait_s
+        self._obey(0.0)
+        self._draw(seen, first=True)
         while True:
-            self._draw(seen)
-            self.controls = self.controls.after(self._key(until - time.perf_counter()))
-            if self.controls.snapshot:
-                self._save(seen.overlay(self.style))
-            if self.controls.quit or self._closed():
+            left_s = until_s - time.perf_counter()
+            changed = self._obey(_TICK_S if self.controls.paused else min(max(left_s, 0.0), _TICK_S))
+            if self.controls.quit or self._window.closed or self._window.lost:
                 return False
-            if not self.controls.paused and time.perf_counter() >= until - 1e-3:
+            if not self.controls.paused and time.perf_counter() >= until_s - 1e-3:
                 return True
+            if changed or self.controls.paused:
+                self._draw(seen)
 
-    def _draw(self, seen: Seen) -> None:
-        picture = seen.overlay(self.style)
-        if self._mirror:
-            picture = np.ascontiguousarray(picture[:, ::-1])
-        if self.controls.help:
-            picture = draw_hud(picture, status_lines(seen, self._rate.fps, self.controls.paused), KEY_LINE)
-        if not self._sized:
-            cv2.resizeWindow(_TITLE, *_window_size(picture))
-            self._sized = True
-        cv2.imshow(_TITLE, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    def idle(self) -> bool:
+        """Keep the window alive while no frame comes; False when the user quits or the window is gone."""
+        changed = self._obey(0.0)
+        silent = time.perf_counter() - self._shown_s > _SILENT_S
+        if silent:
+            self._notify("waiting for the camera")
+        if self._seen and (changed or silent):
+            self._draw(self._seen)
+        return not (self.controls.quit or self._window.closed or self._window.lost)
 
-    def _key(self, wait_s: float) -> str:
-        """The key pressed within the wait, which is cut into short ones to keep the window alive; '' for none."""
-        code = cv2.waitKey(50 if self.controls.paused else max(1, min(50, round(1000 * wait_s))))
-        letter = chr(code & 0xFF).lower() if code >= 0 else ""
-        return _NAMES.get(letter, letter)
+    def _draw(self, seen: Seen, first: bool = False) -> None:
+        with self._meter.stage("draw"):
+            picture = canvas(self._views.panes(seen, self.look, time.perf_counter()), self._mirror)
+            self._hud.draw(picture, self._meter.readings, self._status(seen), self.controls.info, self.controls.help)
+        handed_s = time.perf_counter()
+        stamp = self._window.show(picture)
+        if first and stamp is not None:
+            self._handed_over = _HandedOver(stamp, handed_s, seen.frame.captured_s)
 
-    def _closed(self) -> bool:
-        return cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1
+    def _status(self, seen: Seen) -> Status:
+        view, situation = self.look.view, self.situation()
+        mode = [] if view == "overlay" else [_VIEW_NAMES[view] + _SEEN_FROM[self.look.seen_from]]
+        mode += ["space: next picture" if self._stills else "paused"] if self.controls.paused else []
+        notice = self._notice if time.perf_counter() < self._notice_until_s else ""
+        return Status(seen.hands, mode="   ".join(mode), notice=notice, **situation._asdict())
 
-    def _save(self, picture_rgb: np.ndarray) -> None:
-        path = self._snapshots / f"snapshot-{datetime.now():%Y%m%d-%H%M%S-%f}.png"
-        write_picture(path, picture_rgb)
-        self.saved.append(path)
-        self.controls = replace(self.controls, snapshot=False)
+    def _obey(self, wait_s: float) -> bool:
+        """Do what the next key asks for, after waiting for it; whether that changes the picture."""
+        before, code = self.controls, self._window.key(wait_s)
+        if code is not None:
+            self.controls = before.after(key_name(code))
+        if self.controls.action:
+            self._act(self.controls.action)
+        if self.controls.help != before.help:
+            self._help_until_s = math.inf  # the user has taken over
+        elif time.perf_counter() > self._help_until_s:
+            self.controls, self._help_until_s = replace(self.controls, help=False), math.inf
+        self._measure()
+        for news in self._snapshots.news():
+            self._notify(news)
+        return self.controls != before
+
+    def _act(self, action: Action) -> None:
+        self.controls = replace(self.controls, action=None)
+        if action == "snapshot" and self._seen:
+            panes = self._views.panes(self._seen, self.look, time.perf_counter())
+            self._snapshots.take(joined(panes), self._seen.hands)
+        elif action in self.actions:
+            self._notify(self.actions[action]())
+
+    def _notify(self, text: str) -> None:
+        self._notice, self._notice_until_s = text, time.perf_counter() + _NOTICE_S
+
+    def _measure(self) -> None:
+        """Note how long the last frame took to the screen, once it is there."""
+        shown, handed = self._window.shown, self._handed_over
+        if handed and shown and shown.stamp >= handed.stamp:
+            age_s = None if handed.captured_s is None else shown.at_s - handed.captured_s
+            self._meter.add_shown(shown.at_s - handed.at_s, age_s)
+            self._handed_over = None
 
     def close(self) -> None:
         """Close the window."""
-        cv2.destroyAllWindows()
+        self._window.close()
 
 
-def _window_size(picture: np.ndarray) -> tuple[int, int]:
-    """(width, height) in which a picture is first shown: its own, within what fits a usual screen."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, 1280 / width, 800 / height) if width >= 480 else 480 / width
-    return round(width * scale), round(height * scale)
-
-
-def status_lines(seen: Seen, fps: float, paused: bool) -> list[str]:
-    """What the head-up display says of a frame: rate, stage times, hands."""
-    stages = [f"{name} {ms:.1f}" for name, ms in seen.timings_ms.items() if name != "total"]
-    total = seen.timings_ms.get("total", sum(seen.timings_ms.values()))
-    return [
-        "paused" if paused else f"{fps:.0f} FPS",
-        f"{total:.1f} ms" + (f" ({', '.join(stages)})" if stages else ""),
-        ", ".join(f"{hand.side} {hand.score:.2f}" for hand in seen.hands) or "no hand",
-    ]
-
-
-def draw_hud(picture: np.ndarray, lines: Sequence[str], footer: str) -> np.ndarray:
-    """A copy of (H, W, 3) `picture` with `lines` at its top left and a `footer`, on darkened panels."""
-    shown = picture.copy()
-    scale = max(0.4, picture.shape[1] / 1600)
-    step = round(36 * scale)
-    _draw_text(shown[: step * len(lines) + step // 2], lines, scale, step)
-    _draw_text(shown[-step - step // 2 :], [footer], scale, step)
-    return shown
-
-
-def _draw_text(area: np.ndarray, lines: Sequence[str], scale: float, step: int) -> None:
-    """Draw lines of text into a view of a picture, in place, over a panel as wide as they are."""
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    panel = area[:, : step + max(cv2.getTextSize(line, font, scale, 1)[0][0] for line in lines)]
-    panel[:] = panel * 0.35
-    for k, line in enumerate(lines):
-        cv2.putText(area, line, (step // 2, step * (k + 1) - step // 8), font, scale, (255, 255, 255), 1, cv2.LINE_AA)
+def greeting(text: str) -> np.ndarray:
+    """(480, 640, 3) uint8: a line on empty ground, until there is a frame to show."""
+    picture = np.array(ground(640, 480))
+    panel = line_panel(text, 16)
+    panel.onto(picture, (640 - panel.size[0]) // 2, 220)
+    return picture

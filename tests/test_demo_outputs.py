@@ -1,0 +1,132 @@
+"""What is written beside the loop: nothing of a file is lost, a camera never waits, failures are told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from posed_hand import posed_hand
+
+from handmesh.runtime.clip_recording import ClipRecording
+from handmesh.runtime.frames import Frame
+from handmesh.runtime.keeping import Kept, Outputs, Writer
+from handmesh.runtime.pictures import OutputError, read_picture
+from handmesh.runtime.snapshots import Snapshots
+from handmesh.runtime.sources import Video
+from handmesh.structs import Camera
+
+
+def kept(number: int = 0) -> Kept:
+    picture = np.full((48, 64, 3), number, np.uint8)
+    return Kept(Frame(str(number), number / 30, picture), picture, [], Camera.from_fov(64, 48))
+
+
+class SlowFile:
+    """Takes frames only while it is let to."""
+
+    def __init__(self) -> None:
+        self.let, self.taken, self.finished = threading.Event(), [], 0
+
+    def take(self, frame: Kept) -> None:
+        assert self.let.wait(10)
+        self.taken.append(int(frame.frame.name))
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def test_a_camera_never_waits_and_what_is_left_out_is_counted():
+    file = SlowFile()
+    writer = Writer(Path("x"), file.take, file.finish, live=True)
+    for k in range(40):
+        writer.write(kept(k))
+    assert 30 <= writer.dropped <= 32  # eight wait, one is being written
+    file.let.set()
+    writer.close()
+    assert len(file.taken) + writer.dropped == 40 and file.taken[:8] == list(range(8)) and file.finished == 1
+
+
+def test_of_a_file_no_frame_is_lost_however_slow_the_disk_is():
+    file = SlowFile()
+    writer = Writer(Path("x"), file.take, file.finish, live=False)
+    threading.Timer(0.3, file.let.set).start()
+    for k in range(40):
+        writer.write(kept(k))
+    writer.close()
+    assert file.taken == list(range(40)) and writer.dropped == 0
+
+
+def test_a_failure_is_told_once_and_the_file_still_finished():
+    def refuse(_: Kept) -> None:
+        raise OutputError("no space left")
+
+    file = SlowFile()
+    writer = Writer(Path("x"), refuse, file.finish, live=False)
+    with pytest.raises(OutputError, match="no space left"):
+        for _ in range(100):
+            writer.write(kept())
+            time.sleep(0.005)
+    writer.close()
+    assert file.finished == 1
+
+
+def test_all_files_are_completed_where_one_fails():
+    def fail() -> None:
+        raise OutputError("cannot finish")
+
+    good, outputs = SlowFile(), Outputs(live=False)
+    good.let.set()
+    outputs.add(Path("bad"), lambda _: None, fail)
+    outputs.add(Path("good"), good.take, good.finish)
+    outputs.write(kept(7))
+    with pytest.raises(OutputError, match="cannot finish"):
+        outputs.close()
+    assert good.taken == [7] and good.finished == 1 and outputs.paths == [Path("bad"), Path("good")]
+
+
+def test_a_key_starts_and_stops_a_recording(tmp_path):
+    outputs = Outputs(live=False)
+    recording = ClipRecording(outputs, tmp_path / "outputs", fps=30.0)
+    assert recording.since_s is None and not outputs
+    outputs.write(kept(0))
+    assert recording.toggle().startswith("recording ") and outputs and recording.since_s is not None
+    for k in range(100, 104):
+        outputs.write(kept(k))
+    assert recording.toggle().startswith("recorded ") and not outputs and recording.since_s is None
+    outputs.write(kept(200))
+    outputs.close()
+    (path,) = outputs.paths
+    frames = list(Video(path))
+    assert len(frames) == 4 and frames[0].time_s == 0  # the recording begins with its first frame, not the session's
+
+
+def test_a_recording_that_cannot_be_begun_is_a_notice(tmp_path):
+    (tmp_path / "outputs").write_text("a file in the way")
+    recording = ClipRecording(Outputs(live=True), tmp_path / "outputs", fps=30.0)
+    assert "cannot write" in recording.toggle() and recording.since_s is None
+
+
+def test_a_snapshot_is_a_picture_and_its_meshes(tmp_path):
+    camera, snapshots = Camera.from_fov(64, 48), Snapshots(tmp_path)
+    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    snapshots.take(picture, [posed_hand(camera)])
+    (news,) = snapshots.close()
+    png, glb = snapshots.saved
+    np.testing.assert_array_equal(read_picture(png).image_rgb, picture)
+    assert len(trimesh.load(glb, force="mesh").vertices) >= 1689 and png.stem == glb.stem
+    assert news == f"saved {png} and .glb"
+
+
+def test_a_snapshot_without_hands_and_one_without_room(tmp_path):
+    snapshots = Snapshots(tmp_path)
+    snapshots.take(np.zeros((48, 64, 3), np.uint8), [])
+    (news,) = snapshots.close()
+    assert news == f"saved {snapshots.saved[0]}" and len(snapshots.saved) == 1
+    (tmp_path / "file").touch()
+    blocked = Snapshots(tmp_path / "file")
+    blocked.take(np.zeros((48, 64, 3), np.uint8), [])
+    assert "cannot write" in blocked.close()[0] and blocked.saved == []

@@ -1,0 +1,373 @@
+"""The bench adds up: turns, stages and ratios with stand-ins, one small run of the real thing, a fake MediaPipe."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from posed_hand import FakeTracker
+
+from handmesh.runtime import console
+from handmesh.runtime.sources import SourceError
+from handmesh.runtime.stage_bench import app, contenders, paced, pictures, report
+from handmesh.runtime.stage_bench.burden import Burden
+from handmesh.runtime.stage_bench.contenders import MediaPipeContender, MediaPipeUnavailable, Timed, TrackerContender
+from handmesh.runtime.stage_bench.pictures import CLIP_SCENES, Scene, Taken
+from handmesh.runtime.stage_bench.turns import Case, Figures, Times, figures_of, measure
+
+ONE, TWO = CLIP_SCENES
+FRAME = np.zeros((48, 64, 3), np.uint8)
+
+
+class Listed:
+    """Notes what it is shown, and takes as long as it is told."""
+
+    def __init__(self, name: str, log: list, ms: float = 2.0) -> None:
+        self.name, self.log, self.ms = name, log, ms
+
+    def see(self, image_rgb, time_s):
+        self.log.append((self.name, round(30 * time_s), int(image_rgb[0, -1, 0])))
+        return Timed({"network": self.ms - 1, "track": self.ms, "overlay": 3.0}, 1)
+
+    def close(self):
+        self.log.append((self.name, "closed"))
+
+
+class Switch:
+    """A burden that does nothing but note when it is on."""
+
+    def __init__(self, log: list, cores: int = 1) -> None:
+        self.log, self.cores = log, cores
+
+    def turn(self, on):
+        self.log.append(on)
+
+
+def taken(count):
+    return (Taken(FRAME, {"capture": 5.0, "colour": 0.5}) for _ in range(count))
+
+
+def test_contenders_take_turns_on_the_same_frames():
+    log, spun = [], []
+    cases = {Case(name, 1, TWO): Listed(name, log) for name in "ab"}
+    measured = measure(cases, taken(30), Switch(spun, cores=0), warm_up=10)
+    turns = [log[i][0] for i in range(0, 60, 10)]
+    assert turns == ["a", "b"] * 3
+    assert [number for name, number, _ in log if name == "b"] == list(range(30))
+    assert set(measured) == {(case, False) for case in cases} and not any(spun)
+    assert all(figures.frames == 20 and figures.hands_per_frame == 1 for figures in measured.values())
+
+
+def test_stages_add_up_to_the_frame():
+    case = Case("a", 1, TWO)
+    figures = measure({case: Listed("a", [])}, taken(20), Switch([], 0))[case, False]
+    medians = {stage: figures.median(stage) for stage in figures.stages_ms}
+    processor = medians.pop("processor")
+    assert medians == {
+        "capture": 5.0,
+        "colour": 0.5,
+        "network": 1.0,
+        "track": 2.0,
+        "overlay": 3.0,
+        "track + overlay": 5.0,
+        "frame": 10.5,
+    }
+    assert processor > 0 and math.isnan(figures.median("encode"))
+
+
+def test_the_burden_is_on_in_every_other_turn():
+    spun, case = [], Case("a", 1, TWO)
+    measured = measure({case: Listed("a", [])}, taken(40), Switch(spun))
+    assert spun == [False, True, False, True]
+    assert (measured[case, False].frames, measured[case, True].frames) == (10, 20)
+
+
+@pytest.mark.parametrize(("frames", "cores"), [(0, 0), (10, 0), (10, 1), (20, 1)])
+def test_too_few_frames_are_refused(frames, cores):
+    with pytest.raises(ValueError, match="too few frames"):
+        measure({Case("a", 1, TWO): Listed("a", [])}, taken(frames), Switch([], cores))
+
+
+def test_quantiles():
+    figures = figures_of([Timed({"track": float(ms)}, ms % 2) for ms in range(101)])
+    assert figures.stages_ms["track"] == Times(50, 90, 99)
+    assert figures.hands_per_frame == pytest.approx(50 / 101)
+    with pytest.raises(ValueError, match="none"):
+        figures_of([])
+
+
+def test_one_of_the_two_hands_is_covered():
+    (first,) = pictures.taken_frames(None, 1)
+    kept = first.image_rgb.copy()
+    covered = ONE.shown(first.image_rgb)
+    assert covered.shape == (480, 640, 3)
+    assert (covered[:, 320:] == pictures.PLAIN).all() and (covered[:, :320] == kept[:, :320]).all()
+    assert (first.image_rgb == kept).all() and TWO.shown(kept) is kept
+    assert set(first.stages_ms) == {"capture", "colour"} and min(first.stages_ms.values()) > 0
+
+
+def test_frames_of_another_size_are_resized_and_begin_again(tmp_path):
+    from handmesh.runtime.recording import VideoRecorder
+    from handmesh.runtime.sources import Frame
+
+    recorder = VideoRecorder(tmp_path / "small.mp4")
+    for i in range(3):
+        recorder.write(Frame("", i / 30, FRAME), FRAME)
+    recorder.close()
+    frames = list(pictures.taken_frames(str(tmp_path / "small.mp4"), 7))
+    assert len(frames) == 7
+    assert {frame.image_rgb.shape for frame in frames} == {(480, 640, 3)}
+    assert "resize" in frames[0].stages_ms
+    with pytest.raises(SourceError, match=r"nowhere\.mp4"):
+        next(pictures.taken_frames("nowhere.mp4", 1))
+
+
+def test_each_setting_once():
+    assert [(case.num_hands, case.scene.hands_in_view) for case in app.cases_of("fast", None)] == [
+        (1, 1),
+        (2, 1),
+        (2, 2),
+    ]
+    assert [(case.num_hands, case.scene.hands_in_view) for case in app.cases_of("fast", "0")] == [(1, None), (2, None)]
+
+
+def figures(ms: float, processor: float = 1.0) -> Figures:
+    stages = {"track": ms, "track + overlay": ms + 1, "processor": processor}
+    return Figures(10, 1.0, {stage: Times(value, value, value) for stage, value in stages.items()})
+
+
+MEASURED = {
+    (Case("fast", 1, ONE), False): figures(4.0),
+    (Case("fast", 2, TWO), False): figures(6.0, 3.0),
+    (Case("fast", 1, ONE), True): figures(6.0),
+    (Case("MediaPipe", 1, ONE), False): figures(8.0, 2.0),
+    (Case("MediaPipe", 1, ONE), True): figures(40.0),
+}
+
+
+def test_ratios():
+    beside = [(ratio.stage, ratio.value) for ratio in report.against_mediapipe(MEASURED)]
+    assert beside == [("track", 0.5), ("track + overlay", 5 / 8), ("processor", 0.5)]
+    assert [(r.what, r.stage, r.value) for r in report.two_against_one(MEASURED)] == [
+        ("fast", "track", 1.5),
+        ("fast", "processor", 3.0),
+    ]
+    assert [ratio.value for ratio in report.busy_against_idle(MEASURED)] == [1.5, 5.0]
+
+
+def test_json_is_valid_where_a_figure_is_missing():
+    zero = {key: figures(0.0, 0.0) for key in MEASURED}
+    pace = paced.Pace(29.9, Times(20, 30, 40), 0.6, [])
+    content = report.as_json({"machine": "this"}, zero, {Case("fast", 2, TWO): pace})
+    parsed = json.loads(json.dumps(content, allow_nan=False))
+    assert parsed["busy_against_idle"][0]["ratio"] is None
+    assert parsed["paced"][0]["age_ms"]["median"] == 20 and parsed["paced"][0]["name"] == "fast"
+    assert len(parsed["cases"]) == len(MEASURED)
+
+
+def test_a_line_on_the_pace():
+    line = report.pace_line(Case("fast", 2, TWO), paced.Pace(29.9, Times(20, 30, 40), 0.6, [0.5, 0.31]), 2)
+    assert "29.9 of 30 FPS" in line and "0.60 of 2 cores (30 % of each)" in line and "50 %, 31 %" in line
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux what a process has used")
+def test_spinners_spin_when_they_are_told_to_and_end():
+    with Burden(1) as burden:
+        pid = burden._spinners[0].pid
+        idle = ticks(pid, 0.3)
+        burden.turn(True)
+        busy = ticks(pid, 0.6)
+        burden.turn(False)
+        rest = ticks(pid, 0.3)
+    assert busy > 5 > max(idle, rest)  # hundredths of a second
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(ValueError, match="-1"):
+        Burden(-1)
+
+
+def ticks(pid: int, seconds: float) -> int:
+    """Hundredths of a second of the processor that a process takes meanwhile."""
+
+    def used():
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 100 // os.sysconf("SC_CLK_TCK")
+
+    before = used()
+    time.sleep(seconds)
+    return used() - before
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux whether a process is there")
+def test_spinners_do_not_outlive_a_program_that_is_killed():
+    code = (
+        "import os, signal; from handmesh.runtime.stage_bench.burden import Burden\n"
+        "burden = Burden(1).__enter__(); burden.turn(True)\n"
+        "print(burden._spinners[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    place = Path(f"/proc/{int(run.stdout)}")
+    until_s = time.perf_counter() + 10
+    while place.exists() and " Z " not in (place / "stat").read_text() and time.perf_counter() < until_s:
+        time.sleep(0.05)
+    assert not place.exists() or " Z " in (place / "stat").read_text()
+
+
+def fake_mediapipe(log: list) -> SimpleNamespace:
+    """A module that sees as many hands as it is asked for."""
+
+    class Hands:
+        def __init__(self, **options):
+            self.options = options
+            log.append(options)
+
+        def process(self, image_rgb):
+            hands = [object()] * self.options["max_num_hands"] if image_rgb.any() else None
+            return SimpleNamespace(multi_hand_landmarks=hands)
+
+        def close(self):
+            log.append("closed")
+
+    return SimpleNamespace(solutions=SimpleNamespace(hands=SimpleNamespace(Hands=Hands)), __version__="0.10.0")
+
+
+def test_mediapipe_runs_its_full_model_on_a_video(monkeypatch):
+    log = []
+    monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe(log))
+    contender = MediaPipeContender(2, contenders.load_mediapipe())
+    assert log == [{"static_image_mode": False, "max_num_hands": 2, "model_complexity": 1}]
+    assert contender.see(FRAME, 0.0).hands == 0
+    stages, hands = contender.see(FRAME + 1, 1 / 30)
+    assert hands == 2 and list(stages) == ["track"] and stages["track"] > 0
+    contender.close()
+    assert log[-1] == "closed"
+
+
+def test_a_mediapipe_that_cannot_be_used_says_why(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(MediaPipeUnavailable, match=r"not installed.*pip install mediapipe==0\.10\.21"):
+        contenders.load_mediapipe()
+    monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace(__version__="0.10.31"))
+    with pytest.raises(MediaPipeUnavailable, match=r"0\.10\.31 has no solutions\.hands"):
+        contenders.load_mediapipe()
+
+
+class QuickTracker(FakeTracker):
+    """The tracker of the other tests; notes that it is closed."""
+
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+
+def test_our_contender_draws_and_records():
+    class Kept:
+        frames, closed = 0, False
+
+        def write(self, frame, picture_rgb, hands):
+            self.frames += 1
+            assert picture_rgb.any() and len(hands) == 1
+
+        def close(self):
+            self.closed = True
+
+    output = Kept()
+    tracker = QuickTracker()
+    contender = TrackerContender(tracker, output)
+    stages, hands = contender.see(FRAME, 0.5)
+    assert hands == 1 and {"network", "track", "overlay", "encode"} <= set(stages) and "total" not in stages
+    contender.close()
+    assert (output.frames, output.closed, tracker.closed) == (1, True, True)
+    assert "encode" not in TrackerContender(QuickTracker()).see(FRAME, 0.5).stages_ms
+
+
+def test_the_pace_of_a_camera():
+    pace = paced.keep_pace(TrackerContender(QuickTracker()), None, ONE, 1.0)
+    assert 5 < pace.fps < 33
+    assert 0 < pace.age_ms.median <= pace.age_ms.p99
+    assert 0 < pace.cores_used < 2.5
+    assert all(0 <= share <= 1 for share in pace.cores_busy)
+
+
+def test_a_slow_contender_gets_the_newest_frame():
+    class Slow:
+        def see(self, image_rgb, time_s):
+            time.sleep(0.1)
+
+    pace = paced.keep_pace(Slow(), None, Scene("two", 2, pictures.as_it_is), 1.0)
+    assert pace.fps < 11
+    assert pace.age_ms.median < 200  # not the sum of all delays before
+
+
+def run(tmp_path, **options) -> tuple[int, dict]:
+    """The exit code and the JSON of a run with a tracker that always sees one hand."""
+    kept = tmp_path / "bench.json"
+    chosen = app.Options(json=kept, **options)
+    code = console.guarded(lambda: app.run(chosen, lambda model, num_hands: QuickTracker()))
+    return code, json.loads(kept.read_text()) if kept.exists() else {}
+
+
+def test_a_whole_run_beside_mediapipe(tmp_path, monkeypatch, capsys):
+    log = []
+    monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe(log))
+    code, content = run(tmp_path, frames=30, model=("fast",), seconds=0.0, encode=True, busy=1)
+    said = capsys.readouterr()
+    assert code == 0
+    for words in (
+        "machine: ",
+        "threads",
+        "batch 1",
+        "Beside MediaPipe",
+        "Two hands beside one",
+        "1 core busy",
+        "encode",
+    ):
+        assert words in said.out, words
+    assert "MediaPipe Hands 0.10.0" in said.err
+    assert log.count("closed") == 3
+    assert {case["name"] for case in content["cases"]} == {"fast", "MediaPipe"}
+    assert len(content["cases"]) == 2 * 6 and len(content["against_mediapipe"]) == 3 * 3
+    assert all(case["stages_ms"]["track"]["median"] > 0 for case in content["cases"])
+
+
+def test_a_whole_run_without_mediapipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    code, content = run(tmp_path, frames=20, model=("fast",), seconds=0.2)
+    said = capsys.readouterr()
+    assert code == 0 and "without MediaPipe: it is not installed" in said.err
+    assert not content["against_mediapipe"] and len(content["paced"]) == 2
+    assert said.out.count("of 30 FPS") == 2
+
+
+def test_what_cannot_be_measured_is_one_line(tmp_path, capsys):
+    assert run(tmp_path, source="nowhere.mp4", frames=20, mediapipe=False)[0] == 1
+    assert run(tmp_path, frames=5, mediapipe=False)[0] == 1
+    assert run(tmp_path, busy=-1)[0] == 1
+    (tmp_path / "file").touch()
+    assert app.main(["--json", str(tmp_path / "file" / "bench.json")]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "nowhere.mp4" in said
+        and "too few frames" in said
+        and "got -1" in said
+        and "file" in said
+        and "Traceback" not in said
+    )
+
+
+def test_a_small_run_of_the_real_tracker(tmp_path, capsys):
+    kept = tmp_path / "real.json"
+    assert app.main(["--frames", "20", "--model", "fast", "--no-mediapipe", "--seconds", "0", "--json", str(kept)]) == 0
+    assert "fast: milliseconds" in capsys.readouterr().out
+    found = {(case["num_hands"], case["scene"]): case for case in json.loads(kept.read_text())["cases"]}
+    assert found[1, "one hand in view"]["hands_per_frame"] == found[2, "one hand in view"]["hands_per_frame"] == 1
+    assert found[2, "two hands in view"]["hands_per_frame"] == 2
+    assert {"crop", "network", "lift", "smooth"} <= set(found[1, "one hand in view"]["stages_ms"])
