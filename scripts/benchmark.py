@@ -3,6 +3,9 @@
 python scripts/benchmark.py latency       # the bundled networks, crop to vertices and whole frames
 python scripts/benchmark.py backbones     # FastViT and RepViT against other backbones, by resolution
 python scripts/benchmark.py loader        # training pictures a second
+python scripts/benchmark.py tracking      # jitter, lag, lost frames and depth on sequences with ground truth
+python scripts/benchmark.py soak          # memory, slowdown and threads over half an hour
+python scripts/benchmark.py stream        # age of frames at 20 clients, and what they cost the tracker
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from rich.console import Console
 
 from handmesh.evaluation.backbones.options import Options
 from handmesh.evaluation.sizes import Boxes, Clock, latency_table, markdown_table, read_accuracy, size_row
+from handmesh.evaluation.tracking.options import TrackingOptions
 from handmesh.runtime.backend import Device, default_threads
 from handmesh.runtime.benchmark import (
     drawn_frames,
@@ -28,10 +32,13 @@ from handmesh.runtime.benchmark import (
 )
 from handmesh.runtime.console import guarded
 from handmesh.runtime.models import bundled_models, model_help
+from handmesh.runtime.soak import SoakOptions, run_soak
 
 app = tyro.extras.SubcommandApp()
 
 DEFAULTS = Options()
+TRACKING_DEFAULTS = TrackingOptions()
+SOAK_DEFAULTS = SoakOptions()
 
 
 @app.command
@@ -121,6 +128,51 @@ def loader(
     console = Console()
     console.print(machine(), highlight=False)
     console.print(measure_loader(root, size, workers, seconds, hand_model), highlight=False)
+
+
+@app.command
+def tracking(options: tyro.conf.OmitArgPrefixes[TrackingOptions] = TRACKING_DEFAULTS) -> None:
+    """Steadiness on generated sequences with ground truth: still, waving, turning, crossing and leaving hands.
+
+    Jitter, lag, acceleration error, lost frames, switches of id and side, false hands, returns, root depth and
+    accuracy of each preset of smoothing. The sequences are rendered here, in about two minutes; --frames keeps them.
+    """
+    from handmesh.evaluation.tracking.run import run_tracking
+
+    run_tracking(options)
+
+
+@app.command
+def stream(clients: int = 20, rate: float = 60.0, seconds: float = 10.0, frames: int = 300) -> None:
+    """Stream two hands to local clients: how old frames are when they come, and what it costs the tracker.
+
+    Args:
+        clients: How many listen, half of them to JSON, half to binary frames; one more never reads.
+        rate: Frames a second.
+        seconds: For how long.
+        frames: Of the tracker, of which half are tracked while streaming.
+    """
+    from handmesh.runtime.streaming.benchmark import measure_stream, stream_table
+
+    console = Console()
+    console.print(machine(), highlight=False)
+    pictures = list(drawn_frames(frames // 2))
+    console.print(stream_table(measure_stream(pictures, clients, rate, seconds)), highlight=False)
+
+
+@app.command
+def soak(options: tyro.conf.OmitArgPrefixes[SoakOptions] = SOAK_DEFAULTS) -> int:
+    """Tracker, overlay and recording on looped clips for long: does memory grow, does it slow down, is anything left?
+
+    Ends with exit code 1 where a limit is broken: 10 MB of growth or 10 % of slowdown after the
+    warm-up, threads or files that pile up or are left behind. Ctrl-C reports on the time so far.
+    """
+    from handmesh.runtime.tracker import HandTracker
+
+    report = run_soak(options, lambda: HandTracker.load(options.model, options.num_hands))
+    report.write(options.output)
+    Console().print(machine(), *report.lines(), f"wrote {options.output}", sep="\n", highlight=False)
+    return int(bool(report.failures))
 
 
 def main() -> int:

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
+from scipy.spatial.transform import Rotation
+
+if TYPE_CHECKING:
+    from handmesh.data.synthetic.film import Moment, Role
 
 FPS, WIDTH, HEIGHT = 30, 640, 480
 SECONDS_A_GESTURE = 0.9
@@ -33,6 +37,8 @@ STORY = (
     ("open", (0, 0, 0)),
 )
 
+LENGTH = round(FPS * SECONDS_A_GESTURE * (len(STORY) - 1)) + 1
+
 
 def main() -> int:
     """Render every frame and write the clip."""
@@ -43,81 +49,47 @@ def main() -> int:
     options = parser.parse_args()
     from rich.progress import track
 
-    from handmesh.camera import project
-    from handmesh.crop import mirror_points_m
+    from handmesh.data.synthetic.film import Room
     from handmesh.runtime.recording import VideoRecorder
     from handmesh.runtime.sources import Frame
     from handmesh.structs import Camera
 
-    studio, camera = Studio(options.seed), Camera.from_fov(WIDTH, HEIGHT, 60)
+    room, camera, roles = Room(options.seed, WIDTH, HEIGHT), Camera.from_fov(WIDTH, HEIGHT, 60), cast(options.seed)
     recorder, truth = VideoRecorder(options.out, FPS), []
-    for k in track(range(studio.length), "rendering"):
-        actors = studio.actors(k)
-        picture, hands = studio.shoot(actors, camera)
+    for k in track(range(LENGTH), "rendering"):
+        picture = room.shoot(roles, k / FPS, camera)
         recorder.write(Frame(str(k), k / FPS, picture), picture, [])
-        joints = [hands[0].joints, mirror_points_m(hands[1].joints)]
-        truth.append([project(points, camera) for points in joints])
+        truth.append([hand.joints_px for hand in room.hands(roles, k / FPS, camera)])
     recorder.close()
     if options.truth:
-        np.savez_compressed(options.truth, joints_px=np.float32(truth), sides=np.array(["right", "left"]))
-    print(f"wrote {options.out} ({options.out.stat().st_size / 1e6:.2f} MB, {studio.length} frames)")
+        np.savez_compressed(options.truth, joints_px=np.float32(truth), sides=np.array([role.side for role in roles]))
+    print(f"wrote {options.out} ({options.out.stat().st_size / 1e6:.2f} MB, {LENGTH} frames)")
     return 0
 
 
-class Studio:
-    """Skin, light, wall and the two hands' parts in the story; all follow from the seed."""
+def cast(seed: int) -> list[Role]:
+    """The two hands' parts in the story; the second hand is elsewhere in it."""
+    from handmesh.data.synthetic.film import Role
 
-    def __init__(self, seed: int) -> None:
-        from handmesh.data.poses import default_sampler
-        from handmesh.data.synthetic.arm import Arm
-        from handmesh.data.synthetic.backgrounds import draw_pattern
-        from handmesh.data.synthetic.lighting import random_light
-        from handmesh.data.synthetic.skin import draw_skin, painted_skins
-        from handmesh.data.synthetic.stage import Outfit, Stage
+    return [Role("right", _part(seed, 0, 0.0)), Role("left", _part(seed + 1, 4, 1.0))]
 
-        arm = Arm.load(None)
-        self.stage, self.sampler = Stage(arm), default_sampler()
-        rng = np.random.default_rng(seed)
-        self.outfit = Outfit(draw_skin(rng, painted_skins(arm, 1, 1024)))
-        self.light = random_light(rng)
-        wall = cv2.GaussianBlur(draw_pattern(rng, WIDTH), (0, 0), 6)
-        self.wall = wall[:HEIGHT] // 2 + 70
-        self.parts = [self._part(seed, 0), self._part(seed + 1, 4)]
-        self.length = round(FPS * SECONDS_A_GESTURE * (len(STORY) - 1)) + 1
 
-    def _part(self, seed: int, offset: int) -> tuple[np.ndarray, Slerp]:
-        """Angles at the key frames, and the turn between them; the second hand is elsewhere in the story."""
-        story = [*STORY[offset:], *STORY[:offset]]
-        angles = [self.sampler.gesture_deg(name, np.random.default_rng([seed, k])) for k, (name, _) in enumerate(story)]
-        turns = Rotation.from_euler("xyz", [turn for _, turn in story], degrees=True)
-        return np.array(angles), Slerp(np.arange(len(story)), turns)
+def _part(seed: int, offset: int, phase: float) -> Callable[[float], Moment]:
+    """The story from its gesture `offset` on, while the hand drifts about its place."""
+    from handmesh.data.poses import default_sampler
+    from handmesh.data.synthetic.film import Keys, Moment
 
-    def actors(self, frame: int):
-        """The two hands of a frame; the second is the left one."""
-        from handmesh.data import anatomy
-        from handmesh.data.synthetic.stage import Actor
-        from handmesh.skeleton import PALM_TO_CAMERA
+    story, sampler = [*STORY[offset:], *STORY[:offset]], default_sampler()
+    fingers = [sampler.gesture_deg(name, np.random.default_rng([seed, k])) for k, (name, _) in enumerate(story)]
+    turns = Rotation.from_euler("xyz", [turn for _, turn in story], degrees=True)
+    keys = Keys(SECONDS_A_GESTURE * np.arange(len(story)), np.array(fingers), turns)
 
-        made = []
-        for (angles, turns), side in zip(self.parts, ("right", "left"), strict=True):
-            at = frame / (FPS * SECONDS_A_GESTURE)
-            k = min(int(at), len(angles) - 2)
-            share = (at - k) ** 2 * (3 - 2 * (at - k))  # at rest at each key frame
-            fingers = (1 - share) * angles[k] + share * angles[k + 1]
-            turn = turns(k + share).as_matrix() @ np.array(PALM_TO_CAMERA)
-            rotations = np.concatenate([turn[None], anatomy.rotations_from_angles(fingers, self.sampler.frames)])
-            phase = 2 * np.pi * at / 4 + (1.0 if side == "left" else 0.0)
-            wrist = np.array([-0.12, 0.12, 0.52]) + [0.03, 0.02, 0.05] * np.sin([phase, 1.3 * phase, phase])
-            place = wrist - self.stage.arm.rest_joints[0]  # the hand model turns about the wrist
-            made.append(Actor(rotations, np.zeros(10), place, np.eye(3), self.outfit, side))
-        return made
+    def at(time_s: float) -> Moment:
+        swing = 2 * np.pi * time_s / (4 * SECONDS_A_GESTURE) + phase
+        wrist = np.array([-0.12, 0.12, 0.52]) + [0.03, 0.02, 0.05] * np.sin([swing, 1.3 * swing, swing])
+        return Moment(*keys.at(time_s), wrist)
 
-    def shoot(self, actors, camera):
-        """The finished picture and the posed hands."""
-        hands = self.stage.pose(actors)
-        drawn = self.stage.shoot(list(zip(actors, hands, strict=True)), camera, self.light)
-        alpha = drawn.rgba[..., 3:].astype(np.float32) / 255
-        return np.uint8(drawn.rgba[..., :3] * alpha + self.wall * (1 - alpha)), hands
+    return at
 
 
 if __name__ == "__main__":

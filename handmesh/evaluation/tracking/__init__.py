@@ -1,0 +1,1 @@
+"""How steadily hands are followed through generated sequences whose truth is known."""
