@@ -7,3 +7,6 @@ ASSETS = Path(__file__).parent
 OPEN_HAND = ASSETS / "open_hand_right.npz"
 
 DEMO_CLIP = ASSETS / "demo.mp4"
+
+VIEWER = ASSETS / "viewer"
+"""The built page of demo/web/viewer."""
