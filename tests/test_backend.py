@@ -76,7 +76,7 @@ def test_unknown_backends_and_devices_of_openvino_are_refused(tmp_path):
     path = write_model(tmp_path / "detector.onnx", DETECTOR)
     with pytest.raises(ValueError, match="unknown backend 'tensorrt'; known are onnxruntime, openvino"):
         open_session(path, "detector", backend="tensorrt")
-    with pytest.raises(ValueError, match="run on the CPU, got device 'coreml'|offers no device 'coreml'"):
+    with pytest.raises(ValueError, match=r"run on the CPU, got device 'coreml'|offers no device 'coreml'"):
         open_session(path, "detector", device="coreml", backend="openvino")
 
 
