@@ -62,6 +62,7 @@ class Estimator:
         self._box_scale = float(self.session.metadata["box_scale"])
         self.confidence = Confidence.of(self.session.metadata)
         self.hand = _hand_of(self.session.constants)
+        self.hand.rest(np.zeros(self.hand.shapedirs.shape[2]))  # what it computes once, it computes now
         self._faces: dict[Side, np.ndarray] = {"right": self.hand.faces, "left": mirror_faces(self.hand.faces)}
 
     def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side) -> Estimate | None:
