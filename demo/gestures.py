@@ -22,12 +22,12 @@ except ModuleNotFoundError:  # a clone that is not installed
     import handmesh
 from scipy.spatial.transform import Rotation
 
+from handmesh.apps.window import has_display
 from handmesh.assets import DEMO_CLIP
 from handmesh.render import Style, overlay
 from handmesh.runtime import console
-from handmesh.runtime.recording import open_output
-from handmesh.runtime.sources import open_source
-from handmesh.runtime.window import has_display
+from handmesh.runtime.media.recording import open_output
+from handmesh.runtime.media.sources import open_source
 from handmesh.structs import Hand
 from handmesh.xr import WEBXR_JOINTS
 

@@ -18,6 +18,7 @@ import onnxruntime
 import tyro
 from rich.console import Console
 
+from handmesh.apps.soak import SoakOptions, run_soak
 from handmesh.evaluation.backbones.options import Options
 from handmesh.evaluation.sizes import Boxes, Clock, latency_table, markdown_table, read_accuracy, size_row
 from handmesh.evaluation.tracking.options import TrackingOptions
@@ -32,7 +33,6 @@ from handmesh.runtime.benchmark import (
 )
 from handmesh.runtime.console import guarded
 from handmesh.runtime.models import bundled_models, model_help
-from handmesh.runtime.soak import SoakOptions, run_soak
 
 app = tyro.extras.SubcommandApp()
 

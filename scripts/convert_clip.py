@@ -33,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def convert(options: argparse.Namespace) -> int:
     """Do what the options say."""
     from handmesh.runtime import console
-    from handmesh.runtime.clips import read_clip, save_clip, save_rigged_hand
+    from handmesh.runtime.media.clips import read_clip, save_clip, save_rigged_hand
 
     clip = read_clip(options.clip, vertices=options.out.suffix.lower() not in (".glb", ".json"))
     if options.rigged or options.webxr:

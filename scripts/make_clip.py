@@ -50,8 +50,8 @@ def main() -> int:
     from rich.progress import track
 
     from handmesh.data.synthetic.film import Room
-    from handmesh.runtime.recording import VideoRecorder
-    from handmesh.runtime.sources import Frame
+    from handmesh.runtime.media.recording import VideoRecorder
+    from handmesh.runtime.media.sources import Frame
     from handmesh.structs import Camera
 
     room, camera, roles = Room(options.seed, WIDTH, HEIGHT), Camera.from_fov(WIDTH, HEIGHT, 60), cast(options.seed)

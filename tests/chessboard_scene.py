@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from handmesh.runtime.chessboard.board import Board
+from handmesh.apps.chessboard.board import Board
 from handmesh.structs import Camera
 
 _PER_SQUARE = 48  # pixels of the board's own picture

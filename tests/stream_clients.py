@@ -13,7 +13,7 @@ import numpy as np
 from hand_scenes import CAMERA, posed_hand
 from websockets.sync.client import ClientConnection, connect
 
-from handmesh.runtime.frames import Frame
+from handmesh.runtime.media.frames import Frame
 from handmesh.runtime.streaming.moment import Moment
 from handmesh.runtime.streaming.server import Addresses, StreamServer
 from handmesh.skinning import SkinnedHand

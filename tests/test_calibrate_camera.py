@@ -15,18 +15,18 @@ from chessboard_scene import Photographer
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from handmesh.apps.chessboard import app, preview
+from handmesh.apps.chessboard.board import Board
+from handmesh.apps.chessboard.collecting import Collector
+from handmesh.apps.chessboard.printing import PAPERS_MM, write_board
+from handmesh.apps.chessboard.solving import solve
+from handmesh.apps.chessboard.views import View, Views
+from handmesh.apps.window import WindowError
 from handmesh.camera import project
 from handmesh.runtime import console
-from handmesh.runtime.chessboard import app, preview
-from handmesh.runtime.chessboard.board import Board
-from handmesh.runtime.chessboard.collecting import Collector
-from handmesh.runtime.chessboard.printing import PAPERS_MM, write_board
-from handmesh.runtime.chessboard.solving import solve
-from handmesh.runtime.chessboard.views import View, Views
-from handmesh.runtime.frames import Frame
-from handmesh.runtime.lens import Lens, LensError
-from handmesh.runtime.pictures import write_picture
-from handmesh.runtime.window import WindowError
+from handmesh.runtime.media.frames import Frame
+from handmesh.runtime.media.pictures import write_picture
+from handmesh.runtime.optics.lens import Lens, LensError
 from handmesh.structs import Camera
 
 ROOT = Path(__file__).parent.parent

@@ -14,11 +14,11 @@ import pytest
 from simulated_camera import SIZE, CameraPort, numbered
 
 from handmesh.assets import DEMO_CLIP
-from handmesh.runtime import camera_feed
-from handmesh.runtime.camera_feed import CameraFeed
-from handmesh.runtime.camera_pictures import rgb_of
-from handmesh.runtime.cameras import CameraInfo, list_cameras
-from handmesh.runtime.frames import SourceError
+from handmesh.runtime.media import camera_feed
+from handmesh.runtime.media.camera_feed import CameraFeed
+from handmesh.runtime.media.camera_pictures import rgb_of
+from handmesh.runtime.media.cameras import CameraInfo, list_cameras
+from handmesh.runtime.media.frames import SourceError
 
 
 @pytest.fixture(autouse=True)

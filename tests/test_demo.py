@@ -19,12 +19,14 @@ import trimesh
 from PIL import Image
 from posed_hand import FakeTracker, posed_hand
 
-from handmesh.runtime import app, console, image_app
-from handmesh.runtime.cameras import CameraInfo
-from handmesh.runtime.frames import Frame, SourceError
-from handmesh.runtime.pictures import OutputError, read_picture
-from handmesh.runtime.recording import VideoRecorder
-from handmesh.runtime.sources import Video
+from handmesh.apps import image as image_app
+from handmesh.apps import webcam as app
+from handmesh.runtime import console
+from handmesh.runtime.media.cameras import CameraInfo
+from handmesh.runtime.media.frames import Frame, SourceError
+from handmesh.runtime.media.pictures import OutputError, read_picture
+from handmesh.runtime.media.recording import VideoRecorder
+from handmesh.runtime.media.sources import Video
 from handmesh.structs import Camera
 
 ROOT = Path(__file__).parent.parent
@@ -183,7 +185,7 @@ def test_output_that_breaks_off_keeps_what_is_written(elsewhere, monkeypatch, ca
             raise OutputError(f"cannot write {path}: No space left on device")
         written.append(path)
 
-    monkeypatch.setattr("handmesh.runtime.recording.write_picture", refuse_third)
+    monkeypatch.setattr("handmesh.runtime.media.recording.write_picture", refuse_third)
     assert run(pictures(elsewhere / "in", 4), output=Path("out")) == 1
     assert "No space left" in capsys.readouterr().err
     assert len(json.loads(Path("out/hands.json").read_text())) == 2
@@ -305,7 +307,9 @@ import os, signal, sys, threading, time
 sys.path[:0] = [{tests!r}]
 from pathlib import Path
 from posed_hand import FakeTracker
-from handmesh.runtime import app, console, recording
+from handmesh.apps import webcam as app
+from handmesh.runtime import console
+from handmesh.runtime.media import recording
 
 class Struck(FakeTracker):
     def track(self, *args, **kwargs):
@@ -377,7 +381,7 @@ def test_the_scripts_run_from_a_clone_and_explain_themselves(script):
 
 
 def test_the_front_door_loads_neither_torch_nor_what_it_may_not_need():
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import handmesh.runtime.app, handmesh.runtime.image_app; "
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import handmesh.apps.webcam, handmesh.apps.image; "
     done = python("-c", code + "print(*{'torch', 'pyrender', 'trimesh', 'av', 'onnxruntime'} & set(sys.modules))")
     assert done.returncode == 0 and done.stdout.split() == [], done.stderr + done.stdout
 

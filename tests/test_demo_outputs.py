@@ -11,12 +11,12 @@ import pytest
 import trimesh
 from posed_hand import posed_hand
 
-from handmesh.runtime.clip_recording import ClipRecording
-from handmesh.runtime.frames import Frame
-from handmesh.runtime.keeping import Kept, Outputs, Writer
-from handmesh.runtime.pictures import OutputError, read_picture
-from handmesh.runtime.snapshots import Snapshots
-from handmesh.runtime.sources import Video
+from handmesh.apps.clip_recording import ClipRecording
+from handmesh.apps.keeping import Kept, Outputs, Writer
+from handmesh.apps.snapshots import Snapshots
+from handmesh.runtime.media.frames import Frame
+from handmesh.runtime.media.pictures import OutputError, read_picture
+from handmesh.runtime.media.sources import Video
 from handmesh.structs import Camera
 
 

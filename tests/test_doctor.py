@@ -14,16 +14,17 @@ import onnxruntime
 import pytest
 
 from handmesh import render_gl
-from handmesh.runtime import cameras, machine, models
-from handmesh.runtime.doctor import app, devices, networks, system
-from handmesh.runtime.doctor.app import Checkup
-from handmesh.runtime.doctor.finding import examine, findings_of
+from handmesh.apps.doctor import app, devices, networks, system
+from handmesh.apps.doctor.app import Checkup
+from handmesh.apps.doctor.finding import examine, findings_of
+from handmesh.runtime import machine, models
+from handmesh.runtime.media import cameras
 
 ROOM = "checks_for_tests"
 
 CHECKS = """
 import os, signal, subprocess, sys, time
-from handmesh.runtime.doctor.finding import ok, note, missing
+from handmesh.apps.doctor.finding import ok, note, missing
 
 def works():
     print("a library talks")
@@ -368,11 +369,11 @@ def no_display(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     def no_window(title):
-        from handmesh.runtime.window import WindowError
+        from handmesh.apps.window import WindowError
 
         raise WindowError("no window here")
 
-    monkeypatch.setattr("handmesh.runtime.window.Window", no_window)
+    monkeypatch.setattr("handmesh.apps.window.Window", no_window)
 
 
 def test_no_display(no_display, monkeypatch):
@@ -388,7 +389,7 @@ def test_no_display(no_display, monkeypatch):
 
 
 def test_a_display(no_display, monkeypatch):
-    monkeypatch.setattr("handmesh.runtime.window.Window", lambda title: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("handmesh.apps.window.Window", lambda title: SimpleNamespace(close=lambda: None))
     assert look(devices.display)["ok"]
 
 

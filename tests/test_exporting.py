@@ -20,11 +20,11 @@ from test_gltf import SEAMS, track
 from handmesh.camera import project
 from handmesh.crop import mirror_faces
 from handmesh.gltf.rig import VIEW_FROM_CAMERA
-from handmesh.runtime.clips import Clip, ClipError, read_clip, save_clip, save_rigged_hand
-from handmesh.runtime.exporting import open_export
-from handmesh.runtime.frames import Frame
-from handmesh.runtime.pictures import OutputError
-from handmesh.runtime.video_recorder import GrowingFile
+from handmesh.runtime.media.clips import Clip, ClipError, read_clip, save_clip, save_rigged_hand
+from handmesh.runtime.media.exporting import open_export
+from handmesh.runtime.media.frames import Frame
+from handmesh.runtime.media.pictures import OutputError
+from handmesh.runtime.media.video_recorder import GrowingFile
 from handmesh.skinning import SkinnedHand
 from handmesh.structs import Camera, Hand, Side
 
@@ -183,7 +183,7 @@ def test_a_rigged_hand_has_the_shape_and_size_of_the_one_seen_longest(tmp_path, 
 
 _KILLED = """
 import os, pickle, signal, sys
-from handmesh.runtime.exporting import open_export
+from handmesh.runtime.media.exporting import open_export
 with open(sys.argv[1], "rb") as file:
     session, camera = pickle.load(file)
 export = open_export(sys.argv[2], "camera 0", 30)

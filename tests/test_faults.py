@@ -17,14 +17,16 @@ import pytest
 from posed_hand import FakeTracker
 from simulated_camera import CameraPort, numbered
 
+from handmesh.apps import webcam as app
 from handmesh.assets import DEMO_CLIP
-from handmesh.runtime import app, camera_feed, console, sources, video_recorder
-from handmesh.runtime.camera_feed import CameraFeed
-from handmesh.runtime.frames import Frame
+from handmesh.runtime import console
+from handmesh.runtime.media import camera_feed, sources, video_recorder
+from handmesh.runtime.media.camera_feed import CameraFeed
+from handmesh.runtime.media.frames import Frame
+from handmesh.runtime.media.sources import Video
+from handmesh.runtime.media.video_recorder import GrowingFile
 from handmesh.runtime.models import model_path
-from handmesh.runtime.sources import Video
 from handmesh.runtime.tracker import HandTracker
-from handmesh.runtime.video_recorder import GrowingFile
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from posed_hand import FakeTracker
 
+from handmesh.apps import image as image_app
 from handmesh.camera import project
-from handmesh.runtime import console, image_app
-from handmesh.runtime.exif import fov_deg_of
-from handmesh.runtime.intrinsics import Intrinsics
-from handmesh.runtime.intrinsics_files import read_intrinsics, write_intrinsics
-from handmesh.runtime.lens import Lens, LensError, chosen_lens
+from handmesh.runtime import console
+from handmesh.runtime.optics.exif import fov_deg_of
+from handmesh.runtime.optics.intrinsics import Intrinsics
+from handmesh.runtime.optics.intrinsics_files import read_intrinsics, write_intrinsics
+from handmesh.runtime.optics.lens import Lens, LensError, chosen_lens
 from handmesh.structs import Camera
 
 CAMERA = Camera(600.5, 601.25, 318.0, 242.5, 640, 480)

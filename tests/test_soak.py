@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from posed_hand import FakeTracker
 
-from handmesh.runtime import console, resources, soak
-from handmesh.runtime.recording import VideoRecorder
-from handmesh.runtime.soak import SoakOptions, run_soak
-from handmesh.runtime.soak_report import Sample, made_report
-from handmesh.runtime.sources import Frame
+from handmesh.apps import resources, soak
+from handmesh.apps.soak import SoakOptions, run_soak
+from handmesh.apps.soak_report import Sample, made_report
+from handmesh.runtime import console
+from handmesh.runtime.media.recording import VideoRecorder
+from handmesh.runtime.media.sources import Frame
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handmesh.runtime import pictures, sources
-from handmesh.runtime.pictures import PictureError, read_picture
-from handmesh.runtime.recording import VideoRecorder
-from handmesh.runtime.sources import Frame, SourceError, Video, open_source
+from handmesh.runtime.media import pictures, sources
+from handmesh.runtime.media.pictures import PictureError, read_picture
+from handmesh.runtime.media.recording import VideoRecorder
+from handmesh.runtime.media.sources import Frame, SourceError, Video, open_source
 
 SIZE = (48, 64)
 

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from posed_hand import FakeTracker
 
+from handmesh.apps.bench import app, contenders, paced, pictures, report
+from handmesh.apps.bench.burden import Burden
+from handmesh.apps.bench.contenders import MediaPipeContender, MediaPipeUnavailable, Timed, TrackerContender
+from handmesh.apps.bench.pictures import CLIP_SCENES, Scene, Taken
+from handmesh.apps.bench.turns import Case, Figures, Times, figures_of, measure
 from handmesh.runtime import console
-from handmesh.runtime.sources import SourceError
-from handmesh.runtime.stage_bench import app, contenders, paced, pictures, report
-from handmesh.runtime.stage_bench.burden import Burden
-from handmesh.runtime.stage_bench.contenders import MediaPipeContender, MediaPipeUnavailable, Timed, TrackerContender
-from handmesh.runtime.stage_bench.pictures import CLIP_SCENES, Scene, Taken
-from handmesh.runtime.stage_bench.turns import Case, Figures, Times, figures_of, measure
+from handmesh.runtime.media.sources import SourceError
 
 ONE, TWO = CLIP_SCENES
 FRAME = np.zeros((48, 64, 3), np.uint8)
@@ -115,8 +115,8 @@ def test_one_of_the_two_hands_is_covered():
 
 
 def test_frames_of_another_size_are_resized_and_begin_again(tmp_path):
-    from handmesh.runtime.recording import VideoRecorder
-    from handmesh.runtime.sources import Frame
+    from handmesh.runtime.media.recording import VideoRecorder
+    from handmesh.runtime.media.sources import Frame
 
     recorder = VideoRecorder(tmp_path / "small.mp4")
     for i in range(3):
@@ -208,7 +208,7 @@ def ticks(pid: int, seconds: float) -> int:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux whether a process is there")
 def test_spinners_do_not_outlive_a_program_that_is_killed():
     code = (
-        "import os, signal; from handmesh.runtime.stage_bench.burden import Burden\n"
+        "import os, signal; from handmesh.apps.bench.burden import Burden\n"
         "burden = Burden(1).__enter__(); burden.turn(True)\n"
         "print(burden._spinners[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -21,10 +21,10 @@ pytest.importorskip("pythonosc", reason="the stream is an extra: pip install 'ha
 import tyro
 from posed_hand import FakeTracker
 
-from handmesh.runtime.frames import Frame, SourceError
-from handmesh.runtime.lens import Lens
-from handmesh.runtime.options import TrackerOptions
-from handmesh.runtime.streaming.app import Options, Player, run
+from handmesh.apps.options import TrackerOptions
+from handmesh.apps.stream import Options, Player, run
+from handmesh.runtime.media.frames import Frame, SourceError
+from handmesh.runtime.optics.lens import Lens
 from handmesh.runtime.streaming.server import Addresses
 from handmesh.structs import Camera, Hand
 

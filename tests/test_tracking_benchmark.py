@@ -21,7 +21,7 @@ from handmesh.evaluation.tracking.motion import acceleration_error, lag_s, rms_a
 from handmesh.evaluation.tracking.options import SEQUENCES, TrackingOptions
 from handmesh.evaluation.tracking.run import follow, run_tracking, speed_of
 from handmesh.evaluation.tracking.scores import pooled, score
-from handmesh.runtime.sources import Video
+from handmesh.runtime.media.sources import Video
 
 FRAME_S = 1 / 30
 RIGHT, LEFT = posed_hand(), posed_hand((0.0, 0.02, 0.6), side="left", seed=1)

@@ -15,23 +15,25 @@ import numpy as np
 import pytest
 from posed_hand import FakeTracker, posed_hand
 
+from handmesh.apps import hud
+from handmesh.apps import viewer as viewer_module
+from handmesh.apps import webcam as app
+from handmesh.apps.controls import ANGLES, KEYS, Controls, Look, key_name
+from handmesh.apps.hud import Hud, Status
+from handmesh.apps.lettering import Panel, text_width, wrapped
+from handmesh.apps.meter import Meter, RateMeter, Readings
+from handmesh.apps.orbit import Orbit
+from handmesh.apps.session import Pacer
+from handmesh.apps.snapshots import Snapshots
+from handmesh.apps.viewer import Situation, Viewer
+from handmesh.apps.views import Seen, Views, canvas, ground, joined
+from handmesh.apps.window import Window, WindowError, has_display
+from handmesh.apps.window_process import MAX_SIDE, Shown, first_size
 from handmesh.camera import project
 from handmesh.render import Style
-from handmesh.runtime import app, console, hud
-from handmesh.runtime import viewer as viewer_module
-from handmesh.runtime.controls import ANGLES, KEYS, Controls, Look, key_name
-from handmesh.runtime.frames import Frame
-from handmesh.runtime.hud import Hud, Status
-from handmesh.runtime.lettering import Panel, text_width, wrapped
-from handmesh.runtime.meter import Meter, RateMeter, Readings
-from handmesh.runtime.orbit import Orbit
-from handmesh.runtime.session import Pacer
-from handmesh.runtime.snapshots import Snapshots
-from handmesh.runtime.sources import Video
-from handmesh.runtime.viewer import Situation, Viewer
-from handmesh.runtime.views import Seen, Views, canvas, ground, joined
-from handmesh.runtime.window import Window, WindowError, has_display
-from handmesh.runtime.window_process import MAX_SIDE, Shown, first_size
+from handmesh.runtime import console
+from handmesh.runtime.media.frames import Frame
+from handmesh.runtime.media.sources import Video
 from handmesh.structs import Camera, Hand
 
 
@@ -308,7 +310,7 @@ def test_only_the_window_is_mirrored(tmp_path):
     np.testing.assert_array_equal(window.pictures[-1], seen.overlay(Style())[:, ::-1])
     assert (window.pictures[0] != window.pictures[-1]).any()  # with and without the head-up display
     snapshots.close()
-    from handmesh.runtime.pictures import read_picture
+    from handmesh.runtime.media.pictures import read_picture
 
     np.testing.assert_array_equal(read_picture(snapshots.saved[0]).image_rgb, seen.overlay(Style()))
 

@@ -20,12 +20,12 @@ pytest.importorskip("websockets", reason="the stream is an extra: pip install 'h
 from chromium import CHROMIUM, Page, browsing
 from stream_clients import publish, streaming, two_hands
 
+from handmesh.apps.stream import Player
 from handmesh.assets import DEMO_CLIP, VIEWER
 from handmesh.render import SIDE_COLOURS
-from handmesh.runtime.frames import Frame
-from handmesh.runtime.lens import Lens
-from handmesh.runtime.sources import Video
-from handmesh.runtime.streaming.app import Player
+from handmesh.runtime.media.frames import Frame
+from handmesh.runtime.media.sources import Video
+from handmesh.runtime.optics.lens import Lens
 from handmesh.runtime.streaming.server import StreamServer
 from handmesh.structs import Hand
 

@@ -20,8 +20,8 @@ from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimator
 from handmesh.runtime.machine import machine as machine
 from handmesh.runtime.machine import peak_memory_mb as peak_memory_mb
+from handmesh.runtime.media.sources import open_source
 from handmesh.runtime.models import detector_path, model_path
-from handmesh.runtime.sources import open_source
 from handmesh.runtime.tracker import HandTracker
 from handmesh.skeleton import PALM_TO_CAMERA
 from handmesh.structs import Box, Camera

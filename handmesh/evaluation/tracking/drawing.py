@@ -13,8 +13,8 @@ from handmesh.evaluation.sheet import strip
 from handmesh.evaluation.tracking.footage import FPS, Footage
 from handmesh.evaluation.tracking.matching import VISIBLE
 from handmesh.render import overlay
-from handmesh.runtime.recording import VideoRecorder
-from handmesh.runtime.sources import Frame
+from handmesh.runtime.media.recording import VideoRecorder
+from handmesh.runtime.media.sources import Frame
 from handmesh.structs import Hand
 
 _SEEN, _HIDDEN = (255, 255, 255), (120, 120, 120)

@@ -17,7 +17,7 @@ from handmesh.evaluation.cache import ArrayCache
 from handmesh.evaluation.tracking.matching import Truth
 from handmesh.evaluation.tracking.options import SEQUENCES, TrackingOptions
 from handmesh.evaluation.tracking.sequences import sequence
-from handmesh.runtime.sources import Frame
+from handmesh.runtime.media.sources import Frame
 from handmesh.structs import Camera
 
 FPS, WIDTH, HEIGHT = 30, 640, 480

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handmesh.runtime.frames import Frame
 from handmesh.runtime.machine import peak_memory_mb
+from handmesh.runtime.media.frames import Frame
 from handmesh.runtime.streaming.binding import bound_hand
 from handmesh.runtime.streaming.listeners import Heard, heard, listening, request_for
 from handmesh.runtime.streaming.server import Addresses, StreamServer

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from handmesh.assets import VIEWER
 from handmesh.runtime import console
-from handmesh.runtime.frames import Frame
+from handmesh.runtime.media.frames import Frame
 from handmesh.runtime.streaming.access import Access
 from handmesh.runtime.streaming.binding import bind_message
 from handmesh.runtime.streaming.datagrams import Datagrams, json_datagram, osc_datagram

@@ -1,4 +1,4 @@
-/** Runs the page's rooms on cases from Python: `node rooms.mjs FOLDER < cases.json`, FOLDER with the compiled modules. */
+/** Runs the page's rooms on cases from Python: `node rooms.mjs FOLDER < cases.json`; FOLDER: compiled modules. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,0 +1,1 @@
+"""Pictures in and results out: cameras, videos, pictures, recordings, clips and meshes."""
