@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from handmesh.runtime.media.sources import open_source as open_source
+    from handmesh.runtime.optics.lens import Lens as Lens
     from handmesh.runtime.tracker import HandTracker as HandTracker
     from handmesh.structs import Box as Box
     from handmesh.structs import Camera as Camera
@@ -19,9 +21,11 @@ _HOME = {
     "Camera": "handmesh.structs",
     "Hand": "handmesh.structs",
     "HandTracker": "handmesh.runtime.tracker",
+    "Lens": "handmesh.runtime.optics.lens",
+    "open_source": "handmesh.runtime.media.sources",
 }
 
-__all__ = ["Box", "Camera", "Hand", "HandTracker"]
+__all__ = ["Box", "Camera", "Hand", "HandTracker", "Lens", "open_source"]
 
 
 def __getattr__(name: str) -> object:

@@ -18,7 +18,7 @@ def in_fresh_python(code: str) -> str:
 
 
 def test_public_names():
-    assert handmesh.__all__ == ["Box", "Camera", "Hand", "HandTracker"]
+    assert handmesh.__all__ == ["Box", "Camera", "Hand", "HandTracker", "Lens", "open_source"]
     assert set(handmesh.__all__) <= set(dir(handmesh))
     for name in handmesh.__all__:
         assert getattr(handmesh, name).__name__ == name
@@ -26,9 +26,10 @@ def test_public_names():
 
 def test_public_methods():
     members = {name for name in vars(handmesh.HandTracker) if not name.startswith("_")}
-    assert members == {"load", "detect", "track", "reset", "timings_ms"}
+    state = {"timings_ms", "provider", "hand", "hand_size_m"}
+    assert members == {"load", "detect", "track", "reset", "close"} | state
     parameters = list(inspect.signature(handmesh.HandTracker.load).parameters)
-    assert parameters == ["model", "num_hands", "backend", "device", "smooth", "threads", "passes"]
+    assert parameters == ["model", "num_hands", "backend", "device", "smooth", "threads", "passes", "hand_size_m"]
     assert list(inspect.signature(handmesh.HandTracker.track).parameters)[1:] == ["frame_rgb", "time_s", "camera"]
 
 

@@ -25,8 +25,6 @@ class TrackerOptions:
     model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
     backend: Literal["onnxruntime", "openvino"] = "onnxruntime"
     """What runs the networks."""
-    backend: Literal["onnxruntime", "openvino"] = "onnxruntime"
-    """What runs the networks."""
     device: Literal["auto", "cpu", "cuda", "coreml", "directml"] = "auto"
     """What they run on; auto takes CUDA where there is it."""
     threads: int | None = None

@@ -1,0 +1,146 @@
+/** From what the network says of a crop to a hand in the camera's frame. As runtime/lifting.py. */
+
+import { project, rootTranslation, unproject } from './camera.ts';
+import { logistic } from './chance.ts';
+import { cropAffine, mirrorPoints, mirrorRotations, viewRotation, type Affine } from './crop.ts';
+import { moved, nearestOf, product, turned, type Vector } from './linear.ts';
+import { KEYPOINTS, ROOT } from './skeleton.ts';
+import type { Box, Camera, Hand, Side } from './structs.ts';
+
+/** No joint is placed nearer to the camera than this. */
+export const NEAREST_M = 0.05;
+
+const FARTHEST_M = 20;
+
+/** Beyond these the numbers describe no hand: one metre from the root, several crops away. */
+const LARGEST: Readonly<Record<string, number>> = {
+  vertices_m: 1,
+  joints_m: 1,
+  joints_crop: 8,
+  rotations: 1.01,
+  shape: 100,
+  presence: 1e6,
+  right: 1e6,
+};
+
+/** The exported mesh network's outputs by name, for one crop, flat. */
+export type Outputs = Readonly<Record<string, Float32Array>>;
+
+/** How a crop was taken: the square of the picture, whose hand it shows, and its side in crop pixels. */
+export interface Crop {
+  readonly box: Box;
+  readonly side: Side;
+  readonly size: number;
+}
+
+/** From picture pixels to crop pixels; a left hand is shown mirrored, which makes it a right one. */
+export function affineOf(crop: Crop): Affine {
+  return cropAffine(crop.box, crop.size, crop.side === 'left');
+}
+
+/** The hand that the network saw in `crop`, in the camera's frame; null where its numbers are no hand. */
+export function lift(outputs: Outputs, crop: Crop, camera: Camera): Hand | null {
+  if (!isPlausible(outputs)) {
+    return null;
+  }
+  const { vertices, joints, rotations } = inCameraAxes(outputs, crop, camera);
+  const root = placeRoot(joints, pictureJoints(outputs, crop), camera);
+  const jointsM = moved(joints, root);
+  return {
+    verticesM: moved(vertices, root),
+    jointsM,
+    jointsPx: project(jointsM, camera),
+    side: crop.side,
+    score: logistic(outputs['presence']![0]!),
+    pose: rotations,
+    shape: Float64Array.from(outputs['shape']!),
+    id: 0,
+    visibleS: 0,
+    predicted: false,
+  };
+}
+
+/** Whether all numbers are finite, of a hand's size, and the rotations rotate. */
+export function isPlausible(outputs: Outputs): boolean {
+  const bounded = Object.entries(LARGEST).every(([name, limit]) =>
+    outputs[name]!.every((value) => Math.abs(value) <= limit),
+  );
+  return bounded && areRotations(outputs['rotations']!);
+}
+
+/** Whether the first two rows of each are orthonormal and the third is their cross product. */
+function areRotations(matrices: Float32Array): boolean {
+  for (let i = 0; i < matrices.length; i += 9) {
+    const [a, b, c, d, e, f, ...third] = matrices.subarray(i, i + 9) as unknown as number[];
+    const cross = [b! * f! - c! * e!, c! * d! - a! * f!, a! * e! - b! * d!];
+    const lengths = [[a, b, c], [d, e, f], third].map(([x, y, z]) => x! * x! + y! * y! + z! * z! - 1);
+    const departures = [...lengths, a! * d! + b! * e! + c! * f!, ...cross.map((value, k) => value - third[k]!)];
+    if (!departures.every((departure) => Math.abs(departure) < 1e-2)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/** (21, 2) the joints that the network saw in the crop, in pixels of the picture. */
+export function pictureJoints(outputs: Outputs, { box, side }: Crop): Float64Array {
+  const c = (box.sizePx / 2) * Math.cos(box.angleRad);
+  const s = (box.sizePx / 2) * Math.sin(box.angleRad);
+  const flip = side === 'left' ? -1 : 1;
+  const joints = outputs['joints_crop']!;
+  const pixels = new Float64Array(joints.length);
+  for (let i = 0; i < joints.length; i += 2) {
+    const [x, y] = [flip * joints[i]!, joints[i + 1]!];
+    pixels[i] = c * x - s * y + box.centrePx[0];
+    pixels[i + 1] = s * x + c * y + box.centrePx[1];
+  }
+  return pixels;
+}
+
+/** Vertices, joints (still relative to the root) and rotations, un-mirrored, in the camera's axes. */
+function inCameraAxes(outputs: Outputs, crop: Crop, camera: Camera) {
+  let vertices = Float32Array.from(outputs['vertices_m']!);
+  let joints = Float64Array.from(outputs['joints_m']!);
+  let rotations: Float64Array = Float64Array.from(outputs['rotations']!);
+  if (crop.side === 'left') {
+    [vertices, joints, rotations] = [mirrorPoints(vertices), mirrorPoints(joints), mirrorRotations(rotations)];
+  }
+  const toCamera = viewRotation(camera, crop.box);
+  rotations.set(product(toCamera, rotations.subarray(0, 9)));
+  return { vertices: turned(vertices, toCamera), joints: turned(joints, toCamera), rotations };
+}
+
+/** How much a joint says about the hand's place, as the inverse of its usual error. */
+function trustIn(name: string): number {
+  if (name === 'wrist' || name === 'thumb1') {
+    return 0.6; // where they lie is a matter of convention
+  }
+  return { 1: 1.0, 2: 0.7, 3: 0.5, 4: 0.4 }[name.at(-1)!]!; // errors grow along a finger
+}
+
+const TRUST = KEYPOINTS.map(trustIn);
+
+/** Where the root lies in the camera's frame; always finite and in front of the camera. */
+export function placeRoot(jointsM: Float64Array, jointsPx: Float64Array, camera: Camera): Vector {
+  const nearest = NEAREST_M - nearestOf(jointsM);
+  const root = rootTranslation(jointsM, jointsPx, camera, TRUST);
+  return root && nearest <= root[2] && root[2] <= FARTHEST_M ? root : rootBySize(jointsM, jointsPx, camera, nearest);
+}
+
+/** The root on the ray through its own pixel, as far away as the joints' spread in the picture says. */
+function rootBySize(jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, nearest: number): Vector {
+  const largest = (points: Float64Array, width: number) =>
+    Math.max(deviation(column(points, width, 0)), deviation(column(points, width, 1)));
+  const depth = (Math.max(camera.fx, camera.fy) * largest(jointsM, 3)) / Math.max(largest(jointsPx, 2), 1e-6);
+  const bounded = Math.min(Math.max(depth, nearest), FARTHEST_M);
+  return unproject(jointsPx[2 * ROOT]!, jointsPx[2 * ROOT + 1]!, bounded, camera);
+}
+
+function column(points: Float64Array, width: number, axis: number): number[] {
+  return Array.from({ length: points.length / width }, (_, i) => points[width * i + axis]!);
+}
+
+function deviation(values: number[]): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+}
