@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -18,17 +17,12 @@ from handmesh.checkpoint import write_atomically
 from handmesh.hand_model import HandModel
 from handmesh.losses import pose_hand
 from handmesh.network import HandNet
+from handmesh.onnx_storage import Precision, shared, stored_in
 
 OPSET = 20
 
-Precision = Literal["fp16", "fp32"]
-"""How weights are stored. Sessions compute in single precision either way; half makes the file half as large."""
-
 VERTEX_TOLERANCE_MM: dict[Precision, float] = {"fp16": 0.5, "fp32": 0.05}
 """How far vertices may be from torch's on random noise, which is harder than any photograph."""
-
-HALVED_FROM = 1024
-"""Smaller tensors, biases among them, stay in single precision: there is little to save."""
 
 
 class MeshOutputs(NamedTuple):
@@ -52,7 +46,11 @@ class MeshGraph(nn.Module):
         self.network, self.model = network, model
 
     def forward(self, image: Tensor) -> MeshOutputs:
-        hand = pose_hand(self.network(image.permute(0, 3, 1, 2).float() / 255), self.model)
+        return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
+
+    def of_unit(self, picture: Tensor) -> MeshOutputs:
+        """The same of (1, 3, S, S) float RGB between 0 and 1."""
+        hand = pose_hand(self.network(picture), self.model)
         net = hand.net
         return MeshOutputs(
             hand.vertices_m, hand.joints_m, hand.joints_crop, net.rotations, net.shape, net.presence, net.right,
@@ -61,7 +59,7 @@ class MeshGraph(nn.Module):
 
 
 class ExportMismatch(RuntimeError):
-    """The exported graph does not give what torch gives; nothing was written."""
+    """What was exported does not give what it should; nothing was written."""
 
 
 def export_mesh(
@@ -80,7 +78,7 @@ def export_mesh(
     metadata |= {"confidence": confidence} if confidence else {}
     example = torch.zeros(1, crop_size, crop_size, 3, dtype=torch.uint8)
     proto = to_onnx(graph, example, list(MeshOutputs._fields), metadata, hand_constants(model))
-    proto = stored_in(precision, proto)
+    proto = shared(stored_in(precision, proto))
     differences = compare(reference, proto, example)
     difference_mm, tolerance_mm = differences["vertices_m"] * 1000, VERTEX_TOLERANCE_MM[precision]
     if not difference_mm < tolerance_mm:  # true for what is no number, too
@@ -104,37 +102,6 @@ def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
     if model.posedirs is not None:
         constants["hand_posedirs"] = model.posedirs.unflatten(1, (-1, 3)).permute(1, 2, 0)
     return {name: np.ascontiguousarray(value) for name, value in constants.items()}
-
-
-def stored_in(precision: Precision, proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with its network's weights stored in `precision`; it computes in single precision either way.
-
-    Weights in half precision go through a Cast each, which runtimes fold when they open the file, so
-    that the session is the one of single precision. The hand model stays whole: rounding its constants
-    would move vertices by up to 0.06 mm and save one per cent.
-    """
-    halved = onnx.ModelProto()
-    halved.CopyFrom(proto)
-    if precision == "fp32":
-        return halved
-    casts = []
-    for tensor in halved.graph.initializer:
-        if not _is_large_weight(tensor):
-            continue
-        name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
-        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *halved.graph.node]
-    del halved.graph.node[:]
-    halved.graph.node.extend(nodes)
-    onnx.checker.check_model(halved)
-    return halved
-
-
-def _is_large_weight(tensor: onnx.TensorProto) -> bool:
-    """Of the network, that is: the exporter keeps the names of the hand's constants, but not of all weights."""
-    of_network = tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith("model.")
-    return of_network and math.prod(tensor.dims) >= HALVED_FROM
 
 
 def to_onnx(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from handmesh.checkpoint import load_weights, write_atomically
 from handmesh.data.scenes import Size
 from handmesh.detector_network import DetectorNet, DetectorNetworkConfig, DetectorOutput
-from handmesh.export import ExportMismatch, Precision, compare, stored_in, to_onnx
+from handmesh.export import ExportMismatch, compare, to_onnx
+from handmesh.onnx_storage import Precision, stored_in
 
 INPUT_SIZE = Size(256, 192)
 
@@ -26,7 +27,11 @@ class DetectorGraph(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> DetectorOutput:
-        return self.network(image.permute(0, 3, 1, 2).float() / 255)
+        return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
+
+    def of_unit(self, picture: Tensor) -> DetectorOutput:
+        """The same of (1, 3, H, W) float RGB between 0 and 1."""
+        return self.network(picture)
 
 
 def load_detector(path: Path) -> DetectorNet:

@@ -16,7 +16,6 @@ onnx = pytest.importorskip("onnx", reason="export needs the training extra")
 from handmesh import export  # noqa: E402
 from handmesh.checkpoint import load_network, load_weights, save_weights  # noqa: E402
 from handmesh.export import (  # noqa: E402
-    HALVED_FROM,
     OPSET,
     VERTEX_TOLERANCE_MM,
     ExportMismatch,
@@ -24,8 +23,10 @@ from handmesh.export import (  # noqa: E402
     MeshOutputs,
     export_mesh,
 )
+from handmesh.export_targets.rules import violations  # noqa: E402
 from handmesh.hand_model import HandModel  # noqa: E402
 from handmesh.network import HandNet, NetworkConfig  # noqa: E402
+from handmesh.onnx_storage import HALVED_FROM  # noqa: E402
 from handmesh.runtime import backend  # noqa: E402
 from handmesh.runtime.backend import open_session  # noqa: E402
 from handmesh.runtime.models import DEFAULT, bundled_models, model_path  # noqa: E402
@@ -106,6 +107,16 @@ def test_half_precision_halves_the_file_and_rounds_its_weights_alone(exported):
             np.testing.assert_array_equal(of_half[f"{name}.fp16"], value.astype(np.float16))
     whole = {name for name, value in of_half.items() if value.dtype == np.float32 and value.size >= HALVED_FROM}
     assert whole == {f"model.{name}" for name in ("template", "shapedirs", "weights", "keypoint_regressor")}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_fresh_export_keeps_every_target_open(exported, precision):
+    assert violations(onnx.load(exported[precision].path)) == []
+
+
+def test_the_hand_is_in_the_file_once(exported, model):
+    weights = sum(np.prod(t.dims) * 4 for t in onnx.load(exported["fp32"].path).graph.initializer)
+    assert exported["fp32"].path.stat().st_size - weights < 12 * len(model.faces) + 100_000
 
 
 def test_sessions_fold_the_casts(exported, tmp_path):

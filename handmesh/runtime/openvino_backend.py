@@ -14,7 +14,7 @@ class OpenVINOSession:
     """A network compiled for the CPU; see `backend.Session`.
 
     OpenVINO itself chooses the precision of the arithmetic: where the processor multiplies bfloat16, it
-    does so, and answers differ from those in single precision by some tenths of a millimetre.
+    does so, and vertices differ from those in single precision by up to 2 mm.
     """
 
     def __init__(self, path: Path, metadata: dict[str, object], threads: int) -> None:

@@ -1,0 +1,46 @@
+"""A file for onnxruntime-web: the same network, as few bytes as its numbers allow."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from handmesh.checkpoint import write_atomically
+from handmesh.export_targets.onnx_file import OnnxFile, runner
+from handmesh.export_targets.parity import CLIP, NOISE, Parity, check
+from handmesh.export_targets.rules import violations
+from handmesh.onnx_storage import convolutions_in_eight_bits, shared
+
+BUDGET_MB = 15
+"""What the detector and one mesh network may weigh together, as they lie on the server, without compression."""
+
+EIGHT_BITS_FROM = 16_000
+"""The detector's convolutions with as many weights, all of them 1x1, are stored in eight bits: see `TOLERANCE`."""
+
+TOLERANCE = {"mesh": {NOISE: 1e-5, CLIP: 1e-5}, "detector": {NOISE: 0.1, CLIP: 0.05}}
+"""The largest difference of any output. The mesh network keeps its weights as they are; a wrong logit of the
+detector's moves a score by 0.012 at most on the clip, an offset a box by 0.4 pixels of 256x192, and a logarithm its
+side by 5 %, before the mesh network looks again."""
+
+
+def export_web(source: OnnxFile, path: Path) -> Parity:
+    """Write `source` for browsers; gives how far it is from the source, both in ONNX Runtime on the CPU.
+
+    Raises ValueError where the graph has what WebGPU does not run, ExportMismatch where numbers differ.
+    """
+    proto = shared(source.proto)
+    kind = source.metadata["kind"]
+    if kind == "detector":
+        proto = convolutions_in_eight_bits(proto, EIGHT_BITS_FROM)
+    wrong = violations(proto)
+    if wrong:
+        raise ValueError(f"the graph holds what browsers may not run: {'; '.join(wrong)}")
+    parity = source.compared(runner(OnnxFile(proto, source.metadata)))
+    check(parity, TOLERANCE[kind])
+    write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
+    return parity
+
+
+def gzipped_mb(path: Path) -> float:
+    """What is transferred where a server compresses, in megabytes."""
+    return len(gzip.compress(path.read_bytes(), 6)) / 1e6
