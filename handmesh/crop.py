@@ -31,12 +31,11 @@ def crop_affine(box: Box, size: int, mirror: bool = False) -> np.ndarray:
         raise ValueError(f"a box needs a positive, finite side, and a place in or about the picture, got {box}")
     scale = size / box.size_px
     c, s = math.cos(box.angle_rad) * scale, math.sin(box.angle_rad) * scale
-    linear = np.array([[c, s], [-s, c]])
-    if mirror:
-        linear[0] *= -1
-    middle = (size - 1) / 2
-    offset = middle - linear @ np.asarray(box.centre_px, dtype=np.float64)
-    return np.concatenate([linear, offset[:, None]], axis=1)
+    x, y = box.centre_px
+    middle, sign = (size - 1) / 2, -1 if mirror else 1
+    return np.array(
+        [[sign * c, sign * s, middle - sign * (c * x + s * y)], [-s, c, middle - (c * y - s * x)]], dtype=np.float64
+    )
 
 
 def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -69,13 +68,22 @@ def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
 def _part_under(image: np.ndarray, affine: np.ndarray, size: int, shrink: float) -> tuple[np.ndarray, np.ndarray]:
     """The part of the picture that the crop shows, as a view, and the affine from there: less to halve."""
     grain = 2 ** math.ceil(math.log2(shrink))  # on this grid, halving the part gives what halving the whole does
-    corners = apply_affine(invert_affine(affine), np.array([[0, 0], [size, 0], [0, size], [size, size]]) - 0.5)
-    last = np.array(image.shape[1::-1]) - 1
-    low = np.clip(np.floor(corners.min(0)) - 2 * grain, 0, last).astype(int) // grain * grain
-    high = np.clip(np.ceil(corners.max(0)) + 2 * grain, 0, last).astype(int) // grain * grain + grain
-    moved = affine.copy()
-    moved[:, 2] += affine[:, :2] @ low
-    return image[low[1] : high[1], low[0] : high[0]], moved
+    (a, b, c), (d, e, f) = affine.tolist()
+    determinant, middle = a * e - b * d, (size - 1) / 2
+    x = (e * (middle - c) - b * (middle - f)) / determinant
+    y = (a * (middle - f) - d * (middle - c)) / determinant
+    half = size / (2 * abs(determinant))
+    left, right = _span_on_grid(x, half * (abs(e) + abs(b)), grain, image.shape[1])
+    top, bottom = _span_on_grid(y, half * (abs(a) + abs(d)), grain, image.shape[0])
+    moved = np.array([[a, b, c + a * left + b * top], [d, e, f + d * left + e * top]])
+    return image[top:bottom, left:right], moved
+
+
+def _span_on_grid(middle: float, reach: float, grain: int, limit: int) -> tuple[int, int]:
+    """Start and end of the pixels of 0..limit within `reach` of the middle and a margin, on multiples of `grain`."""
+    start = int(min(max(middle - reach - 2 * grain, 0), limit - 1)) // grain * grain
+    end = int(min(max(middle + reach + 2 * grain, 0), limit - 1)) // grain * grain + grain
+    return start, end
 
 
 def normalised_from_px(points_px: np.ndarray, size: int) -> np.ndarray:
@@ -103,9 +111,9 @@ def view_rotation(camera: Camera, box: Box) -> np.ndarray:
 
 def _turn_forward_to(ray: np.ndarray) -> np.ndarray:
     """The smallest rotation that takes (0, 0, 1) to the unit vector `ray` with positive z."""
-    axis = np.array([-ray[1], ray[0], 0.0])
-    skew = np.array([[0, 0, axis[1]], [0, 0, -axis[0]], [-axis[1], axis[0], 0]])
-    return np.eye(3) + skew + skew @ skew / (1.0 + ray[2])
+    x, y, z = ray.tolist()
+    share = 1.0 / (1.0 + z)
+    return np.array([[1 - x * x * share, -x * y * share, x], [-x * y * share, 1 - y * y * share, y], [-x, -y, z]])
 
 
 def _roll(angle_rad: float) -> np.ndarray:

@@ -101,11 +101,23 @@ class SkinnedHand:
             shares = self._shares(rest.vertices_m + bend)
             keypoint_shares = self.keypoint_regressor @ shares
         columns = joint_transforms(rotations, rest.joints_m).transpose(0, 2, 1).reshape(64, 3)
-        return shares @ columns, keypoint_shares @ columns
+        return _product(shares, columns), keypoint_shares @ columns
 
     def _shares(self, vertices: np.ndarray) -> np.ndarray:
         homogeneous = np.concatenate([vertices, np.ones_like(vertices[:, :1])], axis=1)
         return (self.weights[:, :, None] * homogeneous[:, None]).reshape(len(vertices), 64)
+
+
+def _product(shares: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(V, 64) @ (64, 3), in parts so small that a BLAS takes one thread: others would spin for longer than they help,
+    and hold up the networks meanwhile (a frame in 7.6 ms in place of 6.5)."""
+    product = np.empty((len(shares), 3), np.float32)
+    for start in range(0, len(shares), _ROWS):
+        np.matmul(shares[start : start + _ROWS], columns, out=product[start : start + _ROWS])
+    return product
+
+
+_ROWS = 850  # times 64 times 3 is below 2^18, from where OpenBLAS takes several threads
 
 
 def joint_transforms(rotations: np.ndarray, joints_m: np.ndarray) -> np.ndarray:

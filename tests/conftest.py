@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib.util import find_spec
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine's cores are few; thread pools fight over them
 
+# A shell's background job ignores Ctrl-C, and so would all that the tests start and then interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if find_spec("jaxtyping") and find_spec("beartype"):
     from jaxtyping import install_import_hook

@@ -64,8 +64,8 @@ def test_a_mesh_session_has_all_outputs(tmp_path, runs_in):
 
 def test_openvino_answers_as_onnx_runtime_does():
     pytest.importorskip("openvino")
-    crop = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
     sessions = [open_session(model_path("fast"), "mesh", 1, backend=name) for name in ("onnxruntime", "openvino")]
+    crop = np.random.default_rng(0).integers(0, 256, (1, *sessions[0].input_size, 3), dtype=np.uint8)
     given, again = (session.run(crop) for session in sessions)
     assert sessions[1].provider.startswith("OpenVINO CPU ")  # and the precision
     assert np.abs(given["vertices_m"] - again["vertices_m"]).max() < 0.005  # bfloat16, where the processor has it

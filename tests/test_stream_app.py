@@ -150,7 +150,7 @@ def test_the_script_streams_the_bundled_clip_until_it_is_stopped() -> None:
                 frames = [json.loads(client.recv(timeout=60)) for _ in range(3)]
         finally:
             program.send_signal(signal.SIGINT)
-        said = program.stderr.read()
+        said = program.communicate(timeout=60)[1]
     assert program.returncode == 0, said
     assert "stopped" in said and "Traceback" not in said
     assert frames[0]["sequence"] < frames[1]["sequence"] < frames[2]["sequence"]

@@ -24,7 +24,6 @@ SMALLEST_M = 0.01
 """No hand's joints lie closer together than this, along the axis that tells them best apart."""
 
 _LARGEST = {
-    "vertices_m": 1.0,
     "joints_m": 1.0,
     "joints_crop": 8.0,
     "rotations": 1.01,
@@ -100,6 +99,9 @@ def probability(logit: np.ndarray) -> float:
 def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
     """Whether all numbers are finite, of a hand's size, and the rotations rotate."""
     values = np.concatenate([outputs[name].ravel() for name in _LARGEST])
+    vertices = outputs["vertices_m"]
+    if not abs(float(vertices.sum())) <= vertices.size:  # they follow from the rest: a look at all would only take long
+        return False
     if not (np.abs(values) <= _limits(tuple(outputs[name].size for name in _LARGEST))).all():  # false for NaN too
         return False
     return bool(np.ptp(outputs["joints_m"][0], axis=0).max() >= SMALLEST_M) and _are_rotations(outputs["rotations"][0])
