@@ -51,7 +51,7 @@ class Options:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parse `args` (None: the command line's), run, and return the exit code."""
-    options = tyro.cli(Options, prog="image.py", args=args)
+    options = tyro.cli(Options, args=args)
     return console.guarded(lambda: run(options, load_tracker))
 
 

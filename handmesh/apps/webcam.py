@@ -31,7 +31,7 @@ DEFAULT_OUTPUTS = Path("outputs")
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parse `args` (None: the command line's), run, and return the exit code."""
-    options = tyro.cli(Options, prog="webcam.py", args=args)
+    options = tyro.cli(Options, args=args)
     if options.list_cameras:
         return console.guarded(print_cameras)
     return console.guarded(lambda: run(options, load_tracker))
