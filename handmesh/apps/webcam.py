@@ -53,7 +53,7 @@ def load_tracker(options: TrackerOptions) -> Tracker:
     """The tracker that the options describe."""
     from handmesh.runtime.tracker import HandTracker
 
-    return HandTracker.load(
+    tracker = HandTracker.load(
         options.model,
         num_hands=options.num_hands,
         backend=options.backend,
@@ -62,6 +62,9 @@ def load_tracker(options: TrackerOptions) -> Tracker:
         threads=options.threads,
         hand_size_m=options.hand_size,
     )
+    if options.backend == "openvino":
+        console.say(f"networks run on {tracker.provider}")  # its precision is OpenVINO's choice
+    return tracker
 
 
 def run(options: Options, load: Callable[[Options], Tracker]) -> int:
