@@ -45,8 +45,9 @@ def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def invert_affine(affine: np.ndarray) -> np.ndarray:
     """The (2, 3) affine that undoes `affine`."""
-    inverse = np.linalg.inv(affine[:, :2])
-    return np.concatenate([inverse, -(inverse @ affine[:, 2:])], axis=1)
+    (a, b, c), (d, e, f) = affine.tolist()
+    scale = 1.0 / (a * e - b * d)
+    return np.array([[e, -b, b * f - c * e], [-d, a, c * d - a * f]]) * scale
 
 
 def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
@@ -68,14 +69,13 @@ def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
 def _part_under(image: np.ndarray, affine: np.ndarray, size: int, shrink: float) -> tuple[np.ndarray, np.ndarray]:
     """The part of the picture that the crop shows, as a view, and the affine from there: less to halve."""
     grain = 2 ** math.ceil(math.log2(shrink))  # on this grid, halving the part gives what halving the whole does
-    (a, b, c), (d, e, f) = affine.tolist()
-    determinant, middle = a * e - b * d, (size - 1) / 2
-    x = (e * (middle - c) - b * (middle - f)) / determinant
-    y = (a * (middle - f) - d * (middle - c)) / determinant
-    half = size / (2 * abs(determinant))
-    left, right = _span_on_grid(x, half * (abs(e) + abs(b)), grain, image.shape[1])
-    top, bottom = _span_on_grid(y, half * (abs(a) + abs(d)), grain, image.shape[0])
-    moved = np.array([[a, b, c + a * left + b * top], [d, e, f + d * left + e * top]])
+    to_picture, middle = invert_affine(affine), (size - 1) / 2
+    x, y = (to_picture @ (middle, middle, 1.0)).tolist()
+    reach_x, reach_y = (np.abs(to_picture[:, :2]).sum(axis=1) * size / 2).tolist()
+    left, right = _span_on_grid(x, reach_x, grain, image.shape[1])
+    top, bottom = _span_on_grid(y, reach_y, grain, image.shape[0])
+    moved = affine.copy()
+    moved[:, 2] += affine[:, :2] @ (left, top)
     return image[top:bottom, left:right], moved
 
 
@@ -94,6 +94,14 @@ def normalised_from_px(points_px: np.ndarray, size: int) -> np.ndarray:
 def px_from_normalised(points: np.ndarray, size: int) -> np.ndarray:
     """The inverse of `normalised_from_px`."""
     return (points + 1.0) * (size / 2.0) - 0.5
+
+
+def picture_px_from_normalised(points: np.ndarray, box: Box, mirror: bool = False) -> np.ndarray:
+    """The network's coordinates in the crop of `box` to pixels of the picture: (..., 2) to (..., 2)."""
+    half = box.size_px / 2
+    c, s = half * math.cos(box.angle_rad), half * math.sin(box.angle_rad)
+    right = (-c, -s) if mirror else (c, s)
+    return points @ np.array([right, (-s, c)]) + box.centre_px
 
 
 def view_rotation(camera: Camera, box: Box) -> np.ndarray:

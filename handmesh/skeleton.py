@@ -50,6 +50,9 @@ WRIST = KEYPOINTS.index("wrist")
 ROOT = KEYPOINTS.index("middle1")
 """The point that root-relative coordinates are relative to (FreiHAND's choice)."""
 
+MIDDLE_CHAIN: tuple[int, ...] = (WRIST, *(KEYPOINTS.index(f"middle{k}") for k in (1, 2, 3, 4)))
+"""From the wrist along the bones of the middle finger to its tip, in keypoint order."""
+
 KEYPOINT_TIPS: tuple[int, ...] = tuple(KEYPOINTS.index(name) for name in TIPS)
 
 PALM_TO_CAMERA = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))

@@ -14,6 +14,8 @@ import numpy as np
 
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
+from handmesh.crop import mirror_points_m, mirror_rotations
+from handmesh.structs import Side
 
 
 class Rest(NamedTuple):
@@ -88,12 +90,16 @@ class SkinnedHand:
         keypoint_dirs = np.stack([self.keypoint_regressor @ grown[..., k] for k in range(grown.shape[-1])], axis=-1)
         return self.joint_regressor @ mean, joint_dirs, self.keypoint_regressor @ shares, keypoint_dirs
 
-    def posed(self, rotations: np.ndarray, rest: Rest) -> tuple[np.ndarray, np.ndarray]:
+    def posed(self, rotations: np.ndarray, rest: Rest, side: Side = "right") -> tuple[np.ndarray, np.ndarray]:
         """(V, 3) vertices and (21, 3) joints in keypoint order; the rest wrist stays where it was.
 
-        rotations: (16, 3, 3) relative to the parent joint, MANO order. Linear blend skinning as in
-        Romero, Tzionas and Black, Embodied Hands (2017).
+        rotations: (16, 3, 3) relative to the parent joint, MANO order, of a hand of `side` as it is seen: a
+        left one is posed as its mirror image. Linear blend skinning as in Romero, Tzionas and Black,
+        Embodied Hands (2017).
         """
+        if side == "left":
+            vertices, joints = self.posed(mirror_rotations(rotations), rest)
+            return mirror_points_m(vertices), mirror_points_m(joints)
         rotations = np.asarray(rotations, np.float32)
         shares, keypoint_shares = rest.shares, rest.keypoint_shares
         if self.posedirs is not None:

@@ -58,8 +58,6 @@ class Box:
         return Box((float(centre[0]), float(centre[1])), float((high - low).max()) * scale, angle)
 
 
-_MIDDLE_FINGER = [skeleton.WRIST, *(skeleton.KEYPOINTS.index(f"middle{k}") for k in (1, 2, 3, 4))]
-
 _KNUCKLES = [skeleton.KEYPOINTS.index(f"{finger}1") for finger in ("index", "middle", "ring")]
 
 
@@ -119,8 +117,7 @@ class Hand:
     @property
     def size_m(self) -> float:
         """From the wrist along the bones of the middle finger to its tip: the hand's length, however it is bent."""
-        steps = np.diff(self.joints_m[_MIDDLE_FINGER], axis=0)
-        return float(np.linalg.norm(steps, axis=1).sum())
+        return hand_length_m(self.joints_m)
 
     def scaled(self, factor: float) -> Hand:
         """The hand `factor` times as large and as far away, which looks the same in the picture."""
@@ -155,3 +152,9 @@ class Hand:
         from handmesh import xr
 
         return xr.to_mediapipe(self, width, height)
+
+
+def hand_length_m(joints_m: np.ndarray) -> float:
+    """The length of the bones from the wrist to the tip of the middle finger; joints_m: (21, 3), any frame."""
+    steps = np.diff(joints_m[list(skeleton.MIDDLE_CHAIN)], axis=0)
+    return float(np.linalg.norm(steps, axis=1).sum())

@@ -22,7 +22,7 @@ from handmesh.apps.soak import SoakOptions, run_soak
 from handmesh.evaluation.backbones.options import Options
 from handmesh.evaluation.sizes import Boxes, Clock, latency_table, markdown_table, read_accuracy, size_row
 from handmesh.evaluation.tracking.options import TrackingOptions
-from handmesh.runtime.backend import Device, default_threads
+from handmesh.runtime.backend import default_threads
 from handmesh.runtime.benchmark import (
     drawn_frames,
     machine,
@@ -32,7 +32,7 @@ from handmesh.runtime.benchmark import (
     recorded_frames,
 )
 from handmesh.runtime.console import guarded
-from handmesh.runtime.models import bundled_models, model_help
+from handmesh.runtime.models import Device, bundled_models, model_help
 
 app = tyro.extras.SubcommandApp()
 

@@ -295,7 +295,7 @@ def test_cameras_are_listed(monkeypatch, capsys):
 
 
 def test_choices_are_those_of_the_tracker():
-    from handmesh.runtime.backend import Backend, Device
+    from handmesh.runtime.models import Backend, Device
     from handmesh.runtime.smoothing import Smooth
 
     types = get_type_hints(app.Options)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from handmesh.apps.controls import Look, View
 from handmesh.render import Renderer, Style
-from handmesh.runtime.models import DEFAULT, model_help
+from handmesh.runtime.models import DEFAULT, Backend, Device, model_help
 from handmesh.runtime.optics.lens import Lens, chosen_lens
+from handmesh.runtime.smoothing import Smooth
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class TrackerOptions:
     num_hands: int = 2
     """The most hands to look for."""
     model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
-    backend: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    backend: Backend = "onnxruntime"
     """What runs the networks."""
-    device: Literal["auto", "cpu", "cuda", "coreml", "directml"] = "auto"
+    device: Device = "auto"
     """What they run on; auto takes CUDA where there is it."""
     threads: int | None = None
     """Cores that a network may use. Default: all but one."""
@@ -37,7 +38,7 @@ class TrackerOptions:
     """Metres along the middle finger's bones from the wrist to the tip, of all hands in it: it fixes the scale."""
     calibrate_hand: float | None = None
     """Measure the hand's size at the start: hold it open, for five seconds, this many metres from the camera."""
-    smooth: Literal["off", "low", "high"] = "low"
+    smooth: Smooth = "low"
     """How much to steady the hands of a video."""
 
     @property

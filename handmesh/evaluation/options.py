@@ -9,7 +9,7 @@ from typing import Literal
 import tyro
 
 from handmesh.evaluation.looks import Looks
-from handmesh.runtime.backend import Device
+from handmesh.runtime.models import Device
 
 ErrorKind = Literal["PA-MPJPE", "RA-MPJPE"]
 

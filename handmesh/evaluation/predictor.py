@@ -10,8 +10,9 @@ import numpy as np
 import onnxruntime
 
 from handmesh.evaluation.files import sha256_of
-from handmesh.runtime.backend import Device, Session, default_threads, open_session
+from handmesh.runtime.backend import Session, default_threads, open_session
 from handmesh.runtime.benchmark import machine
+from handmesh.runtime.models import Device
 from handmesh.runtime.tracker import model_path
 
 Outputs = dict[str, np.ndarray]

@@ -13,8 +13,8 @@ from handmesh.evaluation.files import sha256_of
 from handmesh.evaluation.predictor import Outputs, Predictor
 from handmesh.export import MeshGraph
 from handmesh.hand_model import HandModel
-from handmesh.runtime.backend import Device
 from handmesh.runtime.benchmark import machine
+from handmesh.runtime.models import Device
 
 
 def open_weights(path: Path, hand_model: Path | None, device: Device, threads: int | None) -> Predictor:

@@ -11,11 +11,9 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 import onnxruntime
 
-from handmesh.runtime.models import ModelFileError
+from handmesh.runtime.models import Backend, Device, ModelFileError
 
 Kind = Literal["mesh", "detector"]
-Backend = Literal["onnxruntime", "openvino"]
-Device = Literal["auto", "cpu", "cuda", "coreml", "directml"]
 
 FORMAT = 1
 """The version of the exported files that this code reads."""

@@ -15,13 +15,13 @@ import numpy as np
 
 from handmesh.assets import OPEN_HAND
 from handmesh.render import shade
-from handmesh.runtime.backend import Device, open_session
+from handmesh.runtime.backend import open_session
 from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimator
 from handmesh.runtime.machine import machine as machine
 from handmesh.runtime.machine import peak_memory_mb as peak_memory_mb
 from handmesh.runtime.media.sources import open_source
-from handmesh.runtime.models import detector_path, model_path
+from handmesh.runtime.models import Device, detector_path, model_path
 from handmesh.runtime.tracker import HandTracker
 from handmesh.skeleton import PALM_TO_CAMERA
 from handmesh.structs import Box, Camera

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
@@ -12,7 +11,13 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.camera import project, root_translation, unproject
 from handmesh.chance import logistic
-from handmesh.crop import crop_affine, mirror_points_m, mirror_rotations, view_rotation
+from handmesh.crop import (
+    crop_affine,
+    mirror_points_m,
+    mirror_rotations,
+    picture_px_from_normalised,
+    view_rotation,
+)
 from handmesh.structs import Box, Camera, Hand, Side
 
 NEAREST_M = 0.05
@@ -51,13 +56,6 @@ class Crop(NamedTuple):
     def affine(self) -> np.ndarray:
         """(2, 3) from picture pixels to crop pixels."""
         return crop_affine(self.box, self.size, self.mirrored)
-
-    def to_picture(self, points: np.ndarray) -> np.ndarray:
-        """(..., 2) in the network's coordinates, where -1 and 1 are the crop's outer borders, as picture pixels."""
-        half = self.box.size_px / 2
-        c, s = half * math.cos(self.box.angle_rad), half * math.sin(self.box.angle_rad)
-        right = (-c, -s) if self.mirrored else (c, s)
-        return points @ np.array([right, (-s, c)]) + self.box.centre_px
 
 
 def lift(outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray) -> Hand | None:
@@ -124,7 +122,7 @@ def _limits(sizes: tuple[int, ...]) -> np.ndarray:
 
 def picture_joints_px(outputs: Mapping[str, np.ndarray], crop: Crop) -> np.ndarray:
     """(21, 2) the joints that the network saw in the crop, in pixels of the picture."""
-    return crop.to_picture(outputs["joints_crop"][0].astype(np.float64))
+    return picture_px_from_normalised(outputs["joints_crop"][0].astype(np.float64), crop.box, crop.mirrored)
 
 
 def _in_camera_axes(

@@ -1,11 +1,14 @@
-"""The mesh networks that ship with the package: their names, their files, and what each is for."""
+"""The mesh networks that ship with the package, and what can run them: names and files, without loading any."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from handmesh.assets import ASSETS
+
+Backend = Literal["onnxruntime", "openvino"]
+Device = Literal["auto", "cpu", "cuda", "coreml", "directml"]
 
 DETECTOR = "detector"
 """The bundled file that is no mesh network."""

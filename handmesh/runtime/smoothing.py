@@ -14,10 +14,9 @@ import numpy as np
 
 from handmesh import skeleton
 from handmesh.camera import project
-from handmesh.crop import mirror_points_m, mirror_rotations
 from handmesh.runtime.lifting import NEAREST_M
 from handmesh.skinning import Rest, SkinnedHand
-from handmesh.structs import Camera, Hand, Side
+from handmesh.structs import Camera, Hand
 
 Smooth = Literal["off", "low", "high"]
 
@@ -163,7 +162,7 @@ class HandSmoother:
             return hand
         shape, rest = self._shape(hand.shape, dt_s)
         pose = self._turns(hand.pose.astype(np.float64), dt_s)
-        vertices, joints = _posed(self._model, pose, rest, hand.side)
+        vertices, joints = self._model.posed(pose, rest, hand.side)
         # The picture tells how large a hand looks: one of another size is as much farther away.
         growth = _bones_m(joints) / _bones_m(hand.joints_m)
         shift = self._smooth_place(growth * hand.joints_m[skeleton.ROOT], dt_s) - joints[skeleton.ROOT]
@@ -195,14 +194,6 @@ def checked_preset(smooth: Smooth) -> Steadiness | None:
     if smooth not in PRESETS:
         raise ValueError(f"unknown smoothing {smooth!r}; known are {', '.join(PRESETS)}")
     return PRESETS[smooth]
-
-
-def _posed(model: SkinnedHand, pose: np.ndarray, rest: Rest, side: Side) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and joints of a hand of `side`, whose rotations are in its own, unmirrored picture."""
-    if side == "right":
-        return model.posed(pose, rest)
-    vertices, joints = model.posed(mirror_rotations(pose), rest)
-    return mirror_points_m(vertices), mirror_points_m(joints)
 
 
 def _bones_m(joints_m: np.ndarray) -> float:

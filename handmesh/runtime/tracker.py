@@ -12,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from handmesh.runtime.backend import Backend, Device, open_session
+from handmesh.runtime.backend import open_session
 from handmesh.runtime.detector import Detection, Detector
 from handmesh.runtime.estimator import Estimate, Estimator, is_usable
 from handmesh.runtime.following import (
@@ -26,7 +26,7 @@ from handmesh.runtime.following import (
 )
 from handmesh.runtime.hand_size import checked_hand_size
 from handmesh.runtime.inputs import checked_camera, checked_frame, checked_time
-from handmesh.runtime.models import DEFAULT, detector_path, model_path
+from handmesh.runtime.models import DEFAULT, Backend, Device, detector_path, model_path
 from handmesh.runtime.smoothing import HandSmoother, Smooth, checked_preset
 from handmesh.skinning import SkinnedHand
 from handmesh.structs import Camera, Hand

@@ -31,11 +31,11 @@ from handmesh.apps.bench.turns import Case, Measured, measure
 from handmesh.apps.session import Tracker
 from handmesh.render import warm_up
 from handmesh.runtime import console
-from handmesh.runtime.backend import Backend, Device, default_threads
+from handmesh.runtime.backend import default_threads
 from handmesh.runtime.machine import machine, peak_memory_mb
 from handmesh.runtime.media.pictures import make_folder
 from handmesh.runtime.media.recording import VideoRecorder
-from handmesh.runtime.models import model_help
+from handmesh.runtime.models import Backend, Device, model_help
 
 
 @dataclass(frozen=True)

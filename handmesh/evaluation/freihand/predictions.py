@@ -17,9 +17,9 @@ from handmesh.evaluation.files import sha256_of
 from handmesh.evaluation.freihand.submission import rounded
 from handmesh.evaluation.looks import Finder, Looks, Reader, Seen, View, with_bone_length
 from handmesh.evaluation.predictor import Predictor
-from handmesh.runtime.backend import Device, open_session
+from handmesh.runtime.backend import open_session
 from handmesh.runtime.detector import Detector
-from handmesh.runtime.models import detector_path
+from handmesh.runtime.models import Device, detector_path
 from handmesh.structs import Box
 
 PART = 128

@@ -20,7 +20,7 @@ from handmesh.evaluation.tracking.scores import score
 from handmesh.runtime.console import progress
 from handmesh.runtime.smoothing import Smooth
 from handmesh.runtime.tracker import HandTracker
-from handmesh.structs import Hand
+from handmesh.structs import Hand, hand_length_m
 
 
 class Track(NamedTuple):
@@ -85,13 +85,9 @@ def follow(
     return said
 
 
-_MIDDLE = [skeleton.WRIST, *(skeleton.KEYPOINTS.index(f"middle{k}") for k in (1, 2, 3, 4))]
-
-
 def hand_size_m(footage: Footage) -> float:
     """From the wrist along the bones to the middle finger's tip; all hands of a take are one person's."""
-    chain = footage.truth.joints_m[0, 0, _MIDDLE]
-    return float(np.linalg.norm(np.diff(chain, axis=0), axis=-1).sum())
+    return hand_length_m(footage.truth.joints_m[0, 0])
 
 
 def speed_of(footage: Footage) -> Speed:

@@ -11,7 +11,7 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.camera import project
-from handmesh.crop import mirror_faces, mirror_points_m, mirror_rotations
+from handmesh.crop import mirror_faces, mirror_rotations
 from handmesh.render import SIDE_COLOURS
 from handmesh.runtime.streaming.messages import VERSION, Fields, dumped, rounded
 from handmesh.skinning import SkinnedHand
@@ -52,12 +52,10 @@ def bound_hand(hand: SkinnedHand, side: Side) -> Hand:
     """The mean hand as it is bound: flat, fingers up, palm to the camera, its wrist at the camera's centre."""
     rotations = np.tile(np.eye(3, dtype=np.float32), (16, 1, 1))
     rotations[0] = skeleton.PALM_TO_CAMERA
-    vertices, joints = hand.posed(rotations, hand.rest(np.zeros(10)))
-    faces = hand.faces
+    rotations = rotations if side == "right" else mirror_rotations(rotations)
+    vertices, joints = hand.posed(rotations, hand.rest(np.zeros(10)), side)
     vertices, joints = vertices - joints[skeleton.WRIST], joints - joints[skeleton.WRIST]
-    if side == "left":
-        vertices, joints, rotations = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(rotations)
-        faces = mirror_faces(faces)
+    faces = hand.faces if side == "right" else mirror_faces(hand.faces)
     camera = Camera.from_fov(640, 480)
     joints_px = project(joints + [0, 0, 1], camera)
     return Hand(vertices, joints, joints_px, side, 1.0, rotations, np.zeros(10, np.float32), faces)

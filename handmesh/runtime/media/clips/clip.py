@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from handmesh.crop import mirror_faces, mirror_points_m, mirror_rotations
+from handmesh.crop import mirror_faces
 from handmesh.gltf import Track
 from handmesh.skinning import SkinnedHand
 from handmesh.structs import Camera, Hand, Side
@@ -96,10 +96,7 @@ class Clip:
     def _posed(self, row: np.void) -> np.ndarray:
         """(V, 3) the mesh posed as the row says, placed and scaled so that its joints lie on the row's."""
         self.check_model()
-        left, pose = row["side"] == "left", row["pose"]
-        rest = self.model.rest(row["shape"])
-        points = self.model.posed(mirror_rotations(pose) if left else pose, rest)
-        vertices, joints = (mirror_points_m(part) if left else part for part in points)
+        vertices, joints = self.model.posed(row["pose"], self.model.rest(row["shape"]), row["side"])
         middle, seen_middle = joints.mean(0), row["joints_m"].mean(0)
         scale = np.linalg.norm(row["joints_m"] - seen_middle) / np.linalg.norm(joints - middle)
         return ((vertices - middle) * scale + seen_middle).astype(np.float32)
