@@ -88,6 +88,37 @@ def joints_2d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     return masked_mean(error, batch.has_joints_crop)
 
 
+HEAT_SPREAD = 0.75
+"""Standard deviation of a joint's place on the attention map, in its cells."""
+
+
+def heatmap(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Cross-entropy in nats of each joint's attention map from a Gaussian around its label, less the Gaussian's own
+    entropy: 0 where they agree. Joints beyond the crop's border do not count.
+
+    A soft mean alone leaves the map free to be wide, and a wide one draws joints towards the crop's middle.
+    """
+    logits = prediction.net.attention
+    if logits is None:
+        raise ValueError("the loss 'heatmap' needs a network that finds joints on a map: set network.head to keypoint")
+    target = joint_gaussians(batch.joints_crop, *logits.shape[-2:]).flatten(2)
+    divergence = (torch.xlogy(target, target) - target * logits.flatten(2).log_softmax(-1)).sum(-1)
+    inside = (batch.joints_crop.abs() < 1).all(-1).to(divergence)
+    return masked_mean((divergence * inside).mean(1), batch.has_joints_crop)
+
+
+def joint_gaussians(joints_crop: Tensor, height: int, width: int) -> Tensor:
+    """(B, 21, h, w) probabilities of the cells about each joint; each map sums to 1."""
+
+    def along(place: Tensor, cells: int) -> Tensor:
+        centres = (torch.arange(cells).to(place) + 0.5) * (2.0 / cells) - 1.0
+        off = (centres - place[..., None]) * (cells / 2) / HEAT_SPREAD
+        return (-0.5 * off.square()).softmax(-1)
+
+    x, y = joints_crop.unbind(-1)
+    return along(y, height)[..., :, None] * along(x, width)[..., None, :]
+
+
 def joints_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """L1 of the root-relative joints in decimetres."""
     error = 10 * (prediction.joints_m - batch.joints_m).abs().mean((1, 2))
@@ -185,8 +216,8 @@ Loss = Callable[[Prediction, Batch, HandModel], Tensor]
 LOSSES: dict[str, Loss] = {
     loss.__name__: loss
     for loss in (
-        joints_2d, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, mask, presence, right,
-        spread,
+        joints_2d, heatmap, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, mask,
+        presence, right, spread,
     )
 }  # fmt: skip
 

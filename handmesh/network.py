@@ -45,6 +45,9 @@ class HandNetOutput(NamedTuple):
     camera: Tensor | None = None  # (B, 3) from `pooled`: half crops per metre, then the root's x and y in the crop
     mask: Tensor | None = None  # (B, h, w) logits: the share of each cell that is hand
     features: Tensor | None = None  # (B, C) the mean of the backbone's last map
+    attention: Tensor | None = None  # (B, 21, h, w) from `keypoint`: logits of where each joint is; their soft mean is
+    # joints_crop
+    map: Tensor | None = None  # (B, c, h, w) the backbone's map before the last, at stride 16
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,9 @@ class HandNet(Mergeable):
         presence, right = self.logits(pooled).float().unbind(1)
         mask = None if self.mask is None else self.mask(found.map)[:, 0].float()
         return HandNetOutput(
-            rotations, shape, found.joints_crop, presence, right, found.spread, found.camera, mask, pooled.float()
-        )
+            rotations, shape, found.joints_crop, presence, right, found.spread, found.camera, mask, pooled.float(),
+            found.attention, features[-2],
+        )  # fmt: skip
 
 
 def _create_backbone(config: NetworkConfig) -> nn.Module:
@@ -191,6 +195,7 @@ class HeadOutput(NamedTuple):
     camera: Tensor | None
     map: Tensor  # (B, map_channels, h, w) features by place
     spread: Tensor
+    attention: Tensor | None = None
 
 
 class KeypointHead(nn.Module):
@@ -208,12 +213,13 @@ class KeypointHead(nn.Module):
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
         fine = self.top_down(features[-self.levels :])
-        attention = self.attention(fine).flatten(2).float().softmax(-1)
+        logits = self.attention(fine).float()
+        attention = logits.flatten(2).softmax(-1)
         joints_crop = attention @ _cell_centres(fine.shape[-2], fine.shape[-1]).to(attention)
         gathered = attention.to(fine.dtype) @ fine.flatten(2).transpose(1, 2)
         tokens = self.token(torch.cat([gathered, joints_crop.to(gathered.dtype)], -1))
         parameters = self.regressor(torch.cat([tokens.flatten(1), pooled], -1))
-        return HeadOutput(parameters, joints_crop, None, fine, self.spread(tokens))
+        return HeadOutput(parameters, joints_crop, None, fine, self.spread(tokens), logits)
 
 
 CAMERA_SCALE = 8.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ pytest.importorskip("lightning_fabric", reason="training needs the training extr
 
 from handmesh.checkpoint import load_state, load_weights  # noqa: E402
 from handmesh.training.config import DEFAULT_LOSSES, MeshConfig, OptimiserConfig, RunConfig, read_config  # noqa: E402
-from handmesh.training.loop import NonFiniteLoss, train  # noqa: E402
+from handmesh.training.loop import NonFiniteLoss, _rate, train  # noqa: E402
 
 STEPS = 12
 
@@ -22,15 +23,15 @@ STEPS = 12
 class ToyTask:
     """A regression with dropout and batch normalisation, whose batches depend on the step alone."""
 
-    def __init__(self, kill_at: int | None = None, spoil_at: int | None = None) -> None:
+    def __init__(self, kill_at: int | None = None, spoil_at: int | None = None, steps: int = STEPS) -> None:
         torch.manual_seed(0)
         layers = [torch.nn.Linear(8, 16), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.3), torch.nn.Linear(16, 1)]
         self.model = torch.nn.Sequential(*layers)
-        self.plain_config = {"task": "toy"}
-        self.kill_at, self.spoil_at = kill_at, spoil_at
+        self.plain_config = {"task": "toy", "run": {"schedule": steps}}
+        self.kill_at, self.spoil_at, self.steps = kill_at, spoil_at, steps
 
     def batches(self, start, rank, world):
-        for step in range(start, STEPS):
+        for step in range(start, self.steps):
             if step == self.kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             generator = torch.Generator().manual_seed(step)
@@ -39,6 +40,9 @@ class ToyTask:
 
     def losses(self, model, batch):
         return {"square": (model(batch)[:, 0] - batch.sum(1)).square().mean()}
+
+    def deployed(self, model):
+        return model
 
     def validate(self, model):
         return {"weight": float(model[0].weight.mean())}, None
@@ -101,3 +105,13 @@ def test_presets_are_validated(tmp_path, capsys):
 @pytest.mark.parametrize("preset", sorted(Path("configs").glob("mesh*.yaml")), ids=lambda path: path.name)
 def test_shipped_presets_parse(preset):
     read_config(MeshConfig, preset)
+
+
+def test_a_run_can_be_lengthened_while_its_rate_is_constant(tmp_path):
+    short, longer = (dataclasses.replace(_run(tmp_path), schedule=((steps, 0, 16),)) for steps in (10, STEPS))
+    optimiser = OptimiserConfig(decay="last-tenth", warmup_steps=2)
+    rates = [_rate(step, 100, optimiser) for step in range(100)]
+    assert rates[2:91] == pytest.approx([optimiser.learning_rate] * 89) and rates[-1] < 0.12 * optimiser.learning_rate
+    train(ToyTask(steps=10), short, optimiser)
+    train(ToyTask(), longer, optimiser)
+    assert load_state(tmp_path / "last.pt")["step"] == STEPS

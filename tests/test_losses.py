@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="losses are part of the training ext
 
 from handmesh.geometry import rotation_from_axis_angle  # noqa: E402
 from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.losses import LOSSES, Batch, Prediction, pose_hand, weighted_losses  # noqa: E402
+from handmesh.losses import LOSSES, Batch, Prediction, joint_gaussians, pose_hand, weighted_losses  # noqa: E402
 from handmesh.network import HandNetOutput  # noqa: E402
 
 GEOMETRIC = [name for name in LOSSES if name not in ("presence", "right", "shape_prior", "spread")]
@@ -30,7 +30,10 @@ def _case(model: HandModel, noise: float) -> tuple[Prediction, Batch]:
     sure, ones = torch.full((3,), 9.0), torch.ones(3)
     mask = (torch.rand(3, 8, 8, generator=generator) > 0.5).float()
     seen = 40 * (mask - 0.5) * (1 - 10 * noise)
-    net = HandNetOutput(turned, shape + noise, joints_crop + noise, sure, sure, spread, mask=seen)
+    attention = joint_gaussians(joints_crop + noise, 8, 8).log()
+    net = HandNetOutput(
+        turned, shape + noise, joints_crop + noise, sure, sure, spread, mask=seen, attention=attention
+    )  # fmt: skip
     batch = Batch(
         torch.zeros(3, 3, 64, 64, dtype=torch.uint8), joints_crop, exact.joints_m, exact.vertices_m, rotations, shape,
         mask, **{name: ones for name in Batch._fields if name.startswith("has_") or name in ("presence", "right")},
@@ -102,3 +105,12 @@ def test_spread_is_least_where_it_says_the_errors():
         for factor in (0.8, 1.0, 1.25)
     ]
     assert losses[1] < losses[0] and losses[1] < losses[2]
+
+
+def test_a_wide_attention_map_costs_though_its_mean_is_right(model):
+    prediction, batch = _case(model, 0.0)
+    centred = batch._replace(joints_crop=torch.zeros_like(batch.joints_crop))
+    wide = prediction._replace(net=prediction.net._replace(attention=torch.zeros(3, 21, 8, 8)))
+    assert LOSSES["heatmap"](wide, centred, model) > 0.5
+    outside = batch._replace(joints_crop=torch.full_like(batch.joints_crop, 1.1))
+    assert LOSSES["heatmap"](wide, outside, model) == 0

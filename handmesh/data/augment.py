@@ -40,7 +40,8 @@ def jitter_box(box: Box, config: AugmentConfig, rng: np.random.Generator) -> Box
 LUMA = np.array([0.299, 0.587, 0.114])
 """How bright red, green and blue look (ITU-R BT.601)."""
 
-_TONE, _HUE, _GREY, _BLUR, _NOISE, _JPEG = 0.8, 0.25, 0.05, 0.15, 0.25, 0.15
+_TONE, _HUE, _GREY, _SWAP, _LIGHT, _NIGHT = 0.8, 0.25, 0.12, 0.1, 0.25, 0.06
+_BLUR, _NOISE, _JPEG = 0.15, 0.25, 0.15
 """How often each change is made."""
 
 
@@ -57,10 +58,11 @@ def vary_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _random_tone(mean_rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(3, 4) affine map of colours: random brightness, contrast, saturation and hue.
+    """(3, 4) affine map of colours: random brightness, contrast, saturation and hue, then at times coloured
+    light, night, and channels in another order (as of a camera whose red and blue are swapped).
 
     Contrast is stretched about the grey of the picture's mean colour. As nothing is clipped in
-    between, the changes commute and are one map.
+    between, the changes are one map.
     """
     brightness, contrast, saturation, turn = 1.0, 1.0, 1.0, 0.0
     if rng.random() < _TONE:
@@ -72,7 +74,14 @@ def _random_tone(mean_rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     hue, _ = cv2.Rodrigues(np.full(3, turn / math.sqrt(3)))  # about the axis of the greys
     linear = saturation * hue + (1 - saturation) * LUMA  # each row: what remains of a colour, and its grey
     offset = (1 - contrast) * LUMA @ mean_rgb
-    return brightness * np.column_stack([contrast * linear, np.full(3, offset)])
+    tone = brightness * np.column_stack([contrast * linear, np.full(3, offset)])
+    if rng.random() < _LIGHT:
+        tone *= np.exp(rng.normal(0, 0.3, (3, 1)))
+    if rng.random() < _NIGHT:
+        tone *= rng.uniform(0.12, 0.4)
+    if rng.random() < _SWAP:
+        tone = tone[rng.permutation(3) if rng.random() < 0.5 else [2, 1, 0]]
+    return tone
 
 
 def _add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

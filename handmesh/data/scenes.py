@@ -73,6 +73,8 @@ class SceneConfig:
     backgrounds: tuple[Path, ...] = ()
     """Folders of pictures without hands."""
     pasted_share: float = 0.5
+    pasted_on_photos: float = 0.4
+    """Share of the pasted scenes that have a labelled photograph behind them: hands before faces, clothes, hands."""
     people_share: float = 0.25
     hands_share: float = 0.13
     """The rest are pictures without hands; shares of absent sources go to the others."""
@@ -83,16 +85,18 @@ class SceneConfig:
 def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:
     """(share, source) for everything that `config` names, training split only."""
     empty = [path for folder in config.backgrounds for path in train_pictures(folder)]
-    found: list[tuple[float, SceneSource]] = []
-    sets = [SpriteSet(folder) for folder in config.sprites]
-    if sets:
-        found.append((config.pasted_share, PastedScenes(sets, empty)))
+    photographs: list[tuple[float, PhotoScenes]] = []
     people = [photo for root in config.people_photos for photo in read_photos(root, "train")]
     if people:
-        found.append((config.people_share, PhotoScenes(people, expected=2)))
+        photographs.append((config.people_share, PhotoScenes(people, expected=2)))
     hands = [photo for root in config.hand_photos for photo in read_photos(root, "train") if photo.hands]
     if hands:
-        found.append((config.hands_share, PhotoScenes(hands, expected=1)))
+        photographs.append((config.hands_share, PhotoScenes(hands, expected=1)))
+    found: list[tuple[float, SceneSource]] = [*photographs]
+    sets = [SpriteSet(folder) for folder in config.sprites]
+    if sets:
+        grounds = [source for _, source in photographs] if config.pasted_on_photos > 0 else []
+        found.append((config.pasted_share, PastedScenes(sets, empty, grounds, config.pasted_on_photos)))
     rest = 1.0 - config.pasted_share - config.people_share - config.hands_share
     if empty:
         found.append((rest, EmptyScenes(empty)))
@@ -148,13 +152,20 @@ def _other_hand_place(hand: SceneHand, photo: Photo) -> np.ndarray:
 
 
 class PastedScenes:
-    """Cut-outs of people and hands pasted onto pictures without hands."""
+    """Cut-outs of people and hands pasted onto pictures without hands and onto labelled scenes."""
 
-    def __init__(self, sets: Sequence[SpriteSet], backgrounds: Sequence[Path]) -> None:
-        self.sets, self.backgrounds = list(sets), list(backgrounds)
+    def __init__(
+        self, sets: Sequence[SpriteSet], backgrounds: Sequence[Path], scenes: Sequence[SceneSource] = (),
+        share: float = 0.0,
+    ) -> None:  # fmt: skip
+        """scenes: what lies behind a `share` of the pasted scenes."""
+        self.sets, self.backgrounds, self.scenes, self.share = list(sets), list(backgrounds), list(scenes), share
 
     def draw(self, size: Size, rng: np.random.Generator) -> Scene:
-        scene = Scene(self._background(size, rng))
+        if self.scenes and rng.random() < self.share:
+            scene = self.scenes[rng.integers(len(self.scenes))].draw(size, rng)
+        else:
+            scene = Scene(self._background(size, rng))
         for _ in range(rng.choice(5, p=[0.03, 0.42, 0.3, 0.15, 0.1])):
             sprites = self.sets[rng.integers(len(self.sets))]
             scene = paste(scene, sprites[int(rng.integers(len(sprites)))], rng)

@@ -19,9 +19,12 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with a warm-up and a cosine to zero."""
+    """AdamW with a warm-up and a rate that falls towards the end."""
 
     learning_rate: float = 1e-3
+    decay: Literal["cosine", "last-tenth"] = "cosine"
+    """`cosine` falls from the first step on. `last-tenth` keeps the rate until the last tenth of the schedule, then
+    falls along a line: such a run can be lengthened at any time (Hägele et al., 2024)."""
     weight_decay: float = 0.02
     warmup_steps: int = 300
     clip_norm: float = 2.0

@@ -34,8 +34,11 @@ class Task(Protocol):
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Weighted losses by name; their sum is minimised."""
 
+    def deployed(self, model: nn.Module) -> nn.Module:
+        """The part of the model, or of its average, that is kept: begun from, validated and written at the end."""
+
     def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
-        """Figures by name and, if there is one, a picture (H, W, 3) uint8."""
+        """Figures of a deployed part by name and, if there is one, a picture (H, W, 3) uint8."""
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -82,10 +85,11 @@ def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) 
             if log and (done % run.checkpoint_every == 0 or done == total):
                 checkpoint.save_state(run.out / "last.pt", _state(done, network, average, optimiser))
             if log and (done % run.validate_every == 0 or done == total):
-                _validate(log, task, average.module, done)
+                _validate(log, task, task.deployed(average.module), done)
     path = run.out / "weights.safetensors"
     if fabric.is_global_zero:
-        checkpoint.save_weights(path, average.module.state_dict(), {"config": task.plain_config, "steps": total})
+        weights = task.deployed(average.module).state_dict()
+        checkpoint.save_weights(path, weights, {"config": task.plain_config, "steps": total})
         log.close()
     return path
 
@@ -122,13 +126,18 @@ def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optim
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), eps=config.epsilon)
+    # Fused: all parameters in one call, which takes a twentieth of a step less on a CPU.
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), eps=config.epsilon, fused=True)
 
 
 def _rate(step: int, total: int, config: OptimiserConfig) -> float:
-    """Linear warm-up, then a cosine that ends at 1 % of the peak."""
+    """Linear warm-up, then down to 1 % of the peak as `config.decay` says."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / total)))
+    if config.decay == "cosine":
+        left = 0.5 * (1 + math.cos(math.pi * step / total))
+    else:
+        left = min(1.0, 10 * (1 - step / total))
+    return config.learning_rate * warm * (0.01 + 0.99 * left)
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
@@ -170,22 +179,32 @@ def _resume(
         optimiser.load_state_dict(state["optimiser"])
         return state["step"]
     if run.init:
-        network.load_state_dict(checkpoint.load_weights(run.init).tensors)
+        task.deployed(network).load_state_dict(checkpoint.load_weights(run.init).tensors)
         average.module.load_state_dict(network.state_dict())
     return 0
 
 
 def _write_run_files(task: Task, out: Path) -> None:
-    """config.yaml and commit.txt. Raises ValueError where a run with another config is in the way."""
+    """config.yaml and commit.txt. Raises ValueError where a run with another config is in the way.
+
+    The schedule may have changed: a run can be lengthened.
+    """
     out.mkdir(parents=True, exist_ok=True)
     text, path = yaml.safe_dump(task.plain_config, sort_keys=False), out / "config.yaml"
-    if (out / "last.pt").exists() and path.exists() and path.read_text() != text:
+    if (out / "last.pt").exists() and path.exists() and _resumable(path.read_text()) != _resumable(text):
         raise ValueError(
-            f"{out} holds a run with another config ({path}); choose another --run.out, or restore the config to resume"
+            f"{out} holds a run with another config ({path}); choose another --run.out, or restore the config to "
+            "resume. Only run.schedule may change"
         )
     path.write_text(text)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
     (out / "commit.txt").write_text(commit or "not a git checkout\n")
+
+
+def _resumable(config: str) -> dict[str, Any]:
+    """What must not change of a config.yaml between a run and its resumption."""
+    values = yaml.safe_load(config)
+    return values | {"run": {name: value for name, value in values.get("run", {}).items() if name != "schedule"}}
 
 
 def _log_losses(log: SummaryWriter, losses: dict[str, float], optimiser: torch.optim.Optimizer, step: int) -> None:
