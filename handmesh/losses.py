@@ -39,6 +39,9 @@ class Batch(NamedTuple):
     has_mask: Tensor  # (B,)
     presence: Tensor  # (B,) 1: a hand, 0: none
     right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where presence is 0
+    taught_mean: Tensor | None = None  # (B, P) a teacher's mean feature; P is 0 where none was taught
+    taught_map: Tensor | None = None  # (B, C, h, w) its map over the crop
+    has_taught: Tensor | None = None  # (B,)
 
 
 class Prediction(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from handmesh.data.protocols import CropProtocol, crop_box
 from handmesh.data.shards import ShardSet, read_shard_files, read_shards
 from handmesh.data.sprites import SpriteHand, SpriteSet
 from handmesh.data.stream import Stream
+from handmesh.data.taught import Bank, TaughtSource
 from handmesh.data.training_crops import Changing, Labelled, MixConfig, Source
 from handmesh.hand_model import MANO_VERTICES, HandModel
 from handmesh.structs import Box
@@ -37,13 +38,21 @@ def sources_of(
     hand and box_scale: those that are trained with. masks: whether masks are labels too. seed: of the order
     in which streamed shards come.
     """
-    found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, masks, seed)
+    banks = {bank.info["source"]: bank for bank in map(Bank, mix.taught)}
+    if unknown := banks.keys() - {folder.name for folder in (*mix.shards, *mix.photos, *mix.stretched_photos)}:
+        raise ValueError(f"data.taught: a bank is of {min(unknown)}, which the data does not name")
+
+    def taught(root: Path, source: Source) -> Source:
+        return TaughtSource(source, banks[root.name], mix.taught_share) if root.name in banks else source
+
+    found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, masks, seed, taught)
     if mix.freihand:
         freihand = FreihandSource(read_freihand(mix.freihand, "training", mix.freihand_versions), hand, masks)
         found.append((mix.freihand_share, Reboxed(freihand, mix.freihand_boxes, box_scale)))
     fits = _fits(mix, hand)
     photos = [with_fits(read_photos(root, "train"), fits) for root in mix.photos]
-    labelled = [*map(PhotoSource, photos)]
+    labelled = [taught(root, PhotoSource(group)) for root, group in zip(mix.photos, photos, strict=True)]
+    labelled += [taught(root, PhotoSource(read_photos(root, "train"), flat=True)) for root in mix.stretched_photos]
     if mix.stream.photos:
         labelled.append(Stream(mix.stream.photos, mix.stream, _open_photos, seed))
     labelled += [CutOutSource(SpriteSet(folder), mix.backgrounds, fits) for folder in mix.cut_outs]
@@ -65,10 +74,15 @@ def _fits(mix: MixConfig, hand: HandModel) -> dict[Key, Fit]:
     return read_accepted(mix.fits)
 
 
-def _synthetic_sources(mix: MixConfig, masks: bool, seed: int) -> list[tuple[float, Source | Changing]]:
+def _synthetic_sources(
+    mix: MixConfig, masks: bool, seed: int, taught: Callable[[Path, Source], Source]
+) -> list[tuple[float, Source | Changing]]:
     """Local folders and the stream share by their numbers of samples; a streamed shard counts as a mean local one."""
     sets = [read_shards(folder) for folder in mix.shards]
-    sized: list[tuple[float, Source | Changing]] = [(len(shards), ShardSource(shards, masks)) for shards in sets]
+    sized: list[tuple[float, Source | Changing]] = [
+        (len(shards), taught(folder, ShardSource(shards, masks)))
+        for folder, shards in zip(mix.shards, sets, strict=True)
+    ]
     if mix.stream.shards:
         stream = Stream(mix.stream.shards, mix.stream, partial(_open_synthetic, masks=masks), seed)
         mean = sum(map(len, sets)) / max(1, sum(len(shards.files) for shards in sets)) or 1
@@ -134,8 +148,9 @@ class Reboxed:
 class ContextSource:
     """Labelled hands of photographs, each a compressed picture of its surroundings."""
 
-    def __init__(self, items: Sequence[Context]) -> None:
-        self.items = items
+    def __init__(self, items: Sequence[Context], flat: bool = False) -> None:
+        """flat: leave out what labels say of space."""
+        self.items, self.flat = items, flat
 
     def __len__(self) -> int:
         return len(self.items)
@@ -145,7 +160,8 @@ class ContextSource:
 
     def __getitem__(self, i: int) -> Labelled:
         context = self.items[i]
-        return _of_photograph(context.image(), context.hand, context.hand.fit)
+        item = _of_photograph(context.image(), context.hand, context.hand.fit)
+        return item._replace(joints_m=None, rotations=None, shape=None) if self.flat else item
 
 
 def _of_photograph(image: np.ndarray, hand: LabelledHand | SpriteHand, fit: Fit | None) -> Labelled:
@@ -159,8 +175,8 @@ def _of_photograph(image: np.ndarray, hand: LabelledHand | SpriteHand, fit: Fit 
 class PhotoSource(ContextSource):
     """The usable hands of photographs, in memory."""
 
-    def __init__(self, photos: Sequence[Photo]) -> None:
-        super().__init__([context for photo in photos for context in contexts_of(photo)])
+    def __init__(self, photos: Sequence[Photo], flat: bool = False) -> None:
+        super().__init__([context for photo in photos for context in contexts_of(photo)], flat)
         if not self.items:
             raise ValueError("no usable labelled hand in the photographs (all too small, cut off or of low score)")
 

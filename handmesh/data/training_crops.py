@@ -26,6 +26,13 @@ MASK_STRIDE = 8
 """A crop's mask is labelled in cells of so many pixels."""
 
 
+class Taught(NamedTuple):
+    """What a teacher saw in a view, in standard deviations of each channel; see `data.taught`."""
+
+    mean: np.ndarray  # (P,)
+    map: np.ndarray  # (C, h, w) over the student's crop
+
+
 class Labelled(NamedTuple):
     """A picture with at most one labelled hand. Metric fields are in the camera's axes."""
 
@@ -40,6 +47,8 @@ class Labelled(NamedTuple):
     vertices_m: np.ndarray | None = None  # (V, 3), from the same origin as joints_m
     mask: np.ndarray | None = None  # (H, W) uint8, 255 on the hand
     rough: bool = False  # joints_m is an estimate, up to scale; so are rotations and shape where given
+    view: Box | None = None  # the tight box to be looked at in place of a randomly changed one
+    taught: Taught | None = None  # what a teacher saw there
 
 
 class Source(Protocol):
@@ -74,15 +83,18 @@ class Slot(NamedTuple):
     has_mask: float
     presence: float
     right: float
+    taught_mean: np.ndarray
+    taught_map: np.ndarray
+    has_taught: float
 
 
 def make_slot(
     item: Labelled, size: int, box_scale: float, augment: AugmentConfig | None, rng: np.random.Generator
 ) -> Slot:
     """Crop one labelled picture to `size` pixels; without `augment`, just as the tracker would."""
-    box = item.box.scaled(box_scale)
+    box = (item.view or item.box).scaled(box_scale)
     wrong_side = False
-    if augment is not None:
+    if augment is not None and item.view is None:
         box = jitter_box(box, augment, rng)
         wrong_side = item.joints_px is not None and rng.random() < augment.wrong_side
     mirror = (item.side == "left") != wrong_side
@@ -105,6 +117,8 @@ def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: boo
         labels |= {"mask": _small_mask(item.mask, affine, size), "has_mask": 1.0}
     if item.joints_m is not None and with_3d:
         labels |= _metric_labels(item, box, mirror)
+    if item.taught is not None:
+        labels |= {"taught_mean": item.taught.mean, "taught_map": item.taught.map, "has_taught": 1.0}
     return labels
 
 
@@ -119,6 +133,8 @@ def _no_labels(size: int) -> dict[str, Any]:
         "mask": np.zeros((size // MASK_STRIDE, size // MASK_STRIDE), np.float32),
         "presence": 0.0,
         "right": 0.0,
+        "taught_mean": np.zeros(0, np.float32),
+        "taught_map": np.zeros((0, 1, 1), np.float32),
     }
 
 
@@ -152,10 +168,11 @@ def _metric_labels(item: Labelled, box: Box, mirror: bool) -> dict[str, Any]:
 
 
 def collate(slots: Sequence[Slot]) -> Batch:
-    """Stack crops into a batch of tensors; without vertices in any of them the batch's are (B, 0, 3)."""
+    """Stack crops into a batch of tensors; without vertices in any of them the batch's are (B, 0, 3), and so on."""
     columns = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
-    most = max(columns["vertices_m"], key=len)
-    columns["vertices_m"] = [vertices if len(vertices) else np.zeros_like(most) for vertices in columns["vertices_m"]]
+    for name in ("vertices_m", "taught_mean", "taught_map"):
+        most = max(columns[name], key=len)
+        columns[name] = [values if len(values) else np.zeros_like(most) for values in columns[name]]
     tensors = {name: torch.from_numpy(np.stack([np.asarray(v) for v in column])) for name, column in columns.items()}
     return Batch(tensors.pop("image"), **{name: tensor.float() for name, tensor in tensors.items()})
 
@@ -178,6 +195,8 @@ class MixConfig:
     """Folders of synthetic shards (scripts/make_synthetic.py)."""
     photos: tuple[Path, ...] = ()
     """Folders of labelled photographs (pseudo_labels.json)."""
+    stretched_photos: tuple[Path, ...] = ()
+    """The same of photographs that were not kept in proportion: they teach where joints are, not how they turn."""
     fits: tuple[Path, ...] = ()
     """Files of hands fitted to the photographs (scripts/fit_photos.py): rotations and shapes to learn from."""
     stream: StreamConfig = field(default_factory=StreamConfig)
@@ -188,6 +207,10 @@ class MixConfig:
     """Folders of pictures without hands."""
     false_hands: tuple[Path, ...] = ()
     """Folders of places that a detector took for hands (scripts/mine_false_hands.py)."""
+    taught: tuple[Path, ...] = ()
+    """Banks of a teacher's features (scripts/cache_teacher.py) of some of the folders above."""
+    taught_share: float = 0.6
+    """Of the draws from a folder with a bank: cached views; the others are random ones that nobody taught."""
     freihand: Path | None = None
     """FreiHAND's folder; see docs/freihand.md."""
     freihand_versions: tuple[Literal["gs", "hom", "sample", "auto"], ...] = ("gs", "hom", "sample", "auto")

@@ -96,6 +96,8 @@ class MeshConfig:
     """Weights of a trained network, usually a larger one, that this one learns from beside the labels."""
     distillation: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_DISTILLATION))
     """Weights of the losses against the teacher by name (handmesh/training/distil.py)."""
+    matching: float = 0.5
+    """Weight of the differences from the teacher's features that `data.taught` holds."""
     box_scale: float = 1.5
     """Side of a crop's box over the side of the hand's tight box."""
     validation_shards: Path | None = None

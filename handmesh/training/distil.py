@@ -1,17 +1,23 @@
-"""Distillation: a trained network teaches another on what both say of the same crops."""
+"""Distillation: a trained network teaches another on what both say of the same crops.
+
+A `Teacher` is a network of this project, asked as training goes on. `FeatureStudent` learns from the cached
+features of any other (data.taught).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from handmesh.checkpoint import load_trained
 from handmesh.hand_model import HandModel
-from handmesh.losses import Prediction, masked_mean, pose_hand
+from handmesh.losses import Batch, Prediction, masked_mean, pose_hand
+from handmesh.network import HandNet, HandNetOutput
 from handmesh.training.config import MeshConfig
 
 
@@ -93,4 +99,44 @@ def distillation_losses(
         f"distil_{name}": weight * masked_mean(DISTILLATION[name](student, teacher), presence)
         for name, weight in weights.items()
         if weight
+    }
+
+
+class Matched(NamedTuple):
+    """What a student makes of crops, and its features projected onto a teacher's."""
+
+    net: HandNetOutput
+    mean: Tensor  # (B, P)
+    map: Tensor  # (B, C, h, w)
+
+
+class FeatureStudent(nn.Module):
+    """A network with the projections onto a teacher's features, which exist in training alone."""
+
+    def __init__(self, network: HandNet, mean: int, channels: int) -> None:
+        """mean, channels: widths of the teacher's mean feature and of its map."""
+        super().__init__()
+        *_, middle, last = network.backbone.feature_info.channels()
+        self.network = network
+        self.mean = nn.Linear(last, mean)
+        self.map = nn.Conv2d(middle, channels, 1)
+
+    def forward(self, image: Tensor) -> Matched:
+        net = self.network(image)
+        return Matched(net, self.mean(net.features), self.map(net.map.float()))
+
+
+def matching_losses(matched: Matched, batch: Batch) -> dict[str, Tensor]:
+    """Mean squared differences from the teacher's features, which are in standard deviations of each channel.
+
+    Source: FitNets' regressor on a hint (Romero et al., 2015).
+    """
+    if not batch.taught_mean.shape[1]:
+        return {}
+    target = F.interpolate(batch.taught_map, matched.map.shape[-2:], mode="bilinear", align_corners=False)
+    mean = (matched.mean.float() - batch.taught_mean).square().mean(1)
+    by_place = (matched.map.float() - target).square().mean((1, 2, 3))
+    return {
+        "taught_mean": masked_mean(mean, batch.has_taught),
+        "taught_map": masked_mean(by_place, batch.has_taught),
     }

@@ -16,6 +16,7 @@ from handmesh.data.draw import PhotoSource, Reboxed, ShardSource, sources_of
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.photos import read_photos
 from handmesh.data.shards import read_shards
+from handmesh.data.taught import Bank
 from handmesh.data.training_crops import TrainingBatches, batches_from, collate, make_slot
 from handmesh.geometry import procrustes
 from handmesh.hand_model import HandModel
@@ -23,7 +24,7 @@ from handmesh.losses import Batch, Prediction, pose_hand, true_vertices, weighte
 from handmesh.network import HandNet
 from handmesh.skeleton import BONES
 from handmesh.training.config import MeshConfig, as_plain
-from handmesh.training.distil import Teacher, distillation_losses
+from handmesh.training.distil import FeatureStudent, Teacher, distillation_losses, matching_losses
 
 _NO_RANDOMNESS = np.random.default_rng(0)
 
@@ -36,7 +37,10 @@ class MeshTask:
         self.plain_config = {"task": "mesh", **as_plain(config)}
         self.hand_model = HandModel.load(config.hand_model)
         torch.manual_seed(config.run.seed)  # of the initial weights
-        self.model = HandNet(config.network, self.hand_model.mean_pose)
+        self.model: nn.Module = HandNet(config.network, self.hand_model.mean_pose)
+        if config.data.taught:
+            widths = [len(Bank(config.data.taught[0]).info[name]["centre"]) for name in ("mean", "map")]
+            self.model = FeatureStudent(self.model, *widths)
         self.teacher = Teacher(config, self.hand_model) if config.teacher else None
         segments = config.losses.get("mask", 0) > 0
         if segments != config.network.segmentation:
@@ -55,14 +59,22 @@ class MeshTask:
         image = batch.image.float() / 255
         if self.config.run.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        net = model(image)
+        seen = model(image)
+        matched = seen if self.config.data.taught else None
+        net = matched.net if matched else seen
         taught = self.teacher(image) if self.teacher else None
         with torch.autocast(device.type, enabled=False):
             prediction = pose_hand(net, self.hand_model)
             losses = weighted_losses(prediction, batch, self.hand_model, self.config.losses)
             if taught:
                 losses |= distillation_losses(prediction, taught, batch.presence, self.config.distillation)
+            if matched:
+                found = matching_losses(matched, batch)
+                losses |= {name: self.config.matching * value for name, value in found.items()}
         return losses
+
+    def deployed(self, model: nn.Module) -> nn.Module:
+        return model.network if self.config.data.taught else model
 
     def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
         figures, pictures = {}, []
