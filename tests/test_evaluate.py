@@ -184,7 +184,7 @@ def write_photos(root: Path, hands_of: dict[str, list[Hand]], colour_rgb: tuple[
     for entry, hands in zip(entries, hands_of.values(), strict=True):
         for hand in hands:
             points = {"uv": hand.joints_px.tolist(), "xyz": hand.joints_m.tolist()}
-            entry["hands"].append({"hand": hand.side, "score": 1, **points})
+            entry["hands"].append({"hand": hand.side, "score": hand.score, **points})
         cv2.imwrite(str(root / entry["file"]), np.full((HEIGHT, WIDTH, 3), colour_rgb[::-1], np.uint8))
     (root / "pseudo_labels.json").write_text(json.dumps(entries))
     return root
@@ -226,7 +226,7 @@ def test_sets_are_told_apart_and_all_unseen_hands_give_the_number_to_decide_by(t
     seen, elsewhere = make_hand(), shifted(make_hand(), 2)
     known = write_photos(tmp_path / "known", {"0.png": [seen], "10.png": [seen]})
     write_photos(tmp_path / "strangers/easy", {f"{k}.png": [seen] for k in (0, 1, 10)})
-    write_photos(tmp_path / "strangers/hard", {"0.png": [elsewhere]})
+    write_photos(tmp_path / "strangers/hard", {"0.png": [elsewhere, replace(elsewhere, score=0.79)]})
     empty = write_photos(tmp_path / "empty", {"10.png": []})
     options = evaluation.PhotoOptions(
         root=(known,), unseen=(tmp_path / "strangers",), backgrounds=empty, output=tmp_path / "out"
