@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial import cKDTree
 
+from handmesh.skeleton import BONES, KEYPOINT_TIPS
+
 PCK_THRESHOLDS_M = np.linspace(0.0, 0.05, 100)
 F_THRESHOLDS_M = (0.005, 0.015)
 
@@ -192,11 +194,31 @@ def mesh_errors(
 
 def errors_2d(predicted_px: ArrayLike, truth_px: ArrayLike) -> np.ndarray:
     """(N, K) pixel distances as a fraction of the longer side of the truth's tight upright box."""
+    return errors(predicted_px, truth_px) / _box_sides(truth_px)[:, None]
+
+
+def tip_errors_along_finger(predicted_px: ArrayLike, truth_px: ArrayLike) -> np.ndarray:
+    """(N, 5) how far fingertips reach beyond their truth along the finger, as a fraction of the longer box side.
+
+    Of (N, 21, 2) points in keypoint order. Signed: the tip's offset along the direction from the
+    true joint before it to the true tip; negative where the finger is drawn too short. 0 where the
+    true last bone is a point.
+    """
+    predicted, truth = _points(predicted_px), _points(truth_px)
+    tips = list(KEYPOINT_TIPS)
+    bones = truth[:, tips] - truth[:, [parent for parent, child in BONES if child in tips]]
+    lengths = np.linalg.norm(bones, axis=-1)
+    along = ((predicted - truth)[:, tips] * bones).sum(-1) / np.where(lengths > 0, lengths, 1)
+    return along / _box_sides(truth)[:, None]
+
+
+def _box_sides(truth_px: ArrayLike) -> np.ndarray:
+    """(N,) the longer sides of the tight upright boxes, in pixels."""
     truth = _points(truth_px)
     sides = np.ptp(truth, axis=1).max(1)
     if len(truth) and sides.min() <= 0:
         raise ValueError("labelled points that all lie at one pixel span no box")
-    return errors(predicted_px, truth) / sides[:, None]
+    return sides
 
 
 def bootstrap(

@@ -4,7 +4,7 @@
     python scripts/evaluate.py score --gt FreiHAND --pred pred.zip --out outputs/score
     python scripts/evaluate.py robustness --root FreiHAND --model mine.onnx --baseline balanced
     python scripts/evaluate.py synthetic --shards data/shards-test data/shards-hard
-    python scripts/evaluate.py photos --root data/sign_digits data/gesture_people
+    python scripts/evaluate.py photos --root data/sign_digits --unseen data/unseen --backgrounds data/backgrounds
     python scripts/evaluate.py backgrounds --root data/backgrounds
     python scripts/evaluate.py calibration --photos data/sign_digits --backgrounds data/backgrounds
     python scripts/evaluate.py overlays --root data/sign_digits data/gesture_people
@@ -26,7 +26,13 @@ from handmesh.evaluation.calibration.options import CalibrationOptions
 from handmesh.evaluation.judgement import count_judgement
 from handmesh.evaluation.options import FreihandOptions, RobustnessOptions
 from handmesh.evaluation.overlays import OverlayOptions, draw_overlays
-from handmesh.evaluation.run import Options, evaluate_backgrounds, evaluate_photos, evaluate_synthetic
+from handmesh.evaluation.run import (
+    Options,
+    PhotoOptions,
+    evaluate_backgrounds,
+    evaluate_photos,
+    evaluate_synthetic,
+)
 
 Common = tyro.conf.OmitArgPrefixes[Options]
 DEFAULTS = Options()
@@ -69,14 +75,13 @@ def synthetic(shards: tuple[Path, ...], options: Common = DEFAULTS) -> None:
     evaluate_synthetic(shards, options)
 
 
-def photos(root: tuple[Path, ...], split: Split = "val", options: Common = DEFAULTS) -> None:
-    """Finding and placing of labelled hands in photographs.
+def photos(options: tyro.conf.OmitArgPrefixes[PhotoOptions]) -> None:
+    """Finding and placing of labelled hands in photographs: those that are trained on, and those that never are.
 
-    Args:
-        root: folders with a pseudo_labels.json
-        split: the held-out files (val), those for training, or all
+    Ends with `combined`, the number to decide by: the mean 2D error over all unseen hands, a fraction of
+    the longer side of the labelled box; a hand that the whole tracker does not find counts as 0.5.
     """
-    evaluate_photos(root, split, options)
+    evaluate_photos(options)
 
 
 def backgrounds(root: Path, split: Split = "val", options: Common = DEFAULTS) -> None:

@@ -29,7 +29,9 @@ def test_public_methods():
     state = {"timings_ms", "provider", "hand", "hand_size_m"}
     assert members == {"load", "detect", "track", "reset", "close"} | state
     parameters = list(inspect.signature(handmesh.HandTracker.load).parameters)
-    assert parameters == ["model", "num_hands", "backend", "device", "smooth", "threads", "passes", "hand_size_m"]
+    assert parameters == [
+        *("model", "num_hands", "backend", "device", "smooth", "threads", "passes", "hand_size_m", "detector"),
+    ]
     assert list(inspect.signature(handmesh.HandTracker.track).parameters)[1:] == ["frame_rgb", "time_s", "camera"]
 
 

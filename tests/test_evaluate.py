@@ -21,10 +21,11 @@ from handmesh.data.shards import read_shards
 from handmesh.evaluation import run as evaluation
 from handmesh.evaluation.answers import Answer, Answers, Picture, match, with_detected_boxes, with_given_boxes
 from handmesh.evaluation.figures import background_figures, photo_figures, synthetic_figures
-from handmesh.evaluation.pictures import Run, ask, from_shards
+from handmesh.evaluation.pictures import Run, ask, from_shards, without_unsure_labels
 from handmesh.evaluation.report import folder_names
 from handmesh.evaluation.sheet import case_sheet
 from handmesh.evaluation.truth import true_meshes
+from handmesh.runtime.models import model_path
 from handmesh.structs import Box, Camera, Hand
 
 WIDTH, HEIGHT = 96, 80
@@ -104,8 +105,33 @@ def test_photo_figures_with_known_values():
     assert found["2D error, median"] == pytest.approx(0.2, abs=1e-6)
     assert found["PCK@0.2"] == 50
     assert found["PA-MPJPE (rough 3D)"] < 1e-3
+    assert found["combined"] == pytest.approx((0.1 + 0.3 + 0.5) / 3), "a hand that is not found counts as 0.5"
     assert found["extra hands"] == 50
     assert found["time a picture, median"] == 6
+
+
+def test_fingertip_figures_with_known_values():
+    """Two hands: one with all tips within 0.1 of the box, drawn too short; one with a single tip far off."""
+    hand = make_hand()
+    side = np.ptp(hand.joints_px, axis=0).max()
+    tips = list(skeleton.KEYPOINT_TIPS)
+    along = hand.joints_px[tips] - hand.joints_px[[tip - 1 for tip in tips]]
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    short, one_off = hand.joints_px.copy(), hand.joints_px.copy()
+    short[tips] -= 0.08 * side * along
+    one_off[tips[1]] += 0.2 * side * along[1]
+    answers = [Answer(replace(hand, joints_px=joints_px), True, True) for joints_px in (short, one_off)]
+    found = values(photo_figures(Run([(picture_of(label_of(hand), label_of(hand)), Answers(answers, []))])))
+    assert found["all fingertips within 0.1"] == 50
+    assert found["fingertips along the finger"] == pytest.approx((-0.08 + 0.2 / 5) / 2, abs=1e-6)
+
+
+def test_unsure_labels_are_left_out_with_the_hands_found_on_them():
+    left, right = make_hand(-0.1, "left"), make_hand(0.1)
+    labels = [label_of(left, score=0.79), label_of(right, score=0.8)]
+    run = without_unsure_labels(Run([(picture_of(*labels), match([left], labels))], ["bad"]))
+    assert [(case.label.side, case.answer.found) for case in run.cases] == [("right", False)]
+    assert run.false_hands == [] and run.unreadable == ["bad"]
 
 
 def test_figures_of_nothing_are_no_numbers():
@@ -146,17 +172,21 @@ def test_the_sheet_draws_the_mesh_over_its_hand():
 @pytest.fixture
 def photo_set(tmp_path: Path) -> Path:
     """Three pictures: a hand, a file that is no picture, and no hand."""
-    root = tmp_path / "some_photos"
-    root.mkdir()
-    hand = make_hand()
-    label = {"hand": "right", "score": 1, "uv": hand.joints_px.tolist(), "xyz": hand.joints_m.tolist()}
-    size = {"width": WIDTH, "height": HEIGHT}
-    names = {"a.png": [label], "b.png": [label], "c.png": []}
-    entries = [{"file": name, "hands": hands} | size for name, hands in names.items()]
-    (root / "pseudo_labels.json").write_text(json.dumps(entries))
-    for name in names:
-        cv2.imwrite(str(root / name), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+    root = write_photos(tmp_path / "some_photos", {"a.png": [make_hand()], "b.png": [make_hand()], "c.png": []})
     (root / "b.png").write_text("no picture")
+    return root
+
+
+def write_photos(root: Path, hands_of: dict[str, list[Hand]], colour_rgb: tuple[int, int, int] = (90, 90, 90)) -> Path:
+    """A folder of plain pictures of one colour, in which these hands are labelled."""
+    root.mkdir(parents=True)
+    entries = [{"file": name, "width": WIDTH, "height": HEIGHT, "hands": []} for name in hands_of]
+    for entry, hands in zip(entries, hands_of.values(), strict=True):
+        for hand in hands:
+            points = {"uv": hand.joints_px.tolist(), "xyz": hand.joints_m.tolist()}
+            entry["hands"].append({"hand": hand.side, "score": hand.score, **points})
+        cv2.imwrite(str(root / entry["file"]), np.full((HEIGHT, WIDTH, 3), colour_rgb[::-1], np.uint8))
+    (root / "pseudo_labels.json").write_text(json.dumps(entries))
     return root
 
 
@@ -176,7 +206,7 @@ def fake_product(monkeypatch):
 @pytest.mark.usefixtures("fake_product")
 def test_a_report_is_printed_and_written(photo_set, tmp_path, capsys):
     output = tmp_path / "out"
-    evaluation.evaluate_photos([photo_set], "all", evaluation.Options(output=output))
+    evaluation.evaluate_photos(evaluation.PhotoOptions(root=(photo_set,), split="all", output=output))
     printed = capsys.readouterr().out
     assert "pictures that could not be read: 1" in printed and "threads" in printed and "x 1.5" in printed
     content = json.loads((output / "metrics.json").read_text())
@@ -188,6 +218,66 @@ def test_a_report_is_printed_and_written(photo_set, tmp_path, capsys):
     assert content["setting"]["box_scale"] == 1.5 and len(content["setting"]["model_sha256"]) == 64
     for boxes in ("given", "detected"):
         assert cv2.imread(str(output / f"some_photos-{boxes}.png")) is not None
+
+
+@pytest.mark.usefixtures("fake_product")
+def test_sets_are_told_apart_and_all_unseen_hands_give_the_number_to_decide_by(tmp_path, capsys):
+    """10.png is held out, 0.png is not; the product sees one and the same hand wherever it looks."""
+    seen, elsewhere = make_hand(), shifted(make_hand(), 2)
+    known = write_photos(tmp_path / "known", {"0.png": [seen], "10.png": [seen]})
+    write_photos(tmp_path / "strangers/easy", {f"{k}.png": [seen] for k in (0, 1, 10)})
+    write_photos(tmp_path / "strangers/hard", {"0.png": [elsewhere, replace(elsewhere, score=0.79)]})
+    empty = write_photos(tmp_path / "empty", {"10.png": []})
+    options = evaluation.PhotoOptions(
+        root=(known,), unseen=(tmp_path / "strangers",), backgrounds=empty, output=tmp_path / "out"
+    )
+    reports = evaluation.evaluate_photos(options)
+    of_sets = [("known", "trained on", 1), ("easy", "unseen", 3), ("hard", "unseen", 1), ("all unseen", "unseen", 4)]
+    assert [(r.data, r.group, r.pictures, r.boxes) for r in reports] == [
+        *((*one, "given") for one in of_sets),
+        *((*one, "detected") for one in of_sets),
+        ("empty", "without hands", 1, "none"),
+    ]
+    content = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert content["combined"] == pytest.approx(0.5 / 4, abs=1e-6), "each hand weighs the same, not each set"
+    pooled = values(reports[7].figures)
+    assert pooled["hands found"] == 75 and pooled["side right"] == 100 and pooled["extra hands"] == 25
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == "combined (unseen): 0.125"
+    table = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
+    assert table["easy"][1:3] == ["3", "100.0"] and table["empty"] == ["empty", "100.0"]
+    assert all(head in printed for head in ("PCK", "PA-MPJPE", "tips along")), "a column for each figure"
+
+
+@pytest.mark.usefixtures("fake_product")
+def test_other_colours_are_looked_at_and_compared(tmp_path, monkeypatch):
+    """A product that sees a hand where there is as much red as anything: in grey, but not with blue skin."""
+
+    def detect(image, camera):
+        red, _, blue = image[0, 0].astype(int)
+        return [make_hand()] if red >= blue - 5 else []
+
+    answerer = with_detected_boxes(SimpleNamespace(detect=detect))
+    monkeypatch.setattr(evaluation, "_answerer", lambda *_: answerer)
+    warm = write_photos(tmp_path / "warm", {"0.png": [make_hand()]}, (200, 120, 90))
+    cold = write_photos(tmp_path / "cold", {"0.png": [make_hand()]}, (90, 120, 200))
+    options = evaluation.PhotoOptions(unseen=(warm, cold), boxes="detected", colours=True, output=tmp_path / "out")
+    by_set = {report.data: values(report.figures) for report in evaluation.evaluate_photos(options)}
+    names = [f"hands found {name}" for name in ("in grey", "with red and blue swapped")]
+    assert [by_set["warm"][name] for name in names] == [1, 0]
+    assert by_set["cold"]["hands found"] == 0 and np.isnan([by_set["cold"][name] for name in names]).all()
+    assert [by_set["all unseen"][name] for name in names] == [2, 1]
+    options = evaluation.PhotoOptions(unseen=(warm,), boxes="detected", output=tmp_path / "out")
+    assert not set(names) & set(values(evaluation.evaluate_photos(options)[0].figures))
+
+
+def test_the_detector_that_is_given_is_the_one_that_is_opened(photo_set, tmp_path):
+    """A mesh network in its place is refused, before any picture is looked at."""
+    options = evaluation.PhotoOptions(
+        root=(photo_set,), model="fast", detector=str(model_path("fast")), output=tmp_path / "out"
+    )
+    with pytest.raises(ValueError, match=r"fast\.onnx holds a 'mesh' network where a 'detector' network is expected"):
+        evaluation.evaluate_photos(options)
 
 
 @pytest.mark.usefixtures("fake_product")
@@ -275,9 +365,18 @@ def test_the_script_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys
     spec = importlib.util.spec_from_file_location("evaluate_script", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    empty, out = str(tmp_path), ["--out", str(tmp_path / "out")]
+    empty, out = str(tmp_path / "empty"), ["--out", str(tmp_path / "out")]
+    (tmp_path / "empty").mkdir()
+    photos = str(write_photos(tmp_path / "photos", {"10.png": []}))
     wrong = {
         "error: no ": [["synthetic", "--shards", empty], ["photos", "--root", empty], ["backgrounds", "--root", empty]],
+        "error: no pseudo_labels.json in": [["photos", "--unseen", empty]],
+        "error: no data sets: name at least one folder of labelled photographs with --root or --unseen": [["photos"]],
+        "error: --colours asks": [["photos", "--root", photos, "--boxes", "given", "--colours"]],
+        f"error: {photos} is named twice": [["photos", "--root", photos, "--unseen", photos]],
+        "error: unknown model 'balancd'; bundled are": [["photos", "--root", photos, "--model", "balancd"]],
+        "error: unknown detector 'fast'; bundled are": [["photos", "--root", photos, "--detector", "fast"]],
+        "error: no model file at": [["photos", "--root", photos, "--detector", "nowhere.onnx"]],
         "error: no prediction file": [["score", "--gt", empty, "--pred", f"{empty}/pred.json", *out]],
         f"error: {empty} is not FreiHAND's folder": [["freihand", "--root", empty], ["robustness", "--root", empty]],
     }

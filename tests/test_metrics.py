@@ -163,3 +163,20 @@ def test_bootstrap_covers_the_mean_and_repeats(rng):
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.2)
     assert metrics.bootstrap(values) == (low, high)
     assert metrics.bootstrap(values, np.median) != (low, high)
+
+
+def test_fingertips_along_their_fingers_are_signed():
+    """Five fingers upwards; their tips are moved by hand, in pixels of a box whose longer side is 100."""
+    truth = np.zeros((1, 21, 2))
+    truth[0, 1:] = [(20 * finger, -25 * k) for finger in range(5) for k in range(1, 5)]
+    predicted = truth + 0.0
+    predicted[0, [4, 8, 12, 16]] += [(0, 10), (0, -5), (7, 0), (3, 10)]  # short, long, beside, short and beside
+    predicted[0, 7] += 50  # no tip
+    found = metrics.tip_errors_along_finger(predicted, truth)
+    np.testing.assert_allclose(found, [[-0.1, 0.05, 0, -0.1, 0]], atol=1e-12)
+
+
+def test_a_fingertip_on_its_joint_has_no_direction():
+    truth = np.zeros((1, 21, 2))
+    truth[0, 0] = (10, 10)
+    assert (metrics.tip_errors_along_finger(truth + 3, truth) == 0).all()

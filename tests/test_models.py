@@ -6,7 +6,7 @@ import pytest
 
 from handmesh.runtime import models
 from handmesh.runtime.backend import open_session
-from handmesh.runtime.models import SIZES, ModelFileError, bundled_models, model_help, model_path
+from handmesh.runtime.models import SIZES, ModelFileError, bundled_models, detector_path, model_help, model_path
 
 
 @pytest.fixture
@@ -38,6 +38,13 @@ def test_a_name_or_a_path_to_a_file(assets, tmp_path):
 def test_unknown_names_list_the_known_ones(assets, unknown):
     with pytest.raises(ModelFileError, match="bundled are: fast, balanced, accurate, extra; or give the path of"):
         model_path(unknown)
+
+
+def test_a_detector_by_name_or_path(assets):
+    assert detector_path() == detector_path("detector") == assets / "detector.onnx"
+    assert detector_path("nowhere/mine.onnx").name == "mine.onnx"
+    with pytest.raises(ModelFileError, match="unknown detector 'fast'; bundled are: detector; or give the path of"):
+        detector_path("fast")
 
 
 def test_nothing_bundled(assets):

@@ -41,6 +41,16 @@ def test_reads_hands_and_pictures(tmp_path):
     assert image.shape == (48, 64, 3) and image[10, 10, 0] > 190 and image[10, 10, 2] < 10
 
 
+def test_a_folder_of_labelled_folders_stands_for_those(tmp_path):
+    for name in ("b", "a"):
+        write_set(tmp_path / "all" / name, [entry("a.jpg")])
+    (tmp_path / "all" / "other").mkdir()
+    assert photos.labelled_folders(tmp_path / "all") == [tmp_path / "all" / name for name in ("a", "b")]
+    assert photos.labelled_folders(tmp_path / "all/a") == [tmp_path / "all/a"]
+    with pytest.raises(FileNotFoundError, match=r"no pseudo_labels.json in .*other or in one of its folders"):
+        photos.labelled_folders(tmp_path / "all/other")
+
+
 def test_the_split_is_fixed():
     """Recorded once: a changed split would train on files that others hold out."""
     names = [f"{k}.jpg" for k in range(40)]

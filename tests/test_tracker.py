@@ -10,6 +10,7 @@ from hand_scenes import CAMERA, SceneDetection, SceneDetector, SceneSession, cod
 
 from handmesh.runtime.backend import ModelFileError
 from handmesh.runtime.estimator import Estimator
+from handmesh.runtime.models import model_path
 from handmesh.runtime.tracker import HandTracker
 from handmesh.structs import Box, Camera
 
@@ -466,3 +467,9 @@ def test_load_names_the_choices():
         HandTracker.load("nowhere/mine.onnx")
     with pytest.raises(ModelFileError, match=r"unknown model 'balancd'; bundled are: .*balanced"):
         HandTracker.load("balancd")
+
+
+def test_another_detector_can_be_loaded():
+    """A mesh network in its place is refused: what is given is what is opened."""
+    with pytest.raises(ModelFileError, match="holds a 'mesh' network where a 'detector' network is expected"):
+        HandTracker.load("fast", threads=1, detector=model_path("fast"))

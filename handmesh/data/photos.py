@@ -129,6 +129,20 @@ def read_photos(root: Path | str, split: Split) -> list[Photo]:
     return present
 
 
+def labelled_folders(root: Path | str) -> list[Path]:
+    """`root` if it has a `pseudo_labels.json`, else those of its sub-folders that have one, by name.
+
+    Raises FileNotFoundError where none has.
+    """
+    root = Path(root)
+    folders = [root] if (root / LABEL_FILE).is_file() else sorted(path.parent for path in root.glob(f"*/{LABEL_FILE}"))
+    if not folders:
+        raise FileNotFoundError(
+            f"no {LABEL_FILE} in {root} or in one of its folders: it lists the pictures and their hands"
+        )
+    return folders
+
+
 def with_fits(photos: Sequence[Photo], fits: Mapping[Key, Fit]) -> list[Photo]:
     """The photographs, their hands with their fits where there are any."""
 

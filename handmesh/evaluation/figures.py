@@ -9,10 +9,25 @@ from typing import NamedTuple
 import numpy as np
 
 from handmesh import skeleton
+from handmesh.evaluation.answers import FOUND_WITHIN
 from handmesh.evaluation.pictures import Case, Run
-from handmesh.metrics import MeshErrors, align, bootstrap, errors, errors_2d, mesh_errors
+from handmesh.metrics import (
+    MeshErrors,
+    align,
+    bootstrap,
+    errors,
+    errors_2d,
+    mesh_errors,
+    tip_errors_along_finger,
+)
 
 PCK_SHARE = 0.2
+
+TIP_SHARE = 0.1
+"""A fingertip is right within this fraction of the longer box side."""
+
+COMBINED = "combined"
+"""The name of the figure to decide by."""
 
 
 class Figure(NamedTuple):
@@ -72,8 +87,40 @@ def photo_figures(run: Run) -> list[Figure]:
         *_finding_figures(run),
         *_placing_figures(cases),
         figure("PA-MPJPE (rough 3D)", aligned_mm(cases), "mm"),
+        *_fingertip_figures(cases),
+        figure(COMBINED, combined_errors(run.cases), "of box"),
         *_cost_figures(run),
     ]
+
+
+def combined_errors(cases: Sequence[Case]) -> np.ndarray:
+    """(N,) mean 2D error of each labelled hand as a fraction of the longer box side, FOUND_WITHIN if it is not found.
+
+    Its mean is one number for finding and placing. Over several data sets it is the mean over all their
+    hands together, so that each hand weighs the same, not each set.
+    """
+    found = np.array([case.answer.found for case in cases], bool)
+    combined = np.full(len(cases), FOUND_WITHIN)
+    combined[found] = mean_error_2d([case for case in cases if case.answer.found])
+    return combined
+
+
+def recoloured_figures(run: Run, recoloured: Mapping[str, Run]) -> list[Figure]:
+    """For each recolouring of the same pictures, the hands found as a fraction of those found in colour."""
+    return [_found_relative(f"hands found {name}", run.cases, other.cases) for name, other in recoloured.items()]
+
+
+def _found_relative(name: str, in_colour: Sequence[Case], other: Sequence[Case]) -> Figure:
+    found = np.array([(a.answer.found, b.answer.found) for a, b in zip(in_colour, other, strict=True)], float)
+
+    def ratio(found: np.ndarray, axis: int = 0) -> float:
+        before, after = found.sum(axis)
+        return after / before if before else math.nan
+
+    unit = "of those in colour"
+    if not found.any():
+        return figure(name, [], unit)
+    return Figure(name, ratio(found), *bootstrap(found, ratio), unit, len(found))
 
 
 def _finding_figures(run: Run) -> list[Figure]:
@@ -90,6 +137,16 @@ def _placing_figures(cases: Sequence[Case]) -> list[Figure]:
         figure("2D error, median", in_picture.mean(1), "of box", median=True),
         figure("2D error, mean", in_picture.mean(1), "of box"),
         figure(f"PCK@{PCK_SHARE}", 100 * (in_picture <= PCK_SHARE).mean(1), "%"),
+    ]
+
+
+def _fingertip_figures(cases: Sequence[Case]) -> list[Figure]:
+    tips = case_errors_2d(cases)[:, list(skeleton.KEYPOINT_TIPS)]
+    joints_px = [[hand.joints_px for hand in (case.answer.hand, case.label)] for case in cases]
+    along = tip_errors_along_finger(*zip(*joints_px, strict=True)).mean(1) if cases else []
+    return [
+        figure(f"all fingertips within {TIP_SHARE}", 100 * (tips <= TIP_SHARE).all(1), "%"),
+        figure("fingertips along the finger", along, "of box"),
     ]
 
 

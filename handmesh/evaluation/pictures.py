@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from rich.progress import track
 
 from handmesh import skeleton
+from handmesh.data.contexts import MIN_SCORE
 from handmesh.data.photos import LabelledHand, Photo, PhotoError, load_picture
 from handmesh.data.shards import ShardSet, tar_members
 from handmesh.evaluation.answers import Answer, Answerer, Answers, Picture
@@ -55,6 +57,42 @@ class Run:
     def false_hands(self) -> list[FalseHand]:
         """The hands that nobody labelled."""
         return [FalseHand(picture, hand) for picture, answers in self.said for hand in answers.extra or ()]
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """Several runs as one."""
+    return Run([one for run in runs for one in run.said], [name for run in runs for name in run.unreadable])
+
+
+def without_unsure_labels(run: Run) -> Run:
+    """The run without labels that score below MIN_SCORE; hands found on those are not extra hands either."""
+
+    def sure(picture: Picture, answers: Answers) -> tuple[Picture, Answers]:
+        kept = [i for i, hand in enumerate(picture.hands) if hand.score >= MIN_SCORE]
+        hands, of_labels = [picture.hands[i] for i in kept], [answers.of_labels[i] for i in kept]
+        return picture._replace(hands=hands), answers._replace(of_labels=of_labels)
+
+    return Run([sure(*one) for one in run.said], run.unreadable)
+
+
+def _in_grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def _with_red_and_blue_swapped(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+
+
+RECOLOURINGS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "in grey": _in_grey,
+    "with red and blue swapped": _with_red_and_blue_swapped,
+}
+"""Pictures without the colour of skin, and with a false one: (H, W, 3) uint8 to the same."""
+
+
+def recoloured(picture: Picture, recolouring: str) -> Picture:
+    """The picture in other colours, one of RECOLOURINGS."""
+    return picture._replace(load=lambda: RECOLOURINGS[recolouring](picture.load()))
 
 
 def from_photos(photos: Iterable[Photo]) -> list[Picture]:

@@ -46,18 +46,21 @@ def model_path(model: str | Path) -> Path:
     A bundled name wins over a file that happens to be called so. Raises ModelFileError,
     which lists the names, for what is neither.
     """
-    bundled = bundled_models()
-    if str(model) in bundled:
-        return ASSETS / f"{model}.onnx"
-    if Path(model).suffix == ".onnx" or Path(model).is_file():
-        return Path(model)
+    return _network_path("model", model, bundled_models())
+
+
+def detector_path(detector: str | Path = DETECTOR) -> Path:
+    """The file of the bundled detector, or of an exported one by path; as for `model_path`."""
+    return _network_path("detector", detector, [DETECTOR])
+
+
+def _network_path(kind: str, network: str | Path, bundled: list[str]) -> Path:
+    if str(network) in bundled:
+        return ASSETS / f"{network}.onnx"
+    if Path(network).suffix == ".onnx" or Path(network).is_file():
+        return Path(network)
     names = ", ".join(bundled) or "none"
-    raise ModelFileError(f"unknown model {str(model)!r}; bundled are: {names}; or give the path of an .onnx file")
-
-
-def detector_path() -> Path:
-    """The file of the bundled detector."""
-    return ASSETS / f"{DETECTOR}.onnx"
+    raise ModelFileError(f"unknown {kind} {str(network)!r}; bundled are: {names}; or give the path of an .onnx file")
 
 
 def model_help() -> str:

@@ -26,7 +26,7 @@ from handmesh.runtime.following import (
 )
 from handmesh.runtime.hand_size import checked_hand_size
 from handmesh.runtime.inputs import checked_camera, checked_frame, checked_time
-from handmesh.runtime.models import DEFAULT, Backend, Device, detector_path, model_path
+from handmesh.runtime.models import DEFAULT, DETECTOR, Backend, Device, detector_path, model_path
 from handmesh.runtime.smoothing import HandSmoother, Smooth, checked_preset
 from handmesh.skinning import SkinnedHand
 from handmesh.structs import Camera, Hand
@@ -80,18 +80,20 @@ class HandTracker:
         threads: int | None = None,
         passes: int = 2,
         hand_size_m: float | None = None,
+        detector: str | Path = DETECTOR,
     ) -> HandTracker:
-        """A tracker with the bundled detector and a mesh network.
+        """A tracker with a detector and a mesh network.
 
         model: 'fast' or 'balanced' (see `models.bundled_models`), or the path of an exported
         .onnx file. They answer alike, from crops of more and more pixels.
+        detector: 'detector', the bundled one, or the path of an exported .onnx file.
         backend, device, threads: see `backend.open_session`. hand_size_m: see the property.
         Raises ModelFileError (a ValueError) where a file is missing or not one of ours, ValueError
         for an unknown choice.
         """
         mesh = open_session(model_path(model), "mesh", threads, device, backend)
-        detector = open_session(detector_path(), "detector", threads, device, backend)
-        return HandTracker(Estimator(mesh), Detector(detector), num_hands, smooth, passes, hand_size_m=hand_size_m)
+        finder = Detector(open_session(detector_path(detector), "detector", threads, device, backend))
+        return HandTracker(Estimator(mesh), finder, num_hands, smooth, passes, hand_size_m=hand_size_m)
 
     def close(self) -> None:
         """End the threads that help; the tracker cannot be used afterwards."""

@@ -22,7 +22,7 @@ from handmesh.evaluation.calibration.options import CalibrationOptions
 from handmesh.evaluation.calibration.plots import write_reliability, write_spreads
 from handmesh.evaluation.calibration.reliability import figures_of
 from handmesh.evaluation.figures import Figure
-from handmesh.evaluation.files import sha256_of, write_csv, write_json
+from handmesh.evaluation.files import write_csv, write_json
 from handmesh.evaluation.pictures import from_files, from_photos, from_shards
 from handmesh.evaluation.report import cell, figures_as_json, folder_names, setting_of
 from handmesh.runtime.backend import Session, open_session
@@ -38,8 +38,7 @@ def evaluate_calibration(options: CalibrationOptions) -> Calibrated:
     CacheMismatch (a ValueError) where that folder holds what another model or other pictures gave.
     """
     session = open_session(model_path(options.model), "mesh", options.threads)
-    setting = asdict(setting_of(model_path(options.model), session, options.threads))
-    setting |= {"detector": str(options.detector), "detector_sha256": sha256_of(options.detector)}
+    setting = asdict(setting_of(model_path(options.model), session, options.threads, options.detector))
     looked, candidates = joined(*_look(options, session, setting))
     calibrated = calibrate(looked, candidates)
     joints = joint_errors(looked, candidates, calibrated.found >= HAND_SCORE)
