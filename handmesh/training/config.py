@@ -63,6 +63,7 @@ class RunConfig:
 
 DEFAULT_LOSSES = {
     "joints_2d": 4.0,
+    "heatmap": 0.0,
     "joints_3d": 4.0,
     "vertices_3d": 4.0,
     "rotations": 1.0,
