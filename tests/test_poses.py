@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -127,6 +128,72 @@ def test_thumbs_do_not_run_through_fingers(sampler, gesture) -> None:
     hands = [sampler.gesture_deg(gesture, rng)[anatomy.FINGER_JOINTS] for _ in range(20)]
     depth = np.array([sampler.clearance.depth(hand[None])[0] for hand in hands])
     assert np.quantile(depth, 0.9) < 0.0035 and depth.max() < 0.008
+
+
+def test_the_library_is_of_many_poses_within_the_limits(sampler) -> None:
+    library = poses.library_deg()
+    low, high = (limit[anatomy.FINGER_JOINTS] for limit in anatomy.limits_deg())
+    assert len(library) >= 300 and library.shape[1:] == (5, 3, 3)
+    assert (library >= low).all() and (library <= high).all()
+    flexion = library[..., anatomy.FLEXION].reshape(len(library), -1)
+    apart = np.sqrt(((flexion[:, None] - flexion) ** 2).mean(-1))[~np.eye(len(library), dtype=bool)]
+    assert apart.min() > 0 and np.median(apart) > 15
+    assert max(map(sampler.clearance.fingers_depth, library)) < 0.007, "what is shipped is rounded to whole degrees"
+
+
+def test_half_of_the_draws_come_from_the_library(sampler, monkeypatch) -> None:
+    assert poses.SHARES["library"] == pytest.approx(sum(poses.SHARES.values()) / 2)
+    drawn, fingers = [], sampler._fingers
+    monkeypatch.setattr(sampler, "_fingers", lambda name, rng: drawn.append(name) or fingers(name, rng))
+    rng = np.random.default_rng(8)
+    for _ in range(600):
+        sampler.angles_deg(rng)
+    counts = Counter(drawn)
+    assert counts["library"] / len(drawn) == pytest.approx(0.5, abs=0.07)
+    assert counts.keys() == poses.SHARES.keys()
+
+
+def test_poses_of_the_library_are_near_it_and_differ(sampler) -> None:
+    rng = np.random.default_rng(9)
+    drawn = np.stack([sampler.gesture_deg("library", rng)[anatomy.FINGER_JOINTS][1:, :, 0] for _ in range(100)])
+    library = poses.library_deg()[:, 1:, :, anatomy.FLEXION]
+    off = np.abs(drawn[:, None] - library).max(-1)  # (drawn, poses, fingers)
+    assert np.quantile(off.min(1), 0.95) < 10, "each finger is one of the library's"
+    whole = (off.max(-1).min(1) < 12).mean()
+    assert 0.3 < whole < 0.95, "some poses are whole, some have the fingers of two"
+
+
+def test_fingers_of_two_poses_keep_clear(sampler) -> None:
+    rng = np.random.default_rng(10)
+    hands = [sampler.gesture_deg("library", rng)[anatomy.FINGER_JOINTS] for _ in range(200)]
+    depth = np.array([sampler.clearance.fingers_depth(hand) for hand in hands])
+    assert np.quantile(depth, 0.9) < 0.006 and depth.max() < 0.012, "the noise comes on top"
+
+
+def test_crossing_fingers_are_deep_in_one_another(sampler) -> None:
+    hand = np.zeros((5, 3, 3))
+    assert sampler.clearance.fingers_depth(hand) < 0.002
+    hand[1:3, 0, anatomy.ABDUCTION] = -14, 14
+    assert sampler.clearance.fingers_depth(hand) > 0.008
+
+
+def test_each_finger_alone_can_be_straight(sampler) -> None:
+    rng = np.random.default_rng(11)
+    second = np.array([sampler.gesture_deg("single", rng)[anatomy.FINGER_JOINTS[1:, 1], 0] for _ in range(60)])
+    assert set(second.argmin(1)) == {0, 1, 2, 3}
+    assert np.diff(np.sort(second, axis=1), axis=1)[:, 0].min() > 15, "it is much straighter than the others"
+
+
+@pytest.mark.parametrize("table", [poses._LETTERS.values(), [way for grip in poses._GRIPS.values() for way in grip]])
+def test_tables_of_gestures_name_known_states(table) -> None:
+    for fingers, thumb, (narrow, wide) in table:
+        assert len(fingers) == 4 and all(poses._INITIALS[initial] in poses.FINGER_STATES for initial in fingers)
+        assert thumb in poses.THUMB_STATES and -1 <= narrow < wide <= 1.2
+
+
+def test_shares_without_the_library_draw_none_of_it(sampler) -> None:
+    drawn = poses.PoseSampler(sampler.joints_m, {"fist": 1.0}).angles_deg(np.random.default_rng(0))
+    assert (drawn[anatomy.FINGER_JOINTS[1:, 1], anatomy.FLEXION] > 60).all()
 
 
 def test_tips_of_crossed_fingers_lie_before_one_another(sampler) -> None:

@@ -10,3 +10,6 @@ DEMO_CLIP = ASSETS / "demo.mp4"
 
 VIEWER = ASSETS / "viewer"
 """The built page of demo/web/viewer."""
+
+POSE_LIBRARY = ASSETS / "pose_library.npz"
+"""Finger angles of poses that people made; see `handmesh.data.poses`."""

@@ -1,4 +1,7 @@
-"""Keeps the thumb out of the fingers and the palm: a thumb that would run into them is lifted until it touches."""
+"""Keeps the thumb out of the fingers and the palm: a thumb that would run into them is lifted until it touches.
+
+How far fingers run into one another is measured, too.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,13 @@ _BONE, _SHARE = np.array([1, 2, 2, 2]), np.array([0.5, 0.0, 0.4, 0.75])
 _REACH_M = _RADIUS_M[0, _BONE][:, None] + _CAPSULE_RADIUS_M
 _REACH_M[0, -4:] = -1  # the thumb's own base lies beside the palm by right
 
+_FINGER_SHARES = np.array([0.5, 1.0])
+"""The tested points of a finger's bone, by shares of its length."""
+_FINGER_RADIUS_M, _FINGER_OF = _RADIUS_M[1:].ravel(), np.repeat(np.arange(4), 3)
+_FINGER_REACH_M = np.where(
+    np.equal.outer(_FINGER_OF, _FINGER_OF), -1.0, np.add.outer(_FINGER_RADIUS_M, _FINGER_RADIUS_M)
+).repeat(len(_FINGER_SHARES), axis=0)
+
 
 class Clearance:
     """Moves thumbs out of the way, for a hand with the given (21, 3) rest joints."""
@@ -46,16 +56,26 @@ class Clearance:
     def depth(self, fingers_deg: np.ndarray) -> np.ndarray:
         """(N,) metres by which the thumb runs into the rest; (N, 5, 3, 3) angles of hands that differ
         in nothing but the thumb."""
+        starts, ends = self._bones(fingers_deg)
+        thumb = starts[:, 0, _BONE] + _SHARE[:, None] * (ends - starts)[:, 0, _BONE]
+        start = np.concatenate([starts[0, 1:].reshape(-1, 3), self._palm[0]])
+        end = np.concatenate([ends[0, 1:].reshape(-1, 3), self._palm[1]])
+        return (_REACH_M - _distance(thumb, start, end)).max((1, 2))
+
+    def fingers_depth(self, fingers_deg: np.ndarray) -> float:
+        """Metres by which the four fingers run into one another; (5, 3, 3) angles of one hand."""
+        starts, ends = (points[0, 1:].reshape(-1, 3) for points in self._bones(fingers_deg[None]))
+        points = starts[:, None] + _FINGER_SHARES[:, None] * (ends - starts)[:, None]
+        return float((_FINGER_REACH_M - _distance(points.reshape(-1, 3), starts, ends)).max())
+
+    def _bones(self, fingers_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, 5, 3, 3) where the axes of the fingers' capsules begin and end."""
         angles = np.empty((len(fingers_deg), 15, 3))
         angles[:, anatomy.FINGER_JOINTS] = fingers_deg
         points, turns = anatomy.pose_joints(anatomy.rotations_from_angles(angles, self.frames), self.joints_m)
         back = (turns @ self.frames[anatomy.FINGER_JOINTS])[..., anatomy.ABDUCTION]
         shift = -_DOWN_M[..., None] * back
-        starts, ends = points[:, :, :3] + shift, points[:, :, 1:] + shift
-        thumb = starts[:, 0, _BONE] + _SHARE[:, None] * (ends - starts)[:, 0, _BONE]
-        start = np.concatenate([starts[0, 1:].reshape(-1, 3), self._palm[0]])
-        end = np.concatenate([ends[0, 1:].reshape(-1, 3), self._palm[1]])
-        return (_REACH_M - _distance(thumb, start, end)).max((1, 2))
+        return points[:, :, :3] + shift, points[:, :, 1:] + shift
 
 
 def _distance(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

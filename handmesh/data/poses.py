@@ -1,9 +1,10 @@
-"""Plausible hand poses at random: fists, pointing, pinches, grasps, counting and the rest.
+"""Plausible hand poses at random: of a library that people made, and fists, pointing, pinches, grasps and the rest.
 
-A *gesture* draws a state for each finger from tables of joint angles; coupled joints, a spread that
-shrinks as the fingers bend, noise and the joint limits are shared by all of them. A thumb that would
-run through a finger is opened until it does not. Everything random comes from the generator given,
-so that equal generators give equal poses. NumPy and SciPy only.
+Half of the draws come from the *library*, recorded hands that `scripts/build_pose_library.py` fitted: one of its
+poses, or the fingers of two, with noise. The other *gestures* draw a state for each finger from tables of joint
+angles; coupled joints, a spread that shrinks as the fingers bend and noise are shared by all of them. Both keep the
+joint limits. A thumb that would run through a finger is opened until it does not. Everything random comes from the
+generator given, so that equal generators give equal poses. NumPy and SciPy only.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from handmesh import skeleton
-from handmesh.assets import OPEN_HAND
+from handmesh.assets import OPEN_HAND, POSE_LIBRARY
 from handmesh.data import anatomy, pinch
 from handmesh.data.clearance import Clearance
 
@@ -45,6 +46,10 @@ flexion of its second and third."""
 _FOLLOW = 0.6  # of the second joint's flexion appears at the third: they share a tendon
 _SPREAD_DEG = np.array([0.0, 12.0, 0.0, -8.0, -16.0])
 _NOISE_DEG = np.array([3.0, 2.0, 1.5])
+_MIXED = 0.5
+"""How often a pose of the library has the fingers of two."""
+MIXED_DEPTH_M = 0.004
+"""By so much may the fingers of two poses run into one another."""
 
 
 class PoseSampler:
@@ -60,6 +65,7 @@ class PoseSampler:
         self.frames = anatomy.joint_frames(self.joints_m)
         self.clearance = Clearance(self.joints_m)
         self.pinches = pinch.build(self.joints_m)
+        self.library_deg = library_deg()
 
     def sample(self, rng: np.random.Generator, gesture: str | None = None) -> np.ndarray:
         """(15, 3, 3) rotations relative to the parent joint, in MANO's order; of any gesture without a name."""
@@ -93,7 +99,23 @@ class PoseSampler:
         """(5, 3, 3) angles by finger, the thumb first."""
         if name == "pinch":
             return self._pinch(rng)
+        if name == "library":
+            return self.clearance.lift_thumb(self._recorded(rng))
         return self.clearance.lift_thumb(_GESTURES[name](rng))
+
+    def _recorded(self, rng: np.random.Generator) -> np.ndarray:
+        """A pose of the library, or each finger of either of two where these keep clear; the spread is of one."""
+        hand, other = self.library_deg[rng.integers(len(self.library_deg), size=2)]
+        if rng.random() < _MIXED:
+            others, mixed = rng.random(5) < 0.5, hand.copy()
+            mixed[others, :, anatomy.FLEXION] = other[others, :, anatomy.FLEXION]
+            if others[0]:
+                mixed[0] = other[0]
+            if self.clearance.fingers_depth(mixed) <= MIXED_DEPTH_M:
+                hand = mixed
+        noise = rng.normal(0.0, _NOISE_DEG, (5, 3, 3))
+        noise[:, 1:, 1:] *= 0.4
+        return hand + noise
 
     def _pinch(self, rng: np.random.Generator) -> np.ndarray:
         """The thumb meets a finger; the others are all straight (OK), relaxed, half bent or curled."""
@@ -185,6 +207,68 @@ _SIGNS = (("1001", "across"), ("1001", "palm"), ("0001", "out"), ("1001", "out")
 """Index to little finger, 1 for a straight one, and the thumb."""
 
 
+def _single(rng: np.random.Generator) -> np.ndarray:
+    """One straight finger, whichever, over a fist; the others may be half open."""
+    others = _one_of(rng, "curled", "curled", "curled", "half")
+    states = [others] * 4
+    states[rng.integers(4)] = "straight"
+    return _hand(rng, states, _one_of(rng, "across", "palm", "side", "out"), (-0.4, 0.6))
+
+
+def _letters(rng: np.random.Generator) -> np.ndarray:
+    return _of_table(rng, tuple(_LETTERS.values()))
+
+
+def _grips(rng: np.random.Generator) -> np.ndarray:
+    return _of_table(rng, _GRIPS[_one_of(rng, *_GRIPS)])
+
+
+def _of_table(rng: np.random.Generator, table: tuple[tuple[str, str, tuple[float, float]], ...]) -> np.ndarray:
+    states, thumb, spread = table[rng.integers(len(table))]
+    return _hand(rng, [_INITIALS[initial] for initial in states], thumb, spread)
+
+
+_INITIALS = {"s": "straight", "r": "relaxed", "c": "curled", "k": "hook", "b": "bent", "h": "half"}
+_CLOSED, _LOOSE, _APART = (-1.0, -0.5), (-0.5, 0.3), (0.3, 1.2)
+
+_LETTERS: dict[str, tuple[str, str, tuple[float, float]]] = {
+    "A": ("cccc", "side", _CLOSED),
+    "B": ("ssss", "palm", _CLOSED),
+    "C": ("hhhh", "opposed", _CLOSED),
+    "D": ("shhh", "opposed", _LOOSE),
+    "E": ("kkkk", "across", _CLOSED),
+    "F": ("hsss", "opposed", _APART),
+    "G": ("sccc", "side", _LOOSE),
+    "H": ("sscc", "across", _CLOSED),
+    "I": ("cccs", "across", _LOOSE),
+    "K": ("sbcc", "relaxed", _LOOSE),
+    "L": ("sccc", "out", _LOOSE),
+    "M": ("bbbc", "palm", _CLOSED),
+    "N": ("bbcc", "palm", _CLOSED),
+    "O": ("bbbb", "opposed", _CLOSED),
+    "S": ("cccc", "across", _CLOSED),
+    "T": ("hccc", "across", _CLOSED),
+    "U": ("sscc", "palm", _CLOSED),
+    "V": ("sscc", "across", _APART),
+    "W": ("sssc", "palm", _APART),
+    "X": ("kccc", "across", _LOOSE),
+    "Y": ("cccs", "out", _APART),
+}
+"""The letters of the American finger alphabet that stand still, roughly: four fingers from the index on by the initials
+of their states, the thumb, the spread. P and Q are K and G held downwards; R is the gesture `crossed`."""
+
+_GRIPS: dict[str, tuple[tuple[str, str, tuple[float, float]], ...]] = {
+    "pen": (("hhcc", "opposed", _CLOSED), ("bhhc", "opposed", _CLOSED), ("bhcc", "relaxed", _CLOSED)),
+    "cup": (("hhhh", "opposed", _CLOSED), ("hhhh", "out", _CLOSED), ("hhhs", "opposed", _LOOSE)),
+    "card": (("hhcc", "side", _CLOSED), ("hhhh", "side", _CLOSED), ("cccc", "side", _CLOSED)),
+    "ball": (("hhhh", "opposed", _APART), ("rrrr", "opposed", _APART), ("kkkk", "opposed", _APART)),
+    "hook": (("kkkk", "relaxed", _CLOSED), ("kkkk", "side", _CLOSED), ("kkkk", "out", _LOOSE)),
+    "scissors": (("hhcc", "opposed", _LOOSE), ("shhc", "opposed", _LOOSE), ("rhhh", "opposed", _LOOSE)),
+}
+"""Ways to hold things, each as `_LETTERS`, with variants: a pen, a cup or bar, a card between thumb and the side of the
+index finger, a ball, a handle in the hooked fingers, scissors."""
+
+
 def _claw(rng: np.random.Generator) -> np.ndarray:
     return _hand(rng, ["hook"] * 4, _one_of(rng, "opposed", "out", "relaxed"), (0, 1))
 
@@ -222,10 +306,27 @@ _GESTURES: dict[str, Callable[[np.random.Generator], np.ndarray] | None] = {
     "anything": _anything,
     "crossed": _crossed,
     "signs": _signs,
+    "single": _single,
+    "letters": _letters,
+    "grips": _grips,
+    "library": None,  # by the sampler, which holds it
 }
-_SHARES = (0.15, 0.13, 0.09, 0.04, 0.08, 0.05, 0.09, 0.04, 0.04, 0.08, 0.10, 0.08, 0.015, 0.035)
+_SHARES = (
+    *(0.060, 0.050, 0.030, 0.020, 0.030, 0.020, 0.030, 0.015, 0.015),
+    *(0.030, 0.045, 0.035, 0.010, 0.015, 0.030, 0.030, 0.035, 0.500),
+)
 SHARES = dict(zip(_GESTURES, _SHARES, strict=True))
 """How often each gesture is drawn."""
+
+
+@cache
+def library_deg() -> np.ndarray:
+    """(N, 5, 3, 3) flexion, abduction and twist, degrees, of poses that people made, by `skeleton.FINGERS`."""
+    with np.load(POSE_LIBRARY) as library:
+        angles = library["angles_deg"].astype(np.float64)
+    fingers = np.clip(angles, *anatomy.limits_deg())[:, anatomy.FINGER_JOINTS]
+    fingers.flags.writeable = False
+    return fingers
 
 
 @cache

@@ -15,7 +15,7 @@ from handmesh.data.synthetic.freihand_layout import LAYOUT_VERSION
 from handmesh.data.synthetic.generator import Sources
 from handmesh.data.synthetic.materials import Materials, backgrounds_of
 
-VERSION = 2
+VERSION = 3
 """Of the generator: a change of what a seed gives raises it, so that old and new are not mixed."""
 
 SETTINGS_FILE = "settings.json"
