@@ -1,0 +1,162 @@
+"""A teacher's features of cached views: of which crop they are, and that a student learns from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training data is part of the training extra")
+onnx = pytest.importorskip("onnx", reason="a teacher is an ONNX file")
+pytest.importorskip("lightning_fabric", reason="distillation needs the training extra")
+
+from handmesh.data.augment import AugmentConfig  # noqa: E402
+from handmesh.data.taught import (  # noqa: E402
+    CELLS,
+    Bank,
+    TaughtSource,
+    Teacher,
+    TeacherFeatures,
+    open_landmark_teacher,
+    teach,
+    write_bank,
+)  # fmt: skip
+from handmesh.data.training_crops import Labelled, collate, make_slot  # noqa: E402
+from handmesh.hand_model import HandModel  # noqa: E402
+from handmesh.network import HandNet, NetworkConfig  # noqa: E402
+from handmesh.structs import Box  # noqa: E402
+from handmesh.training.distil import FeatureStudent, matching_losses  # noqa: E402
+
+
+def colours_of(crops: np.ndarray) -> TeacherFeatures:
+    """A teacher whose map is the picture in 14 x 14 cells, and whose mean feature is the mean colour."""
+    cells = crops.reshape(len(crops), 3, 14, 16, 14, 16).mean((3, 5))
+    return TeacherFeatures(cells.mean((2, 3)), cells)
+
+
+TEACHER = Teacher(colours_of, 224, 2.0, "colours")
+
+
+class Ramps:
+    """Three pictures that grow redder to the right and greener downwards, with a hand in the middle of each."""
+
+    def __init__(self, side: str = "right", count: int = 3) -> None:
+        x, y = np.meshgrid(np.linspace(0, 255, 300), np.linspace(0, 255, 300))
+        self.image = np.stack([x, y, np.full_like(x, 80)], -1).astype(np.uint8)
+        self.side, self.count = side, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> Labelled:
+        joints = np.random.default_rng(i).uniform(110, 190, (21, 2)).astype(np.float32)
+        return Labelled(self.image, Box.around(joints), joints, self.side)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        return self[int(rng.integers(len(self)))]
+
+
+@pytest.fixture
+def bank(tmp_path) -> Bank:
+    write_bank(tmp_path / "ramps", Ramps(), "ramps", TEACHER, 1.5, 4, None, iter)
+    return Bank(tmp_path / "ramps")
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_map_covers_the_students_crop(side):
+    """Shown the same box, the student's own crop in as many cells has the colours of the teacher's map."""
+    item = Ramps(side)[1]
+    box = Box((150.0, 140.0), 70.0, 0.3)
+    seen = teach(item, [box], 1.5, TEACHER)
+    slot = make_slot(item._replace(view=box), CELLS * 16, 1.5, AugmentConfig(colour=False, wrong_side=1.0), None)
+    own = slot.image.reshape(3, CELLS, 16, CELLS, 16).mean((2, 4)) / 255
+    np.testing.assert_allclose(seen.map[0], own, atol=0.012)
+    assert np.ptp(own[0]) > 0.1 and np.ptp(own[1]) > 0.1, "the ramps tell places apart"
+
+
+def test_a_draw_is_the_view_that_was_taught(bank):
+    source = TaughtSource(Ramps(), bank, share=1.0)
+    item = source.draw(np.random.default_rng(0))
+    slot = make_slot(item, 80, 1.5, AugmentConfig(colour=False), np.random.default_rng(1))
+    centre, spread = (np.array(bank.info["mean"][key]) for key in ("centre", "spread"))
+    red, green = (item.taught.mean * spread + centre)[:2]
+    own = slot.image.mean((1, 2)) / 255  # the middle part of the teacher's crop: of a ramp, the same mean
+    assert (red, green) == pytest.approx(own[:2], abs=0.02) and slot.has_taught == 1
+    assert len({tuple(source.draw(np.random.default_rng(k)).view.centre_px) for k in range(40)}) > 8
+
+
+def test_a_share_of_the_draws_is_free(bank):
+    source = TaughtSource(Ramps(), bank, share=0.5)
+    taught = [source.draw(np.random.default_rng(k)).taught is not None for k in range(200)]
+    assert 0.4 < np.mean(taught) < 0.6
+
+
+def test_a_bank_of_other_samples_is_refused(bank):
+    with pytest.raises(ValueError, match="was made of 3 samples"):
+        TaughtSource(Ramps(count=2), bank, share=1.0)
+
+
+def test_a_finished_bank_is_left_alone_and_an_unfinished_one_made_anew(bank):
+    before = (bank.folder / "map.npy").stat().st_mtime_ns
+    assert write_bank(bank.folder, Ramps(), "ramps", TEACHER, 1.5, 4, None, iter) == 12
+    assert (bank.folder / "map.npy").stat().st_mtime_ns == before
+    assert write_bank(bank.folder, Ramps(), "ramps", TEACHER, 1.5, 2, None, iter) == 6
+    (bank.folder / "bank.json").unlink()
+    with pytest.raises(FileNotFoundError, match="cache_teacher"):
+        Bank(bank.folder)
+
+
+def test_a_student_learns_to_match_and_keeps_nothing_of_it(bank):
+    source, rng = TaughtSource(Ramps(), bank, share=0.8), np.random.default_rng(0)
+    slots = [make_slot(source.draw(rng), 64, 1.5, AugmentConfig(), rng) for _ in range(12)]
+    batch = collate(slots)
+    assert 0 < batch.has_taught.sum() < 12 and batch.taught_map.shape == (12, 3, CELLS, CELLS)
+    torch.manual_seed(0)
+    network = HandNet(NetworkConfig(), HandModel.load().mean_pose)
+    student = FeatureStudent(network, 3, 3).train()
+    optimiser = torch.optim.AdamW(student.parameters(), 2e-3)
+    losses = []
+    for _ in range(12):
+        found = matching_losses(student(batch.image.float() / 255), batch)
+        losses.append(sum(found.values()).item())
+        optimiser.zero_grad()
+        sum(found.values()).backward()
+        optimiser.step()
+    assert losses[-1] < 0.6 * losses[0]
+    assert student.network.state_dict().keys() == HandNet(NetworkConfig()).state_dict().keys()
+
+
+def test_without_taught_crops_nothing_is_matched():
+    slots = [make_slot(Ramps()[k], 64, 1.5, None, np.random.default_rng(0)) for k in range(2)]
+    matched = FeatureStudent(HandNet(NetworkConfig()), 3, 3).eval()(torch.rand(2, 3, 64, 64))
+    assert matching_losses(matched, collate(slots)) == {}
+
+
+def test_a_landmark_network_is_asked_for_its_last_map_and_mean(tmp_path):
+    path = tmp_path / "teacher.onnx"
+    _write_landmark_network(path)
+    seen = open_landmark_teacher(path).run(np.full((2, 3, 224, 224), 0.5, np.float32))
+    assert seen.mean.shape == (2, 3) and seen.map.shape == (2, 3, 224, 224)
+    np.testing.assert_allclose(seen.map, 1.0)
+    for bad, message in ((tmp_path / "none.onnx", "no teacher"), (_text(tmp_path), "not a readable ONNX")):
+        with pytest.raises(ValueError, match=message):
+            open_landmark_teacher(bad)
+
+
+def _write_landmark_network(path: Path) -> None:
+    """x + x, then its mean over places."""
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [2], [2, 3])
+    nodes = [node("Add", ["x", "x"], ["sum"]), node("ReduceMean", ["sum", "axes"], ["mean"], keepdims=0)]
+    nodes.append(node("Identity", ["mean"], ["y"]))
+    shape = ["n", 3, 224, 224]
+    of = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(nodes, "t", [value("x", of, shape)], [value("y", of, ["n", 3])], [axes])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8), path)
+
+
+def _text(folder: Path) -> Path:
+    path = folder / "text.onnx"
+    path.write_text("no network")
+    return path
