@@ -1,6 +1,7 @@
 """Collect what the detector takes for hands and is none: `python scripts/mine_false_hands.py --out FOLDER ...`.
 
-Looks at random parts of pictures without hands and at pasted scenes, training split only. The mesh
+Looks at random parts of pictures without hands, of labelled photographs of people (faces!) and at pasted
+scenes, training split only. The mesh
 network's training learns from them that these are no hands (data.false_hands), so that its score can
 turn down what a detector with a low threshold proposes.
 """
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures and false_hands.json")
     parser.add_argument("--backgrounds", type=Path, nargs="+", required=True, help="folders of pictures without hands")
     parser.add_argument("--sprites", type=Path, nargs="*", default=[], help="folders of cut-out people and hands")
+    parser.add_argument("--people", type=Path, nargs="*", default=[], help="folders of labelled photographs of people")
     parser.add_argument("--count", type=int, default=6000, help="scenes to look at, shared by the sources")
     parser.add_argument(
         "--threshold", type=float, default=0.1, help="least score of the detector; default: %(default)s"
@@ -43,7 +45,8 @@ def collect(options: argparse.Namespace) -> int:
     """Look at scenes and write what the detector takes for hands there."""
     detector = Detector(open_session(options.detector or detector_path(), "detector"))
     detect = partial(detector.detect, threshold=options.threshold)
-    mix = SceneConfig(sprites=tuple(options.sprites), backgrounds=tuple(options.backgrounds))
+    named = {"sprites": options.sprites, "backgrounds": options.backgrounds, "people_photos": options.people}
+    mix = SceneConfig(**{name: tuple(folders) for name, folders in named.items()})
     sources = [source for _, source in scene_sources(mix)]
     share = options.count // len(sources)
     mined = chain(*(mine(s, Size(512, 384), share, detect, options.seed + k) for k, s in enumerate(sources)))

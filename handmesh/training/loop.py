@@ -46,7 +46,10 @@ class NonFiniteLoss(ArithmeticError):
 
 
 def train(task: Task, run: RunConfig, optimiser: OptimiserConfig) -> Path:
-    """Train to the end of the schedule, resuming what `run.out` holds; gives the weights' path."""
+    """Train to the end of the schedule, resuming what `run.out` holds; gives the weights' path.
+
+    The folder has `average.safetensors`, the averaged weights so far, from the first checkpoint on.
+    """
     fabric = Fabric(accelerator=run.accelerator, devices=run.devices, num_nodes=run.num_nodes, precision=run.precision)
     fabric.launch()
     try:
@@ -84,14 +87,20 @@ def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) 
                     print(f"step {step} of {total}: loss {sum(losses.values()):.4f}", flush=True)
             if log and (done % run.checkpoint_every == 0 or done == total):
                 checkpoint.save_state(run.out / "last.pt", _state(done, network, average, optimiser))
+                _save_average(run.out / "average.safetensors", task, average, done)
             if log and (done % run.validate_every == 0 or done == total):
                 _validate(log, task, task.deployed(average.module), done)
     path = run.out / "weights.safetensors"
     if fabric.is_global_zero:
-        weights = task.deployed(average.module).state_dict()
-        checkpoint.save_weights(path, weights, {"config": task.plain_config, "steps": total})
+        _save_average(path, task, average, total)
         log.close()
     return path
+
+
+def _save_average(path: Path, task: Task, average: AveragedModel, steps: int) -> None:
+    """The averaged weights: those of a running training can be tried at any time."""
+    weights = task.deployed(average.module).state_dict()
+    checkpoint.save_weights(path, weights, {"config": task.plain_config, "steps": steps})
 
 
 def _step(
