@@ -10,6 +10,7 @@ import numpy as np
 
 from handmesh.crop import mirror_faces, warp
 from handmesh.detection import Detection
+from handmesh.runtime.alignment import ALIGN, Alignment
 from handmesh.runtime.backend import ModelFileError, Session
 from handmesh.runtime.confidence import Confidence
 from handmesh.runtime.lifting import Crop, lift, picture_joints_px, probability
@@ -63,6 +64,7 @@ class Estimator:
         self.confidence = Confidence.of(self.session.metadata)
         self.hand = _hand_of(self.session.constants)
         self.hand.rest(np.zeros(self.hand.shapedirs.shape[2]))  # what it computes once, it computes now
+        self._alignment = Alignment(self.hand) if ALIGN else None
         self._faces: dict[Side, np.ndarray] = {"right": self.hand.faces, "left": mirror_faces(self.hand.faces)}
 
     def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side) -> Estimate | None:
@@ -76,7 +78,7 @@ class Estimator:
         with self.stopwatch.stage("network"):
             outputs = self.session.run(pixels[None])
         with self.stopwatch.stage("lift"):
-            hand = lift(outputs, crop, camera, self._faces[side])
+            hand = lift(outputs, crop, camera, self._faces[side], self._alignment)
             if hand is None:
                 return None
             box = Box.around(picture_joints_px(outputs, crop))
