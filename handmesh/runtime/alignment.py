@@ -8,7 +8,7 @@ space no farther. It is the one that minimises
 
 where p_j is the posed joint as it is seen from the hand's place t, q_j the joint found in the crop, both on the plane
 at unit distance, and s_j the network's own expected error of q_j. The 23 turns theta are small ones from the network's
-own pose: of the wrist about three axes, of each finger joint about its axis of flexion, and of each finger's first joint
+own pose: of the wrist about three axes, of each finger joint about its axis of flexion, and of its first one
 about that of abduction, too; d_k is how far each usually goes. The place is free, as it follows anyway. One step of
 Gauss and Newton from theta = 0 is taken; further ones gain nothing that can be measured:
 
@@ -99,7 +99,7 @@ class Alignment:
         return step.clip(-_MOST * self.deviations, _MOST * self.deviations)
 
     def joints_and_slopes(self, rotations: np.ndarray, rest: Rest) -> tuple[np.ndarray, np.ndarray]:
-        """(21, 3) joints in keypoint order, as `SkinnedHand.posed` has them, and their (3, 23, 21) derivatives by turns.
+        """(21, 3) joints in keypoint order, as `SkinnedHand.posed` has them, and their (3, 23, 21) slopes by turns.
 
         Axis first, then turn, then joint; metres a radian. What a pose itself adds to the vertices, as MANO has it,
         counts as none here.
