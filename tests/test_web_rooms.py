@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_scenes import hand_constants, network_outputs, posed_hand
 from scipy.spatial.transform import Rotation
 
 from handmesh.crop import crop_affine, warp
 from handmesh.detection import letterbox
+from handmesh.runtime.alignment import Alignment
 from handmesh.runtime.following import Rules
-from handmesh.runtime.lifting import place_root
+from handmesh.runtime.lifting import Crop, lift, place_root
 from handmesh.runtime.smoothing import Cutoff, RotationOneEuro
 from handmesh.skinning import SkinnedHand
 from handmesh.structs import Box, Camera
@@ -134,6 +136,31 @@ def test_posed_hands(ask, bends):
     vertices, joints = hand.posed(rotations, hand.rest(shape))
     np.testing.assert_allclose(np.reshape(given["vertices"], (-1, 3)), vertices, atol=2e-6)
     np.testing.assert_allclose(np.reshape(given["joints"], (21, 3)), joints, atol=2e-6)
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_hands_are_lifted_and_bent_alike(ask, align):
+    """Both sides, crops on the camera's axis and beside it, joints found near where the hand has them and far off."""
+    camera = Camera(520.0, 500.0, 310.0, 242.0, 640, 480)
+    cases, expected = [], []
+    for side in ("right", "left"):
+        for place, noise in (((0.0, 0.0, 0.5), 0.03), ((-0.3, 0.2, 0.6), 0.1), ((0.1, 0.0, 0.3), 2.0)):
+            hand = posed_hand(place, (0.3, 0.8, 0.4), side, camera=camera)
+            crop = Crop(Box.around(hand.joints_px, 1.5), side, 128)
+            outputs = network_outputs(hand, crop.box, crop.mirrored, crop.size, camera)
+            outputs["joints_crop"] += RNG.normal(0, noise, (1, 21, 2)).astype(np.float32)
+            outputs["spread"] = RNG.uniform(0.01, 0.2, (1, 21, 2)).astype(np.float32)
+            flat = {name: value.ravel().tolist() for name, value in outputs.items()}
+            case = {"outputs": flat, "box": as_box(crop.box), "side": side, "size": 128, "camera": asdict(camera)}
+            constants = {name: value.ravel().tolist() for name, value in hand_constants().items() if name != "faces"}
+            cases.append({**case, "constants": constants} if align else case)
+            alignment = Alignment(SkinnedHand.open_hand()) if align else None
+            expected.append(lift(outputs, crop, camera, hand.faces, alignment))
+    for given, hand in zip(ask("lift", cases), expected, strict=True):
+        np.testing.assert_allclose(np.reshape(given["pose"], (16, 3, 3)), hand.pose, atol=2e-5)
+        np.testing.assert_allclose(np.reshape(given["jointsM"], (21, 3)), hand.joints_m, atol=2e-5)
+        np.testing.assert_allclose(np.reshape(given["verticesM"], (-1, 3)), hand.vertices_m, atol=2e-5)
+        np.testing.assert_allclose(np.reshape(given["jointsPx"], (21, 2)), hand.joints_px, atol=0.02)
 
 
 def test_rules_are_the_same(ask):

@@ -10,6 +10,7 @@ import numpy as np
 
 from handmesh.crop import mirror_faces, warp
 from handmesh.detection import Detection
+from handmesh.runtime.alignment import ALIGN, Alignment
 from handmesh.runtime.backend import ModelFileError, Session
 from handmesh.runtime.confidence import Confidence
 from handmesh.runtime.lifting import Crop, lift, picture_joints_px, probability
@@ -17,8 +18,9 @@ from handmesh.runtime.stopwatch import Stopwatch
 from handmesh.skinning import SkinnedHand
 from handmesh.structs import Box, Camera, Hand, Side
 
-DISAGREEMENT = 0.6
-"""Below this agreement the other side is worth a try: a detector is often wrong where palm and back look alike."""
+DISAGREEMENT = 0.95
+"""Below this agreement the other side is tried as well: a detector is often wrong where palm and back look alike, and
+the mesh network sees few wrongly mirrored crops, so it agrees too easily. Only what was just found is looked at twice."""
 
 HOPELESS = 0.02
 """Below this presence a second look is not worth its time: nothing like a hand is near."""
@@ -63,6 +65,7 @@ class Estimator:
         self.confidence = Confidence.of(self.session.metadata)
         self.hand = _hand_of(self.session.constants)
         self.hand.rest(np.zeros(self.hand.shapedirs.shape[2]))  # what it computes once, it computes now
+        self._alignment = Alignment(self.hand) if ALIGN else None
         self._faces: dict[Side, np.ndarray] = {"right": self.hand.faces, "left": mirror_faces(self.hand.faces)}
 
     def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side) -> Estimate | None:
@@ -76,7 +79,7 @@ class Estimator:
         with self.stopwatch.stage("network"):
             outputs = self.session.run(pixels[None])
         with self.stopwatch.stage("lift"):
-            hand = lift(outputs, crop, camera, self._faces[side])
+            hand = lift(outputs, crop, camera, self._faces[side], self._alignment)
             if hand is None:
                 return None
             box = Box.around(picture_joints_px(outputs, crop))

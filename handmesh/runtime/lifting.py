@@ -18,6 +18,7 @@ from handmesh.crop import (
     picture_px_from_normalised,
     view_rotation,
 )
+from handmesh.runtime.alignment import LEAST_SPREAD, Alignment
 from handmesh.structs import Box, Camera, Hand, Side
 
 NEAREST_M = 0.05
@@ -58,17 +59,24 @@ class Crop(NamedTuple):
         return crop_affine(self.box, self.size, self.mirrored)
 
 
-def lift(outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray) -> Hand | None:
+def lift(
+    outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray, alignment: Alignment | None = None
+) -> Hand | None:
     """The hand that the network saw in `crop`, in the camera's frame; None where its numbers are no hand.
 
     outputs: the exported mesh network's (see `backend.MESH_OUTPUTS`), batch of one. faces: (F, 3),
-    outward for the crop's side. The place in space is the one from which the joints look as in the
-    picture; `joints_px` is their projection from there, so that mesh, joints and picture agree.
+    outward for the crop's side. alignment: of the network's own hand, which is then bent towards the joints found in
+    the crop. The place in space is the one from which the joints look as in the picture; `joints_px` is
+    their projection from there, so that mesh, joints and picture agree.
     """
     if not is_plausible(outputs):
         return None
-    vertices, joints, rotations = _in_camera_axes(outputs, crop, camera)
-    root = place_root(joints, picture_joints_px(outputs, crop), camera)
+    to_camera, found_px = view_rotation(camera, crop.box), picture_joints_px(outputs, crop)
+    trust = 1.0 / np.sqrt(_found_spread(outputs))
+    if alignment is not None:
+        outputs = {**outputs, **_bent(outputs, crop, _rays(found_px, camera) @ to_camera, camera, alignment)}
+    vertices, joints, rotations = _in_camera_axes(outputs, crop, to_camera)
+    root = place_root(joints, found_px, camera, trust)
     joints_m = joints + root
     return Hand(
         vertices_m=vertices + root.astype(np.float32),
@@ -81,6 +89,42 @@ def lift(outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: n
         faces=faces,
         **_spreads(outputs, crop),
     )
+
+
+def _rays(points_px: np.ndarray, camera: Camera) -> np.ndarray:
+    """(N, 3) what lies at (N, 2) pixels one metre ahead, in the camera's axes."""
+    return unproject(points_px, np.ones(len(points_px)), camera)
+
+
+def _found_spread(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(21,) the errors to expect of the joints found in the crop, in half crop sides, none of them too small."""
+    return outputs["spread"][0, :, 0].astype(np.float64).clip(LEAST_SPREAD)
+
+
+def _bent(
+    outputs: Mapping[str, np.ndarray], crop: Crop, rays: np.ndarray, camera: Camera, alignment: Alignment
+) -> dict[str, np.ndarray]:
+    """The outputs that change where the hand is bent towards the joints found, at (21, 3) rays in the crop's view.
+
+    The network's hand is a right one in the crop's own view: there, a left hand is met as its mirror image.
+    """
+    if rays[:, 2].min() < _LEAST_AHEAD * np.abs(rays).max():
+        return {}  # the view of a crop so oblique, or joints so far from it, has them beside it or behind
+    found = rays[:, :2] / rays[:, 2:] * ((-1, 1) if crop.mirrored else (1, 1))
+    spread = _found_spread(outputs)
+    root = place_root(outputs["joints_m"][0].astype(np.float64), found, _VIEW, 1.0 / np.sqrt(spread))
+    rest = alignment.hand.rest(outputs["shape"][0])
+    spread_seen = spread * (crop.box.size_px / (camera.fx + camera.fy))
+    rotations = alignment.bent(outputs["rotations"][0], rest, found, spread_seen, root)
+    vertices, joints = alignment.hand.posed(rotations, rest)
+    place = joints[skeleton.ROOT].copy()
+    return {"rotations": rotations[None], "vertices_m": (vertices - place)[None], "joints_m": (joints - place)[None]}
+
+
+_VIEW = Camera(1.0, 1.0, 0.0, 0.0, 1, 1)
+"""The crop's own view as a camera, whose pixels are x / z and y / z."""
+
+_LEAST_AHEAD = 0.1
 
 
 def _spreads(outputs: Mapping[str, np.ndarray], crop: Crop) -> dict[str, np.ndarray]:
@@ -126,14 +170,13 @@ def picture_joints_px(outputs: Mapping[str, np.ndarray], crop: Crop) -> np.ndarr
 
 
 def _in_camera_axes(
-    outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera
+    outputs: Mapping[str, np.ndarray], crop: Crop, to_camera: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, joints (still relative to the root) and rotations, un-mirrored, in the camera's axes."""
     names = ("vertices_m", "joints_m", "rotations")
     vertices, joints, rotations = (outputs[name][0] for name in names)
     if crop.mirrored:
         vertices, joints, rotations = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(rotations)
-    to_camera = view_rotation(camera, crop.box)
     rotations = rotations.astype(np.float64)
     rotations[0] = to_camera @ rotations[0]
     return vertices @ to_camera.T.astype(np.float32), joints @ to_camera.T, rotations
@@ -152,15 +195,18 @@ def _trust(name: str) -> float:
 _TRUST = np.array([_trust(name) for name in skeleton.KEYPOINTS])
 
 
-def place_root(joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera) -> np.ndarray:
+def place_root(
+    joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, trust: np.ndarray | None = None
+) -> np.ndarray:
     """(3,) where the root lies in the camera's frame; always finite and in front of the camera.
 
-    joints_m: (21, 3) relative to the root, in the camera's axes; joints_px: (21, 2). Where least
-    squares places the hand behind or far from the camera, its apparent size decides.
+    joints_m: (21, 3) relative to the root, in the camera's axes; joints_px: (21, 2); trust: (21,) how far each joint is
+    believed, where that is known better than from its name. Where least squares places the hand behind or far from the
+    camera, its apparent size decides.
     """
     nearest = NEAREST_M - joints_m[:, 2].min()
     try:
-        root = root_translation(joints_m, joints_px, camera, _TRUST)
+        root = root_translation(joints_m, joints_px, camera, _TRUST if trust is None else trust)
     except ValueError:
         return _root_by_size(joints_m, joints_px, camera, nearest)
     if nearest <= root[2] <= FARTHEST_M:

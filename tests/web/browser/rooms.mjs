@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const room = (name) => import(pathToFileURL(join(process.argv[2], `${name}.js`)));
-const [crop, detection, following, lifting, skinning, smoothing, structs] = await Promise.all(
-  ['crop', 'detection', 'following', 'lifting', 'skinning', 'smoothing', 'structs'].map(room),
+const [alignment, crop, detection, following, lifting, skinning, smoothing, structs] = await Promise.all(
+  ['alignment', 'crop', 'detection', 'following', 'lifting', 'skinning', 'smoothing', 'structs'].map(room),
 );
 
 const bytes = (text) => new Uint8Array(Buffer.from(text, 'base64'));
@@ -26,6 +26,11 @@ const answers = {
     const hand = new skinning.SkinnedHand(floats(constants));
     const { vertices, joints } = hand.posed(doubles(rotations), hand.rest(doubles(shape)));
     return { vertices: [...vertices], joints: [...joints] };
+  },
+  lift: ({ constants, outputs, box, side, size, camera }) => {
+    const bending = constants && new alignment.Alignment(new skinning.SkinnedHand(floats(constants)));
+    const hand = lifting.lift(floats(outputs), { box, side, size }, camera, bending);
+    return Object.fromEntries(['verticesM', 'jointsM', 'jointsPx', 'pose'].map((name) => [name, [...hand[name]]]));
   },
   rules: () => following.RULES,
   turns: ({ rotations, steps }) => {

@@ -1,15 +1,17 @@
 /** One box in one picture to one hand: crop, network, lifting, and which side it is. As runtime/estimator.py. */
 
+import { ALIGN, Alignment } from './alignment.ts';
 import { logistic } from './chance.ts';
 import { chance, confidenceOf, type Confidence } from './confidence.ts';
 import { warp } from './crop.ts';
 import type { Detection } from './detection.ts';
 import { affineOf, lift, pictureJoints, type Crop } from './lifting.ts';
 import type { Session } from './session.ts';
+import type { SkinnedHand } from './skinning.ts';
 import type { Stopwatch } from './stopwatch.ts';
 import { boxAround, scaledBox, type Box, type Camera, type Hand, type Picture, type Side } from './structs.ts';
 
-const DISAGREEMENT = 0.6; // below this agreement the other side is worth a try
+const DISAGREEMENT = 0.95; // below this agreement the other side is tried as well
 const HOPELESS = 0.02; // below this presence a second look is not worth its time
 
 /** What the mesh network makes of a box. */
@@ -35,14 +37,17 @@ export class Estimator {
   private readonly session: Session;
   private readonly stopwatch: Stopwatch;
   private readonly boxScale: number;
+  private readonly alignment: Alignment | null;
 
-  constructor(session: Session, stopwatch: Stopwatch) {
+  /** model: the hand that the network poses. */
+  constructor(session: Session, model: SkinnedHand, stopwatch: Stopwatch) {
     const { height, width, metadata } = session;
     if (height !== width || typeof metadata.box_scale !== 'number') {
       const given = `${height}x${width} crops, box_scale ${metadata.box_scale}`;
       throw new Error(`${metadata.name} takes ${given}; expected a square and a number: export it again`);
     }
     [this.session, this.stopwatch, this.boxScale] = [session, stopwatch, metadata.box_scale];
+    this.alignment = ALIGN ? new Alignment(model) : null;
     this.confidence = confidenceOf(metadata);
   }
 
@@ -52,7 +57,7 @@ export class Estimator {
     const pixels = this.stopwatch.time('crop', () => warp(picture, affineOf(crop), crop.size));
     const outputs = await this.stopwatch.timeAsync('network', () => this.session.run(pixels));
     return this.stopwatch.time('lift', () => {
-      const hand = lift(outputs, crop, camera);
+      const hand = lift(outputs, crop, camera, this.alignment);
       if (hand === null) {
         return null;
       }

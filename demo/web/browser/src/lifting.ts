@@ -1,5 +1,6 @@
 /** From what the network says of a crop to a hand in the camera's frame. As runtime/lifting.py. */
 
+import { LEAST_SPREAD, type Alignment } from './alignment.ts';
 import { project, rootTranslation, unproject } from './camera.ts';
 import { logistic } from './chance.ts';
 import { cropAffine, mirrorPoints, mirrorRotations, viewRotation, type Affine } from './crop.ts';
@@ -21,6 +22,7 @@ const LARGEST: Readonly<Record<string, number>> = {
   shape: 100,
   presence: 1e6,
   right: 1e6,
+  spread: 10,
 };
 
 /** The exported mesh network's outputs by name, for one crop, flat. */
@@ -38,13 +40,20 @@ export function affineOf(crop: Crop): Affine {
   return cropAffine(crop.box, crop.size, crop.side === 'left');
 }
 
-/** The hand that the network saw in `crop`, in the camera's frame; null where its numbers are no hand. */
-export function lift(outputs: Outputs, crop: Crop, camera: Camera): Hand | null {
+/**
+ * The hand that the network saw in `crop`, in the camera's frame; null where its numbers are no hand. With an
+ * alignment, it is bent towards the joints found in the crop.
+ */
+export function lift(outputs: Outputs, crop: Crop, camera: Camera, alignment?: Alignment | null): Hand | null {
   if (!isPlausible(outputs)) {
     return null;
   }
-  const { vertices, joints, rotations } = inCameraAxes(outputs, crop, camera);
-  const root = placeRoot(joints, pictureJoints(outputs, crop), camera);
+  const toCamera = viewRotation(camera, crop.box);
+  const found = pictureJoints(outputs, crop);
+  const spread = foundSpread(outputs);
+  const posed = (alignment && bent(outputs, crop, found, spread, toCamera, camera, alignment)) || asPosed(outputs);
+  const { vertices, joints, rotations } = inCameraAxes(posed, crop, toCamera);
+  const root = placeRoot(joints, found, camera, trustOf(spread));
   const jointsM = moved(joints, root);
   return {
     verticesM: moved(vertices, root),
@@ -97,15 +106,67 @@ export function pictureJoints(outputs: Outputs, { box, side }: Crop): Float64Arr
   return pixels;
 }
 
-/** Vertices, joints (still relative to the root) and rotations, un-mirrored, in the camera's axes. */
-function inCameraAxes(outputs: Outputs, crop: Crop, camera: Camera) {
-  let vertices = Float32Array.from(outputs['vertices_m']!);
-  let joints = Float64Array.from(outputs['joints_m']!);
-  let rotations: Float64Array = Float64Array.from(outputs['rotations']!);
+/** The errors to expect of the joints found in the crop, in half crop sides, none of them too small. */
+function foundSpread(outputs: Outputs): Float64Array {
+  return Float64Array.from({ length: 21 }, (_, j) => Math.max(outputs['spread']![2 * j]!, LEAST_SPREAD));
+}
+
+const trustOf = (spread: Float64Array) => [...spread].map((value) => 1 / Math.sqrt(value));
+
+/** Vertices and joints about the root joint and rotations, of a right hand in the crop's own view. */
+interface Posed {
+  readonly vertices: Float32Array;
+  readonly joints: Float64Array;
+  readonly rotations: Float64Array;
+}
+
+function asPosed(outputs: Outputs): Posed {
+  return {
+    vertices: Float32Array.from(outputs['vertices_m']!),
+    joints: Float64Array.from(outputs['joints_m']!),
+    rotations: Float64Array.from(outputs['rotations']!),
+  };
+}
+
+/** The crop's own view as a camera, whose pixels are x / z and y / z. */
+const VIEW: Camera = { fx: 1, fy: 1, cx: 0, cy: 0, width: 1, height: 1 };
+
+const LEAST_AHEAD = 0.1;
+
+/** The hand bent towards the joints found; null where the crop's view has them beside it or behind. */
+function bent(
+  outputs: Outputs, crop: Crop, foundPx: Float64Array, spread: Float64Array, toCamera: Float64Array, camera: Camera,
+  alignment: Alignment,
+): Posed | null {
+  const rays = new Float64Array(63);
+  for (let j = 0; j < 21; j++) {
+    rays.set(unproject(foundPx[2 * j]!, foundPx[2 * j + 1]!, 1, camera), 3 * j);
+  }
+  turned(rays, toCamera.map((_, i) => toCamera[3 * (i % 3) + Math.floor(i / 3)]!));
+  if (nearestOf(rays) < LEAST_AHEAD * rays.reduce((most, value) => Math.max(most, Math.abs(value)), 0)) {
+    return null;
+  }
+  const flip = crop.side === 'left' ? -1 : 1;
+  const found = new Float64Array(42);
+  for (let j = 0; j < 21; j++) {
+    found.set([(flip * rays[3 * j]!) / rays[3 * j + 2]!, rays[3 * j + 1]! / rays[3 * j + 2]!], 2 * j);
+  }
+  const given = asPosed(outputs);
+  const root = placeRoot(given.joints, found, VIEW, trustOf(spread));
+  const rest = alignment.model.rest(Float64Array.from(outputs['shape']!));
+  const seen = spread.map((value) => (value * crop.box.sizePx) / (camera.fx + camera.fy));
+  const rotations = alignment.bent(given.rotations, rest, found, seen, root);
+  const { vertices, joints } = alignment.model.posed(rotations, rest);
+  const back = [0, 1, 2].map((axis) => -joints[3 * ROOT + axis]!) as Vector;
+  return { vertices: moved(vertices, back), joints: moved(joints, back), rotations };
+}
+
+/** The same, un-mirrored and in the camera's axes. */
+function inCameraAxes(posed: Posed, crop: Crop, toCamera: Float64Array): Posed {
+  let { vertices, joints, rotations } = posed;
   if (crop.side === 'left') {
     [vertices, joints, rotations] = [mirrorPoints(vertices), mirrorPoints(joints), mirrorRotations(rotations)];
   }
-  const toCamera = viewRotation(camera, crop.box);
   rotations.set(product(toCamera, rotations.subarray(0, 9)));
   return { vertices: turned(vertices, toCamera), joints: turned(joints, toCamera), rotations };
 }
@@ -120,10 +181,12 @@ function trustIn(name: string): number {
 
 const TRUST = KEYPOINTS.map(trustIn);
 
-/** Where the root lies in the camera's frame; always finite and in front of the camera. */
-export function placeRoot(jointsM: Float64Array, jointsPx: Float64Array, camera: Camera): Vector {
+/** Where the root lies in the camera's frame; always finite and in front of the camera. `trust`: of each joint. */
+export function placeRoot(
+  jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, trust: readonly number[] = TRUST,
+): Vector {
   const nearest = NEAREST_M - nearestOf(jointsM);
-  const root = rootTranslation(jointsM, jointsPx, camera, TRUST);
+  const root = rootTranslation(jointsM, jointsPx, camera, trust);
   return root && nearest <= root[2] && root[2] <= FARTHEST_M ? root : rootBySize(jointsM, jointsPx, camera, nearest);
 }
 

@@ -40,3 +40,30 @@ export function product(a: Float64Array, b: Float64Array): Float64Array {
     a[3 * row]! * b[column]! + a[3 * row + 1]! * b[3 + column]! + a[3 * row + 2]! * b[6 + column]!;
   return Float64Array.from({ length: 9 }, (_, i) => entry(Math.floor(i / 3), i % 3));
 }
+
+/** The x of A x = b, of a symmetric positive definite (N, N) matrix, by Cholesky's factors. */
+export function solved(matrix: Float64Array, right: Float64Array): Float64Array {
+  const size = right.length;
+  const lower = new Float64Array(matrix.length);
+  const x = Float64Array.from(right);
+  for (let row = 0; row < size; row++) {
+    for (let column = 0; column <= row; column++) {
+      let sum = matrix[size * row + column]!;
+      for (let k = 0; k < column; k++) {
+        sum -= lower[size * row + k]! * lower[size * column + k]!;
+      }
+      lower[size * row + column] = row === column ? Math.sqrt(sum) : sum / lower[size * column + column]!;
+    }
+    for (let k = 0; k < row; k++) {
+      x[row]! -= lower[size * row + k]! * x[k]!;
+    }
+    x[row]! /= lower[size * row + row]!;
+  }
+  for (let row = size - 1; row >= 0; row--) {
+    for (let k = row + 1; k < size; k++) {
+      x[row]! -= lower[size * k + row]! * x[k]!;
+    }
+    x[row]! /= lower[size * row + row]!;
+  }
+  return x;
+}

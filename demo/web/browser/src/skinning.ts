@@ -16,6 +16,7 @@ export type HandConstants = Readonly<Record<string, Float32Array>>;
 export class SkinnedHand {
   private readonly constants: HandConstants;
   private readonly count: number;
+  private shareList: readonly number[] | null = null;
 
   constructor(constants: HandConstants) {
     this.constants = constants;
@@ -36,6 +37,41 @@ export class SkinnedHand {
     const transforms = jointTransforms(rotations, rest.jointsM);
     const vertices = this.skinned(this.bent(rotations, rest.verticesM), transforms);
     return { vertices, joints: this.keypoints(vertices) };
+  }
+
+  /** (21, 3) joints of the unposed hand, in keypoint order. */
+  keypointsAt(rest: Rest): Float64Array {
+    return this.keypoints(rest.verticesM);
+  }
+
+  /** (21, 16, 4): what each keypoint has of each rotating joint's x, y, z and 1, so that posing it is one product. */
+  keypointShares(rest: Rest): Float64Array {
+    const list = (this.shareList ??= this.listShares());
+    const shares = new Float64Array(21 * 16 * 4);
+    for (let i = 0; i < list.length; i += 3) {
+      const [at, vertex, share] = [4 * list[i]!, 3 * list[i + 1]!, list[i + 2]!];
+      shares[at]! += share * rest.verticesM[vertex]!;
+      shares[at + 1]! += share * rest.verticesM[vertex + 1]!;
+      shares[at + 2]! += share * rest.verticesM[vertex + 2]!;
+      shares[at + 3]! += share;
+    }
+    return shares;
+  }
+
+  /** Keypoint and joint, vertex and share of all that are not zero, one after the other. */
+  private listShares(): number[] {
+    const [regressor, weights] = [this.constants['hand_keypoint_regressor']!, this.constants['hand_weights']!];
+    const list: number[] = [];
+    regressor.forEach((part, i) => {
+      const [keypoint, vertex] = [Math.floor(i / this.count), i % this.count];
+      for (let joint = 0; part && joint < 16; joint++) {
+        const weight = weights[16 * vertex + joint]!;
+        if (weight) {
+          list.push(16 * keypoint + joint, vertex, part * weight);
+        }
+      }
+    });
+    return list;
   }
 
   /** The rest vertices with what the pose itself adds to them, where the hand has such a thing. */
@@ -95,23 +131,30 @@ function dot(matrix: Float32Array, row: number, vector: Float64Array): number {
 
 /** (16, 3, 4) from the rest pose to the posed hand, MANO order. */
 function jointTransforms(rotations: Float64Array, restJoints: Float64Array): Float64Array {
-  const turns: Float64Array[] = [];
-  const places: number[][] = [];
+  const { turns, places } = jointChain(rotations, restJoints);
   const transforms = new Float64Array(16 * 12);
-  PARENTS.forEach((parent, joint) => {
-    const own = rotations.subarray(9 * joint, 9 * joint + 9);
-    const at = [...restJoints.subarray(3 * joint, 3 * joint + 3)];
-    const turn = parent < 0 ? own : product(turns[parent]!, own);
-    const bone = at.map((value, axis) => value - restJoints[3 * parent + axis]!);
-    const place = parent < 0 ? at : apply(turns[parent]!, bone).map((value, axis) => value + places[parent]![axis]!);
-    turns.push(turn);
-    places.push(place);
-    const back = apply(turn, at);
+  turns.forEach((turn, joint) => {
+    const back = apply(turn, [...restJoints.subarray(3 * joint, 3 * joint + 3)]);
     for (let axis = 0; axis < 3; axis++) {
-      transforms.set([...turn.subarray(3 * axis, 3 * axis + 3), place[axis]! - back[axis]!], 12 * joint + 4 * axis);
+      const shift = places[joint]![axis]! - back[axis]!;
+      transforms.set([...turn.subarray(3 * axis, 3 * axis + 3), shift], 12 * joint + 4 * axis);
     }
   });
   return transforms;
+}
+
+/** The (3, 3) turns and the places of the 16 posed joints in the model's frame, MANO order. */
+export function jointChain(rotations: Float64Array, restJoints: Float64Array) {
+  const turns: Float64Array[] = [];
+  const places: number[][] = [];
+  PARENTS.forEach((parent, joint) => {
+    const own = rotations.subarray(9 * joint, 9 * joint + 9);
+    const at = [...restJoints.subarray(3 * joint, 3 * joint + 3)];
+    turns.push(parent < 0 ? own : product(turns[parent]!, own));
+    const bone = at.map((value, axis) => value - restJoints[3 * parent + axis]!);
+    places.push(parent < 0 ? at : apply(turns[parent]!, bone).map((value, axis) => value + places[parent]![axis]!));
+  });
+  return { turns, places };
 }
 
 function apply(matrix: Float64Array, [x, y, z]: number[]): number[] {

@@ -31,7 +31,7 @@ export class HandTracker {
   private wanted: Picture | null = null; // the picture of a search that is yet to begin
 
   constructor(mesh: Session, detector: Session, model: SkinnedHand, smooth: Smooth = 'low', numHands = 2) {
-    this.estimator = new Estimator(mesh, this.stopwatch);
+    this.estimator = new Estimator(mesh, model, this.stopwatch);
     [this.detector, this.model, this.smooth, this.numHands] = [detector, model, smooth, numHands];
   }
 
