@@ -20,7 +20,7 @@ from handmesh.structs import Box, Camera, Hand, Side
 
 DISAGREEMENT = 0.95
 """Below this agreement the other side is tried as well: a detector is often wrong where palm and back look alike, and
-the mesh network sees few wrongly mirrored crops, so it agrees too easily. Only what was just found is looked at twice."""
+the mesh network sees few wrongly mirrored crops, so it agrees too easily. Only what was just found is tried."""
 
 HOPELESS = 0.02
 """Below this presence a second look is not worth its time: nothing like a hand is near."""
