@@ -3,6 +3,7 @@
 python scripts/benchmark.py latency       # the bundled networks, crop to vertices and whole frames
 python scripts/benchmark.py backbones     # FastViT and RepViT against other backbones, by resolution
 python scripts/benchmark.py loader        # training pictures a second
+python scripts/benchmark.py training      # crops a second of whole training steps, presets in turns
 python scripts/benchmark.py tracking      # jitter, lag, lost frames and depth on sequences with ground truth
 python scripts/benchmark.py soak          # memory, slowdown and threads over half an hour
 python scripts/benchmark.py stream        # age of frames at 20 clients, and what they cost the tracker
@@ -128,6 +129,32 @@ def loader(
     console = Console()
     console.print(machine(), highlight=False)
     console.print(measure_loader(root, size, workers, seconds, hand_model), highlight=False)
+
+
+@app.command
+def training(presets: tuple[Path, ...], steps: int = 8, rounds: int = 5) -> None:
+    """Time whole training steps of the mesh network, loader included, presets in turns.
+
+    Their data must be there. OMP_NUM_THREADS says how many threads a step takes; 1 is best on a shared machine.
+
+    Args:
+        presets: Configs to compare; the first is what the others are related to.
+        steps: Steps of each preset in a turn.
+        rounds: Turns; medians over them are given.
+    """
+    import tempfile
+
+    import torch
+
+    from handmesh.training.benchmark import measure_training, pace_table
+    from handmesh.training.config import MeshConfig, read_config
+
+    configs = {preset.stem: read_config(MeshConfig, preset) for preset in presets}
+    with tempfile.TemporaryDirectory() as folder:
+        paces = measure_training(configs, steps, rounds, Path(folder))
+    console = Console()
+    console.print(f"{machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads", highlight=False)
+    console.print(pace_table(paces))
 
 
 @app.command

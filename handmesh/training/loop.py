@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from handmesh import checkpoint
+from handmesh.data.training_crops import stage_at
 from handmesh.parallel import mean_over_processes, synchronise_batch_norm
 from handmesh.training.config import OptimiserConfig, RunConfig
 
@@ -62,29 +64,29 @@ def train(task: Task, run: RunConfig, optimiser: OptimiserConfig) -> Path:
 def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) -> Path:
     fabric.seed_everything(run.seed, verbose=False)
     total = sum(stage.steps for stage in run.stages)
-    network = task.model
-    if fabric.world_size > 1:
-        network = synchronise_batch_norm(network, fabric.device.type)
-    if run.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    model, optimiser = fabric.setup(network, _optimiser(network, config))
+    network, model, optimiser = prepare(fabric, task, run, config)
     average = AveragedModel(network, multi_avg_fn=_ema(config.ema_decay), use_buffers=True)
     start = _resume(fabric, task, run, network, average, optimiser)
+    pace = Pace()
     log = SummaryWriter(run.out) if fabric.is_global_zero else None
     with _progress(fabric) as progress:
         bar = progress.add_task("training", total=total, completed=start, loss="")
         for step, batch in enumerate(task.batches(start, fabric.global_rank, fabric.world_size), start):
             torch.manual_seed(run.seed * 1_000_003 + step)  # dropout does not depend on where a run was cut
             _set_rate(optimiser, _rate(step, total, config))
-            losses = _step(fabric, task, model, optimiser, fabric.to_device(batch), config, run.out)
+            losses = take_step(fabric, task, model, optimiser, fabric.to_device(batch), config, run.out)
             average.update_parameters(network)
+            pace.count(stage_at(run.stages, step).batch)
             done = step + 1
             progress.update(bar, completed=done)
             if log and step % run.log_every == 0:
+                rate = pace.samples_per_s()
                 _log_losses(log, losses, optimiser, step)
-                progress.update(bar, loss=f"loss {sum(losses.values()):.4f}")
+                log.add_scalar("samples_per_s", rate, step)
+                said = f"loss {sum(losses.values()):.4f}, {rate:.0f} samples/s"
+                progress.update(bar, loss=said)
                 if not progress.console.is_terminal and step % (10 * run.log_every) == 0:
-                    print(f"step {step} of {total}: loss {sum(losses.values()):.4f}", flush=True)
+                    print(f"step {step} of {total}: {said}", flush=True)
             if log and (done % run.checkpoint_every == 0 or done == total):
                 checkpoint.save_state(run.out / "last.pt", _state(done, network, average, optimiser))
                 _save_average(run.out / "average.safetensors", task, average, done)
@@ -97,16 +99,52 @@ def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) 
     return path
 
 
+class Pace:
+    """Samples a second since it was last asked, validations and checkpoints included."""
+
+    def __init__(self) -> None:
+        self._begin, self._samples = time.perf_counter(), 0
+
+    def count(self, samples: int) -> None:
+        self._samples += samples
+
+    def samples_per_s(self) -> float:
+        """The rate since the last call; counts anew."""
+        now = time.perf_counter()
+        rate = self._samples / max(now - self._begin, 1e-9)
+        self._begin, self._samples = now, 0
+        return rate
+
+
 def _save_average(path: Path, task: Task, average: AveragedModel, steps: int) -> None:
     """The averaged weights: those of a running training can be tried at any time."""
     weights = task.deployed(average.module).state_dict()
     checkpoint.save_weights(path, weights, {"config": task.plain_config, "steps": steps})
 
 
-def _step(
+class Prepared(NamedTuple):
+    """What a step takes: the network, the same as Fabric wraps it, and what moves its weights."""
+
+    network: nn.Module
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+
+
+def prepare(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) -> Prepared:
+    """The task's model on its device, in its memory format, with its optimiser."""
+    network = task.model
+    if fabric.world_size > 1:
+        network = synchronise_batch_norm(network, fabric.device.type)
+    if run.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return Prepared(network, *fabric.setup(network, _optimiser(network, config)))
+
+
+def take_step(
     fabric: Fabric, task: Task, model: nn.Module, optimiser: torch.optim.Optimizer, batch: Any,
     config: OptimiserConfig, out: Path,
 ) -> dict[str, float]:  # fmt: skip
+    """One step on one batch; gives its losses. Raises NonFiniteLoss, with the batch written to `out`."""
     model.train()
     with fabric.autocast():
         losses = task.losses(model, batch)
