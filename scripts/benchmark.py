@@ -132,7 +132,7 @@ def loader(
 
 
 @app.command
-def training(presets: tuple[Path, ...], steps: int = 8, rounds: int = 5) -> None:
+def training(presets: tyro.conf.Positional[tuple[Path, ...]], steps: int = 8, rounds: int = 5) -> None:
     """Time whole training steps of the mesh network, loader included, presets in turns.
 
     Their data must be there. OMP_NUM_THREADS says how many threads a step takes; 1 is best on a shared machine.
