@@ -312,6 +312,17 @@ def test_a_whole_calibration_is_printed_and_written(tmp_path, monkeypatch, capsy
         calibration.evaluate_calibration(replace(options, limit=10))
 
 
+def test_pictures_in_other_colours_stand_for_those_of_strangers(tmp_path):
+    photos, nothing = photo_folder(tmp_path / "photos", 1), photo_folder(tmp_path / "nothing", 0)
+    options = CalibrationOptions(
+        photos=(photos,), backgrounds=(nothing,), detector=Path(__file__), colours=True, limit=5
+    )
+    for source in calibration.sources_of(options):
+        assert len(source.pictures) == 15 and len({picture.name for picture in source.pictures}) == 5
+        assert source.pictures[0].name == source.pictures[5].name == source.pictures[10].name
+    assert [len(source.pictures) for source in calibration.sources_of(replace(options, colours=False))] == [5, 5]
+
+
 def test_operating_points_count_hands_once_and_false_ones_by_picture():
     right, wrong = HAND, shifted(make_hand(score=0.8), 1.5)
     pictures = [picture_of(label_of(HAND), name=f"{k}") for k in range(4)]

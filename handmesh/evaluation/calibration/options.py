@@ -23,6 +23,9 @@ class CalibrationOptions:
     """Folders of pictures without hands."""
     split: Split = "val"
     """The held-out files of photographs and backgrounds (val), those for training, or all."""
+    colours: bool = False
+    """Also look at photographs and backgrounds in grey and with red and blue swapped. Of pictures like those that they
+    learnt from networks are too sure; these stand for the pictures of strangers."""
     model: str = "balanced"
     """A bundled network by name, or the path of an exported .onnx file."""
     detector: Path = field(default_factory=detector_path)

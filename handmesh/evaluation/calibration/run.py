@@ -23,7 +23,7 @@ from handmesh.evaluation.calibration.plots import write_reliability, write_sprea
 from handmesh.evaluation.calibration.reliability import figures_of
 from handmesh.evaluation.figures import Figure
 from handmesh.evaluation.files import write_csv, write_json
-from handmesh.evaluation.pictures import from_files, from_photos, from_shards
+from handmesh.evaluation.pictures import RECOLOURINGS, from_files, from_photos, from_shards, recoloured
 from handmesh.evaluation.report import cell, figures_as_json, folder_names, setting_of
 from handmesh.runtime.backend import Session, open_session
 from handmesh.runtime.detector import Detector
@@ -74,7 +74,10 @@ def _look(
     """The data sets' names and what was seen of each, now or before."""
     detector = Detector(open_session(options.detector, "detector", options.threads))
     estimator, sources = Estimator(session), sources_of(options)
-    asked = {name: setting[name] for name in ("model_sha256", "detector_sha256")} | {"split": options.split}
+    asked = {name: setting[name] for name in ("model_sha256", "detector_sha256")} | {
+        "split": options.split,
+        "colours": options.colours,
+    }
     asked |= {source.name: [len(source.pictures), source.pictures[0].name] for source in sources if source.pictures}
     cache = ArrayCache(options.output / "seen", asked, options.overwrite)
     seen = []
@@ -106,7 +109,13 @@ def sources_of(options: CalibrationOptions) -> list[Source]:
         *((root, from_files(list_pictures(root, options.split))) for root in options.backgrounds),
     ]
     made = options.shards
-    return [Source(names[root], spread(pictures), root not in made, root in made) for root, pictures in given]
+
+    def shown(root: Path, pictures: Sequence[Picture]) -> list[Picture]:
+        chosen = spread(pictures)
+        names = RECOLOURINGS if options.colours and root not in made else ()
+        return chosen + [recoloured(picture, name) for name in names for picture in chosen]
+
+    return [Source(names[root], shown(root, pictures), root not in made, root in made) for root, pictures in given]
 
 
 def mixture(looked: Sequence[Looked]) -> str:
