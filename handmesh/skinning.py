@@ -110,11 +110,18 @@ class SkinnedHand:
         rotations = np.asarray(rotations, np.float32)
         transforms = joint_transforms(rotations, rest.joints_m)
         if self.posedirs is None:
-            columns = transforms.transpose(0, 2, 1).reshape(64, 3)
-            return self._skinned(rest.vertices_m, transforms), rest.keypoint_shares @ columns
+            joints = rest.keypoint_shares @ transforms.transpose(0, 2, 1).reshape(64, 3)
+            return self._skinned(rest.vertices_m, transforms), joints
         bend = self.posedirs @ (rotations[1:] - np.eye(3, dtype=np.float32)).reshape(-1)
         vertices = self._skinned(rest.vertices_m + bend, transforms)
         return vertices, self.keypoint_regressor @ vertices
+
+    def posed_joints(self, rotations: np.ndarray, rest: Rest) -> np.ndarray:
+        """(21, 3) the joints of `posed`, of a right hand."""
+        rotations = np.asarray(rotations, np.float32)
+        if self.posedirs is not None:  # a joint hangs on vertices that its pose moves
+            return self.posed(rotations, rest)[1]
+        return rest.keypoint_shares @ joint_transforms(rotations, rest.joints_m).transpose(0, 2, 1).reshape(64, 3)
 
     def _skinned(self, vertices_m: np.ndarray, transforms: np.ndarray) -> np.ndarray:
         """(V, 3) rest vertices, each moved by its own mean of the (16, 3, 4) transforms.

@@ -122,10 +122,10 @@ def test_joints_far_off_turn_the_hand_no_farther_than_it_can():
     assert (np.abs(turns) <= 4.0 * ALIGNMENT.deviations).all()
 
 
-def lifted(hand, box, alignment=ALIGNMENT, camera=CAMERA, **changes):
+def lifted(hand, box, alignment=ALIGNMENT, camera=CAMERA, mesh=True, **changes):
     crop = Crop(box, hand.side, 160)
     outputs = network_outputs(hand, box, crop.mirrored, crop.size, camera)
-    return lift({**outputs, **changes}, crop, camera, hand.faces, alignment)
+    return lift({**outputs, **changes}, crop, camera, hand.faces, alignment, mesh)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -171,6 +171,9 @@ def test_mesh_joints_and_pose_stay_those_of_one_hand():
         assert np.abs(vertices + move - hand.vertices_m).max() < 1e-5
         assert np.abs(joints + move - hand.joints_m).max() < 1e-5
         assert np.allclose(hand.joints_px, project(hand.joints_m.astype(float), CAMERA), atol=0.02)
+        bare = lifted(truth, box, mesh=False, joints_crop=noisy)
+        assert np.abs(bare.joints_m - hand.joints_m).max() < 1e-5 and np.abs(bare.pose - hand.pose).max() < 1e-5
+        assert np.abs(bare.vertices_m - hand.vertices_m).max() > 1e-3, "for a smoother, which poses them anew"
 
 
 def test_a_left_hand_is_bent_as_its_mirror_image():

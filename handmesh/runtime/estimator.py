@@ -68,10 +68,10 @@ class Estimator:
         self._alignment = Alignment(self.hand) if ALIGN else None
         self._faces: dict[Side, np.ndarray] = {"right": self.hand.faces, "left": mirror_faces(self.hand.faces)}
 
-    def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side) -> Estimate | None:
+    def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side, mesh: bool = True) -> Estimate | None:
         """The hand of `side` in `box` (tight around its joints); None where the numbers are no hand.
 
-        image: (H, W, 3) uint8 RGB, the picture of `camera`.
+        image: (H, W, 3) uint8 RGB, the picture of `camera`. mesh: as for `lift`.
         """
         crop = Crop(box.scaled(self._box_scale), side, self.session.input_size[0])
         with self.stopwatch.stage("crop"):
@@ -79,7 +79,7 @@ class Estimator:
         with self.stopwatch.stage("network"):
             outputs = self.session.run(pixels[None])
         with self.stopwatch.stage("lift"):
-            hand = lift(outputs, crop, camera, self._faces[side], self._alignment)
+            hand = lift(outputs, crop, camera, self._faces[side], self._alignment, mesh)
             if hand is None:
                 return None
             box = Box.around(picture_joints_px(outputs, crop))

@@ -60,21 +60,23 @@ class Crop(NamedTuple):
 
 
 def lift(
-    outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray, alignment: Alignment | None = None
-) -> Hand | None:
+    outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray,
+    alignment: Alignment | None = None, mesh: bool = True,
+) -> Hand | None:  # fmt: skip
     """The hand that the network saw in `crop`, in the camera's frame; None where its numbers are no hand.
 
     outputs: the exported mesh network's (see `backend.MESH_OUTPUTS`), batch of one. faces: (F, 3),
     outward for the crop's side. alignment: of the network's own hand, which is then bent towards the joints found in
-    the crop. The place in space is the one from which the joints look as in the picture; `joints_px` is
-    their projection from there, so that mesh, joints and picture agree.
+    the crop. mesh: bend the vertices, too; without, they stay the network's, for who poses them anew. The place in
+    space is the one from which the joints look as in the picture; `joints_px` is their projection from there, so that
+    mesh, joints and picture agree.
     """
     if not is_plausible(outputs):
         return None
     to_camera, found_px = view_rotation(camera, crop.box), picture_joints_px(outputs, crop)
     trust = 1.0 / np.sqrt(_found_spread(outputs))
     if alignment is not None:
-        outputs = {**outputs, **_bent(outputs, crop, _rays(found_px, camera) @ to_camera, camera, alignment)}
+        outputs = {**outputs, **_bent(outputs, crop, _rays(found_px, camera) @ to_camera, camera, alignment, mesh)}
     vertices, joints, rotations = _in_camera_axes(outputs, crop, to_camera)
     root = place_root(joints, found_px, camera, trust)
     joints_m = joints + root
@@ -102,7 +104,7 @@ def _found_spread(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _bent(
-    outputs: Mapping[str, np.ndarray], crop: Crop, rays: np.ndarray, camera: Camera, alignment: Alignment
+    outputs: Mapping[str, np.ndarray], crop: Crop, rays: np.ndarray, camera: Camera, alignment: Alignment, mesh: bool
 ) -> dict[str, np.ndarray]:
     """The outputs that change where the hand is bent towards the joints found, at (21, 3) rays in the crop's view.
 
@@ -116,9 +118,12 @@ def _bent(
     rest = alignment.hand.rest(outputs["shape"][0])
     spread_seen = spread * (crop.box.size_px / (camera.fx + camera.fy))
     rotations = alignment.bent(outputs["rotations"][0], rest, found, spread_seen, root)
-    vertices, joints = alignment.hand.posed(rotations, rest)
-    place = joints[skeleton.ROOT].copy()
-    return {"rotations": rotations[None], "vertices_m": (vertices - place)[None], "joints_m": (joints - place)[None]}
+    if mesh:
+        vertices, joints = alignment.hand.posed(rotations, rest)
+        bent = {"vertices_m": (vertices - joints[skeleton.ROOT])[None]}
+    else:
+        joints, bent = alignment.hand.posed_joints(rotations, rest), {}
+    return bent | {"rotations": rotations[None], "joints_m": (joints - joints[skeleton.ROOT])[None]}
 
 
 _VIEW = Camera(1.0, 1.0, 0.0, 0.0, 1, 1)

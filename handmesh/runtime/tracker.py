@@ -215,7 +215,8 @@ class HandTracker:
         box = track.box_at(time_s)
         if not is_usable(box, frame):
             return None
-        estimate = self._estimator.estimate(frame, camera, box, track.hand.side)
+        posed_anew = self._smooth != "off"
+        estimate = self._estimator.estimate(frame, camera, box, track.hand.side, mesh=not posed_anew)
         if estimate is not None and track.side_doubts >= self._rules.side_patience:
             estimate = self._estimator.better_side(frame, camera, box, estimate)
             track.side_doubts = 0  # if this changed nothing, doubt for as long again before the next try
