@@ -75,7 +75,7 @@ def seeing(freihand: FreihandSet) -> Predictor:
             "shape": np.zeros(10),
             "presence": np.array(3.0),
             "right": np.array(3.0),
-            "spread": np.full((1, 21, 2), 0.04),
+            "spread": np.full((21, 2), 0.04),
         }
         return {name: np.float32(value)[None] for name, value in outputs.items()}
 

@@ -83,9 +83,9 @@ def test_web_files_fit_their_budget_and_every_target(web):
         assert violations(onnx.load(path)) == []
 
 
-def test_a_mesh_network_for_the_web_is_smaller_and_the_same(web):
+def test_a_mesh_network_for_the_web_is_no_larger_and_the_same(web):
     before, after = (open_session(path, "mesh", threads=1) for path in (ASSETS / f"{MESH}.onnx", web[MESH]))
-    assert (ASSETS / f"{MESH}.onnx").stat().st_size > web[MESH].stat().st_size
+    assert (ASSETS / f"{MESH}.onnx").stat().st_size >= web[MESH].stat().st_size
     assert before.metadata == after.metadata
     assert {*after.constants} >= {*HAND_OUTPUTS}
     for name, value in before.constants.items():

@@ -92,11 +92,12 @@ def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:
     hands = [photo for root in config.hand_photos for photo in read_photos(root, "train") if photo.hands]
     if hands:
         photographs.append((config.hands_share, PhotoScenes(hands, expected=1)))
-    found: list[tuple[float, SceneSource]] = [*photographs]
+    found: list[tuple[float, SceneSource]] = []
     sets = [SpriteSet(folder) for folder in config.sprites]
     if sets:
-        grounds = [source for _, source in photographs] if config.pasted_on_photos > 0 else []
+        grounds = [source for _, source in photographs]
         found.append((config.pasted_share, PastedScenes(sets, empty, grounds, config.pasted_on_photos)))
+    found += photographs
     rest = 1.0 - config.pasted_share - config.people_share - config.hands_share
     if empty:
         found.append((rest, EmptyScenes(empty)))
