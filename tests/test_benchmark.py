@@ -42,7 +42,9 @@ def test_frames_are_counted_by_what_they_cost():
     assert report.following.stages_ms["detect"] == report.look.stages_ms["smooth"] == (0, 0)
     for group in (report.look, report.following, report.searching):
         median, high = group.stages_ms["total"]
-        assert 0 < sum(group.stages_ms[stage][0] for stage in ("crop", "network", "lift")) < median <= high
+        parts = sum(group.stages_ms[stage][0] for stage in ("crop", "network", "lift"))
+        assert 0 < parts < 1.2 * median, "parts of the whole; medians of parts need not add up to less than its own"
+        assert median <= high
         assert group.processor_ms > 0
 
 
