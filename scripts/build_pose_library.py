@@ -23,7 +23,7 @@ from handmesh import skeleton
 from handmesh.assets import POSE_LIBRARY
 from handmesh.data import anatomy
 from handmesh.data.clearance import Clearance
-from handmesh.fitting.keypoint_hand import FINGERS, PLACE, ROOT, SHAPE, KeypointHand, Posed
+from handmesh.fitting.keypoint_hand import FINGERS, PLACE, SHAPE, KeypointHand, Limits, Posed
 from handmesh.hand_model import HandModel
 
 ACCEPT_M, ACCEPT_WORST_M = 0.004, 0.01
@@ -75,7 +75,7 @@ class Retargeter:
     def __init__(self, hand: KeypointHand, points: np.ndarray) -> None:
         """points: (21, 21) of which joints the recorded points are what mixture."""
         self.hand, self.points = hand, points
-        self.low, self.high = np.radians(anatomy.limits_deg())
+        self.limits = Limits(*np.radians(anatomy.limits_deg()))
         trust = [_TRUST.get(name, _TRUST_TIPS if name in skeleton.TIPS else 1.0) for name in skeleton.KEYPOINTS]
         self.trust = np.array(trust)
         deviation = np.empty((15, 3))
@@ -113,13 +113,13 @@ class Retargeter:
         turns = np.stack([Rotation.align_vectors(*pair)[0].as_matrix() for pair in pairs])
         scale = np.array([np.linalg.norm(there) / np.linalg.norm(here) for there, here in pairs])
         place = means - scale[:, None] * (turns @ own_mean)
-        return Posed(turns, angles.clip(self.low, self.high), np.zeros((count, 10)), place), np.log(scale)
+        return Posed(turns, angles.clip(*self.limits), np.zeros((count, 10)), place), np.log(scale)
 
     def _search(self, target: np.ndarray, posed: Posed, log_scale: np.ndarray) -> tuple[tuple, np.ndarray]:
         damping, cost = np.full(len(target), 1e-2), self._cost(target, posed, log_scale)
         for _ in range(_ITERATIONS):
             step = self._step(target, posed, log_scale, damping)
-            moved, moved_scale = self._moved(posed, step), log_scale + step[:, -1].clip(-0.2, 0.2)
+            moved, moved_scale = self.limits.moved(posed, step), log_scale + step[:, -1].clip(-0.2, 0.2)
             new_cost = self._cost(target, moved, moved_scale)
             better = new_cost < cost
             posed, cost = moved.take(better, posed), np.where(better, new_cost, cost)
@@ -163,22 +163,11 @@ class Retargeter:
         normal = slopes.transpose(0, 2, 1) @ slopes + np.diag(self._prior) + coupling.T @ coupling
         gradient = (slopes.transpose(0, 2, 1) @ off)[..., 0] + self._parameters(posed) * self._prior
         gradient += self._coupled(posed) @ coupling
-        held = self._held(posed, gradient)
+        held = self.limits.held(posed, gradient)
         normal[held[:, :, None] | held[:, None, :]] = 0.0
         diagonal = np.einsum("bii->bi", normal)
         diagonal += damping[:, None] * diagonal + held
         return -np.linalg.solve(normal, np.where(held, 0.0, gradient)[..., None])[..., 0]
-
-    def _held(self, posed: Posed, gradient: np.ndarray) -> np.ndarray:
-        uphill, held = gradient[:, FINGERS].reshape(-1, 15, 3), np.zeros(gradient.shape, bool)
-        stuck = (posed.angles <= self.low) & (uphill > 0) | (posed.angles >= self.high) & (uphill < 0)
-        held[:, FINGERS] = stuck.reshape(-1, 45)
-        return held
-
-    def _moved(self, posed: Posed, step: np.ndarray) -> Posed:
-        turn = Rotation.from_rotvec(step[:, ROOT]).as_matrix()
-        angles = (posed.angles + step[:, FINGERS].reshape(-1, 15, 3)).clip(self.low, self.high)
-        return Posed(turn @ posed.root, angles, posed.shape + step[:, SHAPE], posed.place_m + step[:, PLACE])
 
 
 def _coupling_slopes() -> np.ndarray:

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from hand_scenes import SceneDetector, SceneSession, coded_frame, posed_hand
 
-from handmesh.runtime.benchmark import Contender, drawn_frames, machine, measure_latency, recorded_frames
+from handmesh.runtime.benchmark import (
+    FRAME_S,
+    Contender,
+    _look,
+    _track,
+    drawn_frames,
+    machine,
+    measure_latency,
+    recorded_frames,
+)
 from handmesh.runtime.estimator import Estimator
 from handmesh.runtime.tracker import HandTracker
 
@@ -43,9 +52,16 @@ def test_frames_are_counted_by_what_they_cost():
     for group in (report.look, report.following, report.searching):
         median, high = group.stages_ms["total"]
         parts = sum(group.stages_ms[stage][0] for stage in ("crop", "network", "lift"))
-        assert 0 < parts < 1.2 * median, "parts of the whole; medians of parts need not add up to less than its own"
+        assert 0 < parts < 1.2 * median, "medians of parts need not add up to less than that of the whole"
         assert median <= high
         assert group.processor_ms > 0
+
+
+def test_the_stages_of_a_call_are_parts_of_its_total():
+    contender = contender_of(one_hand)
+    for n in range(12):
+        for call in (_look(contender, coded_frame(n)), _track(contender, coded_frame(n), n * FRAME_S)):
+            assert 0 < sum(call.stages_ms[stage] for stage in ("crop", "network", "lift")) < call.stages_ms["total"]
 
 
 def test_networks_take_turns():

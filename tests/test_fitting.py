@@ -50,7 +50,7 @@ def test_its_derivatives_are_those_of_differences():
     for k in range(61):
         step = np.zeros((2, 61))
         step[:, k] = 1e-6
-        moved = fitter.hand.joints_m(fitter._moved(posed, step))
+        moved = fitter.hand.joints_m(fitter.limits.moved(posed, step))
         np.testing.assert_allclose((moved - joints) / 1e-6, slopes[..., k], atol=1e-5)
 
 

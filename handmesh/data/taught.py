@@ -101,11 +101,8 @@ def teach(item: Labelled, boxes: Sequence[Box], box_scale: float, teacher: Teach
 def _central(one: np.ndarray, part: float) -> np.ndarray:
     """(C, CELLS, CELLS) of the central `part` of a (C, h, w) map, bilinear."""
     height, width = one.shape[1:]
-    cells = np.arange(CELLS)
-    linear = np.diag([part * width / CELLS, part * height / CELLS])
-    start = np.array([width, height]) * (1 - part) / 2 + np.diag(linear) / 2 - 0.5
-    x, y = np.meshgrid(start[0] + cells * linear[0, 0], start[1] + cells * linear[1, 1])
-    maps = (x.astype(np.float32), y.astype(np.float32))
+    centres = (1 - part) / 2 + part * (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS  # of the whole map's side
+    maps = np.meshgrid((centres * width - 0.5).astype(np.float32), (centres * height - 0.5).astype(np.float32))
     layers = [cv2.remap(layer, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for layer in one]
     return np.stack(layers)
 
@@ -121,6 +118,9 @@ class Bank:
             raise FileNotFoundError(f"no {INFO_FILE} in {folder}: make a bank with scripts/cache_teacher.py")
         self.info: dict[str, Any] = json.loads(path.read_text())
         self.views = np.load(self.folder / VIEWS_FILE)
+        self._standards = {
+            name: (self._channels(name, "centre"), self._channels(name, "spread")) for name in ("mean", "map")
+        }
         self._mean, self._map = None, None
 
     def __len__(self) -> int:
@@ -132,14 +132,17 @@ class Bank:
             self._mean = np.load(self.folder / MEAN_FILE, mmap_mode="r")
             self._map = np.load(self.folder / MAP_FILE, mmap_mode="r")
         item, x, y, size, angle = self.views[row].tolist()
-        taught = Taught(*((self._standard(name, one[row])) for name, one in (("mean", self._mean), ("map", self._map))))
+        taught = Taught(self._standard("mean", self._mean[row]), self._standard("map", self._map[row]))
         return int(item), Box((x, y), size, angle), taught
+
+    def _channels(self, name: str, key: str) -> np.ndarray:
+        """A number of each channel, float32, in the shape of the features but for their places."""
+        return np.array(self.info[name][key], np.float32).reshape((-1, 1, 1) if name == "map" else -1)
 
     def _standard(self, name: str, values: np.ndarray) -> np.ndarray:
         """Features in standard deviations from the bank's mean, channel by channel, as float32."""
-        centre, spread = (np.array(self.info[name][key], np.float32) for key in ("centre", "spread"))
-        shape = (-1,) + (1,) * (values.ndim - 1)
-        return ((values.astype(np.float32) - centre.reshape(shape)) / spread.reshape(shape)).clip(-6, 6)
+        centre, spread = self._standards[name]
+        return ((values.astype(np.float32) - centre) / spread).clip(-6, 6)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mean": None, "_map": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.data import anatomy
@@ -25,6 +26,28 @@ class Posed(NamedTuple):
     def take(self, mask: np.ndarray, other: Posed) -> Posed:
         """These where a (B,) mask is true, the other's elsewhere."""
         return Posed(*(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(self, other, strict=True)))
+
+
+class Limits(NamedTuple):
+    """What finger angles may be, and how a search keeps to it."""
+
+    low: np.ndarray  # (15, 3) radians
+    high: np.ndarray  # (15, 3) radians
+
+    def held(self, posed: Posed, gradient: np.ndarray) -> np.ndarray:
+        """(B, P) whether a parameter is an angle at its limit that a step against the (B, P) gradient would take
+        beyond it; the parameters are the 61 and any that follow them."""
+        uphill, held = gradient[:, FINGERS].reshape(-1, 15, 3), np.zeros(gradient.shape, bool)
+        stuck = (posed.angles <= self.low) & (uphill > 0) | (posed.angles >= self.high) & (uphill < 0)
+        held[:, FINGERS] = stuck.reshape(-1, 45)
+        return held
+
+    def moved(self, posed: Posed, step: np.ndarray) -> Posed:
+        """The hands after a (B, P) step, their angles within the limits."""
+        turn = Rotation.from_rotvec(step[:, ROOT]).as_matrix()
+        angles = posed.angles + step[:, FINGERS].reshape(-1, 15, 3)
+        shape, place = posed.shape + step[:, SHAPE], posed.place_m + step[:, PLACE]
+        return Posed(turn @ posed.root, angles.clip(self.low, self.high), shape, place)
 
 
 class KeypointHand:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.data import anatomy
-from handmesh.fitting.keypoint_hand import FINGERS, PLACE, ROOT, SHAPE, KeypointHand, Posed
+from handmesh.fitting.keypoint_hand import FINGERS, SHAPE, KeypointHand, Limits, Posed
 from handmesh.hand_model import HandModel
 
 NEAREST_M = 0.03
@@ -66,7 +65,7 @@ class Fitter:
         self.hand, self.config = KeypointHand(hand), config or FitConfig()
         low, high = np.radians(anatomy.limits_deg())
         slack = self.config.slack * (high - low)
-        self.low, self.high = low - slack, high + slack
+        self.limits = Limits(low - slack, high + slack)
         self._trust = np.ones((21, 1))
         self._trust[THUMB_BASE] = self.config.thumb_base
 
@@ -76,7 +75,7 @@ class Fitter:
         rotations: (B, 16, 3, 3), the first to the camera; shape: (B, 10); root_m: (B, 3) the root joint's place.
         """
         angles = np.radians(anatomy.angles_from_rotations(rotations[:, 1:], self.hand.frames))
-        posed = Posed(rotations[:, 0], angles.clip(self.low, self.high), shape, np.zeros_like(root_m))
+        posed = Posed(rotations[:, 0], angles.clip(*self.limits), shape, np.zeros_like(root_m))
         return posed._replace(place_m=root_m - self.hand.joints_m(posed)[:, skeleton.ROOT])
 
     def fit(self, evidence: Evidence, start: Posed) -> tuple[Posed, np.ndarray]:
@@ -84,7 +83,7 @@ class Fitter:
         posed, damping = start, np.full(len(start.root), 1e-2)
         cost = self._cost(evidence, posed, start)
         for _ in range(self.config.iterations):
-            moved = self._moved(posed, self._step(evidence, posed, start, damping))
+            moved = self.limits.moved(posed, self._step(evidence, posed, start, damping))
             new_cost = self._cost(evidence, moved, start)
             better = new_cost < cost
             posed, cost = moved.take(better, posed), np.where(better, new_cost, cost)
@@ -134,7 +133,7 @@ class Fitter:
     def _step(self, evidence: Evidence, posed: Posed, start: Posed, damping: np.ndarray) -> np.ndarray:
         """(B, 61) the damped Gauss-Newton step; angles at a limit that would go beyond it stay."""
         normal, gradient = self._normal_equations(evidence, posed, start)
-        held = self._held(posed, gradient)
+        held = self.limits.held(posed, gradient)
         normal[held[:, :, None] | held[:, None, :]] = 0.0
         diagonal = np.einsum("bii->bi", normal)
         diagonal += damping[:, None] * diagonal + held
@@ -161,16 +160,3 @@ class Fitter:
         scale = evidence.focal_px / (self.config.joints_2d * evidence.side_px)
         across = slopes[:, :, :2] - joints[..., :2, None] / depth * slopes[:, :, 2:]
         return across * (scale[:, None, None, None] / depth)
-
-    def _held(self, posed: Posed, gradient: np.ndarray) -> np.ndarray:
-        """(B, 61) whether a parameter is an angle at its limit that a step would take beyond it."""
-        uphill, held = gradient[:, FINGERS].reshape(-1, 15, 3), np.zeros(gradient.shape, bool)
-        stuck = (posed.angles <= self.low) & (uphill > 0) | (posed.angles >= self.high) & (uphill < 0)
-        held[:, FINGERS] = stuck.reshape(-1, 45)
-        return held
-
-    def _moved(self, posed: Posed, step: np.ndarray) -> Posed:
-        turn = Rotation.from_rotvec(step[:, ROOT]).as_matrix()
-        angles = posed.angles + step[:, FINGERS].reshape(-1, 15, 3)
-        shape, place = posed.shape + step[:, SHAPE], posed.place_m + step[:, PLACE]
-        return Posed(turn @ posed.root, angles.clip(self.low, self.high), shape, place)

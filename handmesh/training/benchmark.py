@@ -23,7 +23,7 @@ WARM_UP = 3
 """Steps that are not timed: the first choose algorithms and fill the loader's queue."""
 
 
-class Pace(NamedTuple):
+class StepCost(NamedTuple):
     """What a preset's steps cost: medians over the rounds."""
 
     crop_size: int
@@ -50,7 +50,7 @@ class _Run:
     teaching: list[float]
 
 
-def measure_training(configs: Mapping[str, MeshConfig], steps: int, rounds: int, folder: Path) -> dict[str, Pace]:
+def measure_training(configs: Mapping[str, MeshConfig], steps: int, rounds: int, folder: Path) -> dict[str, StepCost]:
     """Real steps on real batches of each preset's first stage: `rounds` turns of `steps` steps each.
 
     folder: where a batch goes whose loss is not finite. Nothing else is written.
@@ -89,13 +89,13 @@ def _turn(run: _Run, steps: int, folder: Path) -> None:
     run.teaching.append(taught / crops)
 
 
-def _pace(run: _Run) -> Pace:
+def _pace(run: _Run) -> StepCost:
     stage, precision = run.task.config.run.stages[0], run.task.config.run.precision
     medians = (float(np.median(values)) for values in (run.crops_per_s, run.crops_per_core_s, run.teaching))
-    return Pace(stage.crop_size, stage.batch, precision, *medians)
+    return StepCost(stage.crop_size, stage.batch, precision, *medians)
 
 
-def pace_table(paces: Mapping[str, Pace]) -> Table:
+def pace_table(paces: Mapping[str, StepCost]) -> Table:
     """A row a preset, the last column against the first preset."""
     table = Table("preset", "crop, px", "batch", "precision", "crops/s", "crops a core-second", "teach a pose, %")
     table.add_column("that teach a pose, /s", justify="right")
