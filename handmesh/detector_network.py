@@ -71,6 +71,13 @@ class DetectorNet(Mergeable):
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None])
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> DetectorOutput:
-        features = self.backbone((image - self.pixel_mean) / self.pixel_std)
-        maps = self.head(self.fuse(features)).float()
+        return self.read(self.fused(image))
+
+    def fused(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """The map at stride 8 that everything is read from."""
+        return self.fuse(self.backbone((image - self.pixel_mean) / self.pixel_std))
+
+    def read(self, fused: Float[Tensor, "B C h w"]) -> DetectorOutput:
+        """What the fused map says."""
+        maps = self.head(fused).float()
         return DetectorOutput(maps[:, 0], maps[:, 1:3], maps[:, 3], maps[:, 4:6], maps[:, 6])

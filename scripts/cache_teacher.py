@@ -2,7 +2,7 @@
 
 TEACHER is a hand landmark network as ONNX that takes (n, 3, 224, 224) RGB between 0 and 1, such as MediaPipe's
 hand_landmark_full (Apache-2.0) converted. Its mean feature and its last map are matched in training (data.taught);
-it is never needed afterwards. DATA is a folder of synthetic shards or of labelled photographs.
+it is never needed afterwards. DATA is a folder of synthetic shards, of labelled photographs or of false hands.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Options:
     teacher: Annotated[Path, tyro.conf.Positional]
     """The teacher's .onnx file."""
     data: Annotated[Path, tyro.conf.Positional]
-    """Folder with shard-*.tar or pseudo_labels.json; of photographs, the training split."""
+    """Folder with shard-*.tar, pseudo_labels.json (the training split is taken) or false_hands.json."""
     out: Path
     """Folder of the bank."""
     views: int = 1
@@ -46,12 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def cache(options: Options) -> int:
     """Write the bank that the options ask for."""
     from handmesh.data.draw import PhotoSource, ShardSource
+    from handmesh.data.false_hands import LIST_FILE, FalseHandSource
     from handmesh.data.photos import LABEL_FILE, read_photos
     from handmesh.data.shards import read_shards
     from handmesh.data.taught import open_landmark_teacher, write_bank
 
-    photographs = (options.data / LABEL_FILE).is_file()
-    source = PhotoSource(read_photos(options.data, "train")) if photographs else ShardSource(read_shards(options.data))
+    if (options.data / LABEL_FILE).is_file():
+        source = PhotoSource(read_photos(options.data, "train"))
+    elif (options.data / LIST_FILE).is_file():
+        source = FalseHandSource(options.data)
+    else:
+        source = ShardSource(read_shards(options.data))
     teacher = open_landmark_teacher(options.teacher)
     rows = write_bank(
         options.out, source, options.data.name, teacher, options.box_scale, options.views,

@@ -1,6 +1,7 @@
 """The detector's data: pasted scenes, views of photographs, and the maps made of them."""
 
 import json
+import pickle
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from handmesh.data import detection, people, scenes
 from handmesh.data.bodies import Body, Rig, curl_fingers, hand_joints, pose_body, reach, turn_between
 from handmesh.data.cutouts import cut_out, share_inside, surroundings
 from handmesh.data.photos import LabelledHand, Photo
+from handmesh.data.scene_teacher import SceneTeacher
 from handmesh.data.scenes import Scene, SceneHand, Size
 from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites
 from handmesh.data.training_crops import Stage
@@ -146,7 +148,8 @@ def test_batches_depend_on_seed_and_step_only(folders):
     batches = detection.DetectionBatches(sources, stages, seed=3)
     again = detection.DetectionBatches(sources, stages, seed=3)
     batches[0]
-    assert all(torch.equal(a, b) for a, b in zip(batches[1], again[1], strict=True))
+    both = zip(batches[1][:-1], again[1][:-1], strict=True)  # all but the teacher's maps, of which there are none
+    assert all(torch.equal(a, b) for a, b in both)
     assert batches[1].image.shape == (6, 3, 96, 128) and batches[2].image.shape == (4, 3, 192, 256)
     shares = [detection.DetectionBatches(sources, stages, seed=3, rank=rank, world=2)[1].image for rank in (0, 1)]
     assert torch.equal(shares[1], batches[1].image[1::2])
@@ -280,3 +283,59 @@ def test_surroundings_keep_the_hand_in_place_and_bad_cut_outs_show():
     assert (part[y, x] == 255).all()
     half = np.dstack([part, np.where(np.arange(part.shape[1]) < x.mean(), 255, 0)[None].repeat(len(part), 0)])
     assert 0.3 < share_inside(Sprite(half.astype(np.uint8), (SpriteHand("right", moved.joints_px),))) < 0.7
+
+
+def write_detector(path: Path) -> None:
+    """A teacher of one map: its pictures themselves, shrunk to a quarter by averaging."""
+    onnx = pytest.importorskip("onnx", reason="a teacher is an ONNX file")
+    value, of = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    node = onnx.helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[16, 16], strides=[16, 16])
+    shapes = ["n", 3, "h", "w"], ["n", 3, "i", "j"]
+    graph = onnx.helper.make_graph([node], "t", [value("x", of, shapes[0])], [value("y", of, shapes[1])])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8), path)
+
+
+def test_a_teacher_says_its_maps_in_deviations(tmp_path):
+    write_detector(tmp_path / "teacher.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 64, 96)).astype(np.uint8)
+    teacher = SceneTeacher(tmp_path / "teacher.onnx", images)
+    (map_,) = teacher(images)
+    assert teacher.channels == (3,) and map_.shape == (6, 3, 4, 6)
+    assert map_.mean((0, 2, 3)) == pytest.approx(0, abs=1e-4) and map_.std((0, 2, 3)) == pytest.approx(1, abs=1e-4)
+    again = pickle.loads(pickle.dumps(teacher))(images)[0]
+    np.testing.assert_array_equal(again, map_)
+
+
+def test_a_teacher_that_is_none_is_refused(tmp_path):
+    (tmp_path / "text.onnx").write_text("no network")
+    images = np.zeros((1, 3, 64, 96), np.uint8)
+    for name, message in (("none.onnx", "no teacher"), ("text.onnx", "not a readable ONNX")):
+        with pytest.raises(ValueError, match=message):
+            SceneTeacher(tmp_path / name, images)
+
+
+def test_a_taught_detector_learns_the_maps_and_keeps_nothing_of_it(tmp_path):
+    pytest.importorskip("lightning_fabric", reason="training needs the training extra")
+    from handmesh.detector_network import DetectorNet, DetectorNetworkConfig
+    from handmesh.training.detection import TaughtDetector, matching_loss
+
+    write_detector(tmp_path / "teacher.onnx")
+    batch = detection.collate([one_hand_scene(), one_hand_scene(side="left")])
+    assert batch.taught == ()
+    teacher = SceneTeacher(tmp_path / "teacher.onnx", batch.image.numpy())
+    batch = detection.collate([one_hand_scene(), one_hand_scene(side="left")], teacher)
+    torch.manual_seed(0)
+    config = DetectorNetworkConfig(widths=(8, 16, 24, 32), depths=(1, 1, 1, 1), width=16)
+    student = TaughtDetector(DetectorNet(config), teacher.channels).train()
+    optimiser = torch.optim.AdamW(student.parameters(), 5e-3)
+    losses = []
+    for _ in range(10):
+        output, projected = student(batch.image.float() / 255)
+        assert output.heat.shape == batch.heat.shape
+        loss = matching_loss(projected, batch.taught)
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < 0.7 * losses[0]
+    assert student.network.state_dict().keys() == DetectorNet(config).state_dict().keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from handmesh.data.taught import (  # noqa: E402
     Teacher,
     TeacherFeatures,
     open_landmark_teacher,
+    read_banks,
     teach,
     write_bank,
 )  # fmt: skip
@@ -64,15 +66,49 @@ def bank(tmp_path) -> Bank:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_the_map_covers_the_students_crop(side):
+@pytest.mark.parametrize("wrong_side", [False, True])
+def test_the_map_covers_the_students_crop(side, wrong_side):
     """Shown the same box, the student's own crop in as many cells has the colours of the teacher's map."""
     item = Ramps(side)[1]
     box = Box((150.0, 140.0), 70.0, 0.3)
-    seen = teach(item, [box], 1.5, TEACHER)
-    slot = make_slot(item._replace(view=box), CELLS * 16, 1.5, AugmentConfig(colour=False, wrong_side=1.0), None)
+    seen = teach(item, [box], [wrong_side], 1.5, TEACHER)
+    slot = make_slot(
+        item._replace(view=box, wrong_side=wrong_side),
+        CELLS * 16,
+        1.5,
+        AugmentConfig(colour=False, wrong_side=1.0),
+        None,
+    )
     own = slot.image.reshape(3, CELLS, 16, CELLS, 16).mean((2, 4)) / 255
     np.testing.assert_allclose(seen.map[0], own, atol=0.012)
     assert np.ptp(own[0]) > 0.1 and np.ptp(own[1]) > 0.1, "the ramps tell places apart"
+    assert slot.right == (0.0 if wrong_side else 1.0)
+
+
+def test_banks_are_told_on_one_scale(tmp_path):
+    """What tells one bank from another must not be scaled away: hands from places that are none."""
+    for name, count in (("a", 3), ("b", 2)):
+        write_bank(tmp_path / name, Ramps(count=count), name, TEACHER, 1.5, 4, None, iter)
+    brighter = np.load(tmp_path / "b" / "mean.npy") + 1
+    np.save(tmp_path / "b" / "mean.npy", brighter)
+    info = json.loads((tmp_path / "b" / "bank.json").read_text())
+    info["mean"]["centre"] = brighter.astype(float).mean(0).tolist()
+    (tmp_path / "b" / "bank.json").write_text(json.dumps(info))
+    a, b = read_banks([tmp_path / "a", tmp_path / "b"])
+    assert b[0].taught.mean[0] - a[0].taught.mean[0] > 1
+    assert a.standards["map"] is b.standards["map"]
+
+
+def test_places_without_a_hand_are_taught(tmp_path):
+    from handmesh.data.false_hands import FalseHand, FalseHandSource, write_false_hands
+
+    place = FalseHand(np.full((200, 200, 3), 90, np.uint8), Box((99.5, 99.5), 77.0), 0.3)
+    write_false_hands(tmp_path / "false", [place] * 2)
+    source = FalseHandSource(tmp_path / "false")
+    write_bank(tmp_path / "bank", source, "false", TEACHER, 1.5, 2, None, iter)
+    item = TaughtSource(source, Bank(tmp_path / "bank"), share=1.0).draw(np.random.default_rng(0))
+    slot = make_slot(item, 64, 1.5, AugmentConfig(), np.random.default_rng(0))
+    assert slot.has_taught == 1 and slot.presence == 0 and slot.has_joints_crop == 0
 
 
 def test_a_draw_is_the_view_that_was_taught(bank):

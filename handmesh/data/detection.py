@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from handmesh.data.augment import vary_colour
+from handmesh.data.scene_teacher import SceneTeacher
 from handmesh.data.scenes import ENOUGH, HARDLY, MIN_SIZE_PX, Scene, SceneHand, SceneSource, Size
 from handmesh.data.training_crops import Stage, StepBatches
 from handmesh.detection import STRIDE
@@ -38,6 +39,7 @@ class DetectionBatch(NamedTuple):
     log_size: Tensor  # (B, h, w) logarithm of the box's side in cells
     direction: Tensor  # (B, 2, h, w) cosine and sine of the box's angle
     right: Tensor  # (B, h, w) 1 for the subject's own right hand
+    taught: tuple[Tensor, ...] = ()  # (B, C, h', w') each: what a teacher says of the pictures; see `SceneTeacher`
 
 
 def input_size(width: int) -> Size:
@@ -92,12 +94,13 @@ def _raise_bump(maps: dict[str, np.ndarray], hand: SceneHand) -> None:
     maps["right"][own] = hand.side == "right"
 
 
-def collate(scenes: Sequence[Scene]) -> DetectionBatch:
-    """Scenes of one size as a batch."""
+def collate(scenes: Sequence[Scene], teacher: SceneTeacher | None = None) -> DetectionBatch:
+    """Scenes of one size as a batch, with what a teacher says of them."""
     maps = [encode(scene) for scene in scenes]
     stacked = {name: torch.from_numpy(np.stack([each[name] for each in maps])) for name in maps[0]}
     images = np.stack([scene.image.transpose(2, 0, 1) for scene in scenes])
-    return DetectionBatch(image=torch.from_numpy(images), **stacked)
+    taught = tuple(map(torch.from_numpy, teacher(images))) if teacher else ()
+    return DetectionBatch(image=torch.from_numpy(images), taught=taught, **stacked)
 
 
 class DetectionBatches(StepBatches):
@@ -107,14 +110,14 @@ class DetectionBatches(StepBatches):
 
     def __init__(
         self, sources: Sequence[tuple[float, SceneSource]], stages: Sequence[Stage], colour: bool = True,
-        seed: int = 0, rank: int = 0, world: int = 1,
+        seed: int = 0, rank: int = 0, world: int = 1, teacher: SceneTeacher | None = None,
     ) -> None:  # fmt: skip
         super().__init__(sources, stages, seed, rank, world)
-        self.colour = colour
+        self.colour, self.teacher = colour, teacher
 
     def make(self, source: SceneSource, size: int, rng: np.random.Generator) -> Scene:
         scene = source.draw(input_size(size), rng)
         return replace(scene, image=vary_colour(scene.image, rng)) if self.colour else scene
 
     def collate(self, slots: list[Scene]) -> DetectionBatch:
-        return collate(slots)
+        return collate(slots, self.teacher)

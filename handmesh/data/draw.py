@@ -24,7 +24,7 @@ from handmesh.data.protocols import CropProtocol, crop_box
 from handmesh.data.shards import ShardSet, read_shard_files, read_shards
 from handmesh.data.sprites import SpriteHand, SpriteSet
 from handmesh.data.stream import Stream
-from handmesh.data.taught import Bank, TaughtSource
+from handmesh.data.taught import TaughtSource, read_banks
 from handmesh.data.training_crops import Changing, Labelled, MixConfig, Source
 from handmesh.hand_model import MANO_VERTICES, HandModel
 from handmesh.structs import Box
@@ -38,8 +38,9 @@ def sources_of(
     hand and box_scale: those that are trained with. masks: whether masks are labels too. seed: of the order
     in which streamed shards come.
     """
-    banks = {bank.info["source"]: bank for bank in map(Bank, mix.taught)}
-    if unknown := banks.keys() - {folder.name for folder in (*mix.shards, *mix.photos, *mix.stretched_photos)}:
+    banks = {bank.info["source"]: bank for bank in read_banks(mix.taught)}
+    named = (*mix.shards, *mix.photos, *mix.stretched_photos, *mix.false_hands)
+    if unknown := banks.keys() - {folder.name for folder in named}:
         raise ValueError(f"data.taught: a bank is of {min(unknown)}, which the data does not name")
 
     def taught(root: Path, source: Source) -> Source:
@@ -61,7 +62,7 @@ def sources_of(
     found += [(share, source) for source in labelled]
     empty = [EmptySource(folder) for folder in mix.backgrounds]
     empty += [AwaySource(group) for group in photos if any(len(photo.hands) >= 2 for photo in group)]
-    mined = [FalseHandSource(folder) for folder in mix.false_hands]
+    mined = [taught(folder, FalseHandSource(folder)) for folder in mix.false_hands]
     for group in (empty, mined):
         share = mix.background_share / 2 if empty and mined else mix.background_share
         found += [(share / len(group), source) for source in group]

@@ -89,7 +89,10 @@ class FalseHandSource:
         return len(self.entries)
 
     def draw(self, rng: np.random.Generator) -> Labelled:
-        entry = self.entries[int(rng.integers(len(self)))]
+        return self[int(rng.integers(len(self)))]
+
+    def __getitem__(self, i: int) -> Labelled:
+        entry = self.entries[i]
         image = load_picture(self.folder / entry["file"])
         middle = (image.shape[1] - 1) / 2
         return Labelled(image, Box((middle, middle), entry["size_px"], entry["angle_rad"]))

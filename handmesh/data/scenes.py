@@ -80,6 +80,8 @@ class SceneConfig:
     """The rest are pictures without hands; shares of absent sources go to the others."""
     workers: int = 1
     colour: bool = field(default=True)
+    teacher: Path | None = None
+    """A detector as .onnx, (n, 3, height, width) RGB between 0 and 1 to maps, all of which are matched in training."""
 
 
 def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:

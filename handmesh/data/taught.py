@@ -1,9 +1,9 @@
 """What a teacher sees in crops: features of a network that has seen many real hands, cached to be matched in training.
 
-A bank is a folder that belongs to one data set. Each of its rows is a view of one sample: the crop's box,
-and what the teacher made of the same view: its mean feature and its last map. Student and teacher must
-see the same picture (function matching: Beyer et al., Knowledge distillation: a good teacher is patient and
-consistent, 2022), so training draws these boxes in place of random ones; colours may differ.
+A bank is a folder that belongs to one data set. Each of its rows is a view of one sample: the crop's box, whether
+it is mirrored the wrong way, and what the teacher made of the same view: its mean feature and its last map. Student
+and teacher must see the same picture (function matching: Beyer et al., Knowledge distillation: a good teacher is
+patient and consistent, 2022), so training draws these boxes in place of random ones; colours may differ.
 `scripts/cache_teacher.py` writes banks; nothing of them is needed where a network is used.
 """
 
@@ -24,9 +24,14 @@ from handmesh.data.training_crops import Labelled, Taught
 from handmesh.structs import Box
 
 INFO_FILE, VIEWS_FILE, MEAN_FILE, MAP_FILE = "bank.json", "views.npy", "mean.npy", "map.npy"
+MAPS = ("mean", "map")
+"""Names of what is kept of the teacher's features."""
 
 VIEWS = AugmentConfig(rotation_deg=14.0, any_rotation=0.0, scale=(0.85, 1.25), shift=0.07)
 """How views vary: within what a teacher that follows hands from frame to frame has learnt to bear."""
+
+WRONG_SIDE = 0.25
+"""Of the views of hands are mirrored the wrong way: the teacher tells sides apart, and shows the student how."""
 
 CELLS = 5
 """Side of the kept map, which covers the student's crop."""
@@ -88,10 +93,16 @@ def view_boxes(item: Labelled, count: int, seed: Sequence[int]) -> list[Box]:
     return [jitter_box(item.box, VIEWS, rng) for _ in range(count)]
 
 
-def teach(item: Labelled, boxes: Sequence[Box], box_scale: float, teacher: Teacher) -> TeacherFeatures:
+def teach(
+    item: Labelled, boxes: Sequence[Box], wrong_side: Sequence[bool], box_scale: float, teacher: Teacher
+) -> TeacherFeatures:
     """The teacher's features of views of one hand, the map resampled to CELLS x CELLS over the student's crop."""
-    mirror, size = item.side == "left", teacher.crop_size
-    affines = (crop.crop_affine(box.scaled(teacher.box_scale), size, mirror) for box in boxes)
+    size = teacher.crop_size
+    mirrored = [(item.side == "left") != wrong for wrong in wrong_side]
+    affines = (
+        crop.crop_affine(box.scaled(teacher.box_scale), size, mirror)
+        for box, mirror in zip(boxes, mirrored, strict=True)
+    )
     crops = np.stack([crop.warp(item.image, affine, size) for affine in affines])
     seen = teacher.run(crops.transpose(0, 3, 1, 2).astype(np.float32) / 255)
     part = box_scale / teacher.box_scale  # of the teacher's crop that the student sees, about the same centre
@@ -107,6 +118,40 @@ def _central(one: np.ndarray, part: float) -> np.ndarray:
     return np.stack(layers)
 
 
+class Standard(NamedTuple):
+    """Mean and standard deviation of each of K channels."""
+
+    centre: np.ndarray  # (K,)
+    spread: np.ndarray  # (K,)
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """(K, ...) features in standard deviations from the mean, as float32."""
+        centre, spread = (each.reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32) for each in self)
+        return ((values.astype(np.float32) - centre) / spread).clip(-6, 6)
+
+
+class View(NamedTuple):
+    """A row of a bank."""
+
+    item: int  # the sample's place in its data set
+    box: Box  # tight
+    wrong_side: bool  # mirrored the wrong way
+    taught: Taught
+
+
+def read_banks(folders: Sequence[Path]) -> list[Bank]:
+    """Banks that are trained on together: their features are told on one scale, each bank weighing alike."""
+    banks = [Bank(folder) for folder in folders]
+    for name in MAPS if banks else ():
+        centres, spreads = (
+            np.stack([getattr(bank.standards[name], key) for bank in banks]) for key in Standard._fields
+        )
+        pooled = Standard(centres.mean(0), np.sqrt((spreads**2).mean(0) + centres.var(0)))
+        for bank in banks:
+            bank.standards[name] = pooled
+    return banks
+
+
 class Bank:
     """The cached views of one data set, their features read from disk as they are drawn."""
 
@@ -118,31 +163,21 @@ class Bank:
             raise FileNotFoundError(f"no {INFO_FILE} in {folder}: make a bank with scripts/cache_teacher.py")
         self.info: dict[str, Any] = json.loads(path.read_text())
         self.views = np.load(self.folder / VIEWS_FILE)
-        self._standards = {
-            name: (self._channels(name, "centre"), self._channels(name, "spread")) for name in ("mean", "map")
+        self.standards = {
+            name: Standard(*(np.array(self.info[name][key]) for key in Standard._fields)) for name in MAPS
         }
         self._mean, self._map = None, None
 
     def __len__(self) -> int:
         return len(self.views)
 
-    def __getitem__(self, row: int) -> tuple[int, Box, Taught]:
-        """The sample's place in its data set, the tight box of the view, and the features."""
+    def __getitem__(self, row: int) -> View:
         if self._mean is None:  # opened late: workers open the files for themselves
             self._mean = np.load(self.folder / MEAN_FILE, mmap_mode="r")
             self._map = np.load(self.folder / MAP_FILE, mmap_mode="r")
-        item, x, y, size, angle = self.views[row].tolist()
-        taught = Taught(self._standard("mean", self._mean[row]), self._standard("map", self._map[row]))
-        return int(item), Box((x, y), size, angle), taught
-
-    def _channels(self, name: str, key: str) -> np.ndarray:
-        """A number of each channel, float32, in the shape of the features but for their places."""
-        return np.array(self.info[name][key], np.float32).reshape((-1, 1, 1) if name == "map" else -1)
-
-    def _standard(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Features in standard deviations from the bank's mean, channel by channel, as float32."""
-        centre, spread = self._standards[name]
-        return ((values.astype(np.float32) - centre) / spread).clip(-6, 6)
+        item, x, y, size, angle, wrong_side = self.views[row].tolist()
+        taught = Taught(self.standards["mean"].of(self._mean[row]), self.standards["map"].of(self._map[row]))
+        return View(int(item), Box((x, y), size, angle), bool(wrong_side), taught)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mean": None, "_map": None}
@@ -163,8 +198,8 @@ class TaughtSource:
     def draw(self, rng: np.random.Generator) -> Labelled:
         if rng.random() >= self.share:
             return self.source.draw(rng)
-        place, box, taught = self.bank[int(rng.integers(len(self.bank)))]
-        return self.source[place]._replace(view=box, taught=taught)
+        view = self.bank[int(rng.integers(len(self.bank)))]
+        return self.source[view.item]._replace(view=view.box, wrong_side=view.wrong_side, taught=view.taught)
 
 
 def write_bank(
@@ -176,6 +211,7 @@ def write_bank(
     A killed run begins its data set again; `bank.json` comes last.
     """
     info = {"source": name, "samples": len(source), "teacher": teacher.name, "box_scale": box_scale, "views": views}
+    info["wrong_side"] = WRONG_SIDE
     if (folder / INFO_FILE).is_file() and info.items() <= json.loads((folder / INFO_FILE).read_text()).items():
         return len(Bank(folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,13 +221,15 @@ def write_bank(
     for place in track(places):
         item = source[place]
         boxes = view_boxes(item, views, (place,))
-        seen = teach(item, boxes, box_scale, teacher)
+        wrong_side = np.random.default_rng([place, views]).random(views) < WRONG_SIDE
+        seen = teach(item, boxes, wrong_side.tolist(), box_scale, teacher)
         for key, values in seen._asdict().items():
             if key not in files:
                 shape = (len(places) * views, *values.shape[1:])
                 files[key] = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", np.float16, shape)
             files[key][kept : kept + views] = values
-        rows += [(place, *box.centre_px, box.size_px, box.angle_rad) for box in boxes]
+        for box, wrong in zip(boxes, wrong_side, strict=True):
+            rows.append((place, *box.centre_px, box.size_px, box.angle_rad, wrong))
         kept += views
     np.save(folder / VIEWS_FILE, np.array(rows))
     partial = folder / f".{INFO_FILE}.part"

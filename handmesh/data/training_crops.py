@@ -48,6 +48,7 @@ class Labelled(NamedTuple):
     mask: np.ndarray | None = None  # (H, W) uint8, 255 on the hand
     rough: bool = False  # joints_m is an estimate, up to scale; so are rotations and shape where given
     view: Box | None = None  # the tight box to be looked at in place of a randomly changed one
+    wrong_side: bool = False  # look at `view` mirrored the wrong way
     taught: Taught | None = None  # what a teacher saw there
 
 
@@ -93,7 +94,7 @@ def make_slot(
 ) -> Slot:
     """Crop one labelled picture to `size` pixels; without `augment`, just as the tracker would."""
     box = (item.view or item.box).scaled(box_scale)
-    wrong_side = False
+    wrong_side = item.wrong_side
     if augment is not None and item.view is None:
         box = jitter_box(box, augment, rng)
         wrong_side = item.joints_px is not None and rng.random() < augment.wrong_side
@@ -108,6 +109,8 @@ def make_slot(
 
 def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: bool, with_3d: bool) -> dict[str, Any]:
     labels = _no_labels(size)
+    if item.taught is not None:
+        labels |= {"taught_mean": item.taught.mean, "taught_map": item.taught.map, "has_taught": 1.0}
     if item.joints_px is None:
         return labels
     in_crop = crop.apply_affine(affine, item.joints_px)
@@ -117,8 +120,6 @@ def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: boo
         labels |= {"mask": _small_mask(item.mask, affine, size), "has_mask": 1.0}
     if item.joints_m is not None and with_3d:
         labels |= _metric_labels(item, box, mirror)
-    if item.taught is not None:
-        labels |= {"taught_mean": item.taught.mean, "taught_map": item.taught.map, "has_taught": 1.0}
     return labels
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from handmesh.data.detection import DetectionBatch, DetectionBatches, input_size
 from handmesh.data.photos import Photo, list_pictures, load_picture, read_photos, split_of
+from handmesh.data.scene_teacher import SceneTeacher
 from handmesh.data.scenes import SceneConfig, Size, scene_sources
-from handmesh.data.training_crops import batches_from
+from handmesh.data.training_crops import Stage, batches_from
 from handmesh.detection import THRESHOLD, Detection, letterbox, read_maps
 from handmesh.detector_metrics import LEAST_SCORE, Detect, false_alarm_scores, figures_at, match_pictures
 from handmesh.detector_network import DetectorNet, DetectorNetworkConfig, DetectorOutput
@@ -37,6 +38,28 @@ class DetectorConfig:
     validation_size: int = 150
     """Pictures of each kind to validate on during the run."""
     threshold: float = THRESHOLD
+    matching: float = 1.0
+    """Weight of the differences from the maps of `data.teacher`."""
+
+
+class TaughtDetector(nn.Module):
+    """A detector with projections of its fused map onto a teacher's maps, which exist in training alone."""
+
+    def __init__(self, network: DetectorNet, channels: Sequence[int]) -> None:
+        """channels: of each of the teacher's maps."""
+        super().__init__()
+        self.network = network
+        self.projections = nn.ModuleList(nn.Conv2d(network.config.width, count, 1) for count in channels)
+
+    def forward(self, image: Tensor) -> tuple[DetectorOutput, list[Tensor]]:
+        fused = self.network.fused(image)
+        return self.network.read(fused), [projection(fused).float() for projection in self.projections]
+
+
+def matching_loss(projected: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
+    """Mean squared difference from a teacher's maps, the coarser of two shrunk to (FitNets: Romero et al., 2015)."""
+    pairs = zip(projected, taught, strict=True)
+    return sum(functional.mse_loss(functional.adaptive_avg_pool2d(ours, one.shape[-2:]), one) for ours, one in pairs)
 
 
 class DetectionTask:
@@ -46,8 +69,11 @@ class DetectionTask:
         self.config = config
         self.plain_config = {"task": "detector", **as_plain(config)}
         torch.manual_seed(config.run.seed)  # of the initial weights
-        self.model = DetectorNet(config.network)
+        self.model: nn.Module = DetectorNet(config.network)
         self.sources = scene_sources(config.data)
+        self.teacher = self._open_teacher(config.data.teacher) if config.data.teacher else None
+        if self.teacher:
+            self.model = TaughtDetector(self.model, self.teacher.channels)
         count = config.validation_size
         roots = (*config.data.hand_photos, *config.data.people_photos)
         self.photos = {root.name: [p for p in read_photos(root, "val") if p.hands][:count] for root in roots}
@@ -56,18 +82,27 @@ class DetectionTask:
 
     def batches(self, start: int, rank: int, world: int) -> Iterable[DetectionBatch]:
         data, run = self.config.data, self.config.run
-        dataset = DetectionBatches(self.sources, run.stages, data.colour, run.seed, rank, world)
+        dataset = DetectionBatches(self.sources, run.stages, data.colour, run.seed, rank, world, self.teacher)
         return batches_from(dataset, start, data.workers)
+
+    def _open_teacher(self, path: Path) -> SceneTeacher:
+        """The teacher, its scale taken from scenes of the run's own."""
+        run = self.config.run
+        scenes = DetectionBatches(self.sources, [Stage(1, run.stages[-1].crop_size, 64)], True, run.seed + 1)
+        return SceneTeacher(path, scenes[0].image.numpy())
 
     def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
         image = batch.image.float() / 255
         if self.config.run.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        named = detection_losses(model(image), batch)
-        return {name: LOSS_WEIGHTS[name] * value for name, value in named.items()}
+        output, projected = model(image) if self.teacher else (model(image), [])
+        losses = {name: LOSS_WEIGHTS[name] * value for name, value in detection_losses(output, batch).items()}
+        if self.teacher:
+            losses["taught"] = self.config.matching * matching_loss(projected, batch.taught)
+        return losses
 
     def deployed(self, model: nn.Module) -> nn.Module:
-        return model
+        return model.network if self.teacher else model
 
     def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
         detect = detect_with(model, input_size(self.config.run.stages[-1].crop_size))
