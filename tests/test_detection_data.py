@@ -304,6 +304,8 @@ def test_a_teacher_says_its_maps_in_deviations(tmp_path):
     assert map_.mean((0, 2, 3)) == pytest.approx(0, abs=1e-4) and map_.std((0, 2, 3)) == pytest.approx(1, abs=1e-4)
     again = pickle.loads(pickle.dumps(teacher))(images)[0]
     np.testing.assert_array_equal(again, map_)
+    some = SceneTeacher(tmp_path / "teacher.onnx", images, share=0.5)(images)[0]
+    np.testing.assert_array_equal(some, map_[:3])
 
 
 def test_a_teacher_that_is_none_is_refused(tmp_path):

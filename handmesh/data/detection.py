@@ -39,7 +39,7 @@ class DetectionBatch(NamedTuple):
     log_size: Tensor  # (B, h, w) logarithm of the box's side in cells
     direction: Tensor  # (B, 2, h, w) cosine and sine of the box's angle
     right: Tensor  # (B, h, w) 1 for the subject's own right hand
-    taught: tuple[Tensor, ...] = ()  # (B, C, h', w') each: what a teacher says of the pictures; see `SceneTeacher`
+    taught: tuple[Tensor, ...] = ()  # (K, C, h', w') each: what a teacher says of the first K; see `SceneTeacher`
 
 
 def input_size(width: int) -> Size:

@@ -20,13 +20,14 @@ _WIDEST = 6.0
 class SceneTeacher:
     """A network whose maps are told in standard deviations of each channel."""
 
-    def __init__(self, path: Path, samples: np.ndarray) -> None:
+    def __init__(self, path: Path, samples: np.ndarray, share: float = 1.0) -> None:
         """path: an .onnx of (n, 3, height, width) RGB between 0 and 1 to maps (n, C, h, w).
 
         samples: (N, 3, H, W) uint8 pictures, from which the channels' means and deviations are taken.
+        share: of the pictures of a batch that it is asked about, the first ones.
         Raises ValueError where `path` holds no such network.
         """
-        self.path, self._run = path, None
+        self.path, self.share, self._run = path, share, None
         maps = self._maps(samples)
         flat = [one.ndim for one in maps if one.ndim != 4]
         if flat or not maps:
@@ -40,8 +41,9 @@ class SceneTeacher:
         return tuple(centre.shape[1] for centre in self._centres)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """The maps of (B, 3, H, W) uint8 pictures, (B, C, h, w) float32 each."""
-        maps = zip(self._maps(images), self._centres, self._spreads, strict=True)
+        """The maps of the first K of (B, 3, H, W) uint8 pictures, (K, C, h, w) float32 each."""
+        count = max(1, round(self.share * len(images)))
+        maps = zip(self._maps(images[:count]), self._centres, self._spreads, strict=True)
         return [((one - centre) / spread).clip(-_WIDEST, _WIDEST) for one, centre, spread in maps]
 
     def _maps(self, images: np.ndarray) -> list[np.ndarray]:

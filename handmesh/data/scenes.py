@@ -82,6 +82,8 @@ class SceneConfig:
     colour: bool = field(default=True)
     teacher: Path | None = None
     """A detector as .onnx, (n, 3, height, width) RGB between 0 and 1 to maps, all of which are matched in training."""
+    taught_share: float = 0.5
+    """Of each batch's pictures: so many the teacher is asked about, which takes about as long as learning from them."""
 
 
 def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:

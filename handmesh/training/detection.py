@@ -57,9 +57,14 @@ class TaughtDetector(nn.Module):
 
 
 def matching_loss(projected: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference from a teacher's maps, the coarser of two shrunk to (FitNets: Romero et al., 2015)."""
-    pairs = zip(projected, taught, strict=True)
-    return sum(functional.mse_loss(functional.adaptive_avg_pool2d(ours, one.shape[-2:]), one) for ours, one in pairs)
+    """Mean squared difference from a teacher's maps of the first pictures (FitNets: Romero et al., 2015).
+
+    Each of the projected maps is shrunk to the teacher's own size.
+    """
+    return sum(
+        functional.mse_loss(functional.adaptive_avg_pool2d(ours[: len(theirs)], theirs.shape[-2:]), theirs)
+        for ours, theirs in zip(projected, taught, strict=True)
+    )
 
 
 class DetectionTask:
@@ -89,7 +94,7 @@ class DetectionTask:
         """The teacher, its scale taken from scenes of the run's own."""
         run = self.config.run
         scenes = DetectionBatches(self.sources, [Stage(1, run.stages[-1].crop_size, 64)], True, run.seed + 1)
-        return SceneTeacher(path, scenes[0].image.numpy())
+        return SceneTeacher(path, scenes[0].image.numpy(), self.config.data.taught_share)
 
     def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
         image = batch.image.float() / 255
