@@ -36,6 +36,7 @@ class Detection(NamedTuple):
     box: Box  # turned, around the 21 joints, without margin
     side: Side  # the subject's own hand in an unmirrored picture
     score: float  # 0..1
+    side_score: float = 0.95  # 0.5..1, how sure the side is
 
 
 class Letterbox(NamedTuple):
@@ -91,9 +92,10 @@ def _read_cell(maps: Mapping[str, np.ndarray], row: int, column: int, boxed: Let
     centre = boxed.to_picture((column + dx + 0.5) * STRIDE - 0.5, (row + dy + 0.5) * STRIDE - 0.5)
     size = math.exp(min(float(maps["log_size"][row, column]), _LARGEST_LOG_SIZE)) * STRIDE / boxed.scale
     cosine, sine = maps["direction"][:, row, column].tolist()
-    side: Side = "right" if maps["right"][row, column] > 0 else "left"
+    right = float(maps["right"][row, column])
+    side: Side = "right" if right > 0 else "left"
     score = float(logistic(float(maps["heat"][row, column])))
-    return Detection(Box(centre, size, math.atan2(sine, cosine)), side, score)
+    return Detection(Box(centre, size, math.atan2(sine, cosine)), side, score, float(logistic(abs(right))))
 
 
 def without_repeats(found: list[Detection]) -> list[Detection]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -26,6 +25,7 @@ from handmesh.crop import (
     normalised_from_px,
     view_rotation,
 )
+from handmesh.detection import Detection
 from handmesh.skinning import SkinnedHand
 from handmesh.structs import Box, Camera, Hand, Side
 
@@ -158,14 +158,6 @@ def _apart(a: Box, b: Box) -> float:
     return math.dist(a.centre_px, b.centre_px)
 
 
-class SceneDetection(NamedTuple):
-    """Same fields as `handmesh.runtime.detector.Detection`."""
-
-    box: Box
-    side: Side
-    score: float
-
-
 class SceneDetector:
     """A perfect detector for coded frames of `scene`; counts its calls."""
 
@@ -173,7 +165,7 @@ class SceneDetector:
         self.scene = scene
         self.calls = 0
 
-    def detect(self, image_rgb: np.ndarray, threshold: float = 0.5) -> list[SceneDetection]:
+    def detect(self, image_rgb: np.ndarray, threshold: float = 0.5) -> list[Detection]:
         self.calls += 1
         hands = self.scene(int(image_rgb[0, 0, 2]))
-        return [SceneDetection(Box.around(hand.joints_px), hand.side, 0.9) for hand in hands]
+        return [Detection(Box.around(hand.joints_px), hand.side, 0.9) for hand in hands]

@@ -14,6 +14,7 @@ import pytest
 from test_evaluate import HEIGHT, WIDTH, label_of, make_hand, picture_of, shifted
 
 from handmesh.data.photos import split_of
+from handmesh.detection import Detection
 from handmesh.evaluation.calibration import reliability
 from handmesh.evaluation.calibration import run as calibration
 from handmesh.evaluation.calibration.candidates import Source, joined, look
@@ -141,10 +142,11 @@ class Product:
         self.answers = list(answers)
 
     def detect(self, image, threshold):
-        boxes = [(Box.around(hand.joints_px), hand.side, score) for score, hand, _ in self.answers]
-        return [box for box in boxes if box[2] >= threshold]
+        found = [Detection(Box.around(hand.joints_px), hand.side, score) for score, hand, _ in self.answers]
+        return [detection for detection in found if detection.score >= threshold]
 
-    def estimate_afresh(self, image, camera, box, side):
+    def estimate_afresh(self, image, camera, detection):
+        box = detection.box
         place = [tuple(Box.around(hand.joints_px).centre_px) for _, hand, _ in self.answers].index(box.centre_px)
         _, hand, agreement = self.answers[place]
         return SimpleNamespace(hand=hand, box=box, presence=hand.score, agreement=agreement)
@@ -272,9 +274,9 @@ class Guesser:
 
     def detect(self, image, threshold):
         self.grey = int(image[0, 0, 0])
-        return [(Box.around(HAND.joints_px), "right", 0.3 + 0.6 * (self.grey % 8 != 0))]
+        return [Detection(Box.around(HAND.joints_px), "right", 0.3 + 0.6 * (self.grey % 8 != 0))]
 
-    def estimate_afresh(self, image, camera, box, side):
+    def estimate_afresh(self, image, camera, detection):
         rng = np.random.default_rng(self.grey)
         hand = HAND if self.grey % 8 else shifted(HAND, 2.0)
         hand = replace(hand, score=float(rng.uniform(0.6, 1.0)), joints_px=hand.joints_px + rng.normal(size=(21, 2)))

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hand_scenes import BOX_SCALE, CAMERA, SceneDetection, hand_constants, network_outputs, posed_hand
+from hand_scenes import BOX_SCALE, CAMERA, hand_constants, network_outputs, posed_hand
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.crop import LARGEST_BOX_PX, crop_affine, warp
+from handmesh.detection import Detection
 from handmesh.runtime.estimator import Estimate, Estimator
 from handmesh.runtime.following import Track
 from handmesh.runtime.inputs import FARTHEST_CENTRE, LARGEST_PX, LONGEST_FOCAL, SMALLEST_PX
@@ -134,16 +135,16 @@ class AnyDetector:
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def detect(self, image_rgb: np.ndarray, threshold: float = 0.5) -> list[SceneDetection]:
+    def detect(self, image_rgb: np.ndarray, threshold: float = 0.5) -> list[Detection]:
         return [self._detection(image_rgb) for _ in range(self._rng.integers(0, 5))]
 
-    def _detection(self, image: np.ndarray) -> SceneDetection:
+    def _detection(self, image: np.ndarray) -> Detection:
         rng = self._rng
         (x, y), size = rng.uniform(-0.1, 1.1, 2) * image.shape[1::-1], 10 ** rng.uniform(0.5, 2.5)
         if rng.random() < 0.1:
             x, size = rng.choice([np.nan, np.inf, 1e30, 0, 0.01], 2)
         box = Box((float(x), float(y)), float(size), float(rng.uniform(-20, 20)))
-        return SceneDetection(box, str(rng.choice(["left", "right"])), float(rng.uniform(0.6, 1)))
+        return Detection(box, str(rng.choice(["left", "right"])), float(rng.uniform(0.6, 1)))
 
 
 def check(hands: list[Hand], num_hands: int) -> None:

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from hand_scenes import CAMERA, SceneDetection, SceneDetector, SceneSession, coded_frame, posed_hand
+from hand_scenes import CAMERA, SceneDetector, SceneSession, coded_frame, posed_hand
 
+from handmesh.detection import Detection
 from handmesh.runtime.backend import ModelFileError
 from handmesh.runtime.estimator import Estimator
 from handmesh.runtime.models import model_path
@@ -97,23 +98,44 @@ def box_of(hand, scale=1.0):
 
 
 def test_a_wrong_side_from_the_detector_is_corrected():
-    detector = Given(SceneDetection(box_of(RIGHT), "left", 0.9), SceneDetection(box_of(LEFT), "right", 0.8))
+    detector = Given(Detection(box_of(RIGHT), "left", 0.9), Detection(box_of(LEFT), "right", 0.8))
     hands = {hand.side: hand for hand in tracker_of(both, detector).detect(coded_frame(0), CAMERA)}
     assert error_m(hands["right"], RIGHT) < 1e-3
     assert error_m(hands["left"], LEFT) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("right_in_net", "side_score", "expected"),
+    [(2.0, 0.99, "right"), (-1.0, 0.9, "right"), (-1.0, 0.6, "left"), (8.0, 0.6, "right")],
+)
+def test_both_networks_decide_whose_hand_it_is(right_in_net, side_score, expected):
+    """The mesh network leans by `right_in_net` towards what the detector says; both lean, the stronger one wins."""
+    session = SceneSession(lambda _: [RIGHT])
+    run = session.run
+
+    def unsure(image):
+        outputs = run(image)
+        return outputs | {"right": np.sign(outputs["right"]) * np.float32(right_in_net)}
+
+    session.run = unsure
+    detector = Given(Detection(box_of(RIGHT), "right", 0.9, side_score))
+    tracker = HandTracker(Estimator(session), detector)
+    (hand,) = tracker.detect(coded_frame(0), CAMERA)
+    assert hand.side == expected
+    assert session.runs == 3, "either doubts, so the other side is tried once"
+
+
 def test_several_detections_of_one_hand_give_one_hand():
     shifted = Box((box_of(RIGHT).centre_px[0] + 60, box_of(RIGHT).centre_px[1]), 150)
     boxes = [box_of(RIGHT), box_of(RIGHT, 1.3), shifted]
-    detector = Given(*(SceneDetection(box, side, 0.9) for box in boxes for side in ("right", "left")))
+    detector = Given(*(Detection(box, side, 0.9) for box in boxes for side in ("right", "left")))
     tracker = tracker_of(both, detector, num_hands=5)
     assert len(tracker.detect(coded_frame(0), CAMERA)) == 1
     assert tracker.session.runs == 2 + 2 + 3  # first box, shifted box, again with its side corrected
 
 
 def test_a_detection_that_is_no_hand_is_dropped():
-    detector = Given(SceneDetection(Box((60, 60), 80), "right", 0.9), SceneDetection(box_of(RIGHT), "right", 0.8))
+    detector = Given(Detection(Box((60, 60), 80), "right", 0.9), Detection(box_of(RIGHT), "right", 0.8))
     tracker = tracker_of(both, detector)
     hands = tracker.detect(coded_frame(0), CAMERA)
     assert len(hands) == 1
@@ -123,7 +145,7 @@ def test_a_detection_that_is_no_hand_is_dropped():
 
 @pytest.mark.parametrize("size", [0.0, -3.0, 1e-9, math.inf, math.nan, 1e9])
 def test_useless_boxes_from_the_detector_do_no_harm(size):
-    assert tracker_of(both, Given(SceneDetection(Box((60, 60), size), "right", 0.9))).detect(coded_frame(0)) == []
+    assert tracker_of(both, Given(Detection(Box((60, 60), size), "right", 0.9))).detect(coded_frame(0)) == []
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])

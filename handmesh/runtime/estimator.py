@@ -18,9 +18,9 @@ from handmesh.runtime.stopwatch import Stopwatch
 from handmesh.skinning import SkinnedHand
 from handmesh.structs import Box, Camera, Hand, Side
 
-DISAGREEMENT = 0.95
-"""Below this agreement the other side is tried as well: a detector is often wrong where palm and back look alike, and
-the mesh network sees few wrongly mirrored crops, so it agrees too easily. Only what was just found is tried."""
+SURE_AGREEMENT, SURE_SIDE = 0.95, 0.8
+"""Below this agreement of the mesh network, or this surety of the detector, the other side of a newly found hand is
+tried as well: where palm and back look alike the detector is often wrong, and the network agrees too easily."""
 
 HOPELESS = 0.02
 """Below this presence a second look is not worth its time: nothing like a hand is near."""
@@ -87,18 +87,18 @@ class Estimator:
         return estimate.scored(self.confidence.followed(presence=estimate.presence, agreement=estimate.agreement))
 
     def estimate_afresh(
-        self, image: np.ndarray, camera: Camera, box: Box, side: Side, passes: int = 2
+        self, image: np.ndarray, camera: Camera, detection: Detection, passes: int = 2
     ) -> Estimate | None:
         """The hand in a box whose place and side are only roughly known, as a detector gives them.
 
-        Where the network may see the other side, that side is tried as well. Each further
-        pass looks again at a box around the joints of the pass before.
+        Where detector or network may be wrong about the side, the other one is tried as well and both decide.
+        Each further pass looks again at a box around the joints of the pass before.
         """
-        estimate = self.estimate(image, camera, box, side)
+        estimate = self.estimate(image, camera, detection.box, detection.side)
         if estimate is None or estimate.presence < HOPELESS:
             return estimate
-        if estimate.agreement < DISAGREEMENT:
-            estimate = self.better_side(image, camera, box, estimate)
+        if estimate.agreement < SURE_AGREEMENT or detection.side_score < SURE_SIDE:
+            estimate = self.better_side(image, camera, detection.box, estimate, detection.side_score)
         for _ in range(passes - 1):
             if estimate is None or not is_usable(estimate.box, image):
                 break
@@ -107,16 +107,23 @@ class Estimator:
 
     def found(self, image: np.ndarray, camera: Camera, detection: Detection, passes: int = 2) -> Estimate | None:
         """The hand where a detector saw one; its score weighs both networks' opinions."""
-        estimate = self.estimate_afresh(image, camera, detection.box, detection.side, passes)
+        estimate = self.estimate_afresh(image, camera, detection, passes)
         if estimate is None:
             return None
         chances = {"presence": estimate.presence, "agreement": estimate.agreement}
         return estimate.scored(self.confidence.found(detector=detection.score, **chances))
 
-    def better_side(self, image: np.ndarray, camera: Camera, box: Box, estimate: Estimate) -> Estimate:
-        """`estimate`, or that of the other side in the same box where the network trusts it more."""
+    def better_side(
+        self, image: np.ndarray, camera: Camera, box: Box, estimate: Estimate, side_score: float = 0.5
+    ) -> Estimate:
+        """`estimate`, or that of the other side in the same box where that one is likelier.
+
+        side_score: 0..1, what somebody else gives for the side of `estimate`.
+        """
         other = self.estimate(image, camera, box, "left" if estimate.hand.side == "right" else "right")
-        return other if other is not None and other.trust > estimate.trust else estimate
+        if other is not None and other.trust * (1 - side_score) > estimate.trust * side_score:
+            return other
+        return estimate
 
 
 def is_usable(box: Box, image: np.ndarray) -> bool:

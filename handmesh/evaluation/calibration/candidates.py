@@ -118,14 +118,15 @@ def _estimates(
 ) -> Iterator[tuple[float, Estimate]]:
     """The detector's score and the estimate of each place; places on what the mesh network took for a hand are done."""
     hands: list[Estimate] = []
-    for box, side, score in detector.detect(image, PROPOSED)[:MOST]:
+    for detection in detector.detect(image, PROPOSED)[:MOST]:
+        box = detection.box
         if not is_usable(box, image) or any(overlap(box, hand.box) > SAME_PLACE for hand in hands):
             continue
-        estimate = estimator.estimate_afresh(image, camera, box, side)
+        estimate = estimator.estimate_afresh(image, camera, detection)
         if estimate is not None and not any(same_hand(estimate, hand) for hand in hands):
             if estimate.presence >= PRESENT:
                 hands.append(estimate)
-            yield score, estimate
+            yield detection.score, estimate
 
 
 def _judged(

@@ -17,7 +17,8 @@ const LARGEST_LOG_SIZE = 6;
 export interface Detection {
   readonly box: Box; // turned, around the 21 joints, without margin
   readonly side: Side;
-  readonly score: number;
+  readonly score: number; // 0..1
+  readonly sideScore: number; // 0.5..1, how sure the side is
 }
 
 /** A picture fitted into the network's input, and how: input = scale * picture + shift, in pixels. */
@@ -101,7 +102,9 @@ function readCell(maps: Maps, cell: number, columns: number, boxed: Letterbox): 
     sizePx: (Math.exp(Math.min(maps['log_size']![cell]!, LARGEST_LOG_SIZE)) * STRIDE) / boxed.scale,
     angleRad: Math.atan2(sine, cosine),
   };
-  return { box, side: maps['right']![cell]! > 0 ? 'right' : 'left', score: logistic(maps['heat']![cell]!) };
+  const right = maps['right']![cell]!;
+  const score = logistic(maps['heat']![cell]!);
+  return { box, side: right > 0 ? 'right' : 'left', score, sideScore: logistic(Math.abs(right)) };
 }
 
 /** Those that are not of the same hand as a better one; `found` is sorted, best first. */

@@ -11,7 +11,7 @@ import type { SkinnedHand } from './skinning.ts';
 import type { Stopwatch } from './stopwatch.ts';
 import { boxAround, scaledBox, type Box, type Camera, type Hand, type Picture, type Side } from './structs.ts';
 
-const DISAGREEMENT = 0.95; // below this agreement the other side is tried as well
+const [SURE_AGREEMENT, SURE_SIDE] = [0.95, 0.8]; // below either the other side is tried as well
 const HOPELESS = 0.02; // below this presence a second look is not worth its time
 
 /** What the mesh network makes of a box. */
@@ -79,13 +79,13 @@ export class Estimator {
   }
 
   /** The hand in a box whose place and side are only roughly known; each further pass looks again around it. */
-  private async estimateAfresh(view: View, { box, side }: Detection, passes: number): Promise<Estimate | null> {
+  private async estimateAfresh(view: View, { box, side, sideScore }: Detection, passes: number): Promise<Estimate | null> {
     let estimate = await this.estimate(view, box, side);
     if (estimate === null || estimate.presence < HOPELESS) {
       return estimate;
     }
-    if (estimate.agreement < DISAGREEMENT) {
-      estimate = await this.betterSide(view, box, estimate);
+    if (estimate.agreement < SURE_AGREEMENT || sideScore < SURE_SIDE) {
+      estimate = await this.betterSide(view, box, estimate, sideScore);
     }
     for (let pass = 1; pass < passes && estimate && isUsable(estimate.box, view.picture); pass++) {
       estimate = await this.estimate(view, estimate.box, estimate.hand.side);
@@ -93,10 +93,14 @@ export class Estimator {
     return estimate;
   }
 
-  /** `estimate`, or that of the other side in the same box where the network trusts it more. */
-  async betterSide(view: View, box: Box, estimate: Estimate): Promise<Estimate> {
+  /**
+   * `estimate`, or that of the other side in the same box where that one is likelier.
+   * sideScore: 0..1, what somebody else gives for the side of `estimate`.
+   */
+  async betterSide(view: View, box: Box, estimate: Estimate, sideScore = 0.5): Promise<Estimate> {
     const other = await this.estimate(view, box, estimate.hand.side === 'right' ? 'left' : 'right');
-    return other !== null && trust(other) > trust(estimate) ? other : estimate;
+    const likelier = other !== null && trust(other) * (1 - sideScore) > trust(estimate) * sideScore;
+    return likelier ? other : estimate;
   }
 }
 
