@@ -19,13 +19,12 @@ import tyro
 from gestures import PAD_BACK_M, PAD_DOWN_M, GestureReader  # beside this file
 from scipy.spatial.transform import Rotation
 
-from handmesh import Camera, Hand, HandTracker
-from handmesh.apps.window import has_display
-from handmesh.render import shade
-from handmesh.runtime import console
-from handmesh.runtime.media.recording import open_output
-from handmesh.runtime.media.sources import open_source
-from handmesh.shading import blend
+from handmesh import Camera, Hand, HandTracker, console
+from handmesh.app.window import has_display
+from handmesh.render.overlay import shade
+from handmesh.render.shading import blend
+from handmesh.video.sinks import open_output
+from handmesh.video.sources import open_source
 
 RADIUS_M, THICKNESS_M = 0.018, 0.0035  # 43 mm across
 RING = trimesh.creation.torus(RADIUS_M, THICKNESS_M, major_sections=64, minor_sections=24)  # its axis is z

@@ -22,13 +22,13 @@ except ModuleNotFoundError:  # a clone that is not installed
     import handmesh
 from scipy.spatial.transform import Rotation
 
-from handmesh.apps.window import has_display
+from handmesh import console
+from handmesh.app.window import has_display
 from handmesh.assets import DEMO_CLIP
-from handmesh.render import Style, overlay
-from handmesh.runtime import console
-from handmesh.runtime.media.recording import open_output
-from handmesh.runtime.media.sources import open_source
-from handmesh.structs import Hand
+from handmesh.render.overlay import Style, overlay
+from handmesh.types import Hand
+from handmesh.video.sinks import open_output
+from handmesh.video.sources import open_source
 from handmesh.xr import WEBXR_JOINTS
 
 PINCH_BEGINS_M, PINCH_ENDS_M = 0.015, 0.020

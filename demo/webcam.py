@@ -9,6 +9,6 @@ except ModuleNotFoundError:  # a clone that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 if __name__ == "__main__":  # the window's process imports this file too, and needs no more of it
-    from handmesh.apps.webcam import main
+    from handmesh.app.webcam import main
 
     sys.exit(main())

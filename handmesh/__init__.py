@@ -9,20 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from handmesh.runtime.media.sources import open_source as open_source
-    from handmesh.runtime.optics.lens import Lens as Lens
-    from handmesh.runtime.tracker import HandTracker as HandTracker
-    from handmesh.structs import Box as Box
-    from handmesh.structs import Camera as Camera
-    from handmesh.structs import Hand as Hand
+    from handmesh.tracking.tracker import HandTracker as HandTracker
+    from handmesh.types import Box as Box
+    from handmesh.types import Camera as Camera
+    from handmesh.types import Hand as Hand
+    from handmesh.video.lens import Lens as Lens
+    from handmesh.video.sources import open_source as open_source
 
 _HOME = {
-    "Box": "handmesh.structs",
-    "Camera": "handmesh.structs",
-    "Hand": "handmesh.structs",
-    "HandTracker": "handmesh.runtime.tracker",
-    "Lens": "handmesh.runtime.optics.lens",
-    "open_source": "handmesh.runtime.media.sources",
+    "Box": "handmesh.types",
+    "Camera": "handmesh.types",
+    "Hand": "handmesh.types",
+    "HandTracker": "handmesh.tracking.tracker",
+    "Lens": "handmesh.video.lens",
+    "open_source": "handmesh.video.sources",
 }
 
 __all__ = ["Box", "Camera", "Hand", "HandTracker", "Lens", "open_source"]

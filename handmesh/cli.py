@@ -26,11 +26,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "webcam": Command("handmesh.apps.webcam", "hand meshes over a camera, a video or pictures: the front door"),
-    "image": Command("handmesh.apps.image", "the hands of one picture as an overlay and a 3D file"),
-    "stream": Command("handmesh.apps.stream", "hands to browsers, engines and OSC, as they move", "stream"),
-    "doctor": Command("handmesh.apps.doctor.app", "what this machine offers, and what to do about what is missing"),
-    "bench": Command("handmesh.apps.bench.app", "how long each stage takes here, beside MediaPipe's"),
+    "webcam": Command("handmesh.app.webcam", "hand meshes over a camera, a video or pictures: the front door"),
+    "image": Command("handmesh.app.image", "the hands of one picture as an overlay and a 3D file"),
+    "stream": Command("handmesh.app.stream", "hands to browsers, engines and OSC, as they move", "stream"),
+    "doctor": Command("handmesh.app.doctor", "what this machine offers, and what to do about what is missing"),
+    "bench": Command("handmesh.benchmark.stages", "how long each stage takes here, beside MediaPipe's"),
 }
 """The tools by the words that choose them."""
 
@@ -93,6 +93,6 @@ def _run(name: str, rest: Sequence[str]) -> int:
 def _remedy(command: Command) -> str:
     if not command.extra:
         return "`handmesh doctor` says how to install it"
-    from handmesh.apps.doctor.system import install_command
+    from handmesh.app.checks import install_command
 
     return install_command(command.extra)

@@ -1,4 +1,4 @@
-"""From a box in a picture to the network's crop and back: the one crop and the one mirror.
+"""From a box in an image to the network's crop and back, and the letterbox of whole images: the only warp.
 
 Training and runtime both call these functions. The network knows right hands only: the crop of a
 left hand is mirrored here, and what the network says of it is mirrored back here.
@@ -7,17 +7,16 @@ left hand is mirrored here, and what the network says of it is mirrored back her
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from handmesh.structs import Box, Camera
+from handmesh.geometry import invert_affine
+from handmesh.types import Box, Camera
 
-MIRROR = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
 LARGEST_BOX_PX = 1e6
 """Beyond this a box has nothing to do with a picture, and pixels can no longer be counted."""
-
-_MIRRORED_SIGNS = np.outer(MIRROR.diagonal(), MIRROR.diagonal())
 
 
 def crop_affine(box: Box, size: int, mirror: bool = False) -> np.ndarray:
@@ -36,18 +35,6 @@ def crop_affine(box: Box, size: int, mirror: bool = False) -> np.ndarray:
     return np.array(
         [[sign * c, sign * s, middle - sign * (c * x + s * y)], [-s, c, middle - (c * y - s * x)]], dtype=np.float64
     )
-
-
-def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(..., 2) points through a (2, 3) affine."""
-    return points @ affine[:, :2].T + affine[:, 2]
-
-
-def invert_affine(affine: np.ndarray) -> np.ndarray:
-    """The (2, 3) affine that undoes `affine`."""
-    (a, b, c), (d, e, f) = affine.tolist()
-    scale = 1.0 / (a * e - b * d)
-    return np.array([[e, -b, b * f - c * e], [-d, a, c * d - a * f]]) * scale
 
 
 def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
@@ -129,16 +116,30 @@ def _roll(angle_rad: float) -> np.ndarray:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0, 0, 1.0]])
 
 
-def mirror_points_m(points_m: np.ndarray) -> np.ndarray:
-    """(..., 3) points reflected left to right."""
-    return points_m * MIRROR.diagonal()
+PADDING = 114
+"""Grey level around a picture that does not fill the network's input."""
 
 
-def mirror_rotations(rotations: np.ndarray) -> np.ndarray:
-    """(..., 3, 3) rotations of the reflected hand: M R M."""
-    return rotations * _MIRRORED_SIGNS
+class Letterbox(NamedTuple):
+    """A picture fitted into the network's input, and how: input = scale * picture + shift, in pixels."""
+
+    image: np.ndarray  # (H, W, 3) uint8
+    scale: float
+    shift_px: tuple[float, float]
+
+    def to_picture(self, x: float, y: float) -> tuple[float, float]:
+        """A place in the input as a place in the picture."""
+        return (x - self.shift_px[0]) / self.scale, (y - self.shift_px[1]) / self.scale
 
 
-def mirror_faces(faces: np.ndarray) -> np.ndarray:
-    """(F, 3) faces with their orientation reversed, so that a reflected mesh still faces outward."""
-    return np.ascontiguousarray(faces[:, ::-1])
+def letterbox(image_rgb: np.ndarray, height: int, width: int) -> Letterbox:
+    """(H, W, 3) uint8 `image_rgb` as large as fits into `height` x `width`, centred, grey around it."""
+    rows, columns = image_rgb.shape[:2]
+    scale = min(width / columns, height / rows)
+    fit = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    resized = cv2.resize(image_rgb, fit, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    left, top = (width - fit[0]) // 2, (height - fit[1]) // 2
+    canvas = np.full((height, width, 3), PADDING, np.uint8)
+    canvas[top : top + fit[1], left : left + fit[0]] = resized
+    half = 0.5 * scale - 0.5  # pixel centres, not corners, lie at whole numbers
+    return Letterbox(canvas, scale, (left + half, top + half))

@@ -1,25 +1,27 @@
-"""Hands found in a picture: the letterbox before the detector's network, and the reading of its maps after it.
-
-NumPy and OpenCV only; the runtime and the validation during training share it.
+"""Hands found in a whole image: the detector's network as exported, and how its maps are decoded. NumPy and OpenCV
+only.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 
-from handmesh.chance import logistic
-from handmesh.structs import Box, Side
+from handmesh.crop import Letterbox, letterbox
+from handmesh.geometry import logistic
+from handmesh.types import Box, Side
+
+# Hands found in a picture: the letterbox before the detector's network, and the reading of its maps after it.
+#
+# NumPy and OpenCV only; the runtime and the validation during training share it.
+
 
 STRIDE = 8
 """Pixels of the network's input that one cell of its maps covers, along each side."""
-
-PADDING = 114
-"""Grey level around a picture that does not fill the network's input."""
 
 THRESHOLD = 0.5
 """The score from which a hand counts; chosen on held-out pictures (scripts/evaluate_detector.py)."""
@@ -39,36 +41,11 @@ class Detection(NamedTuple):
     side_score: float = 0.95  # 0.5..1, how sure the side is
 
 
-class Letterbox(NamedTuple):
-    """A picture fitted into the network's input, and how: input = scale * picture + shift, in pixels."""
-
-    image: np.ndarray  # (H, W, 3) uint8
-    scale: float
-    shift_px: tuple[float, float]
-
-    def to_picture(self, x: float, y: float) -> tuple[float, float]:
-        """A place in the input as a place in the picture."""
-        return (x - self.shift_px[0]) / self.scale, (y - self.shift_px[1]) / self.scale
-
-
-def letterbox(image_rgb: np.ndarray, height: int, width: int) -> Letterbox:
-    """(H, W, 3) uint8 `image_rgb` as large as fits into `height` x `width`, centred, grey around it."""
-    rows, columns = image_rgb.shape[:2]
-    scale = min(width / columns, height / rows)
-    fit = (max(1, round(columns * scale)), max(1, round(rows * scale)))
-    resized = cv2.resize(image_rgb, fit, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    left, top = (width - fit[0]) // 2, (height - fit[1]) // 2
-    canvas = np.full((height, width, 3), PADDING, np.uint8)
-    canvas[top : top + fit[1], left : left + fit[0]] = resized
-    half = 0.5 * scale - 0.5  # pixel centres, not corners, lie at whole numbers
-    return Letterbox(canvas, scale, (left + half, top + half))
-
-
 def read_maps(maps: Mapping[str, np.ndarray], boxed: Letterbox, threshold: float) -> list[Detection]:
     """The hands that the network's maps tell of, best first, each once.
 
     maps: `heat`, `log_size`, `right` (h, w) and `offset`, `direction` (2, h, w), see
-    `detector_network.DetectorOutput`. threshold: the least score, 0..1.
+    `detector_net.DetectorOutput`. threshold: the least score, 0..1.
     """
     found = [_read_cell(maps, row, column, boxed) for row, column in _peaks(maps["heat"], threshold).tolist()]
     return without_repeats(sorted(found, key=lambda hand: -hand.score))
@@ -109,3 +86,31 @@ def without_repeats(found: list[Detection]) -> list[Detection]:
 
 def _same_hand(a: Box, b: Box) -> bool:
     return math.dist(a.centre_px, b.centre_px) < _SAME_HAND * (a.size_px + b.size_px) / 2
+
+
+# Finds hands in a whole picture with the exported network. NumPy in, boxes out; no torch.
+
+
+class DetectorSession(Protocol):
+    """The part of `backends.Session` that the detector uses."""
+
+    input_size: tuple[int, int]
+
+    def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+class Detector:
+    """Finds all hands in a picture, whatever its size."""
+
+    def __init__(self, session: DetectorSession) -> None:
+        """session: `backends.open_session(path, "detector")`."""
+        self._session = session
+
+    def detect(self, image_rgb: np.ndarray, threshold: float = THRESHOLD) -> list[Detection]:
+        """The hands in an (H, W, 3) uint8 RGB picture, best first, each once.
+
+        threshold: the least score, between 0 and 1; ValueError outside.
+        """
+        boxed = letterbox(image_rgb, *self._session.input_size)
+        maps = {name: value[0] for name, value in self._session.run(boxed.image[None]).items()}
+        return read_maps(maps, boxed, threshold)

@@ -19,21 +19,25 @@ import onnxruntime
 import tyro
 from rich.console import Console
 
-from handmesh.apps.soak import SoakOptions, run_soak
-from handmesh.evaluation.backbones.options import Options
-from handmesh.evaluation.sizes import Boxes, Clock, latency_table, markdown_table, read_accuracy, size_row
-from handmesh.evaluation.tracking.options import TrackingOptions
-from handmesh.runtime.backend import default_threads
-from handmesh.runtime.benchmark import (
+from handmesh.assets import Device, bundled_models, model_help
+from handmesh.benchmark.backbones import Options
+from handmesh.benchmark.latency import (
+    Boxes,
+    Clock,
     drawn_frames,
-    machine,
+    latency_table,
+    markdown_table,
     measure_latency,
     open_contender,
-    peak_memory_mb,
+    read_accuracy,
     recorded_frames,
+    size_row,
 )
-from handmesh.runtime.console import guarded
-from handmesh.runtime.models import Device, bundled_models, model_help
+from handmesh.benchmark.soak import SoakOptions, run_soak
+from handmesh.console import guarded
+from handmesh.evaluation.tracking import TrackingOptions
+from handmesh.machine import machine, peak_memory_mb
+from handmesh.tracking.backends import default_threads
 
 app = tyro.extras.SubcommandApp()
 
@@ -97,9 +101,8 @@ def backbones(options: tyro.conf.OmitArgPrefixes[Options] = DEFAULTS) -> None:
     Nothing is downloaded: weights are random, and latency does not depend on them. Stopped, the same
     command goes on where it was.
     """
-    from handmesh.evaluation.backbones.files import write_files
-    from handmesh.evaluation.backbones.report import print_report
-    from handmesh.evaluation.backbones.run import measure, open_results
+    from handmesh.benchmark.backbone_report import print_report, write_files
+    from handmesh.benchmark.backbone_runs import measure, open_results
 
     results = open_results(options)
     console = Console()
@@ -124,7 +127,7 @@ def loader(
         seconds: For how long to count.
         hand_model: The set's own hand as .npz, so that its vertices are read too; the bundled one by default.
     """
-    from handmesh.data.loader_benchmark import measure_loader
+    from handmesh.benchmark.loader import measure_loader
 
     console = Console()
     console.print(machine(), highlight=False)
@@ -146,7 +149,7 @@ def training(presets: tyro.conf.Positional[tuple[Path, ...]], steps: int = 8, ro
 
     import torch
 
-    from handmesh.training.benchmark import measure_training, pace_table
+    from handmesh.benchmark.loader import measure_training, pace_table
     from handmesh.training.config import MeshConfig, read_config
 
     configs = {preset.stem: read_config(MeshConfig, preset) for preset in presets}
@@ -164,7 +167,7 @@ def tracking(options: tyro.conf.OmitArgPrefixes[TrackingOptions] = TRACKING_DEFA
     Jitter, lag, acceleration error, lost frames, switches of id and side, false hands, returns, root depth and
     accuracy of each preset of smoothing. The sequences are rendered here, in about two minutes; --frames keeps them.
     """
-    from handmesh.evaluation.tracking.run import run_tracking
+    from handmesh.evaluation.tracking_report import run_tracking
 
     run_tracking(options)
 
@@ -179,7 +182,7 @@ def stream(clients: int = 20, rate: float = 60.0, seconds: float = 10.0, frames:
         seconds: For how long.
         frames: Of the tracker, of which half are tracked while streaming.
     """
-    from handmesh.runtime.streaming.benchmark import measure_stream, stream_table
+    from handmesh.benchmark.streaming import measure_stream, stream_table
 
     console = Console()
     console.print(machine(), highlight=False)
@@ -194,7 +197,7 @@ def soak(options: tyro.conf.OmitArgPrefixes[SoakOptions] = SOAK_DEFAULTS) -> int
     Ends with exit code 1 where a limit is broken: 10 MB of growth or 10 % of slowdown after the
     warm-up, threads or files that pile up or are left behind. Ctrl-C reports on the time so far.
     """
-    from handmesh.runtime.tracker import HandTracker
+    from handmesh.tracking.tracker import HandTracker
 
     report = run_soak(options, lambda: HandTracker.load(options.model, options.num_hands))
     report.write(options.output)

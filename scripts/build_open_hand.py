@@ -20,7 +20,7 @@ from open_hand.spaces import joint_regressor, lengthening, pose_space, shape_spa
 
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
-from handmesh.data.poses import PoseSampler
+from handmesh.hand.poses import PoseSampler
 
 _ROUND_M = 1e-7
 

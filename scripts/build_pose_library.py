@@ -21,10 +21,10 @@ from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.assets import POSE_LIBRARY
-from handmesh.data import anatomy
-from handmesh.data.clearance import Clearance
-from handmesh.fitting.keypoint_hand import FINGERS, PLACE, SHAPE, KeypointHand, Limits, Posed
-from handmesh.hand_model import HandModel
+from handmesh.hand import anatomy
+from handmesh.hand.anatomy import Clearance
+from handmesh.hand.fitting import FINGERS, PLACE, SHAPE, KeypointHand, Limits, Posed
+from handmesh.hand.model import HandModel
 
 ACCEPT_M, ACCEPT_WORST_M = 0.004, 0.01
 """A fit is kept up to this mean distance of its believed joints, and this of its farthest, at the open hand's size."""
@@ -69,7 +69,7 @@ class Fits(NamedTuple):
 class Retargeter:
     """Finds finger angles, shape, scale and place of the open hand that explain recorded joints.
 
-    Levenberg and Marquardt's method, as `handmesh.fitting.solver`'s, for joints in space.
+    Levenberg and Marquardt's method, as `handmesh.hand.fitting`'s, for joints in space.
     """
 
     def __init__(self, hand: KeypointHand, points: np.ndarray) -> None:

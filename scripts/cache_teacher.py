@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 from rich.progress import track
 
-from handmesh.runtime.console import guarded
+from handmesh.console import guarded
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def cache(options: Options) -> int:
     """Write the bank that the options ask for."""
-    from handmesh.data.draw import PhotoSource, ShardSource
-    from handmesh.data.false_hands import LIST_FILE, FalseHandSource
+    from handmesh.data.mixture import LIST_FILE, FalseHandSource, PhotoSource, ShardSource
     from handmesh.data.photos import LABEL_FILE, read_photos
     from handmesh.data.shards import read_shards
-    from handmesh.data.taught import open_landmark_teacher, write_bank
+    from handmesh.data.teacher import open_landmark_teacher, write_bank
 
     if (options.data / LABEL_FILE).is_file():
         source = PhotoSource(read_photos(options.data, "train"))

@@ -8,7 +8,7 @@ try:
 except ModuleNotFoundError:  # a clone that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from handmesh.apps.chessboard.app import main
+from handmesh.app.calibrate_camera import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -29,7 +29,7 @@ def main() -> int:
         from rich.console import Console
 
         from handmesh.data.freihand_check import check_freihand, findings_table
-        from handmesh.hand_model import HandModel
+        from handmesh.hand.model import HandModel
 
         splits = (order.split,) if order.split else ("training", "evaluation")
         hand = None if order.hand_model is None else HandModel.load(order.hand_model)
@@ -47,7 +47,7 @@ def main() -> int:
 
 def _draw(root: Path, split: str, path: Path) -> None:
     from handmesh.data.freihand import read_freihand
-    from handmesh.data.freihand_overlay import write_sheet
+    from handmesh.data.freihand_check import write_sheet
 
     write_sheet(read_freihand(root, split), path)
     print(f"wrote {path}")

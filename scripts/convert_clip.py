@@ -25,15 +25,15 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--rigged", action="store_true", help="write one hand at rest, as a rigged .glb")
     parser.add_argument("--webxr", action="store_true", help="the same with a flat skeleton, as WebXR's hands have")
     options = parser.parse_args(args)
-    from handmesh.runtime import console
+    from handmesh import console
 
     return console.guarded(lambda: convert(options))
 
 
 def convert(options: argparse.Namespace) -> int:
     """Do what the options say."""
-    from handmesh.runtime import console
-    from handmesh.runtime.media.clips import read_clip, save_clip, save_rigged_hand
+    from handmesh import console
+    from handmesh.video.clips import read_clip, save_clip, save_rigged_hand
 
     clip = read_clip(options.clip, vertices=options.out.suffix.lower() not in (".glb", ".json"))
     if options.rigged or options.webxr:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from handmesh.mano import convert_mano
+from handmesh.hand.mano import convert_mano
 
 
 def convert(pickle: tyro.conf.Positional[Path], out: Path | None = None, right: Path | None = None) -> None:

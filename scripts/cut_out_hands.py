@@ -20,9 +20,8 @@ def main() -> int:
     try:
         from rich.progress import track
 
-        from handmesh.data.cutouts import cut_outs
+        from handmesh.data.cutouts import cut_outs, write_sprites
         from handmesh.data.photos import read_photos
-        from handmesh.data.sprites import write_sprites
 
         photos = read_photos(options.photos, "train")
         count = write_sprites(options.out, cut_outs(track(photos, "cutting out")))

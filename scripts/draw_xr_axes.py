@@ -14,11 +14,10 @@ import tyro
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from handmesh.camera import project
-from handmesh.crop import mirror_faces, mirror_points_m, mirror_rotations
-from handmesh.render import SIDE_COLOURS, shade
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Camera, Hand, Side
+from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.render.overlay import SIDE_COLOURS, shade
+from handmesh.types import Camera, Hand, Side
 from handmesh.xr import XRHand
 
 FROM_VIEW = np.array([1.0, -1.0, -1.0])

@@ -22,17 +22,16 @@ from typing import Annotated
 import tyro
 
 from handmesh.data.photos import Split
-from handmesh.evaluation.calibration.options import CalibrationOptions
-from handmesh.evaluation.judgement import count_judgement
-from handmesh.evaluation.options import FreihandOptions, RobustnessOptions
-from handmesh.evaluation.overlays import OverlayOptions, draw_overlays
-from handmesh.evaluation.run import (
+from handmesh.evaluation.calibration import CalibrationOptions
+from handmesh.evaluation.pipeline import (
     Options,
     PhotoOptions,
     evaluate_backgrounds,
     evaluate_photos,
     evaluate_synthetic,
 )
+from handmesh.evaluation.predictor import FreihandOptions, RobustnessOptions
+from handmesh.evaluation.review import OverlayOptions, count_judgement, draw_overlays
 
 Common = tyro.conf.OmitArgPrefixes[Options]
 DEFAULTS = Options()
@@ -41,14 +40,14 @@ Output = Annotated[Path, tyro.conf.arg(aliases=["--output"])]
 
 def freihand(options: tyro.conf.OmitArgPrefixes[FreihandOptions]) -> None:
     """Official and own figures on FreiHAND's evaluation split, with a report to read."""
-    from handmesh.evaluation.freihand.run import evaluate_freihand
+    from handmesh.evaluation.freihand_report import evaluate_freihand
 
     evaluate_freihand(options)
 
 
 def robustness(options: tyro.conf.OmitArgPrefixes[RobustnessOptions]) -> None:
     """Errors under the 15 corruptions of ImageNet-C at five severities, and the mean corruption error."""
-    from handmesh.evaluation.robustness.run import evaluate_robustness
+    from handmesh.evaluation.robustness import evaluate_robustness
 
     evaluate_robustness(options)
 
@@ -61,7 +60,7 @@ def score(gt: Path, pred: Path, out: Output) -> None:
         pred: pred.json, or a zip that holds it; [N x 21 x 3 joints, N x V x 3 vertices], metres
         out: folder for scores.txt (the server's twelve lines), metrics.json and scores.csv
     """
-    from handmesh.evaluation.freihand.score_run import score_file
+    from handmesh.evaluation.freihand_report import score_file
 
     score_file(gt, pred, out)
 
@@ -100,7 +99,7 @@ def calibration(options: tyro.conf.OmitArgPrefixes[CalibrationOptions]) -> None:
     Of every place that the detector proposes, however unsure: the score, the side and the errors
     expected of the joints. calibration.json holds the models for the exported file.
     """
-    from handmesh.evaluation.calibration.run import evaluate_calibration
+    from handmesh.evaluation.calibration_report import evaluate_calibration
 
     evaluate_calibration(options)
 

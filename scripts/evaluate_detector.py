@@ -24,8 +24,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="cores to use")
     options = parser.parse_args()
     try:
-        from handmesh.runtime.backend import open_session
-        from handmesh.runtime.detector import Detector
+        from handmesh.detection import Detector
+        from handmesh.tracking.backends import open_session
 
         detector = Detector(open_session(options.model, "detector", options.threads))
         for folder in options.photos:
@@ -41,7 +41,7 @@ def main() -> int:
 def print_found(detector, folder: Path) -> None:
     """A table of what is found of the labelled, held-out hands of `folder`."""
     from handmesh.data.photos import read_photos
-    from handmesh.detector_metrics import LEAST_SCORE, figures_at, match_pictures
+    from handmesh.evaluation.metrics import LEAST_SCORE, figures_at, match_pictures
 
     photos = [photo for photo in read_photos(folder, "val") if photo.hands]
     pictures = ((photo.load(), [(hand.box(), hand.side) for hand in photo.hands]) for photo in photos)
@@ -59,7 +59,7 @@ def print_found(detector, folder: Path) -> None:
 def print_false_alarms(detector, folder: Path) -> None:
     """How many hands are seen in 100 held-out pictures of `folder`, where there are none."""
     from handmesh.data.photos import list_pictures, load_picture, split_of
-    from handmesh.detector_metrics import LEAST_SCORE, false_alarm_scores
+    from handmesh.evaluation.metrics import LEAST_SCORE, false_alarm_scores
 
     held_out = [path for path in list_pictures(folder) if split_of(path.name) == "val"]
     scores, count = false_alarm_scores(lambda image: detector.detect(image, LEAST_SCORE), map(load_picture, held_out))

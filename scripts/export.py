@@ -30,7 +30,7 @@ def main() -> int:
     """Parse, export, print; 0 on success, 1 with one line on an error."""
     options = _parser().parse_args()
     try:
-        from handmesh.export_targets.command import ExportOptions, export
+        from handmesh.export.targets import ExportOptions, export
 
         print(export(ExportOptions(**vars(options))))
     except (ValueError, OSError, RuntimeError) as error:

@@ -14,8 +14,8 @@ from typing import Annotated
 
 import tyro
 
-from handmesh.fitting.photos import FitPhotosConfig
-from handmesh.runtime.console import guarded
+from handmesh.console import guarded
+from handmesh.data.fit_photos import FitPhotosConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fit(options: Options) -> int:
     """Fit and write what the options say."""
-    from handmesh.fitting.run import fit_folder
+    from handmesh.evaluation.photo_fits import fit_folder
 
     fit_folder(options.photos, options.out, options.model, options.fit, options.sheet, options.limit)
     return 0

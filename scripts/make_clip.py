@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 if TYPE_CHECKING:
-    from handmesh.data.synthetic.film import Moment, Role
+    from handmesh.synthetic.sequences import Moment, Role
 
 FPS, WIDTH, HEIGHT = 30, 640, 480
 SECONDS_A_GESTURE = 0.9
@@ -49,10 +49,9 @@ def main() -> int:
     options = parser.parse_args()
     from rich.progress import track
 
-    from handmesh.data.synthetic.film import Room
-    from handmesh.runtime.media.recording import VideoRecorder
-    from handmesh.runtime.media.sources import Frame
-    from handmesh.structs import Camera
+    from handmesh.synthetic.sequences import Room
+    from handmesh.types import Camera, Frame
+    from handmesh.video.sinks import VideoRecorder
 
     room, camera, roles = Room(options.seed, WIDTH, HEIGHT), Camera.from_fov(WIDTH, HEIGHT, 60), cast(options.seed)
     recorder, truth = VideoRecorder(options.out, FPS), []
@@ -69,15 +68,15 @@ def main() -> int:
 
 def cast(seed: int) -> list[Role]:
     """The two hands' parts in the story; the second hand is elsewhere in it."""
-    from handmesh.data.synthetic.film import Role
+    from handmesh.synthetic.sequences import Role
 
     return [Role("right", _part(seed, 0, 0.0)), Role("left", _part(seed + 1, 4, 1.0))]
 
 
 def _part(seed: int, offset: int, phase: float) -> Callable[[float], Moment]:
     """The story from its gesture `offset` on, while the hand drifts about its place."""
-    from handmesh.data.poses import default_sampler
-    from handmesh.data.synthetic.film import Keys, Moment
+    from handmesh.hand.poses import default_sampler
+    from handmesh.synthetic.sequences import Keys, Moment
 
     story, sampler = [*STORY[offset:], *STORY[:offset]], default_sampler()
     fingers = [sampler.gesture_deg(name, np.random.default_rng([seed, k])) for k, (name, _) in enumerate(story)]

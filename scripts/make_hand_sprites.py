@@ -23,8 +23,9 @@ def main() -> int:
     try:
         from rich.progress import track
 
-        from handmesh.data.sprites import Sprite, SpriteHand, write_sprites
-        from handmesh.data.synthetic.generator import Generator, Sources
+        from handmesh.data.cutouts import Sprite, SpriteHand, write_sprites
+        from handmesh.synthetic.config import Sources
+        from handmesh.synthetic.generator import Generator
 
         sources = Sources(skins=options.skins, environments=options.environments, painted_skins=24)
         generator = Generator(sources)

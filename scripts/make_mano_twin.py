@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import tyro
+from mano_twin.twin import write_twin
 
-from handmesh.data.mano_twin import write_twin
-from handmesh.structs import Side
+from handmesh.types import Side
 
 
 def make(out: Path, side: Side = "right", faulty_shapes: bool = False, texture: bool = True) -> None:

@@ -24,10 +24,9 @@ def main() -> int:
         import numpy as np
         from rich.progress import track
 
-        from handmesh.data.bodies import sample_bodies
-        from handmesh.data.people import Studio
+        from handmesh.data.cutouts import write_sprites
         from handmesh.data.photos import load_picture
-        from handmesh.data.sprites import write_sprites
+        from handmesh.synthetic.people import Studio, sample_bodies
 
         skin = load_picture(options.skin)
         studio = Studio(*sample_bodies(options.bodies, np.random.default_rng([options.seed, 0])), skin)

@@ -21,9 +21,8 @@ def main() -> int:
     parser.add_argument("--fits", type=Path, nargs="*", default=(), help="files of scripts/fit_photos.py")
     options = parser.parse_args()
     try:
-        from handmesh.data.fits import read_accepted
-        from handmesh.data.photo_shards import write_photo_shards
-        from handmesh.data.photos import read_photos, with_fits
+        from handmesh.data.photos import read_accepted, read_photos, with_fits
+        from handmesh.data.shards import write_photo_shards
 
         photos = [photo for root in options.photos for photo in read_photos(root, options.split)]
         photos = with_fits(photos, read_accepted(options.fits))

@@ -6,9 +6,8 @@ import sys
 
 import tyro
 
-from handmesh.data.synthetic.order import Order
-from handmesh.data.synthetic.sheet import write_sheet
-from handmesh.data.synthetic.writer import write
+from handmesh.synthetic.config import Order
+from handmesh.synthetic.writer import write, write_sheet
 
 
 def main() -> int:

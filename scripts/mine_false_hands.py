@@ -16,12 +16,12 @@ from pathlib import Path
 
 from rich.progress import track
 
-from handmesh.data.false_hands import mine, write_false_hands
-from handmesh.data.scenes import SceneConfig, Size, scene_sources
-from handmesh.runtime.backend import open_session
-from handmesh.runtime.console import guarded
-from handmesh.runtime.detector import Detector
-from handmesh.runtime.models import detector_path
+from handmesh.assets import detector_path
+from handmesh.console import guarded
+from handmesh.data.detection import SceneConfig, Size, scene_sources
+from handmesh.data.mixture import mine, write_false_hands
+from handmesh.detection import Detector
+from handmesh.tracking.backends import open_session
 
 
 def main() -> int:

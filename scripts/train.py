@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     preset, overrides = Path(arguments[0]), arguments[1:]
     try:
-        from handmesh.training import loop
+        from handmesh.training import engine
         from handmesh.training.config import MeshConfig, read_config, task_of
 
         kind = task_of(preset)
@@ -27,13 +27,13 @@ def main(arguments: list[str]) -> int:
 
             config = read_config(MeshConfig, preset, overrides)
         elif kind == "detector":
-            from handmesh.training.detection import DetectionTask as Task
-            from handmesh.training.detection import DetectorConfig
+            from handmesh.training.detector import DetectionTask as Task
+            from handmesh.training.detector import DetectorConfig
 
             config = read_config(DetectorConfig, preset, overrides)
         else:
             raise ValueError(f"{preset} names the task '{kind}'; expected one of mesh, detector")
-        print(f"wrote {loop.train(Task(config), config.run, config.optimiser)}")
+        print(f"wrote {engine.train(Task(config), config.run, config.optimiser)}")
     except (ValueError, OSError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

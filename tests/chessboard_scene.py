@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from handmesh.apps.chessboard.board import Board
-from handmesh.structs import Camera
+from handmesh.app.chessboard import Board
+from handmesh.types import Camera
 
 _PER_SQUARE = 48  # pixels of the board's own picture
 

@@ -14,5 +14,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if find_spec("jaxtyping") and find_spec("beartype"):
     from jaxtyping import install_import_hook
 
-    checked = ["handmesh.geometry", "handmesh.hand_model", "handmesh.network", "handmesh.detector_network"]
+    checked = [
+        "handmesh.hand.rotations",
+        "handmesh.hand.model",
+        "handmesh.models.mesh_net",
+        "handmesh.models.detector_net",
+    ]
     install_import_hook(checked, "beartype.beartype")

@@ -12,9 +12,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.camera import project
-from handmesh.hand_model import HandModel
-from handmesh.structs import Camera
+from handmesh.geometry import project
+from handmesh.hand.model import HandModel
+from handmesh.types import Camera
 
 LISTS = ("K", "scale", "xyz", "verts", "mano")
 _SKIN = np.array([205, 150, 120])

@@ -14,20 +14,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.camera import project
-from handmesh.crop import (
-    apply_affine,
-    crop_affine,
-    invert_affine,
-    mirror_faces,
-    mirror_points_m,
-    mirror_rotations,
-    normalised_from_px,
-    view_rotation,
-)
+from handmesh.crop import crop_affine, normalised_from_px, view_rotation
 from handmesh.detection import Detection
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Box, Camera, Hand, Side
+from handmesh.geometry import apply_affine, invert_affine, mirror_faces, mirror_points_m, mirror_rotations, project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.types import Box, Camera, Hand, Side
 
 CAMERA = Camera.from_fov(640, 480)
 BOX_SCALE = 1.5

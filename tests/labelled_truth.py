@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from handmesh.camera import project
-from handmesh.crop import mirror_points_m, mirror_rotations, view_rotation
-from handmesh.data import anatomy
+from handmesh.crop import view_rotation
 from handmesh.data.photos import LabelledHand
-from handmesh.hand_model import HandModel
+from handmesh.geometry import mirror_points_m, mirror_rotations, project
+from handmesh.hand import anatomy
+from handmesh.hand.model import HandModel
 from handmesh.skeleton import PALM_TO_CAMERA, ROOT
-from handmesh.structs import Box, Camera, Hand, Side
+from handmesh.types import Box, Camera, Hand, Side
 
 CAMERA = Camera.from_fov(320, 240)
 

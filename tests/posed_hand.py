@@ -9,10 +9,9 @@ from scipy.spatial.transform import Rotation
 
 import handmesh
 from handmesh import skeleton
-from handmesh.camera import project
-from handmesh.crop import mirror_faces, mirror_points_m
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Camera, Hand, Side
+from handmesh.geometry import mirror_faces, mirror_points_m, project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.types import Camera, Hand, Side
 
 OPEN_HAND = Path(handmesh.__file__).parent / "assets" / "open_hand_right.npz"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from handmesh.runtime.media.cameras import Capture
+from handmesh.video.camera import Capture
 
 SIZE = (48, 64)  # height, width
 

@@ -13,11 +13,10 @@ import numpy as np
 from hand_scenes import CAMERA, posed_hand
 from websockets.sync.client import ClientConnection, connect
 
-from handmesh.runtime.media.frames import Frame
-from handmesh.runtime.streaming.moment import Moment
-from handmesh.runtime.streaming.server import Addresses, StreamServer
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Hand
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.streaming.protocol import Moment
+from handmesh.streaming.server import Addresses, StreamServer
+from handmesh.types import Frame, Hand
 
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 

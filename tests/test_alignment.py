@@ -9,14 +9,12 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.camera import project
-from handmesh.crop import mirror_faces, mirror_points_m, mirror_rotations
-from handmesh.runtime import estimator as estimator_module
-from handmesh.runtime.alignment import FINGER_RAD, LEAST_SPREAD, WRIST_RAD, Alignment
-from handmesh.runtime.estimator import Estimator
-from handmesh.runtime.lifting import Crop, lift
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Box, Camera
+from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.tracking import estimator as estimator_module
+from handmesh.tracking.alignment import FINGER_RAD, LEAST_SPREAD, WRIST_RAD, Alignment
+from handmesh.tracking.estimator import Crop, Estimator, lift
+from handmesh.types import Box, Camera
 
 HAND = SkinnedHand.open_hand()
 ALIGNMENT = Alignment(HAND)

@@ -13,12 +13,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.camera import project, unproject
-from handmesh.crop import mirror_faces, mirror_points_m, mirror_rotations
-from handmesh.data import anatomy
-from handmesh.data.poses import default_sampler
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Camera, Hand, Side
+from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project, unproject
+from handmesh.hand import anatomy
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.hand.poses import default_sampler
+from handmesh.types import Camera, Hand, Side
 
 DEMO = Path(__file__).parents[1] / "demo"
 CAMERA = Camera.from_fov(320, 240)

@@ -21,16 +21,26 @@ import timm  # noqa: E402
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from handmesh.evaluation.backbones import run  # noqa: E402
-from handmesh.evaluation.backbones.cost import cost_of  # noqa: E402
-from handmesh.evaluation.backbones.files import write_files  # noqa: E402
-from handmesh.evaluation.backbones.forms import fold_batch_norms, forms_of  # noqa: E402
-from handmesh.evaluation.backbones.options import FAMILIES, FORMS, MIXERS, Options, select  # noqa: E402
-from handmesh.evaluation.backbones.plots import draw  # noqa: E402
-from handmesh.evaluation.backbones.report import markdown, sheets  # noqa: E402
-from handmesh.evaluation.backbones.results import Results, Setting, read_results  # noqa: E402
-from handmesh.evaluation.backbones.runners import MAX_PASSES, OnnxRunner, export, timed_passes  # noqa: E402
-from handmesh.evaluation.backbones.zoo import Pooling, create, metaformer  # noqa: E402
+from handmesh.benchmark import backbone_runs, backbones  # noqa: E402
+from handmesh.benchmark.backbone_report import (  # noqa: E402
+    draw,
+    markdown,
+    sheets,
+    write_files,
+)
+from handmesh.benchmark.backbone_runs import (  # noqa: E402  # noqa: E402  # noqa: E402
+    MAX_PASSES,
+    OnnxRunner,
+    Pooling,
+    cost_of,
+    create,
+    export,
+    fold_batch_norms,
+    forms_of,
+    metaformer,
+    timed_passes,
+)
+from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXERS, Options, Results, Setting, read_results, select  # noqa: E402  # noqa: E402
 
 MODELS = ("repvit_m0_9", "convnext_atto")
 
@@ -41,8 +51,8 @@ def options_for(folder: Path, **changes: object) -> Options:
 
 
 def benchmark(options: Options) -> Results:
-    results = run.open_results(options)
-    run.measure(options, results)
+    results = backbone_runs.open_results(options)
+    backbone_runs.measure(options, results)
     return results
 
 
@@ -215,7 +225,7 @@ def test_names_and_families_are_chosen_in_any_case():
 )
 def test_mistaken_options_are_refused(wrong: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
-        run.open_results(Options(**wrong))
+        backbone_runs.open_results(Options(**wrong))
 
 
 # measuring
@@ -240,7 +250,7 @@ def test_passes_to_warm_up_are_not_counted():
 
 
 def test_each_model_gets_its_turns(folder: Path):
-    results = read_results(folder / run.RESULTS)
+    results = read_results(folder / backbone_runs.RESULTS)
     assert list(results.cells) == [("repvit_m0_9", "unfused", 64), ("repvit_m0_9", "fused", 64),
                                    ("convnext_atto", "unfused", 64)]  # fmt: skip
     for cell in results.cells.values():
@@ -254,10 +264,10 @@ def test_what_is_measured_is_not_measured_again(folder: Path, monkeypatch: pytes
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} was built again")
 
-    before = (folder / run.RESULTS).read_text()
-    monkeypatch.setattr(run, "create", refuse)
+    before = (folder / backbone_runs.RESULTS).read_text()
+    monkeypatch.setattr(backbone_runs, "create", refuse)
     benchmark(options_for(folder))
-    assert (folder / run.RESULTS).read_text() == before
+    assert (folder / backbone_runs.RESULTS).read_text() == before
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -269,12 +279,12 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             raise KeyboardInterrupt
         return [1.0]
 
-    monkeypatch.setattr(run, "timed_passes", stop_at_the_fourth)
+    monkeypatch.setattr(backbone_runs, "timed_passes", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         benchmark(options_for(tmp_path))
-    rounds = [len(cell.rounds_ms) for cell in read_results(tmp_path / run.RESULTS).cells.values()]
+    rounds = [len(cell.rounds_ms) for cell in read_results(tmp_path / backbone_runs.RESULTS).cells.values()]
     assert rounds == [2, 1, 1]
-    monkeypatch.setattr(run, "timed_passes", lambda runner, seconds: [2.0])
+    monkeypatch.setattr(backbone_runs, "timed_passes", lambda runner, seconds: [2.0])
     results = benchmark(options_for(tmp_path))
     assert [cell.rounds_ms for cell in results.cells.values()] == [[[1.0], [1.0]], [[1.0], [2.0]], [[1.0], [2.0]]]
     assert len(results.starts) == 2
@@ -282,17 +292,17 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_another_setting_does_not_mix(folder: Path):
     with pytest.raises(ValueError, match="measured with batch 1, not batch 2: choose another --output"):
-        run.open_results(options_for(folder, batch=2))
+        backbone_runs.open_results(options_for(folder, batch=2))
 
 
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path):
-    (tmp_path / run.RESULTS).write_text('{"format": 1}')
+    (tmp_path / backbone_runs.RESULTS).write_text('{"format": 1}')
     with pytest.raises(ValueError, match="holds no results of this benchmark"):
-        run.open_results(options_for(tmp_path))
+        backbone_runs.open_results(options_for(tmp_path))
 
 
 def test_what_would_take_too_long_or_too_much_memory_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run, "timed_passes", lambda runner, seconds: [500.0])
+    monkeypatch.setattr(backbone_runs, "timed_passes", lambda runner, seconds: [500.0])
     limits = {"models": ("convnext_atto",), "sizes": (64, 128, 160), "max_seconds_per_pass": 2.5}
     results = benchmark(options_for(tmp_path, **limits))
     notes = {size: cell.skipped for (_, _, size), cell in results.cells.items()}
@@ -329,7 +339,7 @@ def test_other_settings_run(tmp_path: Path, changes: dict[str, object]):
 def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="sees no CUDA device; take --device cpu"):
-        run.open_results(options_for(tmp_path, device="cuda"))
+        backbone_runs.open_results(options_for(tmp_path, device="cuda"))
 
 
 # reports
@@ -344,9 +354,9 @@ def made_up() -> Iterator[tuple[str, str, int, float]]:
 
 def results_made_up(folder: Path) -> Results:
     setting = Setting("a machine", "cpu", "torch, eager", "2", "1", "fp32", "channels_last", 2, 1, "wall")
-    results = Results(folder / run.RESULTS, setting)
+    results = Results(folder / backbone_runs.RESULTS, setting)
     for name, form, size, ms in made_up():
-        known = results.models.setdefault(name, run.Model("FastViT", {}, {}, {}))
+        known = results.models.setdefault(name, backbones.Model("FastViT", {}, {}, {}))
         known.parameters[form] = 4_000_000
         known.macs[size], known.activation_bytes[size] = 2 * 500_000_000, 1
         results.cell(name, form, size).rounds_ms = [[ms, ms], [ms, 3 * ms]]
@@ -393,7 +403,7 @@ def test_the_script_names_the_remedy(capsys: pytest.CaptureFixture, monkeypatch:
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, "--batch", "2"])
     assert script.main() == 1
     assert "choose another --output" in " ".join(capsys.readouterr().err.split())
-    assert json.loads((folder / run.RESULTS).read_text())["setting"]["batch"] == 1
+    assert json.loads((folder / backbone_runs.RESULTS).read_text())["setting"]["batch"] == 1
 
 
 def test_mixers_are_drawn_without_backbones(tmp_path: Path):

@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from handmesh.runtime import backend
-from handmesh.runtime.backend import HAND_OUTPUTS, MESH_OUTPUTS, ModelFileError, open_session
-from handmesh.runtime.models import model_path
+from handmesh.assets import ModelFileError, model_path
+from handmesh.tracking import backends
+from handmesh.tracking.backends import HAND_OUTPUTS, MESH_OUTPUTS, open_session
 
 onnx = pytest.importorskip("onnx")
 helper = onnx.helper
@@ -144,10 +144,10 @@ def test_devices(tmp_path, monkeypatch):
 
 def test_threads_leave_a_core_and_workers_do_not_spin(monkeypatch):
     for cores, threads in ((1, 1), (2, 1), (8, 7)):
-        monkeypatch.setattr(backend.os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
-        assert backend.default_threads() == threads
-    options = backend._options(None)
+        monkeypatch.setattr(backends.os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
+        assert backends.default_threads() == threads
+    options = backends._options(None)
     assert options.intra_op_num_threads == 7
     assert options.inter_op_num_threads == 1
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert backend._options(3).intra_op_num_threads == 3
+    assert backends._options(3).intra_op_num_threads == 3

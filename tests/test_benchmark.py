@@ -7,18 +7,10 @@ import numpy as np
 import pytest
 from hand_scenes import SceneDetector, SceneSession, coded_frame, posed_hand
 
-from handmesh.runtime.benchmark import (
-    FRAME_S,
-    Contender,
-    _look,
-    _track,
-    drawn_frames,
-    machine,
-    measure_latency,
-    recorded_frames,
-)
-from handmesh.runtime.estimator import Estimator
-from handmesh.runtime.tracker import HandTracker
+from handmesh.benchmark.latency import FRAME_S, Contender, _look, _track, drawn_frames, measure_latency, recorded_frames
+from handmesh.machine import machine
+from handmesh.tracking.estimator import Estimator
+from handmesh.tracking.tracker import HandTracker
 
 
 class Listed(SceneSession):

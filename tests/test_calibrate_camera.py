@@ -15,19 +15,15 @@ from chessboard_scene import Photographer
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from handmesh.apps.chessboard import app, preview
-from handmesh.apps.chessboard.board import Board
-from handmesh.apps.chessboard.collecting import Collector
-from handmesh.apps.chessboard.printing import PAPERS_MM, write_board
-from handmesh.apps.chessboard.solving import solve
-from handmesh.apps.chessboard.views import View, Views
-from handmesh.apps.window import WindowError
-from handmesh.camera import project
-from handmesh.runtime import console
-from handmesh.runtime.media.frames import Frame
-from handmesh.runtime.media.pictures import write_picture
-from handmesh.runtime.optics.lens import Lens, LensError
-from handmesh.structs import Camera
+from handmesh import console
+from handmesh.app import calibrate_camera
+from handmesh.app.calibrate_camera import Collector
+from handmesh.app.chessboard import PAPERS_MM, Board, View, Views, solve, write_board
+from handmesh.app.window import WindowError
+from handmesh.files import write_picture
+from handmesh.geometry import project
+from handmesh.types import Camera, Frame
+from handmesh.video.lens import Lens, LensError
 
 ROOT = Path(__file__).parent.parent
 BOARD = Board()
@@ -85,8 +81,8 @@ def folder(path: Path, poses: list[Pose] = POSES) -> Path:
 
 
 def run(*source: object, **options: object) -> int:
-    chosen = app.Options(source=tuple(str(spec) for spec in source), **options)
-    return console.guarded(lambda: app.run(chosen))
+    chosen = calibrate_camera.Options(source=tuple(str(spec) for spec in source), **options)
+    return console.guarded(lambda: calibrate_camera.run(chosen))
 
 
 @pytest.fixture(autouse=True)
@@ -254,7 +250,7 @@ class FakeCamera:
 
 def test_ctrl_c_calculates_with_what_is_there(monkeypatch, capsys):
     camera = FakeCamera(patience=14)
-    monkeypatch.setattr(app, "open_source", lambda *_: camera)
+    monkeypatch.setattr(calibrate_camera, "open_source", lambda *_: camera)
     assert run("0") == 0 and camera.closed
     said = capsys.readouterr().err
     assert "stopped: calculating" in said and "7 of 15 views; show it at the" in said
@@ -269,7 +265,7 @@ class FakePreview:
 
     def show(self, look: object, collector: Collector) -> list[str]:
         self.shown += 1
-        assert preview.draw(look, collector, mirror=True).shape == (720, 960, 3)
+        assert calibrate_camera.draw(look, collector, mirror=True).shape == (720, 960, 3)
         return [self.keys.pop(0)] if self.keys else []
 
     def close(self) -> None:
@@ -278,8 +274,8 @@ class FakePreview:
 
 def test_keys(monkeypatch, capsys):
     window = FakePreview(" . . . . . . . .q")
-    monkeypatch.setattr(app, "open_source", lambda *_: FakeCamera(patience=99))
-    monkeypatch.setattr(app, "Preview", lambda mirror: window)
+    monkeypatch.setattr(calibrate_camera, "open_source", lambda *_: FakeCamera(patience=99))
+    monkeypatch.setattr(calibrate_camera, "Preview", lambda mirror: window)
     assert run("0") == 0
     assert window.shown == 17 and window.closed and "\n8 views" in capsys.readouterr().err
 
@@ -287,13 +283,13 @@ def test_keys(monkeypatch, capsys):
 def test_the_window_shows_corners_coverage_and_wishes():
     collector = Collector(BOARD, wanted=5, stills=True)
     look = collector.look(next(frames([POSES[9]])))
-    drawn = preview.draw(look, collector, mirror=False)
+    drawn = calibrate_camera.draw(look, collector, mirror=False)
     x, y = np.rint(look.corners_px[0] * 1.5).astype(int)
-    assert (drawn[y - 5 : y + 6, x - 5 : x + 6] == preview.FOUND).all(-1).any()
+    assert (drawn[y - 5 : y + 6, x - 5 : x + 6] == calibrate_camera.FOUND).all(-1).any()
     plain = np.repeat(np.repeat(look.frame.image_rgb, 3, axis=0), 3, axis=1)[::2, ::2]
     greener = (drawn[..., 1].astype(int) - drawn[..., 0])[130:600, 400:950] > 10
     assert greener.any() and not (plain[..., 1] > plain[..., 0]).any()
-    mirrored = preview.draw(look, collector, mirror=True)
+    mirrored = calibrate_camera.draw(look, collector, mirror=True)
     assert (mirrored[300:600] == drawn[300:600, ::-1]).all() and (mirrored[:100] != drawn[:100, ::-1]).any()
 
 
@@ -301,7 +297,7 @@ def test_without_a_display_there_is_no_window():
     if not sys.platform.startswith("linux"):
         pytest.skip("displays are found by environment variables on Linux alone")
     with pytest.raises(WindowError, match="no display"):
-        preview.Preview(mirror=True)
+        calibrate_camera.Preview(mirror=True)
 
 
 @pytest.mark.parametrize("paper", PAPERS_MM)

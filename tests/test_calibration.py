@@ -15,17 +15,26 @@ from test_evaluate import HEIGHT, WIDTH, label_of, make_hand, picture_of, shifte
 
 from handmesh.data.photos import split_of
 from handmesh.detection import Detection
-from handmesh.evaluation.calibration import reliability
-from handmesh.evaluation.calibration import run as calibration
-from handmesh.evaluation.calibration.candidates import Source, joined, look
-from handmesh.evaluation.calibration.fit import fit_logistic, held_out
-from handmesh.evaluation.calibration.joints import JointErrors, spread_figures, spread_scale
-from handmesh.evaluation.calibration.models import calibrate, operating_points
-from handmesh.evaluation.calibration.options import CalibrationOptions
-from handmesh.evaluation.calibration.reliability import Said, bins_of, by_picture, equal_mass, figures_of
-from handmesh.metrics import bootstrap
-from handmesh.runtime.confidence import Confidence, Logistic
-from handmesh.structs import Box
+from handmesh.evaluation import calibration
+from handmesh.evaluation import calibration_report as calibration_report_module
+from handmesh.evaluation.calibration import (
+    CalibrationOptions,
+    JointErrors,
+    Said,
+    Source,
+    bins_of,
+    by_picture,
+    equal_mass,
+    figures_of,
+    joined,
+    look,
+    spread_figures,
+    spread_scale,
+)
+from handmesh.evaluation.calibration_report import calibrate, fit_logistic, held_out, operating_points
+from handmesh.evaluation.metrics import bootstrap
+from handmesh.tracking.estimator import Confidence, Logistic
+from handmesh.types import Box
 
 
 def said(chance, right, weight=None, picture=None) -> Said:
@@ -290,15 +299,15 @@ def test_a_whole_calibration_is_printed_and_written(tmp_path, monkeypatch, capsy
     pytest.importorskip("matplotlib")
     guesser = Guesser()
     session = SimpleNamespace(metadata={"box_scale": 1.5}, input_size=(160, 160))
-    monkeypatch.setattr(calibration, "open_session", lambda *_: session)
-    monkeypatch.setattr(calibration, "model_path", lambda model: Path(__file__))
-    monkeypatch.setattr(calibration, "Detector", lambda session: guesser)
-    monkeypatch.setattr(calibration, "Estimator", lambda session: guesser)
-    monkeypatch.setattr(reliability, "bootstrap", fewer_draws)
+    monkeypatch.setattr(calibration_report_module, "open_session", lambda *_: session)
+    monkeypatch.setattr(calibration_report_module, "model_path", lambda model: Path(__file__))
+    monkeypatch.setattr(calibration_report_module, "Detector", lambda session: guesser)
+    monkeypatch.setattr(calibration_report_module, "Estimator", lambda session: guesser)
+    monkeypatch.setattr(calibration, "bootstrap", fewer_draws)
     photos, out = photo_folder(tmp_path / "photos", 1), tmp_path / "out"
     nothing = photo_folder(tmp_path / "nothing", 0, step=8)
     options = CalibrationOptions(photos=(photos,), backgrounds=(nothing,), detector=Path(__file__), output=out)
-    result = calibration.evaluate_calibration(options)
+    result = calibration_report_module.evaluate_calibration(options)
     printed = capsys.readouterr().out
     assert "found: logit =" in printed and "photos" in printed
     written = json.loads((out / "calibration.json").read_text())
@@ -309,9 +318,9 @@ def test_a_whole_calibration_is_printed_and_written(tmp_path, monkeypatch, capsy
     for name in ("reliability.png", "side.png", "spread.png"):
         assert cv2.imread(str(out / name)) is not None
     guesser.detect = None  # what was seen is kept: nobody is asked again
-    assert calibration.evaluate_calibration(options).confidence == result.confidence
+    assert calibration_report_module.evaluate_calibration(options).confidence == result.confidence
     with pytest.raises(ValueError, match="another configuration"):
-        calibration.evaluate_calibration(replace(options, limit=10))
+        calibration_report_module.evaluate_calibration(replace(options, limit=10))
 
 
 def test_pictures_in_other_colours_stand_for_those_of_strangers(tmp_path):
@@ -319,10 +328,12 @@ def test_pictures_in_other_colours_stand_for_those_of_strangers(tmp_path):
     options = CalibrationOptions(
         photos=(photos,), backgrounds=(nothing,), detector=Path(__file__), colours=True, limit=5
     )
-    for source in calibration.sources_of(options):
+    for source in calibration_report_module.sources_of(options):
         assert len(source.pictures) == 15 and len({picture.name for picture in source.pictures}) == 5
         assert source.pictures[0].name == source.pictures[5].name == source.pictures[10].name
-    assert [len(source.pictures) for source in calibration.sources_of(replace(options, colours=False))] == [5, 5]
+    assert [
+        len(source.pictures) for source in calibration_report_module.sources_of(replace(options, colours=False))
+    ] == [5, 5]
 
 
 def test_operating_points_count_hands_once_and_false_ones_by_picture():

@@ -14,17 +14,15 @@ import pytest
 from simulated_camera import SIZE, CameraPort, numbered
 
 from handmesh.assets import DEMO_CLIP
-from handmesh.runtime.media import camera_feed
-from handmesh.runtime.media.camera_feed import CameraFeed
-from handmesh.runtime.media.camera_pictures import rgb_of
-from handmesh.runtime.media.cameras import CameraInfo, list_cameras
-from handmesh.runtime.media.frames import SourceError
+from handmesh.types import SourceError
+from handmesh.video import camera
+from handmesh.video.camera import CameraFeed, CameraInfo, list_cameras, rgb_of
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left(monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(camera_feed, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(camera_feed, "_JOIN_S", 0.2)
+    monkeypatch.setattr(camera, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(camera, "_JOIN_S", 0.2)
     before = set(threading.enumerate())
     yield
     assert not [t for t in threading.enumerate() if t not in before and t.name.startswith("camera")]

@@ -10,7 +10,7 @@ import pytest
 
 import handmesh
 from handmesh.assets import DEMO_CLIP
-from handmesh.runtime.media.sources import Video
+from handmesh.video.sources import Video
 
 TRUTH = Path(__file__).parent / "golden" / "demo_truth.npz"
 

@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from handmesh import camera, crop, skeleton
-from handmesh.structs import Box, Camera, upright_angle_rad
+from handmesh import crop, geometry, skeleton
+from handmesh.types import Box, Camera, upright_angle_rad
 
 BOX = Box((310.5, 97.25), 83.0, 0.6)
 
 
 def test_box_corners_become_crop_corners():
     affine = crop.crop_affine(BOX, 96)
-    corners = crop.apply_affine(affine, BOX.corners_px())
+    corners = geometry.apply_affine(affine, BOX.corners_px())
     np.testing.assert_allclose(corners, [[-0.5, -0.5], [95.5, -0.5], [95.5, 95.5], [-0.5, 95.5]], atol=1e-9)
 
 
@@ -24,7 +24,7 @@ def test_box_corners_become_crop_corners():
 def test_affine_round_trip(mirror):
     points = np.random.default_rng(0).uniform(0, 400, (50, 2))
     affine = crop.crop_affine(BOX, 128, mirror)
-    back = crop.apply_affine(crop.invert_affine(affine), crop.apply_affine(affine, points))
+    back = geometry.apply_affine(geometry.invert_affine(affine), geometry.apply_affine(affine, points))
     np.testing.assert_allclose(back, points, atol=1e-9)
 
 
@@ -44,7 +44,7 @@ def test_warp_puts_a_disc_where_the_affine_says(shrink):
     box = Box((400.0 + 5 * shrink, 520.0 - 3 * shrink), 60.0 * shrink, -0.4)
     affine = crop.crop_affine(box, 60)
     ys, xs = np.nonzero(crop.warp(image, affine, 60)[..., 0] > 127)
-    np.testing.assert_allclose([xs.mean(), ys.mean()], crop.apply_affine(affine, centre), atol=0.3)
+    np.testing.assert_allclose([xs.mean(), ys.mean()], geometry.apply_affine(affine, centre), atol=0.3)
 
 
 def test_normalised_coordinates_round_trip():
@@ -59,8 +59,8 @@ def test_view_rotation_looks_at_the_box_and_rolls_with_it():
     R = crop.view_rotation(cam, BOX)
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(R) == pytest.approx(1)
-    np.testing.assert_allclose(camera.project(R @ [0, 0, 1.0], cam), BOX.centre_px, atol=1e-9)
-    step = camera.project(R @ [0, -1e-4, 1.0], cam) - BOX.centre_px
+    np.testing.assert_allclose(geometry.project(R @ [0, 0, 1.0], cam), BOX.centre_px, atol=1e-9)
+    step = geometry.project(R @ [0, -1e-4, 1.0], cam) - BOX.centre_px
     up = np.array([math.sin(BOX.angle_rad), -math.cos(BOX.angle_rad)])
     assert step @ up / np.linalg.norm(step) > 0.98  # an oblique ray shears the picture a little
 
@@ -75,9 +75,11 @@ def test_mirrors_undo_themselves_and_agree():
     rng = np.random.default_rng(2)
     points = rng.normal(size=(5, 3))
     R, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    np.testing.assert_allclose(crop.mirror_points_m(crop.mirror_points_m(points)), points)
+    np.testing.assert_allclose(geometry.mirror_points_m(geometry.mirror_points_m(points)), points)
     np.testing.assert_allclose(
-        crop.mirror_points_m(points @ R.T), crop.mirror_points_m(points) @ crop.mirror_rotations(R).T, atol=1e-12
+        geometry.mirror_points_m(points @ R.T),
+        geometry.mirror_points_m(points) @ geometry.mirror_rotations(R).T,
+        atol=1e-12,
     )
 
 
@@ -87,7 +89,7 @@ def test_box_around_stands_the_hand_upright():
     joints[:, 1] = 50
     assert upright_angle_rad(joints) == pytest.approx(math.pi / 2)
     box = Box.around(joints, scale=1.5)
-    in_crop = crop.apply_affine(crop.crop_affine(box, 100), joints)
+    in_crop = geometry.apply_affine(crop.crop_affine(box, 100), joints)
     assert in_crop[skeleton.WRIST, 1] > in_crop[9, 1]
     assert box.size_px == pytest.approx(120)
     np.testing.assert_allclose(in_crop.mean(0), [49.5, 49.5], atol=1e-6)

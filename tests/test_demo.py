@@ -19,15 +19,15 @@ import trimesh
 from PIL import Image
 from posed_hand import FakeTracker, posed_hand
 
-from handmesh.apps import image as image_app
-from handmesh.apps import webcam as app
-from handmesh.runtime import console
-from handmesh.runtime.media.cameras import CameraInfo
-from handmesh.runtime.media.frames import Frame, SourceError
-from handmesh.runtime.media.pictures import OutputError, read_picture
-from handmesh.runtime.media.recording import VideoRecorder
-from handmesh.runtime.media.sources import Video
-from handmesh.structs import Camera
+from handmesh import console
+from handmesh.app import image as image_app
+from handmesh.app import options as options_module
+from handmesh.app import webcam as app
+from handmesh.files import OutputError, read_picture
+from handmesh.types import Camera, Frame, SourceError
+from handmesh.video.camera import CameraInfo
+from handmesh.video.sinks import VideoRecorder
+from handmesh.video.sources import Video
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,7 +80,7 @@ class FakeCamera:
 
 
 def run(*source: object, tracker: FakeTracker | None = None, **options: object) -> int:
-    chosen = app.Options(source=tuple(str(spec) for spec in source), **options)
+    chosen = options_module.Options(source=tuple(str(spec) for spec in source), **options)
     return console.guarded(lambda: app.run(chosen, lambda _: tracker or FakeTracker()))
 
 
@@ -155,10 +155,10 @@ def test_bad_input_ends_in_one_clear_line(elsewhere, capsys, case):
 
 
 def test_a_broken_model_file_is_one_line(elsewhere, capsys):
-    def load(_: app.Options) -> FakeTracker:
+    def load(_: options_module.Options) -> FakeTracker:
         raise ValueError("model.onnx is not\na readable ONNX model")
 
-    options = app.Options(source=(str(pictures(elsewhere / "in")),), output=Path("v.mp4"))
+    options = options_module.Options(source=(str(pictures(elsewhere / "in")),), output=Path("v.mp4"))
     assert console.guarded(lambda: app.run(options, load)) == 1
     assert capsys.readouterr().err == "error: model.onnx is not a readable ONNX model\n"
     assert not Path("v.mp4").exists() and not Path("v.part.mp4").exists()
@@ -185,7 +185,7 @@ def test_output_that_breaks_off_keeps_what_is_written(elsewhere, monkeypatch, ca
             raise OutputError(f"cannot write {path}: No space left on device")
         written.append(path)
 
-    monkeypatch.setattr("handmesh.runtime.media.recording.write_picture", refuse_third)
+    monkeypatch.setattr("handmesh.video.sinks.write_picture", refuse_third)
     assert run(pictures(elsewhere / "in", 4), output=Path("out")) == 1
     assert "No space left" in capsys.readouterr().err
     assert len(json.loads(Path("out/hands.json").read_text())) == 2
@@ -295,10 +295,10 @@ def test_cameras_are_listed(monkeypatch, capsys):
 
 
 def test_choices_are_those_of_the_tracker():
-    from handmesh.runtime.models import Backend, Device
-    from handmesh.runtime.smoothing import Smooth
+    from handmesh.assets import Backend, Device
+    from handmesh.tracking.smoothing import Smooth
 
-    types = get_type_hints(app.Options)
+    types = get_type_hints(options_module.Options)
     assert (types["backend"], types["device"], types["smooth"]) == (Backend, Device, Smooth)
 
 
@@ -307,9 +307,9 @@ import os, signal, sys, threading, time
 sys.path[:0] = [{tests!r}]
 from pathlib import Path
 from posed_hand import FakeTracker
-from handmesh.apps import webcam as app
-from handmesh.runtime import console
-from handmesh.runtime.media import recording
+from handmesh.app import webcam as app
+from handmesh.tracking import console
+from handmesh.video import recording
 
 class Struck(FakeTracker):
     def track(self, *args, **kwargs):
@@ -381,7 +381,7 @@ def test_the_scripts_run_from_a_clone_and_explain_themselves(script):
 
 
 def test_the_front_door_loads_neither_torch_nor_what_it_may_not_need():
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import handmesh.apps.webcam, handmesh.apps.image; "
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import handmesh.app.webcam, handmesh.app.image; "
     done = python("-c", code + "print(*{'torch', 'pyrender', 'trimesh', 'av', 'onnxruntime'} & set(sys.modules))")
     assert done.returncode == 0 and done.stdout.split() == [], done.stderr + done.stdout
 

@@ -11,13 +11,10 @@ import pytest
 import trimesh
 from posed_hand import posed_hand
 
-from handmesh.apps.clip_recording import ClipRecording
-from handmesh.apps.keeping import Kept, Outputs, Writer
-from handmesh.apps.snapshots import Snapshots
-from handmesh.runtime.media.frames import Frame
-from handmesh.runtime.media.pictures import OutputError, read_picture
-from handmesh.runtime.media.sources import Video
-from handmesh.structs import Camera
+from handmesh.app.capture import ClipRecording, Kept, Outputs, Snapshots, Writer
+from handmesh.files import OutputError, read_picture
+from handmesh.types import Camera, Frame
+from handmesh.video.sources import Video
 
 
 def kept(number: int = 0) -> Kept:

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from handmesh.data import detection, people, scenes
-from handmesh.data.bodies import Body, Rig, curl_fingers, hand_joints, pose_body, reach, turn_between
-from handmesh.data.cutouts import cut_out, share_inside, surroundings
+from handmesh.data import detection
+from handmesh.data.cutouts import Sprite, SpriteHand, SpriteSet, cut_out, share_inside, surroundings, write_sprites
+from handmesh.data.detection import Scene, SceneHand, Size
+from handmesh.data.loader import Stage
 from handmesh.data.photos import LabelledHand, Photo
-from handmesh.data.scene_teacher import SceneTeacher
-from handmesh.data.scenes import Scene, SceneHand, Size
-from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites
-from handmesh.data.training_crops import Stage
+from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
-from handmesh.structs import Box, Camera
+from handmesh.synthetic import people
+from handmesh.synthetic.people import Body, Rig, curl_fingers, hand_joints, pose_body, reach, turn_between
+from handmesh.types import Box, Camera
 
 SIZE = Size(256, 192)
 
@@ -73,7 +73,7 @@ def test_unsure_places_are_left_out_except_at_labelled_hands():
 def test_an_unlabelled_other_hand_may_hang_beside_the_body():
     photo = Photo(Path("a.jpg"), 256, 192, ())
     for side, sign in (("right", 1), ("left", -1)):
-        place = scenes._other_hand_place(SceneHand(side, upright_hand((128, 60), 20), np.ones(21)), photo)
+        place = detection._other_hand_place(SceneHand(side, upright_hand((128, 60), 20), np.ones(21)), photo)
         assert cv2.pointPolygonTest(place.astype(np.float32), (128 + sign * 60, 150), False) > 0
         assert cv2.pointPolygonTest(place.astype(np.float32), (128 - sign * 60, 150), False) < 0
         assert cv2.pointPolygonTest(place.astype(np.float32), (128 + sign * 60, 50), False) < 0
@@ -86,7 +86,7 @@ def test_a_view_moves_labels_with_the_picture(mirror):
     middle = scene.hands[0].joints_px[9]
     cv2.circle(image, np.round(middle).astype(int).tolist(), 4, (255, 0, 0), -1)
     for seed in range(6):
-        seen = scenes.viewed(Scene(image, scene.hands), SIZE, np.random.default_rng(seed), mirror)
+        seen = detection.viewed(Scene(image, scene.hands), SIZE, np.random.default_rng(seed), mirror)
         x, y = np.round(seen.hands[0].joints_px[9]).astype(int)
         if 3 < x < 252 and 3 < y < 188:
             assert seen.image[y, x, 0] > 180 and seen.image[y, x, 1] < 60
@@ -103,7 +103,7 @@ def test_pasting_labels_what_it_shows():
     blank = Scene(np.zeros((SIZE.height, SIZE.width, 3), np.uint8))
     sides = set()
     for seed in range(12):
-        scene = scenes.paste(blank, square_sprite(), np.random.default_rng(seed))
+        scene = detection.paste(blank, square_sprite(), np.random.default_rng(seed))
         hand = scene.hands[0]
         sides.add(hand.side)
         seen = hand.joints_px[hand.in_sight > 0]
@@ -116,7 +116,7 @@ def test_what_is_pasted_over_a_hand_hides_it():
     scene = one_hand_scene()
     cover = np.zeros((SIZE.height, SIZE.width), np.float32)
     cover[:, :100] = 1
-    hidden = scenes._covered(scene.hands[0], cover)
+    hidden = detection._covered(scene.hands[0], cover)
     assert (hidden.in_sight == (hidden.joints_px[:, 0] > 99.5)).all()
 
 
@@ -137,11 +137,11 @@ def folders(tmp_path):
         hand = {"hand": "left", "score": 1.0, "uv": joints, "xyz": [[0, 0, 0]] * 21}
         entries.append({"file": f"images/{k}.png", "width": 128, "height": 96, "hands": [hand]})
     (photos / "pseudo_labels.json").write_text(json.dumps(entries))
-    return scenes.SceneConfig((tmp_path / "sprites",), (photos,), (photos,), (tmp_path / "empty",))
+    return detection.SceneConfig((tmp_path / "sprites",), (photos,), (photos,), (tmp_path / "empty",))
 
 
 def test_batches_depend_on_seed_and_step_only(folders):
-    sources = scenes.scene_sources(folders)
+    sources = detection.scene_sources(folders)
     kinds = [type(source).__name__ for _, source in sources]
     assert kinds == ["PastedScenes", "PhotoScenes", "PhotoScenes", "EmptyScenes"]
     stages = [Stage(2, 128, 6), Stage(2, 256, 4)]
@@ -157,7 +157,7 @@ def test_batches_depend_on_seed_and_step_only(folders):
 
 def test_no_data_is_an_error():
     with pytest.raises(ValueError, match="no training data"):
-        detection.DetectionBatches(scenes.scene_sources(scenes.SceneConfig()), [Stage(1, 128, 2)])
+        detection.DetectionBatches(detection.scene_sources(detection.SceneConfig()), [Stage(1, 128, 2)])
 
 
 def test_sprites_survive_the_disk(tmp_path):
@@ -318,8 +318,8 @@ def test_a_teacher_that_is_none_is_refused(tmp_path):
 
 def test_a_taught_detector_learns_the_maps_and_keeps_nothing_of_it(tmp_path):
     pytest.importorskip("lightning_fabric", reason="training needs the training extra")
-    from handmesh.detector_network import DetectorNet, DetectorNetworkConfig
-    from handmesh.training.detection import TaughtDetector, matching_loss
+    from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig
+    from handmesh.training.detector import TaughtDetector, matching_loss
 
     write_detector(tmp_path / "teacher.onnx")
     batch = detection.collate([one_hand_scene(), one_hand_scene(side="left")])

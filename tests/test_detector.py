@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from handmesh import detection, detector_metrics
-from handmesh.data.detection import DetectionBatch, collate
-from handmesh.data.scenes import Scene, SceneHand, Size
-from handmesh.detection import STRIDE, Detection, letterbox, read_maps
-from handmesh.detector_network import DetectorNet, DetectorNetworkConfig, DetectorOutput
-from handmesh.export_detector import export_detector, load_detector
-from handmesh.runtime.backend import open_session
-from handmesh.runtime.detector import Detector
-from handmesh.structs import Box
-from handmesh.training.detection import detection_losses
+from handmesh import detection
+from handmesh.crop import letterbox
+from handmesh.data.detection import DetectionBatch, Scene, SceneHand, Size, collate
+from handmesh.detection import STRIDE, Detection, Detector, read_maps
+from handmesh.evaluation import metrics
+from handmesh.export.onnx import export_detector, load_detector
+from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig, DetectorOutput
+from handmesh.tracking.backends import open_session
+from handmesh.training.losses import detection_losses
+from handmesh.types import Box
 
 SIZE = Size(256, 192)
 SMALL = DetectorNetworkConfig(widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), width=16)
@@ -137,12 +137,12 @@ def test_metrics_count_found_hands_and_sides():
         Detection(Box((180.0, 121.0), 90.0, -2.5), "right", 0.4),
         Detection(Box((200.0, 20.0), 30.0), "left", 0.9),
     ]
-    matches = detector_metrics.match_hands(found, labels)
-    at = detector_metrics.figures_at(matches, 0.3)
+    matches = metrics.match_hands(found, labels)
+    at = metrics.figures_at(matches, 0.3)
     assert at.found == pytest.approx(2 / 3) and at.side_right == 0.5
     assert matches[0].angle_deg == pytest.approx(10, abs=1e-3) and matches[0].size_ratio == pytest.approx(1.1)
-    assert detector_metrics.figures_at(matches, 0.5).found == pytest.approx(1 / 3)
-    scores, count = detector_metrics.false_alarm_scores(lambda image: found, [np.zeros((2, 2, 3))] * 4)
+    assert metrics.figures_at(matches, 0.5).found == pytest.approx(1 / 3)
+    scores, count = metrics.false_alarm_scores(lambda image: found, [np.zeros((2, 2, 3))] * 4)
     assert count == 4 and len(scores) == 12
 
 
@@ -152,7 +152,7 @@ def test_network_rejects_other_backbones():
 
 
 def test_export_agrees_with_torch_and_detects(tmp_path):
-    from handmesh.checkpoint import save_weights
+    from handmesh.models.checkpoint import save_weights
 
     torch.manual_seed(0)
     network = DetectorNet(SMALL).eval()

@@ -10,12 +10,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="distillation needs the training extra")
 pytest.importorskip("lightning_fabric", reason="distillation needs the training extra")
 
-from handmesh.checkpoint import save_weights  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.losses import pose_hand  # noqa: E402
-from handmesh.network import HandNet, NetworkConfig  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
+from handmesh.models.checkpoint import save_weights  # noqa: E402
+from handmesh.models.mesh_net import HandNet, NetworkConfig  # noqa: E402
 from handmesh.training.config import MeshConfig, as_plain  # noqa: E402
-from handmesh.training.distil import DISTILLATION, Teacher, distillation_losses  # noqa: E402
+from handmesh.training.losses import (  # noqa: E402
+    DISTILLATION,
+    Teacher,
+    distillation_losses,
+    pose_hand,
+)
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,17 @@ from types import SimpleNamespace
 import onnxruntime
 import pytest
 
-from handmesh import render_gl
-from handmesh.apps.doctor import app, devices, networks, system
-from handmesh.apps.doctor.app import Checkup
-from handmesh.apps.doctor.finding import examine, findings_of
-from handmesh.runtime import machine, models
-from handmesh.runtime.media import cameras
+from handmesh import assets, machine
+from handmesh.app import checks, doctor
+from handmesh.app.doctor import Checkup, examine, findings_of
+from handmesh.render import pyrender
+from handmesh.video import camera
 
 ROOM = "checks_for_tests"
 
 CHECKS = """
 import os, signal, subprocess, sys, time
-from handmesh.apps.doctor.finding import ok, note, missing
+from handmesh.app.doctor import ok, note, missing
 
 def works():
     print("a library talks")
@@ -95,9 +94,9 @@ def test_a_check_that_raises_keeps_what_it_found_before(room):
 
 def test_a_missing_package_refers_to_the_list_of_packages(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for check in (networks.models, networks.providers):
-        monkeypatch.delitem(sys.modules, "handmesh.runtime.tracker", raising=False)
-        monkeypatch.delitem(sys.modules, "handmesh.runtime.backend", raising=False)
+    for check in (checks.models, checks.providers):
+        monkeypatch.delitem(sys.modules, "handmesh.tracking.tracker", raising=False)
+        monkeypatch.delitem(sys.modules, "handmesh.tracking.backends", raising=False)
         (line,) = look(check)["missing"]
         assert line == "needs the package 'onnxruntime' -> install it: see 'packages'"
 
@@ -129,8 +128,10 @@ def is_running(pid: int) -> bool:
 
 def diagnose(monkeypatch, capsys, *args, **checks):
     """The exit code and what is printed when `checks`, by their names in the report, are all there are."""
-    monkeypatch.setattr(app, "CHECKS", [Checkup(name, f"{ROOM}:{function}", 20) for name, function in checks.items()])
-    code = app.main(list(args))
+    monkeypatch.setattr(
+        doctor, "CHECKS", [Checkup(name, f"{ROOM}:{function}", 20) for name, function in checks.items()]
+    )
+    code = doctor.main(list(args))
     return code, capsys.readouterr().out
 
 
@@ -165,23 +166,23 @@ def test_only_a_network_that_does_not_run_is_a_failure(room, monkeypatch, capsys
 
 def test_long_lines_keep_to_the_terminal(room, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "60")
-    finding = app.Finding("missing", "word " * 40, "remedy " * 30)
-    lines = app._lines("cameras", [finding])
+    finding = doctor.Finding("missing", "word " * 40, "remedy " * 30)
+    lines = doctor._lines("cameras", [finding])
     assert max(map(len, lines)) <= 60
     assert " ".join(" ".join(lines).split()).count("word") == 40
 
 
 def test_this_machine_runs_the_networks(monkeypatch, capsys):
-    kept = [check for check in app.CHECKS if check.name in ("python", "models", "disk")]
-    monkeypatch.setattr(app, "CHECKS", kept)
-    assert app.main(["--json"]) == 0
+    kept = [check for check in doctor.CHECKS if check.name in ("python", "models", "disk")]
+    monkeypatch.setattr(doctor, "CHECKS", kept)
+    assert doctor.main(["--json"]) == 0
     report = json.loads(capsys.readouterr().out)["checks"]
-    assert [finding["mark"] for finding in report["models"]] == ["ok"] * len(models.bundled_models())
+    assert [finding["mark"] for finding in report["models"]] == ["ok"] * len(assets.bundled_models())
     assert all("2 hands followed" in finding["what"] for finding in report["models"])
 
 
 def test_all_checks_are_there():
-    for check in app.CHECKS:
+    for check in doctor.CHECKS:
         module, _, function = check.function.partition(":")
         assert callable(getattr(sys.modules[module], function)), check
 
@@ -209,14 +210,14 @@ def shelf(monkeypatch):
         version(name)
         return [*needs, 'openvino>=2025.0; extra == "openvino"']
 
-    monkeypatch.setattr(system.metadata, "version", version)
-    monkeypatch.setattr(system.metadata, "requires", requires)
-    monkeypatch.setattr(system, "import_module", lambda name: None)
+    monkeypatch.setattr(checks.metadata, "version", version)
+    monkeypatch.setattr(checks.metadata, "requires", requires)
+    monkeypatch.setattr(checks, "import_module", lambda name: None)
     return there
 
 
 def test_packages_and_extras_are_listed(shelf):
-    found = look(system.packages)
+    found = look(checks.packages)
     assert any("numpy 2.0, opencv-python 5.0, onnxruntime 1.30" in line for line in found["ok"])
     assert any("[stream]" in line for line in found["ok"])
     (openvino,) = found["note"]
@@ -227,7 +228,7 @@ def test_packages_and_extras_are_listed(shelf):
 def test_a_missing_and_an_old_package_have_their_remedies(shelf):
     del shelf["onnxruntime"]
     shelf["opencv-python"] = "4.9.0.80"
-    missing = look(system.packages)["missing"]
+    missing = look(checks.packages)["missing"]
     assert any("4.9.0.80 is too old -> pip install --upgrade 'opencv-python>=4.11'" in line for line in missing)
     assert any("not installed: onnxruntime -> pip install 'onnxruntime>=1.19'" in line for line in missing)
 
@@ -235,10 +236,10 @@ def test_a_missing_and_an_old_package_have_their_remedies(shelf):
 def test_another_distribution_of_the_same_module_serves(shelf):
     del shelf["opencv-python"]
     shelf["opencv-contrib-python"] = "4.11.0.86"
-    found = look(system.packages)
+    found = look(checks.packages)
     assert not found["missing"] and any("opencv-contrib-python 4.11.0.86" in line for line in found["ok"])
     shelf["opencv-python"] = "5.0"
-    assert any("overwrite each other" in line for line in look(system.packages)["note"])
+    assert any("overwrite each other" in line for line in look(checks.packages)["note"])
 
 
 def test_a_package_that_cannot_be_imported(shelf, monkeypatch):
@@ -246,28 +247,28 @@ def test_a_package_that_cannot_be_imported(shelf, monkeypatch):
         if name == "cv2":
             raise ImportError("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(system, "import_module", without_libgl)
-    (line,) = look(system.packages)["missing"]
+    monkeypatch.setattr(checks, "import_module", without_libgl)
+    (line,) = look(checks.packages)["missing"]
     assert "libGL.so.1" in line and "apt install libgl1" in line
 
 
 def test_a_folder_that_is_not_installed(shelf):
     del shelf["handmesh"]
-    (line,) = look(system.packages)["note"]
+    (line,) = look(checks.packages)["note"]
     assert "pip install -e ." in line
 
 
 def test_few_cores_and_little_memory_are_noted(monkeypatch):
     monkeypatch.setattr(machine, "usable_cores", lambda: 0.5)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert [line.partition(" ->")[0] for line in look(system.processor)["note"]] == [
+    assert [line.partition(" ->")[0] for line in look(checks.processor)["note"]] == [
         "this process may use 0.5 of them",
         "one core has to share capture, networks and drawing",
     ]
     monkeypatch.setattr(machine, "memory_gb", lambda: (2.0, 0.4))
-    assert "0.4 GB free" in look(system.memory)["note"][0]
+    assert "0.4 GB free" in look(checks.memory)["note"][0]
     monkeypatch.setattr(machine, "memory_gb", lambda: None)
-    assert look(system.memory)["note"]
+    assert look(checks.memory)["note"]
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
@@ -281,22 +282,22 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_to(room, monkeypatch):
-    assert "outputs/ can be written to" in look(system.disk)["ok"][0]
+    assert "outputs/ can be written to" in look(checks.disk)["ok"][0]
 
     def refuse(dir):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(system.tempfile, "TemporaryFile", refuse)
-    assert "Permission denied" in look(system.disk)["missing"][0]
+    monkeypatch.setattr(checks.tempfile, "TemporaryFile", refuse)
+    assert "Permission denied" in look(checks.disk)["missing"][0]
     assert not (room / "outputs").exists()
 
 
 def test_missing_and_broken_models(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "ASSETS", tmp_path)
-    assert len(look(networks.models)["missing"]) == 2
+    monkeypatch.setattr(assets, "ASSETS", tmp_path)
+    assert len(look(checks.models)["missing"]) == 2
     (tmp_path / "detector.onnx").write_bytes(b"no network")
     (tmp_path / "fast.onnx").write_bytes(b"no network")
-    (line,) = look(networks.models)["missing"]
+    (line,) = look(checks.models)["missing"]
     assert line.startswith("fast: ModelFileError") and "install handmesh again" in line
 
 
@@ -311,26 +312,26 @@ def test_a_network_that_finds_nothing_in_the_clip_is_broken(monkeypatch):
         def __exit__(self, *error):
             pass
 
-    monkeypatch.setattr("handmesh.runtime.tracker.HandTracker.load", lambda name: Blind())
-    found = look(networks.models)
+    monkeypatch.setattr("handmesh.tracking.tracker.HandTracker.load", lambda name: Blind())
+    found = look(checks.models)
     assert not found["ok"] and all("finds no hand" in line for line in found["missing"])
-    monkeypatch.setattr(networks, "DEMO_CLIP", Path("nowhere.mp4"))
-    assert all("empty frame" in line for line in look(networks.models)["ok"])
+    monkeypatch.setattr(checks, "DEMO_CLIP", Path("nowhere.mp4"))
+    assert all("empty frame" in line for line in look(checks.models)["ok"])
 
 
 def test_missing_providers(monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr(networks, "_has_nvidia", lambda: True)
-    found = look(networks.providers)
+    monkeypatch.setattr(checks, "_has_nvidia", lambda: True)
+    found = look(checks.providers)
     assert "ONNX Runtime" in found["ok"][0] and "onnxruntime-gpu" in found["note"][0]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    found = look(networks.providers)
+    found = look(checks.providers)
     assert not found["note"] and "cannot run on the processor" in found["missing"][0]
 
 
 def test_without_openvino(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    (line,) = look(networks.openvino)["note"]
+    (line,) = look(checks.openvino)["note"]
     assert "[openvino]" in line
 
 
@@ -338,25 +339,25 @@ def test_openvino_without_and_with_devices(monkeypatch):
     names = []
     core = SimpleNamespace(available_devices=names, get_property=lambda name, key: f"a {name} of {key}")
     monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=lambda: core, __version__="2025.1-77"))
-    assert "finds no device" in look(networks.openvino)["missing"][0]
+    assert "finds no device" in look(checks.openvino)["missing"][0]
     names.append("NPU")
-    assert "OpenVINO 2025.1: NPU" in look(networks.openvino)["ok"][0]
+    assert "OpenVINO 2025.1: NPU" in look(checks.openvino)["ok"][0]
 
 
 def test_no_camera(tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "DEV", tmp_path)
-    monkeypatch.setattr(cameras, "list_cameras", lambda: [])
-    (line,) = look(devices.cameras)["missing"]
+    monkeypatch.setattr(checks, "DEV", tmp_path)
+    monkeypatch.setattr(camera, "list_cameras", lambda: [])
+    (line,) = look(checks.cameras)["missing"]
     assert line.startswith("none found -> plug one in")
 
 
 def test_cameras_that_may_and_may_not_be_opened(tmp_path, monkeypatch):
     (tmp_path / "video0").touch()
-    monkeypatch.setattr(devices, "DEV", tmp_path)
-    monkeypatch.setattr(devices.os, "access", lambda path, mode: False)
-    info = cameras.CameraInfo
-    monkeypatch.setattr(cameras, "list_cameras", lambda: [info(0, "shut", 0, 0, 0), info(2, "open", 640, 480, 30.0)])
-    found = look(devices.cameras)
+    monkeypatch.setattr(checks, "DEV", tmp_path)
+    monkeypatch.setattr(checks.os, "access", lambda path, mode: False)
+    info = camera.CameraInfo
+    monkeypatch.setattr(camera, "list_cameras", lambda: [info(0, "shut", 0, 0, 0), info(2, "open", 640, 480, 30.0)])
+    found = look(checks.cameras)
     assert "2: open, 640x480 at 30 FPS; --source 2" in found["ok"][0]
     assert "video0" in found["missing"][0] and "usermod -aG video" in found["missing"][0]
     assert "0: shut cannot be opened" in found["missing"][1]
@@ -369,48 +370,48 @@ def no_display(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     def no_window(title):
-        from handmesh.apps.window import WindowError
+        from handmesh.app.window import WindowError
 
         raise WindowError("no window here")
 
-    monkeypatch.setattr("handmesh.apps.window.Window", no_window)
+    monkeypatch.setattr("handmesh.app.window.Window", no_window)
 
 
 def test_no_display(no_display, monkeypatch):
-    (line,) = look(devices.display)["missing"]
+    (line,) = look(checks.display)["missing"]
     assert "no window here" in line and "--output" in line
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 1 10.0.0.2 22")
-    (line,) = look(devices.display)["missing"]
+    (line,) = look(checks.display)["missing"]
     assert "ssh -X" in line and "10.0.0.1" not in line
     monkeypatch.setenv("DISPLAY", ":77")
-    assert "DISPLAY=:77" in look(devices.display)["missing"][0]
-    monkeypatch.setattr(devices, "_toolkit", lambda: "NONE")
-    assert "opencv-python-headless" in look(devices.display)["missing"][0]
+    assert "DISPLAY=:77" in look(checks.display)["missing"][0]
+    monkeypatch.setattr(checks, "_toolkit", lambda: "NONE")
+    assert "opencv-python-headless" in look(checks.display)["missing"][0]
 
 
 def test_a_display(no_display, monkeypatch):
-    monkeypatch.setattr("handmesh.apps.window.Window", lambda title: SimpleNamespace(close=lambda: None))
-    assert look(devices.display)["ok"]
+    monkeypatch.setattr("handmesh.app.window.Window", lambda title: SimpleNamespace(close=lambda: None))
+    assert look(checks.display)["ok"]
 
 
 def test_no_opengl_is_worth_a_note(monkeypatch):
     def refuse(*args):
-        raise render_gl.RendererError("no OpenGL here: apt install libegl1")
+        raise pyrender.RendererError("no OpenGL here: apt install libegl1")
 
-    monkeypatch.setattr(render_gl, "render_pyrender", refuse)
-    (line,) = look(devices.opengl)["note"]
+    monkeypatch.setattr(pyrender, "render_pyrender", refuse)
+    (line,) = look(checks.opengl)["note"]
     assert "libegl1" in line and "pyrender" in line
 
 
 def test_renderer_and_video_work_here():
-    assert "z-buffer draws" in look(devices.renderer)["ok"][0]
-    assert "H.264" in look(devices.video)["ok"][0]
+    assert "z-buffer draws" in look(checks.renderer)["ok"][0]
+    assert "H.264" in look(checks.video)["ok"][0]
 
 
 def test_a_cache_without_a_place(monkeypatch):
     def refuse():
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr("handmesh.render.warm_up", refuse)
-    (line,) = look(devices.renderer)["missing"]
+    monkeypatch.setattr("handmesh.render.overlay.warm_up", refuse)
+    (line,) = look(checks.renderer)["missing"]
     assert "no locator" in line and "NUMBA_CACHE_DIR" in line

@@ -10,11 +10,11 @@ pytest.importorskip("torch", reason="training data is part of the training extra
 
 from freihand_files import write_freihand
 
-from handmesh.data.draw import CutOutSource, Reboxed, sources_of
+from handmesh.data.cutouts import Sprite, SpriteHand, SpriteSet, write_sprites
 from handmesh.data.freihand import FreihandSource, read_freihand
-from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites
-from handmesh.data.training_crops import MixConfig
-from handmesh.hand_model import HandModel
+from handmesh.data.loader import MixConfig
+from handmesh.data.mixture import CutOutSource, Reboxed, sources_of
+from handmesh.hand.model import HandModel
 
 RED, BLUE = (220, 30, 30), (20, 20, 200)
 

@@ -15,18 +15,27 @@ import numpy as np
 import pytest
 
 from handmesh import skeleton
-from handmesh.camera import project
+from handmesh.assets import model_path
 from handmesh.data.photos import LabelledHand, load_picture
 from handmesh.data.shards import read_shards
-from handmesh.evaluation import run as evaluation
-from handmesh.evaluation.answers import Answer, Answers, Picture, match, with_detected_boxes, with_given_boxes
-from handmesh.evaluation.figures import background_figures, photo_figures, synthetic_figures
-from handmesh.evaluation.pictures import Run, ask, from_shards, without_unsure_labels
+from handmesh.evaluation import pipeline as evaluation
+from handmesh.evaluation.datasets import (
+    Answer,
+    Answers,
+    Picture,
+    Run,
+    ask,
+    from_shards,
+    match,
+    with_detected_boxes,
+    with_given_boxes,
+    without_unsure_labels,
+)
+from handmesh.evaluation.intervals import background_figures, photo_figures, synthetic_figures, true_meshes
 from handmesh.evaluation.report import folder_names
-from handmesh.evaluation.sheet import case_sheet
-from handmesh.evaluation.truth import true_meshes
-from handmesh.runtime.models import model_path
-from handmesh.structs import Box, Camera, Hand
+from handmesh.evaluation.sheets import case_sheet
+from handmesh.geometry import project
+from handmesh.types import Box, Camera, Hand
 
 WIDTH, HEIGHT = 96, 80
 CAMERA = Camera.from_fov(WIDTH, HEIGHT)
@@ -292,7 +301,7 @@ def write_posed_shard(folder: Path, offset_m: float = 0.0, challenges: tuple[str
     torch = pytest.importorskip("torch")
     from scipy.spatial.transform import Rotation
 
-    from handmesh.hand_model import HandModel
+    from handmesh.hand.model import HandModel
 
     model, rng = HandModel.load(), np.random.default_rng(0)
     picture = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()

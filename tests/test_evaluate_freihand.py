@@ -14,20 +14,26 @@ import torch
 from freihand_files import write_freihand
 
 from handmesh import skeleton
-from handmesh.camera import project
-from handmesh.checkpoint import save_weights
-from handmesh.crop import apply_affine, normalised_from_px, view_rotation
+from handmesh.crop import normalised_from_px, view_rotation
 from handmesh.data.freihand import FreihandError, FreihandSet, read_freihand
-from handmesh.evaluation.cache import ArrayCache, CacheMismatch
-from handmesh.evaluation.freihand.predictions import SCALE_BONE, predict, view_of
-from handmesh.evaluation.freihand.run import evaluate_freihand
-from handmesh.evaluation.freihand.score_run import score_file
-from handmesh.evaluation.looks import Looks, Reader, mean_hand, with_bone_length
-from handmesh.evaluation.options import FreihandOptions
-from handmesh.evaluation.predictor import Predictor, each, open_predictor
-from handmesh.network import HandNet, NetworkConfig
-from handmesh.runtime.lifting import Crop
-from handmesh.structs import Box, Camera
+from handmesh.evaluation.datasets import ArrayCache, CacheMismatch
+from handmesh.evaluation.freihand import SCALE_BONE, predict, view_of
+from handmesh.evaluation.freihand_report import evaluate_freihand, score_file
+from handmesh.evaluation.predictor import (
+    FreihandOptions,
+    Looks,
+    Predictor,
+    Reader,
+    each,
+    mean_hand,
+    open_predictor,
+    with_bone_length,
+)
+from handmesh.geometry import apply_affine, project
+from handmesh.models.checkpoint import save_weights
+from handmesh.models.mesh_net import HandNet, NetworkConfig
+from handmesh.tracking.estimator import Crop
+from handmesh.types import Box, Camera
 
 SIZE = 64
 
@@ -92,7 +98,7 @@ def coded(freihand, monkeypatch) -> Predictor:
     """Coded pictures in place of those on disk, and the network that reads them in place of any other."""
     predictor = seeing(freihand)
     monkeypatch.setattr(FreihandSet, "image", coded_image)
-    monkeypatch.setattr("handmesh.evaluation.freihand.run.open_predictor", lambda *_: predictor)
+    monkeypatch.setattr("handmesh.evaluation.freihand_report.open_predictor", lambda *_: predictor)
     return predictor
 
 
@@ -159,7 +165,7 @@ def test_a_mean_hand_and_a_hand_of_known_bone_length(freihand, coded):
 
 
 def test_a_killed_prediction_goes_on(freihand, coded, tmp_path, monkeypatch):
-    monkeypatch.setattr("handmesh.evaluation.freihand.predictions.PART", 2)
+    monkeypatch.setattr("handmesh.evaluation.freihand.PART", 2)
     looks, asked = Looks(), []
 
     def run(crops):

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from handmesh.camera import project
-from handmesh.evaluation import page
-from handmesh.evaluation.case_pictures import PREDICTED, Posed, case_picture
-from handmesh.evaluation.chart import Series, line_chart, ticks
-from handmesh.structs import Camera
+from handmesh.evaluation import html as html_module
+from handmesh.evaluation.html import Series, line_chart, ticks
+from handmesh.evaluation.sheets import PREDICTED, Posed, case_picture
+from handmesh.geometry import project
+from handmesh.types import Camera
 
 
 def points_of(path: str) -> np.ndarray:
@@ -66,15 +66,17 @@ class Tags(HTMLParser):
 
 def test_a_page_is_well_formed_and_says_what_it_is_given():
     blocks = [
-        page.cards([("error <of> joints", "5.1", "mm")]),
-        page.section("A & B", page.table(["name", "value"], [["a", "1"], ["b", "2"]], ours=[1])),
-        page.heat_table(["r"], ["c", "d"], np.array([[1.0, np.nan]])),
-        page.facts({"crop": "x"}),
-        page.row(page.paragraph("text", "note"), page.picture(np.zeros((4, 4, 3), np.uint8), "a picture")),
-        page.strips({"fog": np.zeros((4, 8, 3), np.uint8)}),
-        page.tiles([]),
+        html_module.cards([("error <of> joints", "5.1", "mm")]),
+        html_module.section("A & B", html_module.table(["name", "value"], [["a", "1"], ["b", "2"]], ours=[1])),
+        html_module.heat_table(["r"], ["c", "d"], np.array([[1.0, np.nan]])),
+        html_module.facts({"crop": "x"}),
+        html_module.row(
+            html_module.paragraph("text", "note"), html_module.picture(np.zeros((4, 4, 3), np.uint8), "a picture")
+        ),
+        html_module.strips({"fog": np.zeros((4, 8, 3), np.uint8)}),
+        html_module.tiles([]),
     ]
-    html = page.page("Title", "under it", *blocks)
+    html = html_module.page("Title", "under it", *blocks)
     tags = Tags()
     tags.feed(html)
     assert tags.open == []
@@ -83,7 +85,7 @@ def test_a_page_is_well_formed_and_says_what_it_is_given():
 
 
 def test_heat_is_darker_for_more():
-    html = page.heat_table(["r"], list("abc"), np.array([[1.0, 2.0, 9.0]]), limits=(1.0, 3.0))
+    html = html_module.heat_table(["r"], list("abc"), np.array([[1.0, 2.0, 9.0]]), limits=(1.0, 3.0))
     colours = [tuple(map(int, found)) for found in re.findall(r"rgb\((\d+),(\d+),(\d+)\)", html)]
     assert sum(colours[0]) > sum(colours[1]) > sum(colours[2]) and colours[2] == (226, 120, 80)
 

@@ -13,24 +13,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="export needs the training extra")
 onnx = pytest.importorskip("onnx", reason="export needs the training extra")
 
-from handmesh import export  # noqa: E402
-from handmesh.checkpoint import load_network, load_weights, save_weights  # noqa: E402
-from handmesh.export import (  # noqa: E402
-    OPSET,
-    VERTEX_TOLERANCE_MM,
-    ExportMismatch,
-    MeshGraph,
-    MeshOutputs,
-    export_mesh,
-)
-from handmesh.export_targets.rules import violations  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.network import HandNet, NetworkConfig  # noqa: E402
-from handmesh.onnx_storage import HALVED_FROM  # noqa: E402
-from handmesh.runtime import backend  # noqa: E402
-from handmesh.runtime.backend import open_session  # noqa: E402
-from handmesh.runtime.models import DEFAULT, bundled_models, model_path  # noqa: E402
-from handmesh.skinning import SkinnedHand  # noqa: E402
+from handmesh.assets import DEFAULT, bundled_models, model_path  # noqa: E402
+from handmesh.export import onnx as onnx_module  # noqa: E402
+from handmesh.export.compress import HALVED_FROM  # noqa: E402
+from handmesh.export.onnx import OPSET, VERTEX_TOLERANCE_MM, ExportMismatch, MeshGraph, MeshOutputs, export_mesh  # noqa: E402
+from handmesh.export.targets import violations  # noqa: E402
+from handmesh.hand.lbs import SkinnedHand  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
+from handmesh.models.checkpoint import load_network, load_weights, save_weights  # noqa: E402
+from handmesh.models.mesh_net import HandNet, NetworkConfig  # noqa: E402
+from handmesh.tracking import backends  # noqa: E402
+from handmesh.tracking.backends import open_session  # noqa: E402
 from handmesh.training.config import MeshConfig, as_plain  # noqa: E402
 
 CHANCES = {"found": {"bias": -0.5, "presence": 1.2}}
@@ -59,7 +52,7 @@ def exported(network, model, tmp_path_factory) -> dict[str, Exported]:
     """The network in either precision; the graph, which takes seconds to make, is made once."""
     folder, files = tmp_path_factory.mktemp("exported"), {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "to_onnx", cache_one(export.to_onnx))
+        patch.setattr(onnx_module, "to_onnx", cache_one(onnx_module.to_onnx))
         for precision in ("fp32", "fp16"):
             path = folder / f"{precision}.onnx"
             files[precision] = Exported(path, export_mesh(network, model, path, 64, 1.5, "tiny", precision, CHANCES))
@@ -122,7 +115,7 @@ def test_the_hand_is_in_the_file_once(exported, model):
 def test_sessions_fold_the_casts(exported, tmp_path):
     counts = []
     for precision in ("fp32", "fp16"):
-        options = backend._options(1)
+        options = backends._options(1)
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
         onnxruntime.InferenceSession(exported[precision].path, options, providers=["CPUExecutionProvider"])
         counts.append(Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node))

@@ -18,19 +18,26 @@ onnx = pytest.importorskip("onnx", reason="export needs the training extra")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from handmesh.assets import ASSETS  # noqa: E402
+from handmesh import crop  # noqa: E402
+from handmesh.assets import (  # noqa: E402
+    ASSETS,
+    DETECTOR,
+    bundled_models,
+)
 from handmesh.detection import read_maps  # noqa: E402
-from handmesh.export import ExportMismatch  # noqa: E402
-from handmesh.export_targets import coreml, openvino_ir, parity  # noqa: E402
-from handmesh.export_targets.command import ExportOptions, export  # noqa: E402
-from handmesh.export_targets.onnx_file import OnnxFile, read_onnx, runner  # noqa: E402
-from handmesh.export_targets.openvino_ir import export_openvino  # noqa: E402
-from handmesh.export_targets.parity import CLIP, NOISE, Parity, check, measure, pictures_for  # noqa: E402
-from handmesh.export_targets.rules import violations  # noqa: E402
-from handmesh.export_targets.web import BUDGET_MB, EIGHT_BITS_FROM  # noqa: E402
-from handmesh.onnx_storage import convolutions_in_eight_bits  # noqa: E402
-from handmesh.runtime.backend import HAND_OUTPUTS, MESH_OUTPUTS, open_session  # noqa: E402
-from handmesh.runtime.models import DETECTOR, bundled_models  # noqa: E402
+from handmesh.export import parity, targets  # noqa: E402
+from handmesh.export.compress import convolutions_in_eight_bits  # noqa: E402
+from handmesh.export.onnx import ExportMismatch  # noqa: E402
+from handmesh.export.parity import CLIP, NOISE, OnnxFile, Parity, check, measure, pictures_for, read_onnx, runner  # noqa: E402  # noqa: E402
+from handmesh.export.targets import (  # noqa: E402  # noqa: E402
+    BUDGET_MB,
+    EIGHT_BITS_FROM,
+    ExportOptions,
+    export,
+    export_openvino,
+    violations,
+)
+from handmesh.tracking.backends import HAND_OUTPUTS, MESH_OUTPUTS, open_session  # noqa: E402
 
 MESH = bundled_models()[0]
 
@@ -102,7 +109,7 @@ def test_the_detector_in_eight_bits_finds_the_same_hands(web):
     assert web[DETECTOR].stat().st_size < 0.6 * (ASSETS / "detector.onnx").stat().st_size
     seen = 0
     for frame in parity._frames():
-        boxed = parity.letterbox(frame, *before.input_size)
+        boxed = crop.letterbox(frame, *before.input_size)
         maps = [{name: value[0] for name, value in s.run(boxed.image[None]).items()} for s in (before, after)]
         expected, given = (read_maps(one, boxed, 0.3) for one in maps)
         assert len(given) == len(expected)
@@ -191,7 +198,7 @@ def test_openvino_files_say_the_same_and_what_they_are(brightness, tmp_path, mon
     model = openvino.Core().read_model(path)
     assert json.loads(model.get_rt_info(["handmesh"]).value) == brightness.metadata
     assert list(model.inputs[0].shape) == [1, 32, 64, 3]
-    monkeypatch.setitem(openvino_ir.TOLERANCE, "detector", {NOISE: 1e-9, CLIP: 1e-9})
+    monkeypatch.setitem(targets.OPENVINO_TOLERANCE, "detector", {NOISE: 1e-9, CLIP: 1e-9})
     with pytest.raises(ExportMismatch, match="nothing was written"):
         export_openvino(brightness, tmp_path / "other.xml")
     assert not list(tmp_path.glob("*other*"))
@@ -209,7 +216,7 @@ def test_a_core_ml_package_takes_a_picture_and_says_what_it_is(tmp_path):
     path, metadata = tmp_path / "tiny.mlpackage", {"kind": "mesh", "name": "tiny", "box_scale": 1.5}
     (path / "old").mkdir(parents=True)
     pictures = {NOISE: [np.full((1, 16, 8, 3), 51, np.uint8)]}
-    report = coreml.export_coreml(Brightness(), ["mean"], metadata, path, (16, 8), pictures)
+    report = targets.export_coreml(Brightness(), ["mean"], metadata, path, (16, 8), pictures)
     assert report.program.worst("mean") < 1e-6
     assert (report.package is None) == (sys.platform != "darwin")
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.mlpackage"] and not (path / "old").exists()

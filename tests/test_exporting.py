@@ -17,16 +17,14 @@ import pytest
 from gltf_reader import Glb
 from test_gltf import SEAMS, track
 
-from handmesh.camera import project
-from handmesh.crop import mirror_faces
-from handmesh.gltf.rig import VIEW_FROM_CAMERA
-from handmesh.runtime.media.clips import Clip, ClipError, read_clip, save_clip, save_rigged_hand
-from handmesh.runtime.media.exporting import open_export
-from handmesh.runtime.media.frames import Frame
-from handmesh.runtime.media.pictures import OutputError
-from handmesh.runtime.media.video_recorder import GrowingFile
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Camera, Hand, Side
+from handmesh.app.capture import open_export
+from handmesh.files import OutputError
+from handmesh.geometry import mirror_faces, project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.types import Camera, Frame, Hand, Side
+from handmesh.video.clips import Clip, ClipError, read_clip, save_clip, save_rigged_hand
+from handmesh.video.sinks import GrowingFile
+from handmesh.xr.gltf import VIEW_FROM_CAMERA
 
 HAND = SkinnedHand.open_hand()
 CAMERA = Camera(500.0, 510.0, 319.5, 239.5, 640, 480)
@@ -183,7 +181,7 @@ def test_a_rigged_hand_has_the_shape_and_size_of_the_one_seen_longest(tmp_path, 
 
 _KILLED = """
 import os, pickle, signal, sys
-from handmesh.runtime.media.exporting import open_export
+from handmesh.app.capture import open_export
 with open(sys.argv[1], "rb") as file:
     session, camera = pickle.load(file)
 export = open_export(sys.argv[2], "camera 0", 30)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from handmesh.data.false_hands import FalseHandSource, mine, write_false_hands
-from handmesh.data.scenes import Scene, SceneHand, Size
+from handmesh.data.detection import Scene, SceneHand, Size
+from handmesh.data.mixture import FalseHandSource, mine, write_false_hands
 from handmesh.detection import Detection
-from handmesh.structs import Box
+from handmesh.types import Box
 
 SIZE = Size(160, 120)
 HAND = SceneHand("right", np.linspace((30, 40), (60, 70), 21), np.ones(21))

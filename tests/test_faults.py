@@ -17,16 +17,16 @@ import pytest
 from posed_hand import FakeTracker
 from simulated_camera import CameraPort, numbered
 
-from handmesh.apps import webcam as app
-from handmesh.assets import DEMO_CLIP
-from handmesh.runtime import console
-from handmesh.runtime.media import camera_feed, sources, video_recorder
-from handmesh.runtime.media.camera_feed import CameraFeed
-from handmesh.runtime.media.frames import Frame
-from handmesh.runtime.media.sources import Video
-from handmesh.runtime.media.video_recorder import GrowingFile
-from handmesh.runtime.models import model_path
-from handmesh.runtime.tracker import HandTracker
+from handmesh import console
+from handmesh.app import options as options_module
+from handmesh.app import webcam as app
+from handmesh.assets import DEMO_CLIP, model_path
+from handmesh.tracking.tracker import HandTracker
+from handmesh.types import Frame
+from handmesh.video import camera, sinks, sources
+from handmesh.video.camera import CameraFeed
+from handmesh.video.sinks import GrowingFile
+from handmesh.video.sources import Video
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def elsewhere(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    monkeypatch.setattr(camera_feed, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(camera, "_FIRST_PAUSE_S", 0.02)
     return tmp_path
 
 
@@ -66,7 +66,7 @@ class Watching(FakeTracker):
 
 
 def run(source: str, tracker: FakeTracker, **options: object) -> int:
-    chosen = app.Options(source=(source,), window=False, **options)
+    chosen = options_module.Options(source=(source,), window=False, **options)
     return console.guarded(lambda: app.run(chosen, lambda _: tracker))
 
 
@@ -149,7 +149,7 @@ def test_the_disk_is_full(monkeypatch, capsys):
             frame_rgb[:] = np.random.default_rng(len(self.calls)).integers(0, 255, frame_rgb.shape)
             return super().track(frame_rgb, *args, **kwargs)
 
-    monkeypatch.setattr(video_recorder, "GrowingFile", Full)
+    monkeypatch.setattr(sinks, "GrowingFile", Full)
     monkeypatch.setattr(app, "open_source", lambda *_: Clip(list(np.arange(300) / 10)))
     assert run("clip", Noisy(), record=Path("v.mp4"), export=Path("hands.json")) == 1
     assert len(recorded(Path("v.mp4"))) >= 5 and json.loads(Path("hands.json").read_text())

@@ -13,15 +13,20 @@ torch = pytest.importorskip("torch", reason="training data is part of the traini
 
 from labelled_truth import CAMERA, truths  # noqa: E402
 
-from handmesh.camera import project  # noqa: E402
-from handmesh.data.cutouts import with_origin  # noqa: E402
-from handmesh.data.draw import ContextSource, CutOutSource, PhotoSource, sources_of  # noqa: E402
-from handmesh.data.fits import Fit, read_accepted, read_fits, write_fits  # noqa: E402
-from handmesh.data.photo_shards import PhotoShard, write_photo_shards  # noqa: E402
-from handmesh.data.photos import Photo, with_fits  # noqa: E402
-from handmesh.data.sprites import Sprite, SpriteHand, SpriteSet, write_sprites  # noqa: E402
-from handmesh.data.training_crops import Labelled, MixConfig, make_slot  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
+from handmesh.data.cutouts import (  # noqa: E402
+    Sprite,
+    SpriteHand,
+    SpriteSet,
+    with_origin,
+    write_sprites,
+)
+from handmesh.data.loader import MixConfig  # noqa: E402
+from handmesh.data.mixture import ContextSource, CutOutSource, PhotoSource, sources_of  # noqa: E402
+from handmesh.data.photos import Fit, Photo, read_accepted, read_fits, with_fits, write_fits  # noqa: E402  # noqa: E402
+from handmesh.data.samples import Labelled, make_slot  # noqa: E402
+from handmesh.data.shards import PhotoShard, write_photo_shards  # noqa: E402
+from handmesh.geometry import project  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
 from handmesh.skeleton import ROOT  # noqa: E402
 
 MODEL = HandModel.load()

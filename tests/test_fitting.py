@@ -14,16 +14,18 @@ torch = pytest.importorskip("torch", reason="fitting is part of the training ext
 
 from labelled_truth import CAMERA, truths  # noqa: E402
 
-from handmesh.camera import project  # noqa: E402
-from handmesh.data import anatomy  # noqa: E402
-from handmesh.data.fits import read_fits  # noqa: E402
-from handmesh.data.photos import LABEL_FILE, Photo  # noqa: E402
-from handmesh.fitting.keypoint_hand import KeypointHand, Posed  # noqa: E402
-from handmesh.fitting.photos import FitPhotosConfig, PhotoFitter, tasks_of  # noqa: E402
-from handmesh.fitting.run import hand_of  # noqa: E402
-from handmesh.fitting.solver import FitConfig, Fitter  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.metrics import align, errors_2d  # noqa: E402
+from handmesh.data.fit_photos import FitPhotosConfig, PhotoFitter, tasks_of  # noqa: E402
+from handmesh.data.photos import (  # noqa: E402
+    LABEL_FILE,
+    Photo,
+    read_fits,
+)
+from handmesh.evaluation.metrics import align, errors_2d  # noqa: E402
+from handmesh.evaluation.photo_fits import hand_of  # noqa: E402
+from handmesh.geometry import project  # noqa: E402
+from handmesh.hand import anatomy  # noqa: E402
+from handmesh.hand.fitting import FitConfig, Fitter, KeypointHand, Posed  # noqa: E402  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
 from handmesh.skeleton import ROOT as KNUCKLE  # noqa: E402
 
 ROOT = Path(__file__).parents[1]

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from hand_scenes import CAMERA, posed_hand
 
-from handmesh.camera import project
-from handmesh.runtime.estimator import Estimate
-from handmesh.runtime.following import Track, nearest_track, overlap, same_hand, without_rivals
-from handmesh.runtime.lifting import NEAREST_M
-from handmesh.runtime.smoothing import HandSmoother
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Box
+from handmesh.geometry import NEAREST_M, project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.tracking.association import Track, nearest_track, overlap, same_hand, without_rivals
+from handmesh.tracking.estimator import Estimate
+from handmesh.tracking.smoothing import HandSmoother
+from handmesh.types import Box
 
 DT = 1 / 30
 

@@ -17,11 +17,13 @@ from freihand_files import read_list, write_freihand, write_list  # noqa: E402
 
 from handmesh import skeleton  # noqa: E402
 from handmesh.data import freihand_check  # noqa: E402
-from handmesh.data.freihand import FreihandError, read_freihand  # noqa: E402
-from handmesh.data.freihand_check import check_freihand, findings_table, picture_state  # noqa: E402
-from handmesh.data.freihand_lists import CACHE_FOLDER  # noqa: E402
-from handmesh.data.freihand_overlay import TILE_PX, tile, write_sheet  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
+from handmesh.data.freihand import (  # noqa: E402
+    CACHE_FOLDER,
+    FreihandError,
+    read_freihand,
+)
+from handmesh.data.freihand_check import TILE_PX, check_freihand, findings_table, picture_state, tile, write_sheet  # noqa: E402  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 ROWS, EVALUATION, SIZE = 3, 2, 96

@@ -11,12 +11,12 @@ from freihand_files import write_freihand  # noqa: E402
 from rich.console import Console  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
+from handmesh.benchmark.loader import LoaderReport, measure_loader, measure_stages  # noqa: E402
 from handmesh.data import augment  # noqa: E402
 from handmesh.data.augment import AugmentConfig, cover_patch, vary_colour  # noqa: E402
 from handmesh.data.freihand import FreihandSource, read_freihand  # noqa: E402
-from handmesh.data.loader_benchmark import LoaderReport, measure_loader, measure_stages  # noqa: E402
-from handmesh.data.training_crops import Stage, TrainingBatches  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
+from handmesh.data.loader import Stage, TrainingBatches  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
 
 
 @pytest.fixture(scope="module")

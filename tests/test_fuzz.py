@@ -22,13 +22,12 @@ from scipy.spatial.transform import Rotation
 from handmesh import skeleton
 from handmesh.crop import LARGEST_BOX_PX, crop_affine, warp
 from handmesh.detection import Detection
-from handmesh.runtime.estimator import Estimate, Estimator
-from handmesh.runtime.following import Track
-from handmesh.runtime.inputs import FARTHEST_CENTRE, LARGEST_PX, LONGEST_FOCAL, SMALLEST_PX
-from handmesh.runtime.smoothing import HandSmoother
-from handmesh.runtime.tracker import HandTracker
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Box, Camera, Hand
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.tracking.association import Track
+from handmesh.tracking.estimator import Estimate, Estimator
+from handmesh.tracking.smoothing import HandSmoother
+from handmesh.tracking.tracker import HandTracker
+from handmesh.types import FARTHEST_CENTRE, LARGEST_PX, LONGEST_FOCAL, SMALLEST_PX, Box, Camera, Hand
 
 EFFORT = int(os.environ.get("HANDMESH_FUZZ", "1"))
 

@@ -14,11 +14,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.camera import project
-from handmesh.crop import mirror_points_m, mirror_rotations
-from handmesh.data.poses import default_sampler
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Camera, Hand, Side
+from handmesh.geometry import mirror_points_m, mirror_rotations, project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.hand.poses import default_sampler
+from handmesh.types import Camera, Hand, Side
 
 DEMO = Path(__file__).parents[1] / "demo" / "gestures.py"
 CAMERA = Camera.from_fov(640, 480)

@@ -16,13 +16,20 @@ from gltf_reader import Glb
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.crop import mirror_points_m, mirror_rotations
-from handmesh.gltf import Track, animated_glb, rigged_glb
-from handmesh.gltf.rig import NODE_OF_MANO, PARENTS, VIEW_FROM_CAMERA
-from handmesh.gltf.surface import split_at_seams, strongest_joints
-from handmesh.skinning import SkinnedHand, joint_transforms
-from handmesh.structs import Side
+from handmesh.geometry import mirror_points_m, mirror_rotations
+from handmesh.hand.lbs import SkinnedHand, joint_transforms
+from handmesh.types import Side
 from handmesh.xr import WEBXR_JOINTS
+from handmesh.xr.gltf import (
+    NODE_OF_MANO,
+    PARENTS,
+    VIEW_FROM_CAMERA,
+    Track,
+    animated_glb,
+    rigged_glb,
+    split_at_seams,
+    strongest_joints,
+)
 
 SIDES = ("left", "right")
 HAND = SkinnedHand.open_hand()

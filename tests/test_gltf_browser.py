@@ -22,10 +22,9 @@ from scipy.spatial.transform import Rotation
 from test_gltf import HAND, SEAMS, track
 
 from handmesh import skeleton
-from handmesh.crop import mirror_faces
-from handmesh.gltf import Track, animated_glb, rigged_glb
-from handmesh.gltf.rig import VIEW_FROM_CAMERA
-from handmesh.structs import Hand
+from handmesh.geometry import mirror_faces
+from handmesh.types import Hand
+from handmesh.xr.gltf import VIEW_FROM_CAMERA, Track, animated_glb, rigged_glb
 
 PAGE = Path(__file__).parent / "web" / "gltf"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -8,12 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 smplx = pytest.importorskip("smplx")
 
+from mano_twin import twin  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 
-from handmesh import crop, skeleton  # noqa: E402
-from handmesh.data import mano_twin  # noqa: E402
-from handmesh.hand_model import OPEN_HAND, HandModel  # noqa: E402
-from handmesh.mano import FIELDS  # noqa: E402
+from handmesh import geometry, skeleton  # noqa: E402
+from handmesh.assets import OPEN_HAND  # noqa: E402
+from handmesh.hand.mano import FIELDS  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
 
 
 def random_rotations(rng: np.random.Generator, count: int) -> torch.Tensor:
@@ -42,7 +43,7 @@ def model() -> HandModel:
 def mano_like(tmp_path_factory) -> str:
     """The stand-in for MANO, with large random pose correctives in place of its small ones."""
     rng = np.random.default_rng(5)
-    fields = {name: mano_twin.twin_fields()[name] for name in FIELDS}
+    fields = {name: twin.twin_fields()[name] for name in FIELDS}
     fields["posedirs"] = rng.normal(0, 0.002, (778, 3, 135))
     path = tmp_path_factory.mktemp("mano") / "mano.npz"
     np.savez(path, **fields)
@@ -106,12 +107,12 @@ def test_global_rotation_turns_about_the_wrist(model: HandModel) -> None:
 def test_the_mirrored_hand_moves_by_mirrored_rotations(model: HandModel) -> None:
     fields, rotations = read(OPEN_HAND), random_rotations(np.random.default_rng(4), 2)
     shape = torch.randn(2, 10, generator=torch.Generator().manual_seed(0))
-    fields["v_template"] = crop.mirror_points_m(fields["v_template"])
-    fields["shapedirs"] = np.moveaxis(crop.mirror_points_m(np.moveaxis(fields["shapedirs"], 1, -1)), -1, 1)
-    mirrored = torch.from_numpy(crop.mirror_rotations(rotations.numpy()))
+    fields["v_template"] = geometry.mirror_points_m(fields["v_template"])
+    fields["shapedirs"] = np.moveaxis(geometry.mirror_points_m(np.moveaxis(fields["shapedirs"], 1, -1)), -1, 1)
+    mirrored = torch.from_numpy(geometry.mirror_rotations(rotations.numpy()))
     left = smplx_skinning(fields, mirrored, shape).numpy()
     right = model(rotations, shape).vertices.numpy()
-    np.testing.assert_allclose(left, crop.mirror_points_m(right), atol=1e-6)
+    np.testing.assert_allclose(left, geometry.mirror_points_m(right), atol=1e-6)
 
 
 def test_gradients_reach_pose_and_shape(model: HandModel) -> None:

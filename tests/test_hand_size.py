@@ -11,8 +11,8 @@ import pytest
 from posed_hand import posed_hand
 
 from handmesh import skeleton
-from handmesh.runtime.hand_size import HandSizeCalibration, HandSizeError, checked_hand_size
-from handmesh.structs import Camera, Hand
+from handmesh.tracking.hand_size import HandSizeCalibration, HandSizeError, checked_hand_size
+from handmesh.types import Camera, Hand
 
 CAMERA = Camera.from_fov(640, 480)
 OPEN = posed_hand(CAMERA, (0, 0, 0))

@@ -11,14 +11,11 @@ import pytest
 from PIL import Image
 from posed_hand import FakeTracker
 
-from handmesh.apps import image as image_app
-from handmesh.camera import project
-from handmesh.runtime import console
-from handmesh.runtime.optics.exif import fov_deg_of
-from handmesh.runtime.optics.intrinsics import Intrinsics
-from handmesh.runtime.optics.intrinsics_files import read_intrinsics, write_intrinsics
-from handmesh.runtime.optics.lens import Lens, LensError, chosen_lens
-from handmesh.structs import Camera
+from handmesh import console
+from handmesh.app import image as image_app
+from handmesh.geometry import project
+from handmesh.types import Camera
+from handmesh.video.lens import Intrinsics, Lens, LensError, chosen_lens, fov_deg_of, read_intrinsics, write_intrinsics
 
 CAMERA = Camera(600.5, 601.25, 318.0, 242.5, 640, 480)
 BENDS = (-0.25, 0.08, 0.001, -0.0005, 0.01)

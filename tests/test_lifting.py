@@ -9,9 +9,9 @@ import pytest
 from hand_scenes import CAMERA, network_outputs, posed_hand
 
 from handmesh import skeleton
-from handmesh.camera import project, root_translation
-from handmesh.runtime.lifting import FARTHEST_M, NEAREST_M, Crop, is_plausible, lift, place_root
-from handmesh.structs import Box, Camera
+from handmesh.geometry import FARTHEST_M, NEAREST_M, place_root, project, root_translation
+from handmesh.tracking.estimator import Crop, is_plausible, lift
+from handmesh.types import Box, Camera
 
 PLACES = [(0.0, 0.0, 0.5), (0.2, -0.12, 0.6), (-0.5, 0.35, 0.9), (0.02, 0.03, 0.2)]
 

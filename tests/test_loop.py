@@ -13,9 +13,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
 
-from handmesh.checkpoint import load_state, load_weights  # noqa: E402
+from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
 from handmesh.training.config import DEFAULT_LOSSES, MeshConfig, OptimiserConfig, RunConfig, read_config  # noqa: E402
-from handmesh.training.loop import NonFiniteLoss, _rate, train  # noqa: E402
+from handmesh.training.engine import NonFiniteLoss, _rate, train  # noqa: E402
 
 STEPS = 12
 

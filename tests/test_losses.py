@@ -6,10 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="losses are part of the training extra")
 
-from handmesh.geometry import rotation_from_axis_angle  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.losses import LOSSES, Batch, Prediction, joint_gaussians, pose_hand, weighted_losses  # noqa: E402
-from handmesh.network import HandNetOutput  # noqa: E402
+from handmesh.data.samples import Batch  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
+from handmesh.hand.rotations import rotation_from_axis_angle  # noqa: E402
+from handmesh.models.mesh_net import HandNetOutput  # noqa: E402
+from handmesh.training.losses import LOSSES, Prediction, joint_gaussians, pose_hand, weighted_losses  # noqa: E402
 
 GEOMETRIC = [name for name in LOSSES if name not in ("presence", "right", "shape_prior", "spread")]
 

@@ -20,21 +20,23 @@ import pytest
 torch = pytest.importorskip("torch")
 smplx = pytest.importorskip("smplx")
 
+from mano_twin import python2_pickle, twin  # noqa: E402
+from mano_twin.python2_pickle import Call, Global, Instance  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 
 from handmesh import skeleton  # noqa: E402
-from handmesh.data import mano_twin, python2_pickle  # noqa: E402
-from handmesh.data.python2_pickle import Call, Global, Instance  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.mano import (  # noqa: E402
+from handmesh.hand.mano import (  # noqa: E402  # noqa: E402
     FIELDS,
     MANO_HELP,
+    DamagedPickleError,
+    RefusedPickleError,
     convert_mano,
     growth_correlation,
     hand_side,
     read_mano_pickle,
+    read_pickle,
 )
-from handmesh.mano_pickle import DamagedPickleError, RefusedPickleError, read_pickle  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "convert_mano.py"
 
@@ -57,14 +59,14 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def right(folder) -> Path:
-    mano_twin.write_twin(folder / "MANO_RIGHT.pkl")
+    twin.write_twin(folder / "MANO_RIGHT.pkl")
     return folder / "MANO_RIGHT.pkl"
 
 
 @pytest.fixture(scope="module")
 def left(folder) -> Path:
     """With the distributed file's fault."""
-    mano_twin.write_twin(folder / "MANO_LEFT.pkl", "left", faulty_shapes=True)
+    twin.write_twin(folder / "MANO_LEFT.pkl", "left", faulty_shapes=True)
     return folder / "MANO_LEFT.pkl"
 
 
@@ -80,7 +82,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def rewritten(tmp_path: Path, **changes: object) -> Path:
     """The stand-in's pickle with some of its entries changed; None leaves one out."""
-    entries = {**mano_twin._pickled(mano_twin.twin_fields(), texture=False), **changes}
+    entries = {**twin._pickled(twin.twin_fields(), texture=False), **changes}
     path = tmp_path / "MANO_RIGHT.pkl"
     path.write_bytes(python2_pickle.dumps({name: value for name, value in entries.items() if value is not None}))
     return path
@@ -90,7 +92,7 @@ def rewritten(tmp_path: Path, **changes: object) -> Path:
 
 
 def test_the_stand_in_is_a_python_2_pickle_of_what_mano_names(folder, right) -> None:
-    mano_twin.write_twin(folder / "bare.pkl", texture=False)
+    twin.write_twin(folder / "bare.pkl", texture=False)
     opcodes = list(pickletools.genops((folder / "bare.pkl").read_bytes()))
     assert {argument for opcode, argument, _ in opcodes if opcode.name == "GLOBAL"} == MANO_GLOBALS
     assert max(opcode.proto for opcode, _, _ in opcodes) == 2
@@ -109,7 +111,7 @@ def test_python_reads_what_the_python_2_writer_wrote() -> None:
 
 
 def test_the_numbers_arrive_as_they_were(right, converted) -> None:
-    expected, fields = mano_twin.twin_fields(), read(converted)
+    expected, fields = twin.twin_fields(), read(converted)
     assert set(fields) == {*FIELDS, "uv", "ft", "side", "source_sha256", "format_version"}
     for name in (*FIELDS, "uv", "ft"):
         np.testing.assert_array_equal(fields[name], expected[name], err_msg=name, strict=True)
@@ -119,7 +121,7 @@ def test_the_numbers_arrive_as_they_were(right, converted) -> None:
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_files_that_python_3_wrote_again_are_read(tmp_path, protocol) -> None:
     """People store MANO anew without chumpy: the same arrays, other opcodes."""
-    fields = {name: mano_twin.twin_fields()[name] for name in FIELDS}
+    fields = {name: twin.twin_fields()[name] for name in FIELDS}
     (tmp_path / "again.pkl").write_bytes(pickle.dumps(fields, protocol))
     found = read_mano_pickle(tmp_path / "again.pkl")
     assert all(np.array_equal(found[name], fields[name]) for name in FIELDS)
@@ -127,7 +129,7 @@ def test_files_that_python_3_wrote_again_are_read(tmp_path, protocol) -> None:
 
 def test_old_protocols_rebuild_their_objects(tmp_path) -> None:
     """Protocols 0 and 1 make objects by `copy_reg._reconstructor`; a slice of a slice is a Select in a Select."""
-    shapes = mano_twin.twin_fields()["shapedirs"]
+    shapes = twin.twin_fields()["shapedirs"]
     rebuilt = (Global("chumpy.ch", "Ch"), Global("__builtin__", "object"), None)
     array = Call(Global("copy_reg", "_reconstructor"), rebuilt, {"x": shapes})
     entries = np.arange(shapes.size)
@@ -161,8 +163,8 @@ def test_smplx_poses_the_converted_hand_as_we_do(converted) -> None:
 
 
 def test_the_side_is_found_whatever_way_the_hand_lies() -> None:
-    fields = mano_twin.twin_fields()
-    mirrored = mano_twin.mirrored_fields(fields, faulty_shapes=True)
+    fields = twin.twin_fields()
+    mirrored = twin.mirrored_fields(fields, faulty_shapes=True)
     turn = Rotation.from_euler("xyz", [0.4, 2.0, -1.0]).as_matrix()
     for hand, side in ((fields, "right"), (mirrored, "left")):
         mean = Rotation.from_matrix(turn @ Rotation.from_rotvec(hand["hands_mean"].reshape(15, 3)).as_matrix() @ turn.T)
@@ -172,12 +174,12 @@ def test_the_side_is_found_whatever_way_the_hand_lies() -> None:
 
 
 def test_a_left_hands_shapes_are_mended(left, right, folder) -> None:
-    whole = mano_twin.mirrored_fields(mano_twin.twin_fields(), faulty_shapes=False)
+    whole = twin.mirrored_fields(twin.twin_fields(), faulty_shapes=False)
     for compared_with in (None, right):
         made = convert_mano(left, folder / "left.npz", compared_with)
         assert made.side == "left" and made.shapes_mirrored
         np.testing.assert_array_equal(read(made.path)["shapedirs"], whole["shapedirs"])
-    mano_twin.write_twin(folder / "whole.pkl", "left", faulty_shapes=False)
+    twin.write_twin(folder / "whole.pkl", "left", faulty_shapes=False)
     for compared_with in (None, right):
         made = convert_mano(folder / "whole.pkl", folder / "whole.npz", compared_with)
         assert not made.shapes_mirrored
@@ -186,7 +188,7 @@ def test_a_left_hands_shapes_are_mended(left, right, folder) -> None:
 
 def test_the_shapes_sign_shows_without_a_component_of_size() -> None:
     """The open hand's first direction is its size; what is left of real people tells as well."""
-    fields = dict(mano_twin.twin_fields())
+    fields = dict(twin.twin_fields())
     fields["shapedirs"] = fields["shapedirs"].copy()
     fields["shapedirs"][:, :, 0] = 0
     assert growth_correlation(fields) > 0.5
@@ -195,10 +197,10 @@ def test_the_shapes_sign_shows_without_a_component_of_size() -> None:
 
 
 def test_where_the_sign_does_not_show_the_right_hand_is_asked_for(left, right, tmp_path) -> None:
-    mirrored = mano_twin.mirrored_fields(mano_twin.twin_fields(), faulty_shapes=True)
+    mirrored = twin.mirrored_fields(twin.twin_fields(), faulty_shapes=True)
     mirrored["shapedirs"] = mirrored["shapedirs"] * np.array([1.0, 0, 0])[:, None]
     path = tmp_path / "MANO_LEFT.pkl"
-    path.write_bytes(python2_pickle.dumps(mano_twin._pickled(mirrored, texture=False)))
+    path.write_bytes(python2_pickle.dumps(twin._pickled(mirrored, texture=False)))
     with pytest.raises(ValueError, match="--right"):
         convert_mano(path)
     assert convert_mano(path, right=right).shapes_mirrored
@@ -231,7 +233,7 @@ HOSTILE = [
     ("numpy.core.multiarray", "fromstring", lambda target: ("0", "f8")),
     ("numpy", "ndarray.tofile", lambda target: (str(target),)),
     ("chumpy.utils", "timer", lambda target: ()),
-    ("handmesh.mano_pickle", "read_pickle", lambda target: (b"",)),
+    ("handmesh.hand.mano", "read_pickle", lambda target: (b"",)),
     ("scipy.sparse.csc", "csc_matrix.__init__", lambda target: ()),
 ]
 

@@ -12,24 +12,25 @@ import pytest
 torch = pytest.importorskip("torch")
 smplx = pytest.importorskip("smplx")
 
-from handmesh import crop, skeleton  # noqa: E402
+from mano_twin import twin  # noqa: E402
+from mano_twin.decimate import TexturedMesh, decimate  # noqa: E402
+
+from handmesh import geometry, skeleton  # noqa: E402
 from handmesh.assets import OPEN_HAND  # noqa: E402
-from handmesh.data import mano_twin  # noqa: E402
-from handmesh.data.decimate import TexturedMesh, decimate  # noqa: E402
-from handmesh.data.poses import default_sampler  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.mano import FIELDS, check_mano_fields, convert_mano  # noqa: E402
+from handmesh.hand.mano import FIELDS, check_mano_fields, convert_mano  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
+from handmesh.hand.poses import default_sampler  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def fields() -> dict[str, np.ndarray]:
-    return mano_twin.twin_fields()
+    return twin.twin_fields()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> HandModel:
     path = tmp_path_factory.mktemp("twin") / "MANO_RIGHT.pkl"
-    mano_twin.write_twin(path)
+    twin.write_twin(path)
     return HandModel.load(convert_mano(path).path)
 
 
@@ -62,7 +63,7 @@ def test_the_mesh_is_one_sheet_with_an_open_wrist(fields) -> None:
     directed = sides(fields["f"])
     border = [side for side in directed if side[::-1] not in set(directed)]
     assert len(set(directed)) == len(directed)  # consistently oriented
-    assert len(border) == mano_twin.BORDER and len({a for a, _ in border}) == mano_twin.BORDER  # one loop
+    assert len(border) == twin.BORDER and len({a for a, _ in border}) == twin.BORDER  # one loop
     assert set(fields["f"].ravel().tolist()) == set(range(778))
     edges = {tuple(sorted(side)) for side in directed}
     assert 778 - len(edges) + 1538 == 1  # a disc
@@ -88,7 +89,7 @@ def test_fingertips_have_freihands_numbers(fields, model) -> None:
             fields["v_template"][vertex], there[skeleton.OPEN_HAND_TIP_VERTICES[name]], atol=1e-7
         )
     edges = set(sides(fields["f"]))
-    for name, vertex in mano_twin.SMPLX_TIPS.items():
+    for name, vertex in twin.SMPLX_TIPS.items():
         assert {(vertex, skeleton.FREIHAND_TIP_VERTICES[name]), (skeleton.FREIHAND_TIP_VERTICES[name], vertex)} & edges
 
 
@@ -136,23 +137,23 @@ def folded_share(model: HandModel) -> float:
 
 
 def test_the_left_hand_is_the_mirrored_right_one(fields, model) -> None:
-    left = mano_twin.mirrored_fields(fields, faulty_shapes=False)
+    left = twin.mirrored_fields(fields, faulty_shapes=False)
     rotations, shape = poses(4, seed=4)
     layer = smplx.MANOLayer("", data_struct=smplx.utils.Struct(**left), is_rhand=False, use_pca=False, num_pca_comps=45)
-    mirrored = torch.from_numpy(np.ascontiguousarray(crop.mirror_rotations(rotations.numpy()))).float()
+    mirrored = torch.from_numpy(np.ascontiguousarray(geometry.mirror_rotations(rotations.numpy()))).float()
     found = layer(betas=shape, global_orient=mirrored[:, :1], hand_pose=mirrored[:, 1:]).vertices.numpy()
-    np.testing.assert_allclose(crop.mirror_points_m(found), model(rotations, shape).vertices.numpy(), atol=1e-6)
-    again = mano_twin.mirrored_fields(left, faulty_shapes=False)
+    np.testing.assert_allclose(geometry.mirror_points_m(found), model(rotations, shape).vertices.numpy(), atol=1e-6)
+    again = twin.mirrored_fields(left, faulty_shapes=False)
     assert all(np.array_equal(again[name], fields[name]) for name in FIELDS)
-    mean = torch.from_numpy(crop.mirror_rotations(model.mean_pose.numpy()))
+    mean = torch.from_numpy(geometry.mirror_rotations(model.mean_pose.numpy()))
     from_vectors = smplx.lbs.batch_rodrigues(torch.from_numpy(left["hands_mean"]).float().reshape(15, 3))
     torch.testing.assert_close(from_vectors, mean.float(), atol=1e-5, rtol=0)
 
 
 def test_equal_runs_write_equal_files(tmp_path) -> None:
-    mano_twin.write_twin(tmp_path / "a.pkl")
-    mano_twin.twin_fields.cache_clear()
-    mano_twin.write_twin(tmp_path / "b.pkl")
+    twin.write_twin(tmp_path / "a.pkl")
+    twin.twin_fields.cache_clear()
+    twin.write_twin(tmp_path / "b.pkl")
     assert (tmp_path / "a.pkl").read_bytes() == (tmp_path / "b.pkl").read_bytes()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from handmesh import metrics
+from handmesh.evaluation import metrics
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from handmesh.runtime import models
-from handmesh.runtime.backend import open_session
-from handmesh.runtime.models import SIZES, ModelFileError, bundled_models, detector_path, model_help, model_path
+from handmesh import assets as assets_module
+from handmesh.assets import SIZES, ModelFileError, bundled_models, detector_path, model_help, model_path
+from handmesh.tracking.backends import open_session
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def assets(tmp_path, monkeypatch):
     folder.mkdir()
     for name in ("accurate.onnx", "detector.onnx", "fast.onnx", "balanced.onnx", "balanced.safetensors", "extra.onnx"):
         (folder / name).touch()
-    monkeypatch.setattr(models, "ASSETS", folder)
+    monkeypatch.setattr(assets_module, "ASSETS", folder)
     monkeypatch.chdir(tmp_path)
     return folder
 

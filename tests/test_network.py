@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the network is part of the training extra")
 
-from handmesh.network import HandNet, NetworkConfig, backbone_names  # noqa: E402
+from handmesh.models.mesh_net import HandNet, NetworkConfig, backbone_names  # noqa: E402
 
 
 @pytest.fixture(scope="module", params=["repvit_m0_9", "fastvit_t8"])

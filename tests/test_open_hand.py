@@ -97,8 +97,8 @@ def test_regressed_joints_stay_where_the_hand_turns(hand) -> None:
     """A finger that bends does not carry its own knuckle away."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("smplx")
-    from handmesh.data.poses import sample_pose
-    from handmesh.hand_model import HandModel
+    from handmesh.hand.model import HandModel
+    from handmesh.hand.poses import sample_pose
 
     rng, model = np.random.default_rng(0), HandModel.load()
     rotations = torch.eye(3).repeat(50, 16, 1, 1)

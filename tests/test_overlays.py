@@ -10,9 +10,18 @@ import pytest
 from test_calibration import photo_folder
 from test_evaluate import label_of, make_hand, picture_of
 
-from handmesh.evaluation import overlays
-from handmesh.evaluation.judgement import Shown, count_judgement, judgement_figures, read_judgement, write_blank
-from handmesh.evaluation.overlays import OverlayOptions, choose, draw_overlays
+from handmesh.evaluation import review
+from handmesh.evaluation.review import (
+    OverlayOptions,
+    Shown,
+    choose,
+    count_judgement,
+    draw_overlays,
+    judgement_figures,
+    read_judgement,
+    write_blank,
+)
+from handmesh.tracking import tracker
 
 
 def test_pictures_are_drawn_once_each_and_again_for_the_same_seed():
@@ -32,8 +41,8 @@ class OneHandTracker:
 
 
 def test_pages_are_drawn_and_the_sheet_waits_for_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr(overlays.HandTracker, "load", lambda *_, **__: OneHandTracker())
-    monkeypatch.setattr(overlays, "_write_index", lambda options, chosen, shown: None)
+    monkeypatch.setattr(tracker.HandTracker, "load", lambda *_, **__: OneHandTracker())
+    monkeypatch.setattr(review, "_write_index", lambda options, chosen, shown: None)
     options = OverlayOptions((photo_folder(tmp_path / "photos", 1),), count=14, output=tmp_path / "out")
     cases = draw_overlays(options)
     first, second = (cv2.imread(str(tmp_path / f"out/page-0{k}.png")) for k in (1, 2))

@@ -13,10 +13,10 @@ pytest.importorskip("lightning_fabric", reason="training needs the training extr
 
 from freihand_files import write_freihand  # noqa: E402
 
-from handmesh.checkpoint import load_weights  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.network import HandNet, NetworkConfig  # noqa: E402
-from handmesh.parallel import SyncedBatchNorm2d, SyncedBatchNormAct2d, synchronise_batch_norm  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
+from handmesh.models.checkpoint import load_weights  # noqa: E402
+from handmesh.models.mesh_net import HandNet, NetworkConfig  # noqa: E402
+from handmesh.training.distributed import SyncedBatchNorm2d, SyncedBatchNormAct2d, synchronise_batch_norm  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -73,7 +73,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from test_loop import ToyTask, _run
 from handmesh.training.config import OptimiserConfig
-from handmesh.training.loop import NonFiniteLoss, train
+from handmesh.training.engine import NonFiniteLoss, train
 
 class SpoiltInOne(ToyTask):
     def batches(self, start, rank, world):

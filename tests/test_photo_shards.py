@@ -16,13 +16,17 @@ pytest.importorskip("fsspec", reason="streams are part of the training extra")
 from test_photos import HAND, entry, write_set  # noqa: E402
 from test_shards import write_shard  # noqa: E402
 
-from handmesh.data.draw import ContextSource, PhotoSource, sources_of  # noqa: E402
-from handmesh.data.photo_shards import SETTINGS_FILE, PhotoShard, write_photo_shards  # noqa: E402
+from handmesh.data.loader import MixConfig  # noqa: E402
+from handmesh.data.mixture import ContextSource, PhotoSource, sources_of  # noqa: E402
 from handmesh.data.photos import PhotoError, read_photos, split_of  # noqa: E402
-from handmesh.data.shards import ShardError  # noqa: E402
-from handmesh.data.stream import StreamConfig  # noqa: E402
-from handmesh.data.training_crops import MixConfig  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
+from handmesh.data.remote import StreamConfig  # noqa: E402
+from handmesh.data.shards import (  # noqa: E402
+    SETTINGS_FILE,
+    PhotoShard,
+    ShardError,
+    write_photo_shards,
+)
+from handmesh.hand.model import HandModel  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 NAMES = [f"{k}.jpg" for k in range(10)]

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.data import anatomy, poses, views
+from handmesh.hand import anatomy, poses
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_equal_seeds_give_equal_poses_and_views() -> None:
     a, b = np.random.default_rng(7), np.random.default_rng(7)
     for _ in range(20):
         np.testing.assert_array_equal(poses.sample_pose(a), poses.sample_pose(b))
-        np.testing.assert_array_equal(views.sample_view(a), views.sample_view(b))
+        np.testing.assert_array_equal(poses.sample_view(a), poses.sample_view(b))
 
 
 def test_a_new_sampler_for_the_same_joints_is_the_same(sampler) -> None:
@@ -90,7 +90,7 @@ def test_axes_mean_what_they_say(sampler) -> None:
 def test_forward_kinematics_agrees_with_the_hand_model(sampler, sampled) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("smplx")
-    from handmesh.hand_model import HandModel
+    from handmesh.hand.model import HandModel
 
     model = HandModel.load()
     rotations = torch.eye(3).repeat(8, 16, 1, 1)
@@ -215,7 +215,7 @@ def test_a_thumb_in_the_way_is_lifted(sampler) -> None:
 
 def test_views_cover_palm_back_and_edge() -> None:
     rng = np.random.default_rng(5)
-    turns = np.stack([views.sample_view(rng) for _ in range(2000)])
+    turns = np.stack([poses.sample_view(rng) for _ in range(2000)])
     assert is_rotation(turns)
     palm_away = turns[:, 2, 1]  # the canonical +y, the back of the hand, along the camera's forward axis
     assert 0.4 < (palm_away > 0.5).mean() < 0.6
@@ -236,7 +236,7 @@ def test_challenging_views_show_what_they_say() -> None:
     rng = np.random.default_rng(7)
     edge, first, worn = (
         np.stack([draw(rng) for _ in range(100)])
-        for draw in (views.edge_on_view, views.fingers_first_view, views.head_mounted_view)
+        for draw in (poses.edge_on_view, poses.fingers_first_view, poses.head_mounted_view)
     )
     assert is_rotation(edge) and is_rotation(first) and is_rotation(worn)
     assert (np.abs(edge[:, 2, 1]) < 0.35).all(), "neither palm nor back is seen"

@@ -7,8 +7,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from handmesh.data.protocols import CropProtocol, crop_box
-from handmesh.structs import Box
+from handmesh.data.freihand import CropProtocol, crop_box
+from handmesh.types import Box
 
 JOINTS = np.random.default_rng(0).uniform((40, 60), (140, 120), (21, 2))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from posed_hand import posed_hand
 
-from handmesh.camera import project
-from handmesh.rasterizer import Fragments, rasterize
-from handmesh.structs import Camera
+from handmesh.geometry import project
+from handmesh.render.rasterizer import Fragments, rasterize
+from handmesh.types import Camera
 
 
 def plain_rasterize(points: np.ndarray, faces: np.ndarray, height: int, width: int) -> Fragments:

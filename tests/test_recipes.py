@@ -11,12 +11,12 @@ pytest.importorskip("lightning_fabric", reason="recipes need the training extra"
 
 from freihand_files import write_freihand  # noqa: E402
 
-from handmesh.checkpoint import load_network  # noqa: E402
-from handmesh.export import export_mesh  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.network import backbone_names  # noqa: E402
+from handmesh.export.onnx import export_mesh  # noqa: E402
+from handmesh.hand.model import HandModel  # noqa: E402
+from handmesh.models.checkpoint import load_network  # noqa: E402
+from handmesh.models.mesh_net import backbone_names  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
-from handmesh.training.loop import train  # noqa: E402
+from handmesh.training.engine import train  # noqa: E402
 from handmesh.training.mesh import MeshTask  # noqa: E402
 
 RECIPES = {path.stem: path for path in sorted(Path("configs/freihand").glob("*.yaml")) if path.stem != "base"}

@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 from posed_hand import posed_hand
 
-from handmesh.runtime.media.pictures import OutputError, read_picture, write_picture
-from handmesh.runtime.media.recording import HandsFile, VideoRecorder, open_output, overlay_name
-from handmesh.runtime.media.sources import Frame, Video
-from handmesh.runtime.media.video_recorder import GrowingFile, fitted
-from handmesh.structs import Camera
+from handmesh.files import OutputError, read_picture, write_picture
+from handmesh.types import Camera, Frame
+from handmesh.video.sinks import GrowingFile, HandsFile, VideoRecorder, fitted, open_output, overlay_name
+from handmesh.video.sources import Video
 
 
 def frame(name: str = "x.jpg", time_s: float = 0.0, shrink: int = 1, size: tuple[int, int] = (48, 64)) -> Frame:
@@ -69,8 +68,8 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from handmesh.runtime.media.recording import OverlayFolder, VideoRecorder
-from handmesh.runtime.media.sources import Frame
+from handmesh.video.sinks import OverlayFolder, VideoRecorder
+from handmesh.video.sources import Frame
 video, folder = VideoRecorder(Path(sys.argv[1]) / "v.mp4", 10), OverlayFolder(Path(sys.argv[1]) / "out")
 for k in range(60):
     picture = np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -117,9 +116,9 @@ _FULL = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from handmesh.runtime.media.pictures import OutputError
-from handmesh.runtime.media.recording import VideoRecorder
-from handmesh.runtime.media.sources import Frame
+from handmesh.files import OutputError
+from handmesh.video.sinks import VideoRecorder
+from handmesh.video.sources import Frame
 pictures = [np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8) for k in range(60)]
 for limit in map(int, sys.argv[2:]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from posed_hand import posed_hand
 
-from handmesh import render, render_gl, shading, skeleton
-from handmesh.camera import project
-from handmesh.render import SIDE_COLOURS, Style, overlay, shade
-from handmesh.structs import Camera
+from handmesh import skeleton
+from handmesh.geometry import project
+from handmesh.render import pyrender, rasterizer, shading
+from handmesh.render.overlay import SIDE_COLOURS, Style, overlay, shade
+from handmesh.types import Camera
 
 CAMERA = Camera.from_fov(320, 240)
 
@@ -45,7 +46,7 @@ def test_lit_from_outside(side):
     assert (np.sign((normals * outward).sum(1)) > 0).mean() > 0.7
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
     points = np.concatenate([project(hand.vertices_m, CAMERA), hand.vertices_m[:, 2:]], 1).astype(np.float32)
-    fragments = render.rasterize(points, hand.faces, 240, 320)
+    fragments = rasterizer.rasterize(points, hand.faces, 240, 320)
     inside = shading.seen_from_within(points, hand.faces)
     assert inside[fragments.face[fragments.face >= 0]].mean() < 0.02
 
@@ -133,7 +134,7 @@ def test_pyrender_has_the_same_silhouette_within_a_pixel(turn_deg):
     _, fast = shade(hand.vertices_m, hand.faces, camera)
     try:
         rgba, slow = shade(hand.vertices_m, hand.faces, camera, renderer="pyrender")
-    except render_gl.RendererError as error:
+    except pyrender.RendererError as error:
         pytest.skip(str(error))
     a, b = np.isfinite(fast), np.isfinite(slow)
     assert a.sum() > 3000
@@ -147,7 +148,7 @@ def test_pyrender_without_opengl_says_so_in_one_line(monkeypatch):
         def OffscreenRenderer(self, *size: int) -> None:
             raise ImportError("Unable to load EGL library")
 
-    monkeypatch.setattr(render_gl, "_of_this_thread", type("Empty", (), {})())
-    with pytest.raises(render_gl.RendererError, match=r"use the renderer 'zbuffer'") as caught:
-        render_gl._renderer(Broken(), CAMERA)
+    monkeypatch.setattr(pyrender, "_of_this_thread", type("Empty", (), {})())
+    with pytest.raises(pyrender.RendererError, match=r"use the renderer 'zbuffer'") as caught:
+        pyrender._renderer(Broken(), CAMERA)
     assert "\n" not in str(caught.value)

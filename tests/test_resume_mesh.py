@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
 
-from handmesh.checkpoint import load_state, load_weights  # noqa: E402
+from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,21 +12,19 @@ from freihand_files import write_freihand
 from scipy import ndimage
 
 from handmesh.data.freihand import FreihandError, read_freihand
-from handmesh.evaluation.cache import ArrayCache
-from handmesh.evaluation.looks import Looks, Seen
-from handmesh.evaluation.options import RobustnessOptions
-from handmesh.evaluation.predictor import open_predictor
-from handmesh.evaluation.robustness import corruptions, weather
-from handmesh.evaluation.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from handmesh.evaluation.robustness.measure import (
+from handmesh.evaluation import corruptions
+from handmesh.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from handmesh.evaluation.datasets import ArrayCache
+from handmesh.evaluation.predictor import Looks, RobustnessOptions, Seen, open_predictor
+from handmesh.evaluation.robustness import (
     Robustness,
     corruption_errors,
+    evaluate_robustness,
     mean_corruption_error,
     measure,
     predict_corrupted,
 )
-from handmesh.evaluation.robustness.run import evaluate_robustness
-from handmesh.structs import Hand
+from handmesh.types import Hand
 
 
 @pytest.fixture(scope="module")
@@ -115,21 +113,21 @@ def test_light_and_geometry_are_as_named(picture):
 
 def test_weather(picture):
     rng, image = np.random.default_rng(0), picture.astype(np.float32) / 255
-    clouds = weather.plasma(64, 2.0, rng)
+    clouds = corruptions.plasma(64, 2.0, rng)
     assert clouds.min() == 0 and clouds.max() == 1
-    rough = [np.abs(np.diff(weather.plasma(64, decay, np.random.default_rng(1)))).mean() for decay in (2.0, 1.4)]
+    rough = [np.abs(np.diff(corruptions.plasma(64, decay, np.random.default_rng(1)))).mean() for decay in (2.0, 1.4)]
     assert rough[1] > 2 * rough[0]
-    foggy = weather.fog(image, rng, 2.5, 1.5)
+    foggy = corruptions.fog(image, rng, 2.5, 1.5)
     assert foggy.max() <= image.max() + 1e-6 and foggy.std() < image.std() + 0.2
-    snowy = weather.snow(image, rng, 0.55, 0.3, 4, 0.9, 12, 8, 0.7)
+    snowy = corruptions.snow(image, rng, 0.55, 0.3, 4, 0.9, 12, 8, 0.7)
     assert np.clip(snowy, 0, 1).mean() > image.mean() + 0.05
-    window = weather.frosted_window(224, 224, rng)
+    window = corruptions.frosted_window(224, 224, rng)
     assert 0.4 < window.mean() < 0.9 and 0.05 < window.std() < 0.25 and (window[..., 2] >= window[..., 0]).mean() > 0.95
 
 
 def test_magnified_keeps_the_middle():
     y, x = np.mgrid[:51, :41].astype(np.float32)
-    big = weather.magnified(np.stack([x, y], axis=-1), 2.0)
+    big = corruptions.magnified(np.stack([x, y], axis=-1), 2.0)
     np.testing.assert_allclose(big[25, 20], [20, 25], atol=0.05)
     np.testing.assert_allclose(big[5, 0], [10, 15], atol=0.05)
 
@@ -206,8 +204,8 @@ def test_a_killed_run_goes_on(root, tmp_path):
 def two_kinds(monkeypatch):
     """Two corruptions in place of 15."""
     few = {name: CORRUPTIONS[name] for name in ("gaussian noise", "contrast")}
-    for module in ("corruptions", "measure", "report"):
-        monkeypatch.setattr(f"handmesh.evaluation.robustness.{module}.CORRUPTIONS", few)
+    for module in ("corruptions", "robustness"):
+        monkeypatch.setattr(f"handmesh.evaluation.{module}.CORRUPTIONS", few)
 
 
 @pytest.mark.usefixtures("two_kinds")
@@ -216,7 +214,7 @@ def test_a_whole_evaluation(root, tmp_path, monkeypatch, capsys):
     predictor = open_predictor("balanced", threads=1)
     blind = replace(predictor, name="blind", file_sha256="1" * 64, run=lambda crops: predictor.run(0 * crops))
     monkeypatch.setattr(
-        "handmesh.evaluation.robustness.run.open_predictor", lambda model, *_: blind if model == "blind" else predictor
+        "handmesh.evaluation.robustness.open_predictor", lambda model, *_: blind if model == "blind" else predictor
     )
     output = tmp_path / "out"
     options = RobustnessOptions(root, "balanced", baseline=("blind", "balanced"), output=output)

@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from handmesh.evaluation.freihand.score_run import score_file
-from handmesh.evaluation.freihand.scores import official_scores, official_text, score_samples
-from handmesh.evaluation.freihand.submission import PredictionError, PredictionFile, write_submission
+from handmesh.evaluation.freihand import (
+    PredictionError,
+    PredictionFile,
+    official_scores,
+    official_text,
+    score_samples,
+    write_submission,
+)
+from handmesh.evaluation.freihand_report import score_file
 
 NAMES = [
     *("xyz_mean3d", "xyz_auc3d", "xyz_al_mean3d", "xyz_al_auc3d"),

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from handmesh.evaluation.files import sha256_of
-from handmesh.evaluation.sizes import SizeRow, latency_table, markdown_table, read_accuracy
-from handmesh.runtime.benchmark import Latency, LatencyReport
+from handmesh.benchmark.latency import Latency, LatencyReport, SizeRow, latency_table, markdown_table, read_accuracy
+from handmesh.files import sha256_of
 
 STAGES = ("detect", "crop", "network", "lift", "smooth", "total")
 

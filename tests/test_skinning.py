@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mano_twin.twin import twin_fields, write_twin
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.data.mano_twin import twin_fields, write_twin
-from handmesh.hand_model import HandModel
-from handmesh.mano import convert_mano
-from handmesh.skinning import SkinnedHand
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.hand.mano import convert_mano
+from handmesh.hand.model import HandModel
 
 
 @pytest.fixture(scope="module", params=["open hand", "MANO twin"])

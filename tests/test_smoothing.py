@@ -10,9 +10,9 @@ from hand_scenes import CAMERA, posed_hand
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.camera import project
-from handmesh.runtime.smoothing import PRESETS, Cutoff, HandSmoother, OneEuro, RotationOneEuro
-from handmesh.skinning import SkinnedHand
+from handmesh.geometry import project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.tracking.smoothing import PRESETS, Cutoff, HandSmoother, OneEuro, RotationOneEuro
 
 DT = 1 / 30
 OPEN_HAND = SkinnedHand.open_hand()

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from posed_hand import FakeTracker
 
-from handmesh.apps import resources, soak
-from handmesh.apps.soak import SoakOptions, run_soak
-from handmesh.apps.soak_report import Sample, made_report
-from handmesh.runtime import console
-from handmesh.runtime.media.recording import VideoRecorder
-from handmesh.runtime.media.sources import Frame
+from handmesh import console
+from handmesh.benchmark import soak
+from handmesh.benchmark.soak import Sample, SoakOptions, made_report, run_soak
+from handmesh.types import Frame
+from handmesh.video.sinks import VideoRecorder
 
 
 @pytest.fixture
@@ -120,19 +119,19 @@ def test_ctrl_c_reports_on_the_time_so_far(clip):
 
 
 def test_resources_are_told_and_have_a_fallback(monkeypatch):
-    now = resources.resources()
+    now = soak.resources()
     assert 10 < now.resident_mb < 1e5 and now.threads >= threading.active_count()
-    monkeypatch.setattr(resources, "_PROC", Path("nowhere"))
-    elsewhere = resources.resources()
+    monkeypatch.setattr(soak, "_PROC", Path("nowhere"))
+    elsewhere = soak.resources()
     assert elsewhere.threads == threading.active_count()
     assert np.isnan(elsewhere.resident_mb) or elsewhere.resident_mb > 10
 
 
 def test_memory_that_is_held_shows(monkeypatch):
-    before = resources.resources().resident_mb
+    before = soak.resources().resident_mb
     with mmap.mmap(-1, 30_000_000) as held:  # fresh from the system, whatever the tests before have freed
         held.write(bytes(range(1, 251)) * 120_000)
-        assert resources.resources().resident_mb - before > 25
+        assert soak.resources().resident_mb - before > 25
 
 
 def test_a_source_that_is_not_there_is_one_line(capsys):

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handmesh.runtime.media import pictures, sources
-from handmesh.runtime.media.pictures import PictureError, read_picture
-from handmesh.runtime.media.recording import VideoRecorder
-from handmesh.runtime.media.sources import Frame, SourceError, Video, open_source
+from handmesh import files
+from handmesh.files import PictureError, read_picture
+from handmesh.types import Frame, SourceError
+from handmesh.video import sources
+from handmesh.video.sinks import VideoRecorder
+from handmesh.video.sources import Video, open_source
 
 SIZE = (48, 64)
 
@@ -85,7 +87,7 @@ def test_exif_turns_a_picture_upright(tmp_path, image):
 
 @pytest.mark.parametrize(("suffix", "size"), [("png", (400, 300)), ("jpg", (400, 300)), ("jpg", (1001, 333))])
 def test_large_pictures_are_shrunk(tmp_path, monkeypatch, suffix, size):
-    monkeypatch.setattr(pictures, "LARGEST_PIXELS", 10_000)
+    monkeypatch.setattr(files, "LARGEST_PIXELS", 10_000)
     Image.new("RGB", size, (200, 100, 50)).save(tmp_path / f"x.{suffix}")
     picture = read_picture(tmp_path / f"x.{suffix}")
     height, width = picture.image_rgb.shape[:2]
@@ -95,7 +97,7 @@ def test_large_pictures_are_shrunk(tmp_path, monkeypatch, suffix, size):
 
 
 def test_far_too_large_pictures_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "REFUSED_PIXELS", 1000)
+    monkeypatch.setattr(files, "REFUSED_PIXELS", 1000)
     Image.new("RGB", (50, 40)).save(tmp_path / "x.png")
     with pytest.raises(PictureError, match=r"x\.png has 50x40 pixels"):
         read_picture(tmp_path / "x.png")

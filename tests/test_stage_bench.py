@@ -15,13 +15,24 @@ import numpy as np
 import pytest
 from posed_hand import FakeTracker
 
-from handmesh.apps.bench import app, contenders, paced, pictures, report
-from handmesh.apps.bench.burden import Burden
-from handmesh.apps.bench.contenders import MediaPipeContender, MediaPipeUnavailable, Timed, TrackerContender
-from handmesh.apps.bench.pictures import CLIP_SCENES, Scene, Taken
-from handmesh.apps.bench.turns import Case, Figures, Times, figures_of, measure
-from handmesh.runtime import console
-from handmesh.runtime.media.sources import SourceError
+from handmesh import console
+from handmesh.benchmark import interleaved, stages
+from handmesh.benchmark.interleaved import (
+    CLIP_SCENES,
+    Burden,
+    Case,
+    Figures,
+    MediaPipeContender,
+    MediaPipeUnavailable,
+    Scene,
+    Taken,
+    Timed,
+    Times,
+    TrackerContender,
+    figures_of,
+    measure,
+)
+from handmesh.types import SourceError
 
 ONE, TWO = CLIP_SCENES
 FRAME = np.zeros((48, 64, 3), np.uint8)
@@ -105,38 +116,41 @@ def test_quantiles():
 
 
 def test_one_of_the_two_hands_is_covered():
-    (first,) = pictures.taken_frames(None, 1)
+    (first,) = interleaved.taken_frames(None, 1)
     kept = first.image_rgb.copy()
     covered = ONE.shown(first.image_rgb)
     assert covered.shape == (480, 640, 3)
-    assert (covered[:, 320:] == pictures.PLAIN).all() and (covered[:, :320] == kept[:, :320]).all()
+    assert (covered[:, 320:] == interleaved.PLAIN).all() and (covered[:, :320] == kept[:, :320]).all()
     assert (first.image_rgb == kept).all() and TWO.shown(kept) is kept
     assert set(first.stages_ms) == {"capture", "colour"} and min(first.stages_ms.values()) > 0
 
 
 def test_frames_of_another_size_are_resized_and_begin_again(tmp_path):
-    from handmesh.runtime.media.recording import VideoRecorder
-    from handmesh.runtime.media.sources import Frame
+    from handmesh.types import Frame
+    from handmesh.video.sinks import VideoRecorder
 
     recorder = VideoRecorder(tmp_path / "small.mp4")
     for i in range(3):
         recorder.write(Frame("", i / 30, FRAME), FRAME)
     recorder.close()
-    frames = list(pictures.taken_frames(str(tmp_path / "small.mp4"), 7))
+    frames = list(interleaved.taken_frames(str(tmp_path / "small.mp4"), 7))
     assert len(frames) == 7
     assert {frame.image_rgb.shape for frame in frames} == {(480, 640, 3)}
     assert "resize" in frames[0].stages_ms
     with pytest.raises(SourceError, match=r"nowhere\.mp4"):
-        next(pictures.taken_frames("nowhere.mp4", 1))
+        next(interleaved.taken_frames("nowhere.mp4", 1))
 
 
 def test_each_setting_once():
-    assert [(case.num_hands, case.scene.hands_in_view) for case in app.cases_of("fast", None)] == [
+    assert [(case.num_hands, case.scene.hands_in_view) for case in stages.cases_of("fast", None)] == [
         (1, 1),
         (2, 1),
         (2, 2),
     ]
-    assert [(case.num_hands, case.scene.hands_in_view) for case in app.cases_of("fast", "0")] == [(1, None), (2, None)]
+    assert [(case.num_hands, case.scene.hands_in_view) for case in stages.cases_of("fast", "0")] == [
+        (1, None),
+        (2, None),
+    ]
 
 
 def figures(ms: float, processor: float = 1.0) -> Figures:
@@ -154,19 +168,19 @@ MEASURED = {
 
 
 def test_ratios():
-    beside = [(ratio.stage, ratio.value) for ratio in report.against_mediapipe(MEASURED)]
+    beside = [(ratio.stage, ratio.value) for ratio in stages.against_mediapipe(MEASURED)]
     assert beside == [("track", 0.5), ("track + overlay", 5 / 8), ("processor", 0.5)]
-    assert [(r.what, r.stage, r.value) for r in report.two_against_one(MEASURED)] == [
+    assert [(r.what, r.stage, r.value) for r in stages.two_against_one(MEASURED)] == [
         ("fast", "track", 1.5),
         ("fast", "processor", 3.0),
     ]
-    assert [ratio.value for ratio in report.busy_against_idle(MEASURED)] == [1.5, 5.0]
+    assert [ratio.value for ratio in stages.busy_against_idle(MEASURED)] == [1.5, 5.0]
 
 
 def test_json_is_valid_where_a_figure_is_missing():
     zero = {key: figures(0.0, 0.0) for key in MEASURED}
-    pace = paced.Pace(29.9, Times(20, 30, 40), 0.6, [])
-    content = report.as_json({"machine": "this"}, zero, {Case("fast", 2, TWO): pace})
+    pace = interleaved.Pace(29.9, Times(20, 30, 40), 0.6, [])
+    content = stages.as_json({"machine": "this"}, zero, {Case("fast", 2, TWO): pace})
     parsed = json.loads(json.dumps(content, allow_nan=False))
     assert parsed["busy_against_idle"][0]["ratio"] is None
     assert parsed["paced"][0]["age_ms"]["median"] == 20 and parsed["paced"][0]["name"] == "fast"
@@ -174,7 +188,7 @@ def test_json_is_valid_where_a_figure_is_missing():
 
 
 def test_a_line_on_the_pace():
-    line = report.pace_line(Case("fast", 2, TWO), paced.Pace(29.9, Times(20, 30, 40), 0.6, [0.5, 0.31]), 2)
+    line = stages.pace_line(Case("fast", 2, TWO), interleaved.Pace(29.9, Times(20, 30, 40), 0.6, [0.5, 0.31]), 2)
     assert "29.9 of 30 FPS" in line and "0.60 of 2 cores (30 % of each)" in line and "50 %, 31 %" in line
 
 
@@ -208,7 +222,7 @@ def ticks(pid: int, seconds: float) -> int:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux whether a process is there")
 def test_spinners_do_not_outlive_a_program_that_is_killed():
     code = (
-        "import os, signal; from handmesh.apps.bench.burden import Burden\n"
+        "import os, signal; from handmesh.benchmark.interleaved import Burden\n"
         "burden = Burden(1).__enter__(); burden.turn(True)\n"
         "print(burden._spinners[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -241,7 +255,7 @@ def fake_mediapipe(log: list) -> SimpleNamespace:
 def test_mediapipe_runs_its_full_model_on_a_video(monkeypatch):
     log = []
     monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe(log))
-    contender = MediaPipeContender(2, contenders.load_mediapipe())
+    contender = MediaPipeContender(2, interleaved.load_mediapipe())
     assert log == [{"static_image_mode": False, "max_num_hands": 2, "model_complexity": 1}]
     assert contender.see(FRAME, 0.0).hands == 0
     stages, hands = contender.see(FRAME + 1, 1 / 30)
@@ -253,10 +267,10 @@ def test_mediapipe_runs_its_full_model_on_a_video(monkeypatch):
 def test_a_mediapipe_that_cannot_be_used_says_why(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     with pytest.raises(MediaPipeUnavailable, match=r"not installed.*pip install mediapipe==0\.10\.21"):
-        contenders.load_mediapipe()
+        interleaved.load_mediapipe()
     monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace(__version__="0.10.31"))
     with pytest.raises(MediaPipeUnavailable, match=r"0\.10\.31 has no solutions\.hands"):
-        contenders.load_mediapipe()
+        interleaved.load_mediapipe()
 
 
 class QuickTracker(FakeTracker):
@@ -290,7 +304,7 @@ def test_our_contender_draws_and_records():
 
 
 def test_the_pace_of_a_camera():
-    pace = paced.keep_pace(TrackerContender(QuickTracker()), None, ONE, 1.0)
+    pace = interleaved.keep_pace(TrackerContender(QuickTracker()), None, ONE, 1.0)
     assert 5 < pace.fps < 33
     assert 0 < pace.age_ms.median <= pace.age_ms.p99
     assert 0 < pace.cores_used < 2.5
@@ -302,7 +316,7 @@ def test_a_slow_contender_gets_the_newest_frame():
         def see(self, image_rgb, time_s):
             time.sleep(0.1)
 
-    pace = paced.keep_pace(Slow(), None, Scene("two", 2, pictures.as_it_is), 1.0)
+    pace = interleaved.keep_pace(Slow(), None, Scene("two", 2, interleaved.as_it_is), 1.0)
     assert pace.fps < 11
     assert pace.age_ms.median < 200  # not the sum of all delays before
 
@@ -310,8 +324,8 @@ def test_a_slow_contender_gets_the_newest_frame():
 def run(tmp_path, **options) -> tuple[int, dict]:
     """The exit code and the JSON of a run with a tracker that always sees one hand."""
     kept = tmp_path / "bench.json"
-    chosen = app.Options(json=kept, **options)
-    code = console.guarded(lambda: app.run(chosen, lambda model, num_hands: QuickTracker()))
+    chosen = stages.Options(json=kept, **options)
+    code = console.guarded(lambda: stages.run(chosen, lambda model, num_hands: QuickTracker()))
     return code, json.loads(kept.read_text()) if kept.exists() else {}
 
 
@@ -352,7 +366,7 @@ def test_what_cannot_be_measured_is_one_line(tmp_path, capsys):
     assert run(tmp_path, frames=5, mediapipe=False)[0] == 1
     assert run(tmp_path, busy=-1)[0] == 1
     (tmp_path / "file").touch()
-    assert app.main(["--json", str(tmp_path / "file" / "bench.json")]) == 1
+    assert stages.main(["--json", str(tmp_path / "file" / "bench.json")]) == 1
     said = capsys.readouterr().err
     assert (
         "nowhere.mp4" in said
@@ -365,7 +379,9 @@ def test_what_cannot_be_measured_is_one_line(tmp_path, capsys):
 
 def test_a_small_run_of_the_real_tracker(tmp_path, capsys):
     kept = tmp_path / "real.json"
-    assert app.main(["--frames", "20", "--model", "fast", "--no-mediapipe", "--seconds", "0", "--json", str(kept)]) == 0
+    assert (
+        stages.main(["--frames", "20", "--model", "fast", "--no-mediapipe", "--seconds", "0", "--json", str(kept)]) == 0
+    )
     assert "fast: milliseconds" in capsys.readouterr().out
     found = {(case["num_hands"], case["scene"]): case for case in json.loads(kept.read_text())["cases"]}
     assert found[1, "one hand in view"]["hands_per_frame"] == found[2, "one hand in view"]["hands_per_frame"] == 1

@@ -18,21 +18,26 @@ pytest.importorskip("fsspec", reason="streams are part of the training extra")
 from shard_site import serving  # noqa: E402
 from test_shards import make_parts, write_shard  # noqa: E402
 
-from handmesh.checkpoint import load_weights  # noqa: E402
-from handmesh.data import draw, fetch  # noqa: E402
+from handmesh.data import mixture, remote  # noqa: E402
 from handmesh.data.augment import AugmentConfig  # noqa: E402
-from handmesh.data.fetch import FetchError  # noqa: E402
-from handmesh.data.stream import Stream, StreamConfig, expand_braces, list_shards  # noqa: E402
-from handmesh.data.training_crops import MixConfig, Stage, TrainingBatches, batches_from  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
+from handmesh.data.loader import MixConfig, Stage, TrainingBatches, batches_from  # noqa: E402
+from handmesh.data.remote import (  # noqa: E402
+    FetchError,
+    Stream,
+    StreamConfig,
+    expand_braces,
+    list_shards,
+)
+from handmesh.hand.model import HandModel  # noqa: E402
+from handmesh.models.checkpoint import load_weights  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
-from handmesh.training.loop import train  # noqa: E402
+from handmesh.training.engine import train  # noqa: E402
 from handmesh.training.mesh import MeshTask  # noqa: E402
 
 SHARDS, WINDOW, STEPS = 7, 2, 5
 PATTERN = f"shard-{{00000..{SHARDS - 1:05d}}}.tar"
 FIRST = "shard-00000.tar"
-OPEN = partial(draw._open_synthetic, masks=False)
+OPEN = partial(mixture._open_synthetic, masks=False)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def site(folder, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(fetch, "PAUSES_S", (0.0, 0.01, 0.02))
+    monkeypatch.setattr(remote, "PAUSES_S", (0.0, 0.01, 0.02))
     with serving(folder) as site:
         yield site
         for thread in threading.enumerate():
@@ -251,7 +256,7 @@ def test_an_interruption_leaves_no_half_file(site, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(fetch, "download", interrupted)
+        patched.setattr(remote, "download", interrupted)
         with pytest.raises(KeyboardInterrupt):
             _stream(site, tmp_path, FIRST).at(0)
     assert not list(tmp_path.glob("*.*"))
@@ -304,9 +309,9 @@ def test_a_stream_takes_part_in_the_synthetic_share(folder, site, tmp_path):
     local.mkdir()
     write_shard(local / FIRST, {f"{seed:08d}": make_parts(seed) for seed in range(3)})
     stream = _config(tmp_path / "cache", shards=(site.url(PATTERN),))
-    both = draw.sources_of(MixConfig(shards=(local,), stream=stream), HandModel.load(), 1.5)
+    both = mixture.sources_of(MixConfig(shards=(local,), stream=stream), HandModel.load(), 1.5)
     assert [share for share, _ in both] == pytest.approx([0.6 / 8, 0.6 * 7 / 8])
-    ((share, source),) = draw.sources_of(MixConfig(stream=stream), HandModel.load(), 1.5, masks=True, seed=4)
+    ((share, source),) = mixture.sources_of(MixConfig(stream=stream), HandModel.load(), 1.5, masks=True, seed=4)
     assert share == pytest.approx(0.6) and source.seed == 4
     assert source.at(0)[0].mask is not None
 

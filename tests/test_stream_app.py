@@ -21,12 +21,11 @@ pytest.importorskip("pythonosc", reason="the stream is an extra: pip install 'ha
 import tyro
 from posed_hand import FakeTracker
 
-from handmesh.apps.options import TrackerOptions
-from handmesh.apps.stream import Options, Player, run
-from handmesh.runtime.media.frames import Frame, SourceError
-from handmesh.runtime.optics.lens import Lens
-from handmesh.runtime.streaming.server import Addresses
-from handmesh.structs import Camera, Hand
+from handmesh.app.options import TrackerOptions
+from handmesh.app.stream import Options, Player, run
+from handmesh.streaming.server import Addresses
+from handmesh.types import Camera, Frame, Hand, SourceError
+from handmesh.video.lens import Lens
 
 ROOT = Path(__file__).parents[1]
 

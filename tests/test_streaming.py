@@ -22,16 +22,22 @@ from stream_clients import eventually, follow, get, moment, publish, send_raw, s
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from handmesh import xr
-from handmesh.runtime.streaming.access import Access
-from handmesh.runtime.streaming.benchmark import never_reading
-from handmesh.runtime.streaming.binary import frame_bytes, read_frame
-from handmesh.runtime.streaming.binding import bind_message, strongest_weights
-from handmesh.runtime.streaming.datagrams import json_datagram, osc_datagram, split_address
-from handmesh.runtime.streaming.listeners import Listener, request_for
-from handmesh.runtime.streaming.messages import MessageError, frame_message, pong_message
-from handmesh.runtime.streaming.moment import RADII_EVERY, Moment, Poser
-from handmesh.runtime.streaming.refusals import Notes
-from handmesh.skinning import SkinnedHand
+from handmesh.benchmark.streaming import Listener, never_reading, request_for
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.streaming.access import Access, Notes
+from handmesh.streaming.datagrams import json_datagram, osc_datagram, split_address
+from handmesh.streaming.protocol import (
+    RADII_EVERY,
+    MessageError,
+    Moment,
+    Poser,
+    bind_message,
+    frame_bytes,
+    frame_message,
+    pong_message,
+    read_frame,
+    strongest_weights,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -210,7 +216,7 @@ class TestRig:
 
 def _mean_shaped(model: SkinnedHand, rotations: np.ndarray, side: str):
     """A hand of the mean shape with the rotations of a hand of this side, away from the origin."""
-    from handmesh.crop import mirror_points_m, mirror_rotations
+    from handmesh.geometry import mirror_points_m, mirror_rotations
 
     right = mirror_rotations(rotations) if side == "left" else rotations
     vertices, joints = model.posed(right, model.rest(np.zeros(10)))
@@ -299,7 +305,7 @@ class TestServing:
 
 
 def streaming_at(port: int):
-    from handmesh.runtime.streaming.server import Addresses, StreamServer
+    from handmesh.streaming.server import Addresses, StreamServer
 
     return StreamServer(SkinnedHand.open_hand(), Addresses(port=port))
 

@@ -12,27 +12,25 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mano_twin import twin
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
-from handmesh.camera import project
-from handmesh.data import mano_twin
 from handmesh.data.freihand import VERSIONS
 from handmesh.data.shards import read_shards
-from handmesh.data.synthetic import backgrounds, mesh, writer
-from handmesh.data.synthetic.arm import Arm
-from handmesh.data.synthetic.challenges import Chances
-from handmesh.data.synthetic.freihand_layout import LISTS, FreihandWriter
-from handmesh.data.synthetic.generator import Generator, Sources
-from handmesh.data.synthetic.lighting import EnvironmentMap, harmonics, random_light
-from handmesh.data.synthetic.order import SETTINGS_FILE, Order, SettingsMismatchError
-from handmesh.data.synthetic.skin import draw_skin, tone
-from handmesh.data.synthetic.stage import Actor, Outfit
-from handmesh.data.synthetic.writer import write
-from handmesh.hand_model import HandModel
-from handmesh.mano import convert_mano
-from handmesh.structs import Camera
+from handmesh.geometry import project
+from handmesh.hand.mano import convert_mano
+from handmesh.hand.model import HandModel
+from handmesh.synthetic import sensor, surfaces, writer
+from handmesh.synthetic.config import SETTINGS_FILE, Chances, Order, SettingsMismatchError, Sources
+from handmesh.synthetic.generator import Generator
+from handmesh.synthetic.hand_mesh import Arm
+from handmesh.synthetic.lighting import EnvironmentMap, harmonics, random_light
+from handmesh.synthetic.scene import Actor, Outfit
+from handmesh.synthetic.skin import draw_skin, tone
+from handmesh.synthetic.writer import LISTS, FreihandWriter, write
+from handmesh.types import Camera
 
 VIEW = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # fingers up, palm to the camera
 BARE = Chances(glove=0, torso=0, head=0, held=0, occluder=0, second_hand=0, cut_off=0)
@@ -159,7 +157,7 @@ def test_shards_are_read_by_the_training_reader(tmp_path):
 def twin_mano(tmp_path_factory) -> Path:
     """The stand-in for MANO, converted."""
     path = tmp_path_factory.mktemp("mano") / "MANO_RIGHT.pkl"
-    mano_twin.write_twin(path)
+    twin.write_twin(path)
     return convert_mano(path).path
 
 
@@ -314,15 +312,15 @@ def test_settings_of_shards_are_those_of_before(tmp_path):
 
 def test_backgrounds_from_a_folder_keep_to_their_split(tmp_path):
     for k in range(40):
-        value = 255 if backgrounds.held_out(f"{k}.png") else 10
+        value = 255 if sensor.held_out(f"{k}.png") else 10
         cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((32, 32, 3), value, np.uint8))
     for split, value in (("train", 10), ("val", 255)):
-        given = backgrounds.Backgrounds(tmp_path, split)
+        given = sensor.Backgrounds(tmp_path, split)
         assert all(given._photograph(np.random.default_rng(k), 16).mean() == value for k in range(20))
 
 
 def test_surfaces_are_closed_and_face_outward(arm):
-    for surface in (mesh.cylinder(0.02, 0.1), mesh.ball(0.03), mesh.slab(0.1, 0.2, 0.03)):
+    for surface in (surfaces.cylinder(0.02, 0.1), surfaces.ball(0.03), surfaces.slab(0.1, 0.2, 0.03)):
         a, b, c = (surface.vertices[surface.faces[:, k]] for k in range(3))
         assert np.einsum("fi,fi->f", a, np.cross(b, c)).sum() > 0  # signed volume
     sides = [tuple(side) for k in range(3) for side in arm.faces[:, [k, (k + 1) % 3]].tolist()]

@@ -13,16 +13,14 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from handmesh.data.shards import read_shards
-from handmesh.data.synthetic import camera_effects, materials, objects, placing
-from handmesh.data.synthetic.challenges import CHALLENGES, Chances
-from handmesh.data.synthetic.generator import Generator, Sources
-from handmesh.data.synthetic.lighting import random_light
-from handmesh.data.synthetic.order import Order
-from handmesh.data.synthetic.sheet import write_sheet
-from handmesh.data.synthetic.skin import draw_skin
-from handmesh.data.synthetic.stage import Actor, Outfit
-from handmesh.data.synthetic.writer import encode, label, write_shard
-from handmesh.structs import Camera
+from handmesh.synthetic import objects, scene, sensor, split
+from handmesh.synthetic.config import CHALLENGES, Chances, Order, Sources
+from handmesh.synthetic.generator import Generator
+from handmesh.synthetic.lighting import random_light
+from handmesh.synthetic.scene import Actor, Outfit
+from handmesh.synthetic.skin import draw_skin
+from handmesh.synthetic.writer import encode, label, write_shard, write_sheet
+from handmesh.types import Camera
 
 BARE = Chances(glove=0, torso=0, head=0, held=0, occluder=0, second_hand=0, cut_off=0)
 SIZE = 64
@@ -48,13 +46,13 @@ def of(samples, challenge: str):
 
 
 def test_training_and_test_share_no_ingredient():
-    assert not set(materials.painted_numbers("train", 500)) & set(materials.painted_numbers("test", 500))
+    assert not set(split.painted_numbers("train", 500)) & set(split.painted_numbers("test", 500))
     assert not set(objects.SHAPES["train"]) & set(objects.SHAPES["test"])
     assert set(objects.SHAPES["train"]) | set(objects.SHAPES["test"]) == set(objects.SHAPES["all"])
     files = [Path(f"{k}.hdr") for k in range(200)]
-    train, test = materials.files_of(files, "train"), materials.files_of(files, "test")
+    train, test = split.files_of(files, "train"), split.files_of(files, "test")
     assert not set(train) & set(test) and {*train, *test} == set(files)
-    assert materials.files_of(files, "all") == files
+    assert split.files_of(files, "all") == files
     assert 20 < len(test) < 65
 
 
@@ -66,7 +64,7 @@ def test_training_and_test_have_other_skins_and_samples(generator, hard):
 
 def test_given_files_keep_to_their_materials(tmp_path):
     for k in range(12):
-        held_out = not materials.files_of([Path(f"{k}.png")], "train")
+        held_out = not split.files_of([Path(f"{k}.png")], "train")
         cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((8, 8, 3), 200 if held_out else 50, np.uint8))
     for name, value in (("train", 50), ("test", 200)):
         made = Generator(Sources(skins=tmp_path, painted_skins=0, materials=name))
@@ -108,10 +106,10 @@ def test_hands_that_touch_meet_but_do_not_pass_through(generator):
         rng = np.random.default_rng(k)
         first, second = (generator._actor(rng, None) for _ in range(2))
         hands = generator.stage.pose([first, second])
-        _, hand, _ = placing.aim(rng, generator.stage.arm, first, hands[0], SIZE, (0.5, 0.5))
-        _, other = placing.beside(rng, generator.stage.arm, hand, second._replace(side="left"), hands[1], touching=True)
+        _, hand, _ = scene.aim(rng, generator.stage.arm, first, hands[0], SIZE, (0.5, 0.5))
+        _, other = scene.beside(rng, generator.stage.arm, hand, second._replace(side="left"), hands[1], touching=True)
         gaps.append(cKDTree(hand.vertices).query(other.vertices * [-1, 1, 1])[0].min())
-    assert max(gaps) < 2 * placing.TOUCH_M and np.median(gaps) > 0.0005
+    assert max(gaps) < 2 * scene.TOUCH_M and np.median(gaps) > 0.0005
 
 
 def test_the_owner_stands_behind_the_hand(generator, monkeypatch):
@@ -145,7 +143,7 @@ def test_a_shadow_darkens_only_what_lies_behind():
     rgba = np.zeros((64, 64, 4), np.uint8)
     rgba[20:40, 20:40] = 255
     wall = np.full((64, 64, 3), 200, np.uint8)
-    pictures = [camera_effects.composite(rgba, wall, np.random.default_rng(k), motion=0.0) for k in range(24)]
+    pictures = [sensor.composite(rgba, wall, np.random.default_rng(k), motion=0.0) for k in range(24)]
     assert all((picture[24:36, 24:36] >= 253).all() for picture in pictures)
     shadowed = [picture for picture in pictures if (picture < 190).any()]
     assert 4 <= len(shadowed) <= 20
@@ -154,7 +152,7 @@ def test_a_shadow_darkens_only_what_lies_behind():
 def test_the_camera_keeps_the_size_and_follows_the_seed():
     image = np.random.default_rng(0).integers(0, 256, (75, 75, 3), dtype=np.uint8)
     for k in range(30):
-        one, other = (camera_effects.photograph(image, np.random.default_rng(k)) for _ in range(2))
+        one, other = (sensor.photograph(image, np.random.default_rng(k)) for _ in range(2))
         assert one.shape == image.shape and one.dtype == np.uint8 and np.array_equal(one, other)
 
 

@@ -13,7 +13,8 @@ onnx = pytest.importorskip("onnx", reason="a teacher is an ONNX file")
 pytest.importorskip("lightning_fabric", reason="distillation needs the training extra")
 
 from handmesh.data.augment import AugmentConfig  # noqa: E402
-from handmesh.data.taught import (  # noqa: E402
+from handmesh.data.samples import Labelled, collate, make_slot  # noqa: E402
+from handmesh.data.teacher import (  # noqa: E402
     CELLS,
     Bank,
     TaughtSource,
@@ -23,12 +24,11 @@ from handmesh.data.taught import (  # noqa: E402
     read_banks,
     teach,
     write_bank,
-)  # fmt: skip
-from handmesh.data.training_crops import Labelled, collate, make_slot  # noqa: E402
-from handmesh.hand_model import HandModel  # noqa: E402
-from handmesh.network import HandNet, NetworkConfig  # noqa: E402
-from handmesh.structs import Box  # noqa: E402
-from handmesh.training.distil import FeatureStudent, matching_losses  # noqa: E402
+)
+from handmesh.hand.model import HandModel  # noqa: E402
+from handmesh.models.mesh_net import HandNet, NetworkConfig  # noqa: E402
+from handmesh.training.losses import FeatureStudent, matching_losses  # noqa: E402
+from handmesh.types import Box  # noqa: E402
 
 
 def colours_of(crops: np.ndarray) -> TeacherFeatures:
@@ -100,7 +100,7 @@ def test_banks_are_told_on_one_scale(tmp_path):
 
 
 def test_places_without_a_hand_are_taught(tmp_path):
-    from handmesh.data.false_hands import FalseHand, FalseHandSource, write_false_hands
+    from handmesh.data.mixture import FalseHand, FalseHandSource, write_false_hands
 
     place = FalseHand(np.full((200, 200, 3), 90, np.uint8), Box((99.5, 99.5), 77.0), 0.3)
     write_false_hands(tmp_path / "false", [place] * 2)

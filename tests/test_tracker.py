@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hand_scenes import CAMERA, SceneDetector, SceneSession, coded_frame, posed_hand
 
+from handmesh.assets import ModelFileError, model_path
 from handmesh.detection import Detection
-from handmesh.runtime.backend import ModelFileError
-from handmesh.runtime.estimator import Estimator
-from handmesh.runtime.models import model_path
-from handmesh.runtime.tracker import HandTracker
-from handmesh.structs import Box, Camera
+from handmesh.tracking.estimator import Estimator
+from handmesh.tracking.tracker import HandTracker
+from handmesh.types import Box, Camera
 
 DT = 1 / 30
 

@@ -13,15 +13,22 @@ from rich.progress import Progress
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.camera import project
-from handmesh.data.synthetic.film import Keys, Moment, Role, Room, eased_between, with_noise
-from handmesh.evaluation.tracking import footage, sequences
-from handmesh.evaluation.tracking.matching import Truth, match
-from handmesh.evaluation.tracking.motion import acceleration_error, lag_s, rms_about_mean
-from handmesh.evaluation.tracking.options import SEQUENCES, TrackingOptions
-from handmesh.evaluation.tracking.run import follow, run_tracking, speed_of
-from handmesh.evaluation.tracking.scores import pooled, score
-from handmesh.runtime.media.sources import Video
+from handmesh.evaluation import sequences
+from handmesh.evaluation.tracking import (
+    SEQUENCES,
+    TrackingOptions,
+    Truth,
+    acceleration_error,
+    lag_s,
+    match,
+    pooled,
+    rms_about_mean,
+    score,
+)
+from handmesh.evaluation.tracking_report import follow, run_tracking, speed_of
+from handmesh.geometry import project
+from handmesh.synthetic.sequences import Keys, Moment, Role, Room, eased_between, with_noise
+from handmesh.video.sources import Video
 
 FRAME_S = 1 / 30
 RIGHT, LEFT = posed_hand(), posed_hand((0.0, 0.02, 0.6), side="left", seed=1)
@@ -297,8 +304,8 @@ def test_a_moving_hand_is_blurred(room):
 
 
 @pytest.fixture(scope="module")
-def still() -> footage.Footage:
-    return footage.shoot("still, far", 0, TrackingOptions(), Progress(disable=True), limit=2)
+def still() -> sequences.Footage:
+    return sequences.shoot("still, far", 0, TrackingOptions(), Progress(disable=True), limit=2)
 
 
 def test_a_still_hand_differs_by_noise_alone(still):

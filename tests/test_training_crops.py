@@ -9,18 +9,11 @@ from scipy.spatial.transform import Rotation
 
 torch = pytest.importorskip("torch", reason="training data is part of the training extra")
 
-from handmesh import camera, crop, skeleton  # noqa: E402
+from handmesh import crop, geometry, skeleton  # noqa: E402
 from handmesh.data.augment import AugmentConfig  # noqa: E402
-from handmesh.data.training_crops import (  # noqa: E402
-    MASK_STRIDE,
-    Labelled,
-    Stage,
-    TrainingBatches,
-    collate,
-    make_slot,
-    stage_at,
-)
-from handmesh.structs import Box, Camera  # noqa: E402
+from handmesh.data.loader import Stage, TrainingBatches, stage_at  # noqa: E402
+from handmesh.data.samples import MASK_STRIDE, Labelled, collate, make_slot  # noqa: E402
+from handmesh.types import Box, Camera  # noqa: E402
 
 CAM = Camera.from_fov(320, 240, 70)
 PLAIN = AugmentConfig(wrong_side=0.0, colour=False)
@@ -29,7 +22,7 @@ PLAIN = AugmentConfig(wrong_side=0.0, colour=False)
 def _item(side: str = "right", exact: bool = True, seed: int = 0) -> Labelled:
     rng = np.random.default_rng(seed)
     joints_m = rng.normal(scale=0.04, size=(21, 3)) + [0.1, -0.05, 0.5]
-    joints_px = camera.project(joints_m, CAM)
+    joints_px = geometry.project(joints_m, CAM)
     image = rng.integers(0, 255, (240, 320, 3)).astype(np.uint8)
     rotations = Rotation.random(16, random_state=seed).as_matrix()
     item = Labelled(image, Box.around(joints_px), joints_px, side, joints_m, rough=not exact)
@@ -45,11 +38,11 @@ def test_labels_lead_back_to_the_picture(side):
     rng = np.random.default_rng(3)
     box = jitter_box(item.box.scaled(1.5), PLAIN, rng)
     in_crop = crop.px_from_normalised(slot.joints_crop, 96)
-    back = crop.apply_affine(crop.invert_affine(crop.crop_affine(box, 96, side == "left")), in_crop)
+    back = geometry.apply_affine(geometry.invert_affine(crop.crop_affine(box, 96, side == "left")), in_crop)
     np.testing.assert_allclose(back, item.joints_px, atol=1e-3)
     joints, R = slot.joints_m, slot.rotations[0]
     if side == "left":
-        joints, R = crop.mirror_points_m(joints), crop.mirror_rotations(R)
+        joints, R = geometry.mirror_points_m(joints), geometry.mirror_rotations(R)
     view = crop.view_rotation(CAM, box)
     root = item.joints_m[skeleton.ROOT]
     np.testing.assert_allclose(joints @ view.T + root, item.joints_m, atol=1e-6)

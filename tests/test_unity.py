@@ -18,9 +18,9 @@ from scipy.spatial.transform import Rotation
 from stream_clients import moment
 
 from handmesh import xr
-from handmesh.runtime.streaming.binding import bind_message
-from handmesh.runtime.streaming.datagrams import json_datagram
-from handmesh.skinning import SkinnedHand
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.streaming.datagrams import json_datagram
+from handmesh.streaming.protocol import bind_message
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "demo" / "unity").glob("*.cs"))

@@ -15,26 +15,22 @@ import numpy as np
 import pytest
 from posed_hand import FakeTracker, posed_hand
 
-from handmesh.apps import hud
-from handmesh.apps import viewer as viewer_module
-from handmesh.apps import webcam as app
-from handmesh.apps.controls import ANGLES, KEYS, Controls, Look, key_name
-from handmesh.apps.hud import Hud, Status
-from handmesh.apps.lettering import Panel, text_width, wrapped
-from handmesh.apps.meter import Meter, RateMeter, Readings
-from handmesh.apps.orbit import Orbit
-from handmesh.apps.session import Pacer
-from handmesh.apps.snapshots import Snapshots
-from handmesh.apps.viewer import Situation, Viewer
-from handmesh.apps.views import Seen, Views, canvas, ground, joined
-from handmesh.apps.window import Window, WindowError, has_display
-from handmesh.apps.window_process import MAX_SIDE, Shown, first_size
-from handmesh.camera import project
-from handmesh.render import Style
-from handmesh.runtime import console
-from handmesh.runtime.media.frames import Frame
-from handmesh.runtime.media.sources import Video
-from handmesh.structs import Camera, Hand
+from handmesh import console
+from handmesh.app import hud
+from handmesh.app import options as options_module
+from handmesh.app import viewer as viewer_module
+from handmesh.app import webcam as app
+from handmesh.app.capture import Snapshots
+from handmesh.app.hud import Hud, Meter, Panel, RateMeter, Readings, Status, text_width, wrapped
+from handmesh.app.keys import ANGLES, KEYS, Controls, Look, key_name
+from handmesh.app.orbit import Orbit
+from handmesh.app.player import Pacer
+from handmesh.app.viewer import Seen, Situation, Viewer, Views, canvas, ground, joined
+from handmesh.app.window import MAX_SIDE, Shown, Window, WindowError, first_size, has_display
+from handmesh.geometry import project
+from handmesh.render.overlay import Style
+from handmesh.types import Camera, Frame, Hand
+from handmesh.video.sources import Video
 
 
 def scene(width: int = 320, height: int = 240, level: int = 90, hands: int = 1) -> Seen:
@@ -240,7 +236,7 @@ def test_a_panel_is_made_again_only_for_other_words(monkeypatch):
 
 
 def test_the_stages_are_those_of_the_tracker_and_the_session():
-    from handmesh.runtime.stopwatch import STAGES
+    from handmesh.tracking.estimator import STAGES
 
     assert set(hud.STAGE_COLOURS) == {*STAGES, "wait", "read", "draw", "write", "show"} - {"total"}
 
@@ -310,7 +306,7 @@ def test_only_the_window_is_mirrored(tmp_path):
     np.testing.assert_array_equal(window.pictures[-1], seen.overlay(Style())[:, ::-1])
     assert (window.pictures[0] != window.pictures[-1]).any()  # with and without the head-up display
     snapshots.close()
-    from handmesh.runtime.media.pictures import read_picture
+    from handmesh.files import read_picture
 
     np.testing.assert_array_equal(read_picture(snapshots.saved[0]).image_rgb, seen.overlay(Style()))
 
@@ -454,7 +450,7 @@ def test_the_demo_goes_on_recording_when_its_display_is_gone(display, tmp_path, 
             pass
 
     monkeypatch.setattr(app, "CameraFeed", lambda index: Camera40())
-    options = app.Options(record=Path("v.mp4"))
+    options = options_module.Options(record=Path("v.mp4"))
     assert console.guarded(lambda: app.run(options, lambda _: FakeTracker())) == 0
     assert "the window is gone" in capsys.readouterr().err
     assert len(list(Video(Path("v.mp4")))) == 40

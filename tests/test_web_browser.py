@@ -21,9 +21,9 @@ import pytest
 
 import handmesh
 from handmesh.assets import DEMO_CLIP
-from handmesh.metrics import align
-from handmesh.render import overlay
-from handmesh.runtime.media.sources import Video
+from handmesh.evaluation.metrics import align
+from handmesh.render.overlay import overlay
+from handmesh.video.sources import Video
 
 chromium = pytest.importorskip("chromium", reason="needs websockets: pip install 'handmesh[stream]'")
 

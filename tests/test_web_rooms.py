@@ -15,14 +15,14 @@ import pytest
 from hand_scenes import hand_constants, network_outputs, posed_hand
 from scipy.spatial.transform import Rotation
 
-from handmesh.crop import crop_affine, warp
-from handmesh.detection import letterbox
-from handmesh.runtime.alignment import Alignment
-from handmesh.runtime.following import Rules
-from handmesh.runtime.lifting import Crop, lift, place_root
-from handmesh.runtime.smoothing import Cutoff, RotationOneEuro
-from handmesh.skinning import SkinnedHand
-from handmesh.structs import Box, Camera
+from handmesh.crop import crop_affine, letterbox, warp
+from handmesh.geometry import place_root
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.tracking.alignment import Alignment
+from handmesh.tracking.association import Rules
+from handmesh.tracking.estimator import Crop, lift
+from handmesh.tracking.smoothing import Cutoff, RotationOneEuro
+from handmesh.types import Box, Camera
 
 PAGE = Path(__file__).parents[1] / "demo" / "web" / "browser"
 ROOMS = Path(__file__).parent / "web" / "browser" / "rooms.mjs"

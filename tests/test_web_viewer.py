@@ -20,14 +20,13 @@ pytest.importorskip("websockets", reason="the stream is an extra: pip install 'h
 from chromium import CHROMIUM, Page, browsing
 from stream_clients import publish, streaming, two_hands
 
-from handmesh.apps.stream import Player
+from handmesh.app.stream import Player
 from handmesh.assets import DEMO_CLIP, VIEWER
-from handmesh.render import SIDE_COLOURS
-from handmesh.runtime.media.frames import Frame
-from handmesh.runtime.media.sources import Video
-from handmesh.runtime.optics.lens import Lens
-from handmesh.runtime.streaming.server import StreamServer
-from handmesh.structs import Hand
+from handmesh.render.overlay import SIDE_COLOURS
+from handmesh.streaming.server import StreamServer
+from handmesh.types import Frame, Hand
+from handmesh.video.lens import Lens
+from handmesh.video.sources import Video
 
 SOURCES = Path(__file__).parents[1] / "demo" / "web" / "viewer"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to look at the page")
@@ -185,7 +184,7 @@ class TestInBrowser:
             page.wait_for("document.getElementById('state').dataset.state === 'live'")
 
     def test_bundled_clip(self, page) -> None:
-        from handmesh.runtime.tracker import HandTracker
+        from handmesh.tracking.tracker import HandTracker
 
         with streaming() as (server, _), HandTracker.load(num_hands=2, threads=1) as tracker:
             clip = Stoppable(DEMO_CLIP)

@@ -9,11 +9,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton, xr
-from handmesh.camera import project
-from handmesh.crop import mirror_faces, mirror_points_m, mirror_rotations
-from handmesh.data.poses import default_sampler
-from handmesh.skinning import SkinnedHand, joint_transforms
-from handmesh.structs import Camera, Hand, Side
+from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project
+from handmesh.hand.lbs import SkinnedHand, joint_transforms
+from handmesh.hand.poses import default_sampler
+from handmesh.types import Camera, Hand, Side
 
 CAMERA = Camera.from_fov(640, 480)
 TO_VIEW = np.diag([1.0, -1.0, -1.0])

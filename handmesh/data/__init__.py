@@ -1,1 +1,1 @@
-"""Where samples come from: synthetic shards, labelled photographs."""
+"""Training data: labelled hands from photographs, FreiHAND and synthetic shards."""

@@ -1,4 +1,4 @@
-"""Random changes to a training crop: where its box lies, and what the picture looks like."""
+"""Random changes to a training crop: where its box lies, and what the image looks like."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from handmesh.structs import Box
+from handmesh.types import Box
 
 
 @dataclass(frozen=True)

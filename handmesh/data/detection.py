@@ -1,26 +1,302 @@
-"""What the detector should say of a scene, as maps, and endless batches of it.
-
-A cell of the maps is `STRIDE` pixels wide. Each hand raises a bump on the `heat` map around its
-box's centre and tells the cells near it where the centre lies, how large the box is, how it is
-turned and whose side it is (the scheme of CenterNet: Zhou et al., Objects as Points, 2019).
-"""
+"""Detector data: whole images with labelled hands, the maps that a detector should give for them, batches of both."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from handmesh.crop import PADDING
 from handmesh.data.augment import vary_colour
-from handmesh.data.scene_teacher import SceneTeacher
-from handmesh.data.scenes import ENOUGH, HARDLY, MIN_SIZE_PX, Scene, SceneHand, SceneSource, Size
-from handmesh.data.training_crops import Stage, StepBatches
+from handmesh.data.cutouts import Sprite, SpriteSet
+from handmesh.data.loader import Stage, StepBatches
+from handmesh.data.photos import Photo, list_pictures, load_picture, read_photos, split_of
+from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
+from handmesh.geometry import apply_affine
+from handmesh.types import Box, Side
+
+# Whole pictures with labelled hands, for the detector: pasted scenes, photographs, pictures without hands.
+
+
+ENOUGH, HARDLY = 0.5, 0.2
+"""A hand counts from this share of its joints in sight; below the other it is no hand; between, either may be said."""
+
+MIN_SIZE_PX = 9.0
+"""Smaller hands, in pixels of the detector's input, need not be found."""
+
+
+class Size(NamedTuple):
+    """Of a picture, in pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class SceneHand:
+    """A hand in a scene."""
+
+    side: Side
+    joints_px: np.ndarray  # (21, 2)
+    in_sight: np.ndarray  # (21,) bool or share: 0 where something hides the joint
+
+    @property
+    def box(self) -> Box:
+        """The box that the detector should give."""
+        return Box.around(self.joints_px)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A picture, its hands, and the places where there may be hands that nobody labelled."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    hands: tuple[SceneHand, ...] = ()
+    unsure: tuple[np.ndarray, ...] = ()  # convex polygons, (K, 2) pixels each
+
+
+class SceneSource(Protocol):
+    """Something that random scenes can be drawn from."""
+
+    def draw(self, size: Size, rng: np.random.Generator) -> Scene: ...
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Where the detector's training pictures come from."""
+
+    sprites: tuple[Path, ...] = ()
+    """Folders of cut-outs (scripts/make_people.py, scripts/cut_out_hands.py)."""
+    hand_photos: tuple[Path, ...] = ()
+    """Folders of labelled photographs whose every hand is labelled."""
+    people_photos: tuple[Path, ...] = ()
+    """Folders of labelled photographs of one person; where one hand is labelled, the other may be in view."""
+    backgrounds: tuple[Path, ...] = ()
+    """Folders of pictures without hands."""
+    pasted_share: float = 0.5
+    pasted_on_photos: float = 0.4
+    """Share of the pasted scenes that have a labelled photograph behind them: hands before faces, clothes, hands."""
+    people_share: float = 0.25
+    hands_share: float = 0.13
+    """The rest are pictures without hands; shares of absent sources go to the others."""
+    workers: int = 1
+    colour: bool = field(default=True)
+    teacher: Path | None = None
+    """A detector as .onnx, (n, 3, height, width) RGB between 0 and 1 to maps, all of which are matched in training."""
+    taught_share: float = 0.5
+    """Of each batch's pictures: so many the teacher is asked about, which takes about as long as learning from them."""
+
+
+def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:
+    """(share, source) for everything that `config` names, training split only."""
+    empty = [path for folder in config.backgrounds for path in train_pictures(folder)]
+    photographs: list[tuple[float, PhotoScenes]] = []
+    people = [photo for root in config.people_photos for photo in read_photos(root, "train")]
+    if people:
+        photographs.append((config.people_share, PhotoScenes(people, expected=2)))
+    hands = [photo for root in config.hand_photos for photo in read_photos(root, "train") if photo.hands]
+    if hands:
+        photographs.append((config.hands_share, PhotoScenes(hands, expected=1)))
+    found: list[tuple[float, SceneSource]] = []
+    sets = [SpriteSet(folder) for folder in config.sprites]
+    if sets:
+        grounds = [source for _, source in photographs]
+        found.append((config.pasted_share, PastedScenes(sets, empty, grounds, config.pasted_on_photos)))
+    found += photographs
+    rest = 1.0 - config.pasted_share - config.people_share - config.hands_share
+    if empty:
+        found.append((rest, EmptyScenes(empty)))
+    return found
+
+
+def train_pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder that the fixed split leaves for training."""
+    return [path for path in list_pictures(folder) if split_of(path.name) == "train"]
+
+
+class EmptyScenes:
+    """Random parts of pictures without hands."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+
+    def draw(self, size: Size, rng: np.random.Generator) -> Scene:
+        image = load_picture(self.paths[rng.integers(len(self.paths))])
+        return Scene(warp_to(image, random_view(image.shape, size, rng), size, padded=rng.random() < 0.3))
+
+
+class PhotoScenes:
+    """Labelled photographs, turned, mirrored and zoomed.
+
+    With fewer labelled hands than `expected`, the person's other hand may be in view.
+    """
+
+    def __init__(self, photos: Sequence[Photo], expected: int) -> None:
+        self.photos, self.expected = list(photos), expected
+
+    def draw(self, size: Size, rng: np.random.Generator) -> Scene:
+        photo = self.photos[rng.integers(len(self.photos))]
+        return viewed(self.scene(photo), size, rng, mirror=rng.random() < 0.5)
+
+    def scene(self, photo: Photo) -> Scene:
+        """The whole picture with its labels."""
+        hands = tuple(SceneHand(hand.side, hand.joints_px, np.ones(21)) for hand in photo.hands)
+        missing = 0 < len(hands) < self.expected
+        return Scene(photo.load(), hands, tuple(_other_hand_place(hand, photo) for hand in hands if missing))
+
+
+def _other_hand_place(hand: SceneHand, photo: Photo) -> np.ndarray:
+    """(4, 2) where the other hand of somebody who faces the camera may hang, unlabelled.
+
+    It is on the body's side of the labelled hand, at most five hands away, and in the picture's
+    lower half, so that the face stays among the places that are surely no hand.
+    """
+    x, size = hand.box.centre_px[0], hand.box.size_px
+    near, far = (x - size, x + 5 * size) if hand.side == "right" else (x + size, x - 5 * size)
+    top = 0.45 * photo.height
+    return np.array([[near, top], [far, top], [far, photo.height], [near, photo.height]])
+
+
+class PastedScenes:
+    """Cut-outs of people and hands pasted onto pictures without hands and onto labelled scenes."""
+
+    def __init__(
+        self, sets: Sequence[SpriteSet], backgrounds: Sequence[Path], scenes: Sequence[SceneSource] = (),
+        share: float = 0.0,
+    ) -> None:  # fmt: skip
+        """scenes: what lies behind a `share` of the pasted scenes."""
+        self.sets, self.backgrounds, self.scenes, self.share = list(sets), list(backgrounds), list(scenes), share
+
+    def draw(self, size: Size, rng: np.random.Generator) -> Scene:
+        if self.scenes and rng.random() < self.share:
+            scene = self.scenes[rng.integers(len(self.scenes))].draw(size, rng)
+        else:
+            scene = Scene(self._background(size, rng))
+        for _ in range(rng.choice(5, p=[0.03, 0.42, 0.3, 0.15, 0.1])):
+            sprites = self.sets[rng.integers(len(self.sets))]
+            scene = paste(scene, sprites[int(rng.integers(len(sprites)))], rng)
+        return scene
+
+    def _background(self, size: Size, rng: np.random.Generator) -> np.ndarray:
+        if not self.backgrounds or rng.random() < 0.1:
+            return flat_background(size, rng)
+        image = load_picture(self.backgrounds[rng.integers(len(self.backgrounds))])
+        return warp_to(image, random_view(image.shape, size, rng), size)
+
+
+def flat_background(size: Size, rng: np.random.Generator) -> np.ndarray:
+    """A wall: one colour that changes a little from corner to corner."""
+    corners = np.clip(rng.uniform(0, 255, 3) + rng.normal(0, 25, (2, 2, 3)), 0, 255)
+    return cv2.resize(corners.astype(np.uint8), tuple(size), interpolation=cv2.INTER_LINEAR)
+
+
+def random_view(shape: tuple[int, ...], size: Size, rng: np.random.Generator, turn_rad: float = 0.2) -> np.ndarray:
+    """A (2, 3) affine from a picture of `shape` to a random part of it, sometimes with space around."""
+    height, width = shape[:2]
+    fit = min(size.width / width, size.height / height)
+    zoom = 1.0 if rng.random() < 0.3 else math.exp(rng.uniform(math.log(0.6), math.log(2.5)))
+    scale, turn = fit * zoom, rng.normal(0, turn_rad)
+    linear = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    spare = np.abs(np.array(size) - scale * np.array([width, height])) / 2
+    centre = np.array([(size.width - 1) / 2, (size.height - 1) / 2]) + rng.uniform(-1, 1, 2) * spare
+    return np.column_stack([linear, centre - linear @ [(width - 1) / 2, (height - 1) / 2]])
+
+
+def warp_to(image: np.ndarray, affine: np.ndarray, size: Size, padded: bool = False) -> np.ndarray:
+    """`image` under `affine`, shrunk without aliasing; outside lies grey if `padded`, else the border goes on."""
+    shrink = math.sqrt(abs(np.linalg.det(affine[:, :2])))
+    while shrink < 0.6 and min(image.shape[:2]) >= 2:
+        image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        affine = affine @ np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
+        shrink *= 2
+    border = cv2.BORDER_CONSTANT if padded else cv2.BORDER_REPLICATE
+    value = (PADDING,) * 3 if image.shape[2] == 3 else (0,) * 4
+    return cv2.warpAffine(image, affine, tuple(size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=value)
+
+
+def viewed(scene: Scene, size: Size, rng: np.random.Generator, mirror: bool) -> Scene:
+    """A random part of `scene` at `size`, with its labels; `mirror` swaps left and right, hands too."""
+    turn = 0.2 if rng.random() < 0.85 else 1.5
+    affine = random_view(scene.image.shape, size, rng, turn)
+    if mirror:
+        affine = np.array([[-1.0, 0], [0, 1]]) @ affine + np.array([[0, 0, size.width - 1.0], [0, 0, 0]])
+    image = warp_to(scene.image, affine, size, padded=rng.random() < 0.5)
+    hands = tuple(_moved(hand, affine, size, mirror) for hand in scene.hands)
+    return Scene(image, hands, tuple(apply_affine(affine, polygon) for polygon in scene.unsure))
+
+
+def _moved(hand: SceneHand, affine: np.ndarray, size: Size, mirror: bool) -> SceneHand:
+    joints = apply_affine(affine, hand.joints_px)
+    side = _OTHER[hand.side] if mirror else hand.side
+    return SceneHand(side, joints, hand.in_sight * inside(joints, size))
+
+
+_OTHER: dict[Side, Side] = {"left": "right", "right": "left"}
+
+
+def inside(points_px: np.ndarray, size: Size) -> np.ndarray:
+    """(N,) which points lie in a picture."""
+    return ((points_px > -0.5) & (points_px < np.array(size) - 0.5)).all(1)
+
+
+def paste(scene: Scene, sprite: Sprite, rng: np.random.Generator) -> Scene:
+    """`sprite` at a random place, size and turn over `scene`; hands that it covers lose sight."""
+    size = Size(scene.image.shape[1], scene.image.shape[0])
+    affine, mirror = _placement(sprite, size, rng), rng.random() < 0.5
+    if mirror:
+        affine = affine @ np.array([[-1.0, 0, sprite.rgba.shape[1] - 1], [0, 1, 0], [0, 0, 1]])
+    rgba = sprite.rgba.astype(np.float32)
+    rgba[..., :3] *= rgba[..., 3:] / 255 * rng.uniform(0.75, 1.25)
+    cover = warp_to(rgba, affine, size, padded=True)
+    alpha = cover[..., 3:] / 255
+    image = np.clip(scene.image * (1 - alpha) + cover[..., :3], 0, 255).astype(np.uint8)
+    before = tuple(_covered(hand, alpha[..., 0]) for hand in scene.hands)
+    own = tuple(
+        _moved(SceneHand(h.side, h.joints_px, np.full(21, h.visible)), affine, size, mirror) for h in sprite.hands
+    )
+    return replace(scene, image=image, hands=before + own)
+
+
+def _placement(sprite: Sprite, size: Size, rng: np.random.Generator) -> np.ndarray:
+    """An affine that gives the sprite's hand a random size and place, or shows the sprite as it was framed."""
+    if rng.random() < 0.35:
+        return random_view(sprite.rgba.shape, size, rng)
+    shown = [hand for hand in sprite.hands if hand.visible > HARDLY]
+    smallest, largest = math.log(10.0), math.log(1.05 * min(size))
+    wanted = math.exp(rng.uniform(smallest, largest))
+    if shown:
+        box = Box.around(shown[rng.integers(len(shown))].joints_px)
+        scale, anchor = wanted / box.size_px, np.array(box.centre_px)
+    else:
+        scale = rng.uniform(0.3, 1.2) * size.height / sprite.rgba.shape[0]
+        anchor = np.array(sprite.rgba.shape[1::-1]) / 2
+    scale = min(scale, 3.0)  # larger would be a blur
+    turn = rng.normal(0, 0.25) if rng.random() < 0.88 else rng.uniform(-math.pi, math.pi)
+    linear = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    place = rng.uniform(0.02, 0.98, 2) * size
+    return np.column_stack([linear, place - linear @ anchor])
+
+
+def _covered(hand: SceneHand, alpha: np.ndarray) -> SceneHand:
+    column, row = np.round(hand.joints_px).astype(int).T
+    hidden = alpha[row.clip(0, alpha.shape[0] - 1), column.clip(0, alpha.shape[1] - 1)] > 0.5
+    return replace(hand, in_sight=hand.in_sight * ~hidden)
+
+
+# What the detector should say of a scene, as maps, and endless batches of it.
+#
+# A cell of the maps is `STRIDE` pixels wide. Each hand raises a bump on the `heat` map around its
+# box's centre and tells the cells near it where the centre lies, how large the box is, how it is
+# turned and whose side it is (the scheme of CenterNet: Zhou et al., Objects as Points, 2019).
+
 
 _SPREAD, _LEAST_SPREAD = 0.1, 0.7
 """Standard deviation of a bump: this share of the box's side, but at least so many cells."""

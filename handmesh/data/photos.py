@@ -1,25 +1,27 @@
-"""Reading photographs with labelled hands: a folder with `pseudo_labels.json`, and the fixed split of it.
-
-The file is a list of `{file, width, height, hands}`; a hand is `{hand: 'left' | 'right', score,
-uv: 21 x 2 pixels, xyz: 21 x 3 metres about the hand's centre}` in keypoint order.
-"""
+"""Labelled photographs: a folder with `pseudo_labels.json`, its fixed split, fits of its hands, their surroundings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
 
-from handmesh import crop
-from handmesh.data.fits import Fit, Key
-from handmesh.structs import Box, Side
+from handmesh import crop, geometry
+from handmesh.types import Box, Camera, Side
+
+# Reading photographs with labelled hands: a folder with `pseudo_labels.json`, and the fixed split of it.
+#
+# The file is a list of `{file, width, height, hands}`; a hand is `{hand: 'left' | 'right', score,
+# uv: 21 x 2 pixels, xyz: 21 x 3 metres about the hand's centre}` in keypoint order.
+
 
 LABEL_FILE = "pseudo_labels.json"
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -47,7 +49,7 @@ class LabelledHand:
 
     def moved(self, affine: np.ndarray) -> LabelledHand:
         """The same hand in the picture that an upright (2, 3) `affine` makes of this one."""
-        joints_px = crop.apply_affine(affine, self.joints_px).astype(np.float32)
+        joints_px = geometry.apply_affine(affine, self.joints_px).astype(np.float32)
         return replace(self, joints_px=joints_px, fit=self.fit and self.fit.moved(affine))
 
 
@@ -189,3 +191,137 @@ def _points(label: dict[str, Any], name: str, width: int) -> np.ndarray:
     if points.shape != (21, width) or not np.isfinite(points).all():
         raise ValueError(f"{name} must be 21 x {width} finite numbers, got shape {points.shape}")
     return points
+
+
+# Hands posed to agree with their labels (scripts/fit_photos.py): the file of them, and the labels that they become.
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A posed hand that explains a label. A left hand's rotations are the mirrored ones, as in `Hand.pose`."""
+
+    rotations: np.ndarray  # (16, 3, 3) float32, the first to the camera
+    shape: np.ndarray  # (10,) float32
+    joints_m: np.ndarray  # (21, 3) float32, in the camera's frame
+    translation_m: np.ndarray  # (3,) float32, from the posed model (mirrored for a left hand) to the camera's frame
+    rough_m: float  # mean distance to the rough joints, moved and scaled
+    residual: float  # mean 2D distance to the label, as a share of the longer box side
+    accepted: bool  # whether it is good enough to learn from
+    camera: Camera  # that the picture is taken to be by
+
+    def as_plain(self) -> dict[str, Any]:
+        """Numbers and lists of them, for JSON."""
+        plain = {name: np.asarray(getattr(self, name)).tolist() for name in _COLUMNS}
+        return plain | {"camera": astuple(self.camera)}
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> Fit:
+        """The inverse of `as_plain`."""
+        arrays = (np.array(plain[name], np.float32) for name in _COLUMNS[:4])
+        return Fit(*arrays, *(plain[name] for name in _COLUMNS[4:]), Camera(*plain["camera"]))
+
+    def moved(self, affine: np.ndarray) -> Fit:
+        """The same hand in the picture that an upright (2, 3) `affine` makes; the camera's size is left open."""
+        scale, camera = float(affine[0, 0]), self.camera
+        cx, cy = geometry.apply_affine(affine, np.array([camera.cx, camera.cy])).tolist()
+        return replace(self, camera=Camera(camera.fx * scale, camera.fy * scale, cx, cy, 0, 0))
+
+
+Key = tuple[str, int]
+"""A labelled hand: the base name of its picture, and its place among the hands of that picture."""
+
+_COLUMNS = ("rotations", "shape", "joints_m", "translation_m", "rough_m", "residual", "accepted")
+
+
+def write_fits(path: Path, fits: Mapping[Key, Fit]) -> None:
+    """Write fits to an .npz file; an existing one is replaced last."""
+    names, indices = zip(*fits, strict=True) if fits else ((), ())
+    columns = {name: np.array([getattr(fit, name) for fit in fits.values()]) for name in _COLUMNS}
+    columns["camera"] = np.array([astuple(fit.camera) for fit in fits.values()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.part.npz")
+    np.savez_compressed(partial, picture=np.array(names, np.str_), index=np.array(indices, np.int64), **columns)
+    partial.replace(path)
+
+
+def read_accepted(paths: Iterable[Path]) -> dict[Key, Fit]:
+    """The accepted ones of `read_fits`."""
+    return {key: fit for key, fit in read_fits(paths).items() if fit.accepted}
+
+
+def read_fits(paths: Iterable[Path]) -> dict[Key, Fit]:
+    """The fits of several files; ValueError where one is no such file or two speak of the same hand."""
+    found: dict[Key, Fit] = {}
+    for path in paths:
+        fits = _read(path)
+        if twice := found.keys() & fits.keys():
+            raise ValueError(f"{path}: an earlier file already has a fit of {min(twice)}; name each picture's once")
+        found |= fits
+    return found
+
+
+def _read(path: Path) -> dict[Key, Fit]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no fits at {path}: make them with scripts/fit_photos.py")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is damaged or not a file of fits: make it anew with scripts/fit_photos.py")
+    with np.load(path, allow_pickle=False) as archive:
+        if missing := {"picture", "index", "camera", *_COLUMNS} - set(archive.files):
+            raise ValueError(f"{path} is not a file of fits: it lacks {', '.join(sorted(missing))}")
+        table = {name: archive[name] for name in archive.files}
+    keys = zip(table["picture"].tolist(), table["index"].tolist(), strict=True)
+    arrays = zip(*(table[name] for name in _COLUMNS[:4]), strict=True)
+    values = zip(*(table[name].tolist() for name in _COLUMNS[4:]), strict=True)
+    cameras = (Camera(*row[:4], *map(int, row[4:])) for row in table["camera"].tolist())
+    return {key: Fit(*a, *b, camera) for key, a, b, camera in zip(keys, arrays, values, cameras, strict=True)}
+
+
+# Labelled hands cut from their photographs with what surrounds them, as small compressed pictures.
+
+
+MIN_SCORE, MIN_SIDE_PX, OVERHANG = 0.8, 20.0, 0.1
+CONTEXT, CONTEXT_PX = 3.0, 216
+"""Side of a context over the side of its hand's tight box, and the pixels that it is kept in."""
+
+
+class Context(NamedTuple):
+    """A hand's surroundings, upright, with its label in the pixels of this picture."""
+
+    jpeg: np.ndarray  # (N,) uint8
+    hand: LabelledHand
+    name: str  # for messages: where it comes from
+
+    def image(self) -> np.ndarray:
+        """(CONTEXT_PX, CONTEXT_PX, 3) uint8 RGB; PhotoError where it does not decode."""
+        image = cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise PhotoError(f"{self.name}: the picture does not decode")
+        return image
+
+
+def contexts_of(photo: Photo) -> list[Context]:
+    """The contexts of the usable hands of a photograph."""
+    hands = usable_hands(photo)
+    image = photo.load() if hands else None
+    return [context_of(image, hand, str(photo.path)) for hand in hands]
+
+
+def usable_hands(photo: Photo) -> list[LabelledHand]:
+    """The hands whose label is sure, large enough and mostly inside the picture."""
+    return [hand for hand in photo.hands if _usable(hand, photo)]
+
+
+def _usable(hand: LabelledHand, photo: Photo) -> bool:
+    low, high = hand.joints_px.min(0), hand.joints_px.max(0)
+    size = np.array([photo.width, photo.height])
+    inside = (low > -OVERHANG * size).all() and (high < (1 + OVERHANG) * size).all()
+    return bool(hand.score >= MIN_SCORE and inside and (high - low).max() >= MIN_SIDE_PX)
+
+
+def context_of(image: np.ndarray, hand: LabelledHand, name: str) -> Context:
+    """The surroundings of a hand in a picture (H, W, 3) uint8 RGB, at a fixed size, with its label moved along."""
+    box = Box(hand.box().centre_px, hand.box(turn=False).size_px * CONTEXT)
+    affine = crop.crop_affine(box, CONTEXT_PX)
+    picture = crop.warp(image, affine, CONTEXT_PX)
+    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return Context(jpeg, hand.moved(affine), name)

@@ -1,1 +1,1 @@
-"""Scores of the exported product: the top layer, which alone may use runtime, data and metrics together."""
+"""How good the networks and the tracker are."""

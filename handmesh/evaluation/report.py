@@ -14,14 +14,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from handmesh.data.contexts import MIN_SCORE
-from handmesh.data.photos import Split
-from handmesh.evaluation.answers import FOUND_WITHIN
-from handmesh.evaluation.figures import COMBINED, Figure
-from handmesh.evaluation.files import sha256_of, write_json
-from handmesh.runtime.backend import Session, default_threads
-from handmesh.runtime.benchmark import machine
-from handmesh.runtime.models import detector_path
+from handmesh.assets import detector_path
+from handmesh.data.photos import MIN_SCORE, Split
+from handmesh.evaluation.datasets import FOUND_WITHIN
+from handmesh.evaluation.intervals import COMBINED, Figure
+from handmesh.files import sha256_of, write_json
+from handmesh.machine import machine
+from handmesh.tracking.backends import Session, default_threads
 
 Boxes = Literal["given", "detected", "none"]
 
@@ -169,7 +168,7 @@ def _first(report: Report, names: Sequence[str]) -> Figure | None:
 
 
 def combined_figure(reports: Sequence[Report]) -> Figure | None:
-    """The number to decide by: `figures.combined_errors` of all unseen hands, looked for by the detector."""
+    """The number to decide by: `intervals.combined_errors` of all unseen hands, looked for by the detector."""
     pooled = _all_unseen(reports)
     return pooled and pooled.figure(COMBINED)
 

@@ -1,0 +1,1 @@
+"""Training of the mesh network and the detector."""

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 import tyro
 import yaml
 
-from handmesh.data.training_crops import MixConfig, Stage
-from handmesh.network import NetworkConfig
+from handmesh.data.loader import MixConfig, Stage
+from handmesh.models.mesh_net import NetworkConfig
 
 Config = TypeVar("Config")
 
@@ -90,15 +90,15 @@ class MeshConfig:
     data: MixConfig = field(default_factory=MixConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     losses: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSSES))
-    """Weights of the losses by name (handmesh/losses.py)."""
+    """Weights of the losses by name (handmesh/training/losses.py)."""
     hand_model: Path | None = None
     """A converted MANO file; without it the bundled open hand."""
     teacher: Path | None = None
     """Weights of a trained network, usually a larger one, that this one learns from beside the labels."""
     distillation: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_DISTILLATION))
-    """Weights of the losses against the teacher by name (handmesh/training/distil.py)."""
+    """Weights of the losses against the teacher by name (handmesh/training/losses.py)."""
     matching: float = 0.5
-    """Weight of the differences from the teacher's features that `data.taught` holds."""
+    """Weight of the differences from the teacher's features that `data.teacher` holds."""
     box_scale: float = 1.5
     """Side of a crop's box over the side of the hand's tight box."""
     validation_shards: Path | None = None

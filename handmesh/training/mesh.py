@@ -1,4 +1,4 @@
-"""The task of training the mesh network: what the loop asks for."""
+"""The mesh network's task: its batches, losses and validation."""
 
 from __future__ import annotations
 
@@ -12,25 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from handmesh.crop import px_from_normalised
-from handmesh.data.draw import PhotoSource, Reboxed, ShardSource, sources_of
 from handmesh.data.freihand import FreihandSource, read_freihand
+from handmesh.data.loader import TrainingBatches, batches_from
+from handmesh.data.mixture import PhotoSource, Reboxed, ShardSource, sources_of
 from handmesh.data.photos import read_photos
+from handmesh.data.samples import Batch, collate, make_slot
 from handmesh.data.shards import read_shards
-from handmesh.data.taught import Bank
-from handmesh.data.training_crops import TrainingBatches, batches_from, collate, make_slot
-from handmesh.geometry import procrustes
-from handmesh.hand_model import HandModel
-from handmesh.losses import Batch, Prediction, pose_hand, true_vertices, weighted_losses
-from handmesh.network import HandNet
+from handmesh.data.teacher import Bank
+from handmesh.hand.model import HandModel
+from handmesh.hand.rotations import procrustes
+from handmesh.models.mesh_net import HandNet
 from handmesh.skeleton import BONES
 from handmesh.training.config import MeshConfig, as_plain
-from handmesh.training.distil import FeatureStudent, Teacher, distillation_losses, matching_losses
+from handmesh.training.losses import (
+    FeatureStudent,
+    Prediction,
+    Teacher,
+    distillation_losses,
+    matching_losses,
+    pose_hand,
+    true_vertices,
+    weighted_losses,
+)
 
 _NO_RANDOMNESS = np.random.default_rng(0)
 
 
 class MeshTask:
-    """Batches, losses and validation of `HandNet`; see `loop.Task`."""
+    """Batches, losses and validation of `HandNet`; see `engine.Task`."""
 
     def __init__(self, config: MeshConfig) -> None:
         self.config = config

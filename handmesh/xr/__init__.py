@@ -4,9 +4,16 @@
 """
 
 from handmesh.xr.joints import OPENXR_JOINTS, UNITY_JOINTS, WEBXR_JOINTS
-from handmesh.xr.mediapipe import MEDIAPIPE_LANDMARKS, MediaPipeHand, to_mediapipe
-from handmesh.xr.poses import PosedHand, XRHand, to_openxr, to_webxr
-from handmesh.xr.unity import to_unity
+from handmesh.xr.poses import (
+    MEDIAPIPE_LANDMARKS,
+    MediaPipeHand,
+    PosedHand,
+    XRHand,
+    to_mediapipe,
+    to_openxr,
+    to_unity,
+    to_webxr,
+)
 
 __all__ = [
     "MEDIAPIPE_LANDMARKS",

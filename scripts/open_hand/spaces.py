@@ -7,7 +7,7 @@ from scipy.optimize import nnls
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.data.poses import PoseSampler
+from handmesh.hand.poses import PoseSampler
 
 _SIZE_SD = 0.06
 _LENGTH_SD = {"thumb": 0.06, "little": 0.06, "index": 0.04, "ring": -0.04}

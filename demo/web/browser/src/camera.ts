@@ -1,4 +1,4 @@
-/** Pinhole projection and the closed-form distance of a hand from its picture. As handmesh/camera.py. */
+/** Pinhole projection and the closed-form distance of a hand from its picture. As handmesh/geometry.py. */
 
 import type { Vector } from './linear.ts';
 import type { Camera } from './structs.ts';

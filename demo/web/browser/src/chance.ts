@@ -1,4 +1,4 @@
-/** Chances and their logits. As handmesh/chance.py. */
+/** Chances and their logits. As handmesh/geometry.py. */
 
 /** The chance of a logit; without overflow, however large it is. */
 export const logistic = (logit: number): number => 0.5 + 0.5 * Math.tanh(0.5 * logit);

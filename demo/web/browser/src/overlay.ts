@@ -1,11 +1,11 @@
-/** Hand meshes over the picture, seen with the camera's own intrinsics, in the light of handmesh/shading.py. */
+/** Hand meshes over the picture, seen with the camera's own intrinsics, in the light of handmesh/render/shading.py. */
 
 import * as THREE from 'three';
 
 import type { Faces } from './messages.ts';
 import type { Camera, Hand, Side } from './structs.ts';
 
-/** As `SIDE_COLOURS` in handmesh/render.py. */
+/** As `SIDE_COLOURS` in handmesh/render/overlay.py. */
 export const SIDE_COLOURS: Readonly<Record<Side, readonly [number, number, number]>> = {
   right: [0.58, 0.8, 1.0],
   left: [1.0, 0.87, 0.42],

@@ -1,0 +1,1 @@
+"""The programs with a window or a stream: webcam, image, stream, doctor, camera calibration."""

@@ -1,0 +1,343 @@
+"""What is kept of a run: recordings, exports and snapshots, by writers that work beside the loop and never slow it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from handmesh.files import OutputError, make_folder, write_picture
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.types import Camera, Frame, Hand
+from handmesh.video.clips import (
+    SPOOL_SUFFIX,
+    FrameHead,
+    MeshFolder,
+    Spool,
+    check_savable,
+    is_mesh_folder,
+    read_spool,
+    save_clip,
+    write_meshes,
+)
+from handmesh.video.sinks import FrameClock, Output, open_output, uninterrupted
+
+# Writes a session's hands to a file with all their parameters, frame by frame, and loses nothing of them.
+
+
+@runtime_checkable
+class Export(Protocol):
+    """What all exports have in common."""
+
+    path: Path
+
+    def add(self, frame: Frame, hands: Sequence[Hand], camera: Camera) -> None:
+        """Keep the hands of a frame, as `camera` saw it."""
+
+    def close(self) -> None:
+        """Finish the files."""
+
+
+def open_export(
+    path: str | Path, source_title: str = "", fps: float = 30.0, model: SkinnedHand | None = None
+) -> Export:
+    """An export to the file or folder that `path` names; see `clips.save_clip` for what a suffix means.
+
+    fps: how far apart frames are where their clock does not say. model: the tracker's hand, by default the
+    bundled one. Raises OutputError for another suffix, for a place that cannot be written to, and where
+    a recording that was never finished is in the way.
+    """
+    path, model = Path(path), model or SkinnedHand.open_hand()
+    check_savable(path)
+    if is_mesh_folder(path):
+        return MeshExport(path)
+    return ClipExport(path, source_title, fps, model)
+
+
+class MeshExport:
+    """A mesh file for every frame with a hand."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = MeshFolder(path)
+        self.path = self._folder.path
+
+    def add(self, frame: Frame, hands: Sequence[Hand], camera: Camera) -> None:
+        """Write the frame's hands, if there are any. Raises OutputError."""
+        self._folder.write(frame.name, hands)
+
+    def close(self) -> None:
+        """Nothing is held open between frames."""
+
+
+class ClipExport:
+    """A clip in one file.
+
+    It grows as a folder `NAME.part` beside it, whole after every frame: after a kill or a full disk,
+    `scripts/convert_clip.py` makes a file of that. Closing makes the file and removes the folder.
+    """
+
+    def __init__(self, path: Path, title: str, fps: float, model: SkinnedHand) -> None:
+        make_folder(path.parent)
+        self.path = path
+        self._model, self._clock, self._closed = model, FrameClock(fps), False
+        keeps_meshes = path.suffix.lower() == ".npz"
+        self._spool = Spool(path.with_name(path.name + SPOOL_SUFFIX), title, fps, model, keeps_meshes)
+
+    def add(self, frame: Frame, hands: Sequence[Hand], camera: Camera) -> None:
+        """Keep a frame; its time counts from the first one and always rises. Raises OutputError."""
+        with uninterrupted():
+            self._spool.add(FrameHead(frame.name, self._clock.shown_s(frame.time_s), camera), hands)
+
+    def close(self) -> None:
+        """Make the file; without a frame, nothing is left. Raises OutputError, and then the folder stays."""
+        if self._closed:
+            return
+        self._closed = True
+        with uninterrupted():
+            self._spool.close()
+            if self._spool.frames:
+                self._finish()
+            self._spool.remove()
+
+    def _finish(self) -> None:
+        clip = read_spool(self._spool.folder, self._model)
+        if not len(clip.rows) and self.path.suffix.lower() == ".glb":
+            self._spool.remove()
+            raise OutputError(f"{self.path} was not written: no hand was seen")
+        try:
+            save_clip(clip, self.path)
+        except OutputError as error:
+            raise OutputError(f"{error}; what was recorded is in {self._spool.folder}") from error
+
+
+# Keeps what is seen: writers that work beside the loop and neither slow it nor break off with it.
+
+
+_WAITING_FRAMES = 8  # bounds memory: two pictures each
+_LOOK_UP_S = 0.1
+
+
+class Kept(NamedTuple):
+    """A frame and all that came of it."""
+
+    frame: Frame
+    picture_rgb: np.ndarray  # (H, W, 3) uint8, what was drawn of it
+    hands: Sequence[Hand]
+    camera: Camera
+
+
+class Writer:
+    """One file or folder, written by a thread: encoding takes longer than the loop can wait.
+
+    Of a file's frames none is lost: who writes faster than the disk waits. Of live ones, those that
+    come while eight wait are left out and counted. Ctrl-C does not reach the thread: no frame is
+    written by half.
+    """
+
+    def __init__(self, path: Path, take: Callable[[Kept], None], finish: Callable[[], None], live: bool) -> None:
+        """take: writes a frame; finish: completes the file. Both are called by the thread alone."""
+        self.path = path
+        self.dropped = 0
+        """Frames of a live source that were left out."""
+        self.ended = False
+        self._take, self._finish, self._live = take, finish, live
+        self._queue: queue.Queue[Kept | None] = queue.Queue(_WAITING_FRAMES)
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name=f"writes {path.name}")
+        self._thread.start()
+
+    def write(self, kept: Kept) -> None:
+        """Have a frame written. Raises what went wrong with an earlier one."""
+        self._raise_failure()
+        if not self._live:
+            self._put(kept)
+        elif not self._queue.full():  # nobody else fills it
+            self._queue.put(kept)
+        else:
+            self.dropped += 1
+
+    def end(self) -> None:
+        """No frame is to come: what waits is still written, and the file completed, while others go on."""
+        if not self.ended:
+            self.ended = True
+            self._put(None)
+
+    def close(self) -> None:
+        """End, and wait until all is written. Raises what went wrong, unless it was raised before."""
+        self.end()
+        self._thread.join()
+        self._raise_failure()
+
+    def _put(self, kept: Kept | None) -> None:
+        """Wait for a free place; the thread takes from the queue until its end, also after a failure."""
+        while self._thread.is_alive():
+            try:
+                return self._queue.put(kept, timeout=_LOOK_UP_S)
+            except queue.Full:
+                continue
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _work(self) -> None:
+        failed = False
+        for kept in iter(self._queue.get, None):
+            failed = failed or not self._attempt(lambda kept=kept: self._take(kept))
+        self._attempt(self._finish)
+
+    def _attempt(self, work: Callable[[], None]) -> bool:
+        """Whether `work` succeeds; the first failure is kept for whoever writes or closes."""
+        try:
+            work()
+        except Exception as error:  # raised again in the thread that can say it
+            self._failure = self._failure or error
+            return False
+        return True
+
+
+class Outputs:
+    """All that is written of a session."""
+
+    def __init__(self, live: bool) -> None:
+        """live: whether frames come when they come, and may be left out."""
+        self._live = live
+        self._writers: list[Writer] = []
+
+    def __bool__(self) -> bool:
+        """Whether frames are being kept."""
+        return any(not writer.ended for writer in self._writers)
+
+    @property
+    def paths(self) -> list[Path]:
+        """What is or was written."""
+        return [writer.path for writer in self._writers]
+
+    @property
+    def dropped(self) -> int:
+        """The most frames that a file lacks since the disk or the processor could not keep up with a camera."""
+        return max((writer.dropped for writer in self._writers), default=0)
+
+    def add(self, path: Path, take: Callable[[Kept], None], finish: Callable[[], None]) -> Writer:
+        """Keep every frame from now on; see `Writer`."""
+        writer = Writer(path, take, finish, self._live)
+        self._writers.append(writer)
+        return writer
+
+    def write(self, kept: Kept) -> None:
+        """Have a frame written everywhere. Raises what went wrong with an earlier one."""
+        for writer in self._writers:
+            if not writer.ended:
+                writer.write(kept)
+
+    def close(self) -> None:
+        """Complete all files, also where one of them fails; then raise the first failure. Ctrl-C waits for it."""
+        failures: list[Exception] = []
+        with uninterrupted():
+            for writer in self._writers:
+                writer.end()
+            for writer in self._writers:
+                try:
+                    writer.close()
+                except Exception as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+
+
+def add_output(outputs: Outputs, output: Output) -> Writer:
+    """Keep the pictures of all frames in an output."""
+    return outputs.add(output.path, lambda kept: output.write(kept.frame, kept.picture_rgb, kept.hands), output.close)
+
+
+# The recording that the user starts and stops with a key.
+
+
+class ClipRecording:
+    """A video at a time, each in a file of its own; or the one that was asked for from the start."""
+
+    def __init__(self, outputs: Outputs, folder: Path, fps: float) -> None:
+        self._outputs, self._folder, self._fps = outputs, folder, fps
+        self._writer: Writer | None = None
+        self._start_s = 0.0
+
+    def start(self, path: Path) -> None:
+        """Record from now on. Raises OutputError for what is no .mp4 or cannot be written."""
+        if path.suffix.lower() != ".mp4":
+            raise OutputError(f"cannot record to {path}: give a file as .mp4")
+        self._writer = add_output(self._outputs, open_output(path, many=True, fps=self._fps))
+        self._start_s = time.perf_counter()
+
+    @property
+    def since_s(self) -> float | None:
+        """For how long it has been going on; None where nothing is being recorded."""
+        return time.perf_counter() - self._start_s if self._writer else None
+
+    def toggle(self) -> str:
+        """Start or stop; a notice for the user."""
+        if self._writer:
+            ended, self._writer = self._writer, None
+            ended.end()
+            return f"recorded {ended.path}"
+        path = self._folder / f"recording-{datetime.now():%Y%m%d-%H%M%S}.mp4"
+        try:
+            self.start(path)
+        except OutputError as error:
+            return str(error)
+        return f"recording {path}"
+
+
+# Snapshots: what is seen as a picture, and the hands beside it as meshes.
+
+
+class Snapshots:
+    """Writes them beside the loop, which does not wait."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="snapshots")  # starts with the first
+        self._running: list[Future[list[Path]]] = []
+        self.saved: list[Path] = []
+        """What was written so far."""
+
+    def take(self, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
+        """Have a picture and its hands written."""
+        name = f"snapshot-{datetime.now():%Y%m%d-%H%M%S-%f}"
+        self._running.append(self._worker.submit(_write, self._folder / name, picture_rgb, list(hands)))
+
+    def news(self) -> list[str]:
+        """A line for each snapshot that was finished since the last call, or could not be written."""
+        finished = [future for future in self._running if future.done()]
+        self._running = [future for future in self._running if future not in finished]
+        return [self._told(future) for future in finished]
+
+    def _told(self, future: Future[list[Path]]) -> str:
+        try:
+            paths = future.result()
+        except (OSError, ValueError) as error:
+            return str(error)
+        self.saved += paths
+        return f"saved {paths[0]}" + (" and .glb" if len(paths) > 1 else "")
+
+    def close(self) -> list[str]:
+        """Wait for the last ones, and tell of them."""
+        self._worker.shutdown()
+        return self.news()
+
+
+def _write(path: Path, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> list[Path]:
+    """Write `path`.png, and `path`.glb where there are hands; the paths."""
+    written = [path.with_suffix(".png")]
+    write_picture(written[0], picture_rgb)
+    if hands:
+        written.append(path.with_suffix(".glb"))
+        write_meshes(written[1], hands)
+    return written

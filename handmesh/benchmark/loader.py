@@ -1,0 +1,235 @@
+"""Training images a second: of the loader alone, and of whole training steps."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.progress import track
+from rich.table import Table
+
+from handmesh.data.augment import AugmentConfig
+from handmesh.data.freihand import FreihandSource, read_freihand
+from handmesh.data.loader import Stage, TrainingBatches, batches_from
+from handmesh.data.samples import Batch, collate, make_slot
+from handmesh.hand.model import HandModel
+from handmesh.training.config import MeshConfig
+from handmesh.training.engine import prepare, take_step
+from handmesh.training.mesh import MeshTask
+
+# How many training crops a second the real loader makes of a FreiHAND folder, and what each of them costs.
+
+
+BATCH, BOX_SCALE, SEED = 32, 1.5, 0
+STAGE_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class LoaderReport:
+    """Measured figures and under what they were measured."""
+
+    images_per_s: float
+    """What the loader delivered, other jobs on the machine included."""
+    stages_ms: dict[str, float]
+    """Processor time of each stage for one image, in one process with one thread."""
+    size: int
+    workers: int
+    images: int
+    seconds: float
+    load: float
+    """Processes that wanted a core before the measurement began, mean of the last minute."""
+
+    @property
+    def cpu_ms(self) -> float:
+        """Processor time of one image: a core makes 1000 / `cpu_ms` images a second at most."""
+        return sum(self.stages_ms.values())
+
+    def table(self) -> Table:
+        """The stages, and beneath them what follows for a number of cores; see `conditions`."""
+        table = Table("stage", title=f"one crop of {self.size} x {self.size}, processor time")
+        table.add_column("ms", justify="right")
+        for name, ms in self.stages_ms.items():
+            table.add_row(name, f"{ms:.2f}")
+        table.add_section()
+        table.add_row("all", f"{self.cpu_ms:.2f}")
+        table.add_section()
+        table.add_row("images/s that a free core makes", f"{1000 / self.cpu_ms:.0f}")
+        table.add_row(f"images/s delivered by {self.workers} workers", f"{self.images_per_s:.0f}")
+        return table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.conditions()
+        yield self.table()
+
+    def conditions(self) -> str:
+        """Under what the figures were measured, in one line; the machine apart."""
+        return (
+            f"torch {torch.__version__}, OpenCV {cv2.__version__}, batches of {BATCH}, {self.workers} workers, "
+            f"{self.images} images in {self.seconds:.1f} s, load {self.load:.1f} on {os.cpu_count()} cores "
+            "before the start"
+        )
+
+
+def measure_loader(
+    root: Path, size: int = 224, workers: int = 2, seconds: float = 20.0, hand_model: Path | None = None
+) -> LoaderReport:
+    """Time the training loader with full augmentation over the training split in `root`.
+
+    size: of the crops, in pixels. workers: processes that make batches; 0 is this one. seconds: how
+    long to draw batches, after a first one that warms up. hand_model: the set's own hand as .npz, so
+    that batches have vertices; by default the bundled open hand. Raises FreihandError where `root` is
+    not the set.
+    """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    source = FreihandSource(read_freihand(root, "training"), HandModel.load(hand_model))
+    stages_ms = measure_stages(source, size)
+    batches = TrainingBatches([(1.0, source)], [Stage(1_000_000, size, BATCH)], AugmentConfig(), BOX_SCALE, SEED)
+    loader = iter(batches_from(batches, 0, workers))
+    next(loader)
+    images, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        images += len(next(loader).image)
+    return LoaderReport(images / passed, stages_ms, size, workers, images, passed, load)
+
+
+def measure_stages(source: FreihandSource, size: int, images: int = STAGE_IMAGES) -> dict[str, float]:
+    """Processor milliseconds of an image for each stage of a training crop, by the functions that training calls."""
+    augment = AugmentConfig()
+    uncoloured = replace(augment, colour=False)
+
+    def rngs() -> Iterator[np.random.Generator]:
+        return (np.random.default_rng([SEED, k]) for k in range(images))
+
+    with _one_thread():
+        make_slot(source.draw(np.random.default_rng(SEED)), size, BOX_SCALE, augment, np.random.default_rng(SEED))
+        items, draw = _timed(lambda: [source.draw(rng) for rng in rngs()])
+        pairs = list(zip(items, rngs(), strict=True))
+        _, geometry = _timed(lambda: [make_slot(item, size, BOX_SCALE, uncoloured, rng) for item, rng in pairs])
+        pairs = list(zip(items, rngs(), strict=True))
+        slots, whole = _timed(lambda: [make_slot(item, size, BOX_SCALE, augment, rng) for item, rng in pairs])
+        _, together = _timed(lambda: [collate(slots[k : k + BATCH]) for k in range(0, images, BATCH)])
+    stages = {"decode and read labels": draw, "crop and its labels": geometry}
+    stages |= {"colour, blur, noise, JPEG, cover": whole - geometry, "collate": together}
+    return {name: 1000 * seconds / images for name, seconds in stages.items()}
+
+
+def _timed(work: Callable[[], list]) -> tuple[list, float]:
+    """What `work` gives, and the processor seconds that it took."""
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a worker of the loader: torch and OpenCV keep to one thread."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1), cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0]), cv2.setNumThreads(before[1])
+
+
+# Training crops a second, loader and optimiser included, of several presets in turns.
+
+
+WARM_UP = 3
+"""Steps that are not timed: the first choose algorithms and fill the loader's queue."""
+
+
+class StepCost(NamedTuple):
+    """What a preset's steps cost: medians over the rounds."""
+
+    crop_size: int
+    batch: int
+    precision: str
+    crops_per_s: float  # on the wall, loader included
+    crops_per_core_s: float  # of the training process's own processor time
+    teaching: float  # share of the crops whose pose is labelled
+
+    @property
+    def teaching_per_s(self) -> float:
+        """Crops a second that teach a pose."""
+        return self.crops_per_s * self.teaching
+
+
+@dataclass
+class _Run:
+    fabric: Fabric
+    task: MeshTask
+    batches: Iterator[Batch]
+    prepared: tuple
+    crops_per_s: list[float]
+    crops_per_core_s: list[float]
+    teaching: list[float]
+
+
+def measure_training(configs: Mapping[str, MeshConfig], steps: int, rounds: int, folder: Path) -> dict[str, StepCost]:
+    """Real steps on real batches of each preset's first stage: `rounds` turns of `steps` steps each.
+
+    folder: where a batch goes whose loss is not finite. Nothing else is written.
+    """
+    runs = {name: _begin(config, folder) for name, config in configs.items()}
+    for _ in track(range(rounds), "training in turns"):
+        for run in runs.values():
+            _turn(run, steps, folder)
+    return {name: _pace(run) for name, run in runs.items()}
+
+
+def _begin(config: MeshConfig, folder: Path) -> _Run:
+    fabric = Fabric(accelerator=config.run.accelerator, devices=1, precision=config.run.precision)
+    fabric.launch()
+    task = MeshTask(config)
+    run = _Run(
+        fabric, task, iter(task.batches(0, 0, 1)), prepare(fabric, task, config.run, config.optimiser), [], [], []
+    )
+    _turn(run, WARM_UP, folder)
+    for values in (run.crops_per_s, run.crops_per_core_s, run.teaching):
+        values.clear()
+    return run
+
+
+def _turn(run: _Run, steps: int, folder: Path) -> None:
+    _, model, optimiser = run.prepared
+    crops = taught = 0.0
+    wall, processor = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        batch = run.fabric.to_device(next(run.batches))
+        take_step(run.fabric, run.task, model, optimiser, batch, run.task.config.optimiser, folder)
+        crops += len(batch.image)
+        taught += float(torch.maximum(batch.has_parameters, batch.has_rough_3d).sum())
+    run.crops_per_s.append(crops / (time.perf_counter() - wall))
+    run.crops_per_core_s.append(crops / (time.process_time() - processor))
+    run.teaching.append(taught / crops)
+
+
+def _pace(run: _Run) -> StepCost:
+    stage, precision = run.task.config.run.stages[0], run.task.config.run.precision
+    medians = (float(np.median(values)) for values in (run.crops_per_s, run.crops_per_core_s, run.teaching))
+    return StepCost(stage.crop_size, stage.batch, precision, *medians)
+
+
+def pace_table(paces: Mapping[str, StepCost]) -> Table:
+    """A row a preset, the last column against the first preset."""
+    table = Table("preset", "crop, px", "batch", "precision", "crops/s", "crops a core-second", "teach a pose, %")
+    table.add_column("that teach a pose, /s", justify="right")
+    table.add_column("against the first", justify="right")
+    first = next(iter(paces.values())).teaching_per_s
+    for name, pace in paces.items():
+        table.add_row(
+            name, str(pace.crop_size), str(pace.batch), pace.precision, f"{pace.crops_per_s:.1f}",
+            f"{pace.crops_per_core_s:.1f}", f"{100 * pace.teaching:.0f}", f"{pace.teaching_per_s:.1f}",
+            f"{pace.teaching_per_s / first:.2f}",
+        )  # fmt: skip
+    return table

@@ -1,0 +1,121 @@
+"""Fits of the hands in labelled photographs: a proposer, passed in, starts what the fit finishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from handmesh.crop import view_rotation
+from handmesh.data.photos import Fit, Key, LabelledHand, Photo, usable_hands
+from handmesh.geometry import mirror_points_m, mirror_rotations, place_root
+from handmesh.hand.fitting import THUMB_BASE, Evidence, FitConfig, Fitter, Posed, drawn
+from handmesh.hand.model import HandModel
+from handmesh.skeleton import ROOT
+from handmesh.types import Camera, Hand
+
+Proposer = Callable[[LabelledHand, Camera], Hand | None]
+"""What a network makes of a labelled hand of a photograph; None where it sees none."""
+
+
+@dataclass(frozen=True)
+class FitPhotosConfig:
+    """How hands are fitted, and which fits are good enough to learn from."""
+
+    search: FitConfig = field(default_factory=FitConfig)
+    accept: float = 0.03
+    """A fit is accepted up to this mean 2D distance to its label, as a share of the longer box side,"""
+    accept_worst: float = 0.1
+    """this one of its farthest joint (the thumb's base does not count),"""
+    accept_rough_m: float = 0.025
+    """and this mean distance to the rough joints, metres, when these have its size and place."""
+    fov_deg: float = 60.0
+    """What the longer side of the pictures spans. Where hands are near, a wrong angle bends their fingers."""
+    batch: int = 128
+
+
+Start = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Where a search starts: the arguments of `Fitter.start` for one right hand."""
+
+
+class Task(NamedTuple):
+    """A labelled hand to be fitted; a left one is mirrored, as if it were the right hand of a mirrored picture."""
+
+    key: Key
+    left: bool
+    camera: Camera
+    evidence: Evidence  # without the batch dimension
+    proposal: Start | None
+
+
+def tasks_of(photo: Photo, propose: Proposer, fov_deg: float) -> list[Task]:
+    """The usable hands of a photograph with what the network proposes."""
+    camera = Camera.from_fov(photo.width, photo.height, fov_deg)
+    usable = {id(hand) for hand in usable_hands(photo)}
+    return [
+        _task((photo.path.name, k), camera, label, propose(label, camera))
+        for k, label in enumerate(photo.hands)
+        if id(label) in usable
+    ]
+
+
+def _task(key: Key, camera: Camera, label: LabelledHand, seen: Hand | None) -> Task:
+    left = label.side == "left"
+    turn, flip = (mirror_rotations, mirror_points_m) if left else (np.asarray, np.asarray)
+    joints_px = label.joints_px.astype(np.float64)
+    if left:
+        joints_px[:, 0] = 2 * camera.cx - joints_px[:, 0]
+    # Rough joints are those of a camera that looks straight at the hand.
+    rough_m = label.joints_m @ view_rotation(camera, label.box(turn=False)).T
+    side_px, focal_px = np.ptp(joints_px, axis=0).max(), np.float64(camera.fx)
+    evidence = Evidence(joints_px, side_px, flip(rough_m), focal_px, np.array([camera.cx, camera.cy]))
+    return Task(key, left, camera, evidence, seen and (turn(seen.pose), seen.shape, flip(seen.joints_m[ROOT])))
+
+
+class PhotoFitter:
+    """Fits labelled hands, many at once."""
+
+    def __init__(self, hand: HandModel, config: FitPhotosConfig | None = None) -> None:
+        """Raises ValueError where `hand` is MANO; see `KeypointHand`."""
+        self.config = config or FitPhotosConfig()
+        self.fitter = Fitter(hand, self.config.search)
+
+    def fit(self, tasks: Sequence[Task]) -> dict[Key, Fit]:
+        """Each hand, from its proposal and from the relaxed hand, whichever leads nearer."""
+        evidence = Evidence(*map(np.stack, zip(*(task.evidence for task in tasks), strict=True)))
+        relaxed = [self._relaxed(task.evidence) for task in tasks]
+        proposed = [task.proposal or rest for task, rest in zip(tasks, relaxed, strict=True)]
+        (posed, cost), (other, other_cost) = (self._search(evidence, starts) for starts in (proposed, relaxed))
+        posed = posed.take(cost <= other_cost, other)
+        return dict(zip((task.key for task in tasks), self._fits(tasks, evidence, posed), strict=True))
+
+    def _search(self, evidence: Evidence, starts: Sequence[Start]) -> tuple[Posed, np.ndarray]:
+        columns = (np.stack(column).astype(np.float64) for column in zip(*starts, strict=True))
+        return self.fitter.fit(evidence, self.fitter.start(*columns))
+
+    def _relaxed(self, evidence: Evidence) -> Start:
+        """The hand at rest, turned as the rough joints are and placed as the picture shows."""
+        rest = self.fitter.hand.rest_joints_m
+        rough = evidence.rough_m
+        turn = Rotation.align_vectors(rough - rough.mean(0), rest - rest.mean(0))[0].as_matrix()
+        camera = Camera(float(evidence.focal_px), float(evidence.focal_px), *evidence.centre_px.tolist(), 0, 0)
+        rotations = np.concatenate([turn[None], np.tile(np.eye(3), (15, 1, 1))])
+        return rotations, np.zeros(10), place_root((rest - rest[ROOT]) @ turn.T, evidence.joints_px, camera)
+
+    def _fits(self, tasks: Sequence[Task], evidence: Evidence, posed: Posed) -> Iterator[Fit]:
+        hand = self.fitter.hand
+        rotations, joints_m = hand.rotations(posed), hand.joints_m(posed)
+        off = np.linalg.norm(drawn(joints_m, evidence) - evidence.joints_px, axis=-1) / evidence.side_px[:, None]
+        rough_m = self.fitter.rough_errors_m(evidence, posed)
+        for k, task in enumerate(tasks):
+            turn, flip = (mirror_rotations, mirror_points_m) if task.left else (np.asarray, np.asarray)
+            arrays = turn(rotations[k]), posed.shape[k], flip(joints_m[k]), flip(posed.place_m[k])
+            accepted = self._accepts(off[k], rough_m[k])
+            yield Fit(*(a.astype(np.float32) for a in arrays), rough_m[k], off[k].mean(), accepted, task.camera)
+
+    def _accepts(self, off: np.ndarray, rough_m: float) -> bool:
+        config, worst = self.config, np.delete(off, THUMB_BASE).max()
+        return bool(off.mean() <= config.accept and worst <= config.accept_worst and rough_m <= config.accept_rough_m)

@@ -1,0 +1,177 @@
+"""Endless batches as a pure function of seed and step: what is mixed, the stages of a run, the loader.
+
+A batch is a pure function of the seed and the step, so a resumed run sees what an undisturbed one
+would have seen, and several processes can each make their share of a global batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from handmesh.data.augment import AugmentConfig
+from handmesh.data.remote import StreamConfig
+from handmesh.data.samples import Batch, Labelled, Slot, collate, make_slot
+
+
+class Source(Protocol):
+    """Something that labelled pictures can be drawn from."""
+
+    def draw(self, rng: np.random.Generator) -> Labelled: ...
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """A source whose content changes as training goes on."""
+
+    def at(self, step: int) -> Source:
+        """What `step` draws from: a function of the step alone."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training at one crop size."""
+
+    steps: int
+    crop_size: int
+    batch: int
+    """Global batch: samples a step over all processes."""
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """What the training data is made of."""
+
+    shards: tuple[Path, ...] = ()
+    """Folders of synthetic shards (scripts/make_synthetic.py)."""
+    photos: tuple[Path, ...] = ()
+    """Folders of labelled photographs (pseudo_labels.json)."""
+    stretched_photos: tuple[Path, ...] = ()
+    """The same of photographs that were not kept in proportion: they teach where joints are, not how they turn."""
+    fits: tuple[Path, ...] = ()
+    """Files of hands fitted to the photographs (scripts/fit_photos.py): rotations and shapes to learn from."""
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    """Shards of either that are fetched as training goes on."""
+    cut_outs: tuple[Path, ...] = ()
+    """Folders of hands cut out of photographs (scripts/cut_out_hands.py), to be pasted onto the backgrounds."""
+    backgrounds: tuple[Path, ...] = ()
+    """Folders of pictures without hands."""
+    false_hands: tuple[Path, ...] = ()
+    """Folders of places that a detector took for hands (scripts/mine_false_hands.py)."""
+    taught: tuple[Path, ...] = ()
+    """Banks of a teacher's features (scripts/cache_teacher.py) of some of the folders above."""
+    taught_share: float = 0.6
+    """Of the draws from a folder with a bank: cached views; the others are random ones that nobody taught."""
+    freihand: Path | None = None
+    """FreiHAND's folder; see docs/freihand.md."""
+    freihand_versions: tuple[Literal["gs", "hom", "sample", "auto"], ...] = ("gs", "hom", "sample", "auto")
+    freihand_boxes: Literal["turned", "gt-keypoints", "centre-130"] = "gt-keypoints"
+    """How FreiHAND's hands are boxed before the augmentation: upright by a crop protocol, or turned as the
+    tracker turns them."""
+    freihand_share: float = 0.5
+    synthetic_share: float = 0.6
+    background_share: float = 0.08
+    """Half of it are the false hands, where there are some. The rest are photographs and cut-outs; shares of
+    absent sources go to the others."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    workers: int = 1
+
+
+class StepBatches(Dataset):
+    """`batches[step]` is one process's share of that step's global batch: a function of seed and step alone.
+
+    Subclasses say what a draw from a source becomes and how draws are put together.
+    """
+
+    def __init__(
+        self, sources: Sequence[tuple[float, Any]], stages: Sequence[Stage], seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        """sources: (share, source) pairs. Raises ValueError where there are none."""
+        if not sources:
+            raise ValueError(f"no training data: name at least one of {self.folders}")
+        self.sources = [source for _, source in sources]
+        shares = np.array([share for share, _ in sources], dtype=np.float64)
+        self.shares = shares / shares.sum()
+        self.stages, self.seed, self.rank, self.world = tuple(stages), seed, rank, world
+        uneven = sorted({stage.batch for stage in self.stages if stage.batch % world})
+        if uneven:
+            raise ValueError(f"a global batch of {uneven[0]} cannot be shared equally by {world} processes")
+
+    folders = "data.shards, data.photos, data.freihand, data.stream, data.backgrounds"
+    """The config's names for where sources come from."""
+
+    def __len__(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def __getitem__(self, step: int) -> Any:
+        stage = stage_at(self.stages, step)
+        sources = [source.at(step) if isinstance(source, Changing) else source for source in self.sources]
+        slots = range(self.rank, stage.batch, self.world)
+        return self.collate([self._draw(sources, step, slot, stage.crop_size) for slot in slots])
+
+    def _draw(self, sources: Sequence[Any], step: int, slot: int, size: int) -> Any:
+        rng = np.random.default_rng([self.seed, step, slot])
+        return self.make(sources[rng.choice(len(sources), p=self.shares)], size, rng)
+
+    def make(self, source: Any, size: int, rng: np.random.Generator) -> Any:
+        """One slot of a batch, drawn from `source`, of a stage with this crop size."""
+        raise NotImplementedError
+
+    def collate(self, slots: list[Any]) -> Any:
+        """The slots as one batch."""
+        raise NotImplementedError
+
+
+class TrainingBatches(StepBatches):
+    """Batches of labelled crops."""
+
+    def __init__(
+        self, sources: Sequence[tuple[float, Source | Changing]], stages: Sequence[Stage], augment: AugmentConfig,
+        box_scale: float, seed: int, rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        super().__init__(sources, stages, seed, rank, world)
+        self.augment, self.box_scale = augment, box_scale
+
+    def make(self, source: Source, size: int, rng: np.random.Generator) -> Slot:
+        return make_slot(source.draw(rng), size, self.box_scale, self.augment, rng)
+
+    def collate(self, slots: list[Slot]) -> Batch:
+        return collate(slots)
+
+
+def stage_at(stages: Sequence[Stage], step: int) -> Stage:
+    """The stage that a step belongs to."""
+    for stage in stages:
+        if step < stage.steps:
+            return stage
+        step -= stage.steps
+    raise IndexError("the step lies behind the last stage")
+
+
+class _StepsFrom(Sampler):
+    """The steps from `start` to the end, in order."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.steps = range(start, end)
+
+    def __iter__(self):
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def batches_from(dataset: StepBatches, start: int, workers: int) -> DataLoader:
+    """A loader that yields the batches of `dataset` from step `start` on."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_StepsFrom(start, len(dataset)),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )

@@ -1,0 +1,360 @@
+"""The sources that a training mixes: shards, labelled photographs, cutouts, hard negatives, backgrounds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from handmesh import crop, geometry
+from handmesh.data.cutouts import SpriteHand, SpriteSet
+from handmesh.data.detection import Scene, SceneSource, Size
+from handmesh.data.freihand import CropProtocol, FreihandSource, crop_box, read_freihand
+from handmesh.data.loader import Changing, MixConfig, Source
+from handmesh.data.photos import (
+    CONTEXT,
+    CONTEXT_PX,
+    Context,
+    Fit,
+    Key,
+    LabelledHand,
+    Photo,
+    Split,
+    contexts_of,
+    list_pictures,
+    load_picture,
+    read_accepted,
+    read_photos,
+    with_fits,
+)
+from handmesh.data.remote import Stream
+from handmesh.data.samples import Labelled
+from handmesh.data.shards import PhotoShard, ShardSet, read_shard_files, read_shards
+from handmesh.data.teacher import TaughtSource, read_banks
+from handmesh.detection import Detection
+from handmesh.hand.model import MANO_VERTICES, HandModel
+from handmesh.types import Box
+
+# Places that a detector takes for hands and that are none: what teaches the mesh network to say no.
+#
+# A folder of them holds JPEG files, each the surroundings of one place, and `false_hands.json`, a list of
+# `{file, size_px, angle_rad, score}`: the place is a box around the middle of its file.
+
+
+LIST_FILE = "false_hands.json"
+_CONTEXT = 2.6  # of a place's box: room for the training's own turns and shifts
+_CONTEXT_PX = 200
+
+
+class FalseHand(NamedTuple):
+    """A place that is no hand, in the middle of its surroundings."""
+
+    image: np.ndarray  # (S, S, 3) uint8 RGB
+    box: Box
+    score: float  # the detector's
+
+
+def mine(
+    source: SceneSource, size: Size, count: int, detect: Callable[[np.ndarray], Sequence[Detection]], seed: int
+) -> Iterator[list[FalseHand]]:
+    """For each of `count` scenes drawn from `source`, what `detect` sees there where no hand is or may be."""
+    for k in range(count):
+        scene = source.draw(size, np.random.default_rng([seed, k]))
+        found = [hand for hand in detect(scene.image) if _is_false(hand.box, scene)]
+        yield [_cut(scene.image, hand) for hand in found]
+
+
+def _is_false(box: Box, scene: Scene) -> bool:
+    """Whether the box lies clear of every hand, even a hidden one, and of places that may hold one."""
+    centre = np.array(box.centre_px)
+    for hand in scene.hands:
+        if np.linalg.norm(hand.joints_px - centre, axis=1).min() < 0.5 * box.size_px + 0.1 * hand.box.size_px:
+            return False
+    return all(cv2.pointPolygonTest(p.astype(np.float32), box.centre_px, False) < 0 for p in scene.unsure)
+
+
+def _cut(image: np.ndarray, found: Detection) -> FalseHand:
+    around = Box(found.box.centre_px, found.box.size_px * _CONTEXT)
+    surroundings = crop.warp(image, crop.crop_affine(around, _CONTEXT_PX), _CONTEXT_PX)
+    middle = (_CONTEXT_PX - 1) / 2
+    return FalseHand(surroundings, Box((middle, middle), _CONTEXT_PX / _CONTEXT, found.box.angle_rad), found.score)
+
+
+def write_false_hands(folder: Path, places: Iterable[FalseHand]) -> int:
+    """Write places and their list to `folder`; gives their number. An existing list is replaced last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for k, place in enumerate(places):
+        file = f"{k:06d}.jpg"
+        cv2.imwrite(str(folder / file), cv2.cvtColor(place.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        numbers = {"size_px": place.box.size_px, "angle_rad": place.box.angle_rad, "score": place.score}
+        entries.append({"file": file} | {name: round(value, 4) for name, value in numbers.items()})
+    partial = folder / f".{LIST_FILE}.part"
+    partial.write_text(json.dumps(entries))
+    partial.replace(folder / LIST_FILE)
+    return len(entries)
+
+
+class FalseHandSource:
+    """Mined places, for the mesh network's training; see `loader.Source`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises FileNotFoundError where `folder` holds none."""
+        path = folder / LIST_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write one with scripts/mine_false_hands.py")
+        self.folder, self.entries = folder, json.loads(path.read_text())
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        return self[int(rng.integers(len(self)))]
+
+    def __getitem__(self, i: int) -> Labelled:
+        entry = self.entries[i]
+        image = load_picture(self.folder / entry["file"])
+        middle = (image.shape[1] - 1) / 2
+        return Labelled(image, Box((middle, middle), entry["size_px"], entry["angle_rad"]))
+
+
+# Where training crops are drawn from: shards, labelled photographs, cut-outs, and pictures without hands.
+
+
+def sources_of(
+    mix: MixConfig, hand: HandModel, box_scale: float, masks: bool = False, seed: int = 0
+) -> list[tuple[float, Source | Changing]]:
+    """(share, source) for everything that `mix` names; photographs share by their number.
+
+    hand and box_scale: those that are trained with. masks: whether masks are labels too. seed: of the order
+    in which streamed shards come.
+    """
+    banks = {bank.info["source"]: bank for bank in read_banks(mix.taught)}
+    named = (*mix.shards, *mix.photos, *mix.stretched_photos, *mix.false_hands)
+    if unknown := banks.keys() - {folder.name for folder in named}:
+        raise ValueError(f"data.taught: a bank is of {min(unknown)}, which the data does not name")
+
+    def taught(root: Path, source: Source) -> Source:
+        return TaughtSource(source, banks[root.name], mix.taught_share) if root.name in banks else source
+
+    found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, masks, seed, taught)
+    if mix.freihand:
+        freihand = FreihandSource(read_freihand(mix.freihand, "training", mix.freihand_versions), hand, masks)
+        found.append((mix.freihand_share, Reboxed(freihand, mix.freihand_boxes, box_scale)))
+    fits = _fits(mix, hand)
+    photos = [with_fits(read_photos(root, "train"), fits) for root in mix.photos]
+    labelled = [taught(root, PhotoSource(group)) for root, group in zip(mix.photos, photos, strict=True)]
+    labelled += [taught(root, PhotoSource(read_photos(root, "train"), flat=True)) for root in mix.stretched_photos]
+    if mix.stream.photos:
+        labelled.append(Stream(mix.stream.photos, mix.stream, _open_photos, seed))
+    labelled += [CutOutSource(SpriteSet(folder), mix.backgrounds, fits) for folder in mix.cut_outs]
+    taken = sum(share for share, _ in found) + mix.background_share
+    share = max(0.0, 1.0 - taken) / max(1, len(labelled))
+    found += [(share, source) for source in labelled]
+    empty = [EmptySource(folder) for folder in mix.backgrounds]
+    empty += [AwaySource(group) for group in photos if any(len(photo.hands) >= 2 for photo in group)]
+    mined = [taught(folder, FalseHandSource(folder)) for folder in mix.false_hands]
+    for group in (empty, mined):
+        share = mix.background_share / 2 if empty and mined else mix.background_share
+        found += [(share / len(group), source) for source in group]
+    return found
+
+
+def _fits(mix: MixConfig, hand: HandModel) -> dict[Key, Fit]:
+    if mix.fits and hand.num_vertices == MANO_VERTICES:
+        raise ValueError("data.fits are of the bundled hand: leave them out where MANO is trained with")
+    return read_accepted(mix.fits)
+
+
+def _synthetic_sources(
+    mix: MixConfig, masks: bool, seed: int, taught: Callable[[Path, Source], Source]
+) -> list[tuple[float, Source | Changing]]:
+    """Local folders and the stream share by their numbers of samples; a streamed shard counts as a mean local one."""
+    sets = [read_shards(folder) for folder in mix.shards]
+    sized: list[tuple[float, Source | Changing]] = [
+        (len(shards), taught(folder, ShardSource(shards, masks)))
+        for folder, shards in zip(mix.shards, sets, strict=True)
+    ]
+    if mix.stream.shards:
+        stream = Stream(mix.stream.shards, mix.stream, partial(_open_synthetic, masks=masks), seed)
+        mean = sum(map(len, sets)) / max(1, sum(len(shards.files) for shards in sets)) or 1
+        sized.append((len(stream.shards) * mean, stream))
+    total = sum(size for size, _ in sized)
+    return [(mix.synthetic_share * size / total, source) for size, source in sized]
+
+
+def _open_synthetic(file: Path, masks: bool) -> ShardSource:
+    return ShardSource(read_shard_files([file]).hold(), masks)
+
+
+def _open_photos(file: Path) -> ContextSource:
+    return ContextSource(PhotoShard(file))
+
+
+class ShardSource:
+    """Synthetic right hands with exact labels."""
+
+    def __init__(self, shards: ShardSet, masks: bool = False) -> None:
+        self.shards, self.masks = shards, masks
+        self.rotations = Rotation.from_rotvec(shards.pose.reshape(-1, 3)).as_matrix().astype(np.float32)
+        self.rotations = self.rotations.reshape(-1, 16, 3, 3)
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        return self[int(rng.integers(len(self)))]
+
+    def __getitem__(self, i: int) -> Labelled:
+        shards = self.shards
+        return Labelled(
+            shards.decode(i), Box.around(shards.joints_px[i]), shards.joints_px[i], "right",
+            shards.joints_m[i], self.rotations[i], shards.shape[i], shards.camera_of(i),
+            mask=shards.mask(i) if self.masks else None,
+        )  # fmt: skip
+
+
+class Reboxed:
+    """A source whose hands are boxed as a crop protocol says; see `data.freihand`."""
+
+    def __init__(self, source: FreihandSource, boxes: CropProtocol | Literal["turned"], box_scale: float) -> None:
+        self.source, self.boxes, self.box_scale = source, boxes, box_scale
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        return self._reboxed(self.source.draw(rng))
+
+    def __getitem__(self, i: int) -> Labelled:
+        return self._reboxed(self.source[i])
+
+    def _reboxed(self, item: Labelled) -> Labelled:
+        if self.boxes == "turned":
+            return item
+        height, width = item.image.shape[:2]
+        whole = crop_box(self.boxes, item.joints_px, width, height, self.box_scale)
+        return item._replace(box=whole.scaled(1 / self.box_scale))
+
+
+class ContextSource:
+    """Labelled hands of photographs, each a compressed picture of its surroundings."""
+
+    def __init__(self, items: Sequence[Context], flat: bool = False) -> None:
+        """flat: leave out what labels say of space."""
+        self.items, self.flat = items, flat
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        return self[int(rng.integers(len(self)))]
+
+    def __getitem__(self, i: int) -> Labelled:
+        context = self.items[i]
+        item = _of_photograph(context.image(), context.hand, context.hand.fit)
+        return item._replace(joints_m=None, rotations=None, shape=None) if self.flat else item
+
+
+def _of_photograph(image: np.ndarray, hand: LabelledHand | SpriteHand, fit: Fit | None) -> Labelled:
+    """A labelled hand with its rough joints or, where it was fitted, with what the fit says."""
+    item = Labelled(image, Box.around(hand.joints_px), hand.joints_px, hand.side, hand.joints_m, rough=True)
+    if fit is None:
+        return item
+    return item._replace(joints_m=fit.joints_m, rotations=fit.rotations, shape=fit.shape, camera=fit.camera)
+
+
+class PhotoSource(ContextSource):
+    """The usable hands of photographs, in memory."""
+
+    def __init__(self, photos: Sequence[Photo], flat: bool = False) -> None:
+        super().__init__([context for photo in photos for context in contexts_of(photo)], flat)
+        if not self.items:
+            raise ValueError("no usable labelled hand in the photographs (all too small, cut off or of low score)")
+
+
+class CutOutSource:
+    """Hands cut out of photographs, each pasted anew onto a part of a picture without hands."""
+
+    def __init__(self, sprites: SpriteSet, backgrounds: Sequence[Path], fits: Mapping[Key, Fit] | None = None) -> None:
+        self.sprites, self.fits = sprites, fits or {}
+        self.paths = [path for folder in backgrounds for path in list_pictures(folder, "train")]
+        if not self.paths:
+            raise ValueError("cut-outs need something to lie on: name folders of pictures in data.backgrounds")
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        sprite = self.sprites[int(rng.integers(len(self.sprites)))]
+        hand = sprite.hands[0]
+        box = Box(Box.around(hand.joints_px).centre_px, Box.around(hand.joints_px, turn=False).size_px * CONTEXT)
+        affine = crop.crop_affine(box, CONTEXT_PX)
+        image = _paste(sprite.rgba, affine, self._background(rng), rng)
+        pasted = replace(hand, joints_px=geometry.apply_affine(affine, hand.joints_px).astype(np.float32))
+        return _of_photograph(image, pasted, self._fit(hand, affine))
+
+    def _fit(self, hand: SpriteHand, affine: np.ndarray) -> Fit | None:
+        """The fit of the photograph's hand, moved to where the cut-out is pasted."""
+        fit = hand.origin and self.fits.get((hand.origin.photo, hand.origin.index))
+        return fit and fit.moved(hand.origin.affine).moved(affine)
+
+    def _background(self, rng: np.random.Generator) -> np.ndarray:
+        image = load_picture(self.paths[int(rng.integers(len(self.paths)))])
+        box = _any_box(image, rng).scaled(1.5)
+        return crop.warp(image, crop.crop_affine(box, CONTEXT_PX), CONTEXT_PX)
+
+
+def _paste(rgba: np.ndarray, affine: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A cut-out in other light over a picture of the same size as the result."""
+    size = ground.shape[1::-1]
+    cover = cv2.warpAffine(rgba, affine, size, flags=cv2.INTER_LINEAR)  # outside, the alpha is 0
+    alpha = cover[..., 3:].astype(np.float32) / 255
+    light = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.06, 3)).astype(np.float32)
+    lit = np.clip(cover[..., :3] * light, 0, 255)
+    return np.round(ground * (1 - alpha) + lit * alpha).astype(np.uint8)
+
+
+class EmptySource:
+    """Boxes anywhere in pictures without hands."""
+
+    def __init__(self, folder: Path | str, split: Split = "train") -> None:
+        self.paths = list_pictures(folder, split)
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        image = load_picture(self.paths[int(rng.integers(len(self.paths)))])
+        return Labelled(image, _any_box(image, rng))
+
+
+class AwaySource:
+    """Boxes beside the two labelled hands of one person: faces, arms, clothes."""
+
+    def __init__(self, photos: Sequence[Photo]) -> None:
+        self.photos = [photo for photo in photos if len(photo.hands) >= 2]
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        photo = self.photos[int(rng.integers(len(self.photos)))]
+        image = photo.load()
+        for _ in range(20):
+            box = _any_box(image, rng)
+            if not any(_near(box, hand.box()) for hand in photo.hands):
+                return Labelled(image, box)
+        return Labelled(image, Box((0.0, 0.0), 16.0))
+
+
+def _any_box(image: np.ndarray, rng: np.random.Generator) -> Box:
+    """A tight box as a hand might have, anywhere in the picture, at any turn."""
+    height, width = image.shape[:2]
+    size = math.exp(rng.uniform(math.log(0.08), math.log(0.7))) * min(height, width)
+    centre = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
+    return Box(centre, size, float(rng.uniform(-math.pi, math.pi)))
+
+
+def _near(box: Box, other: Box) -> bool:
+    distance = math.dist(box.centre_px, other.centre_px)
+    return distance < 0.75 * (box.size_px + other.size_px)

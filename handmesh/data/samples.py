@@ -1,0 +1,204 @@
+"""Labelled hands, the crops made of them, and the batches these are collated to. One list of fields.
+
+The network knows right hands only, and `crop` mirrors a left one. A flipped right hand is thus
+labelled as the left hand that it has become, seen by the mirrored camera, and not as a right hand
+with mirrored labels; its training crop is the original's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from handmesh import crop, geometry, skeleton
+from handmesh.data.augment import AugmentConfig, cover_patch, jitter_box, vary_colour
+from handmesh.types import Box, Camera, Side
+
+MASK_STRIDE = 8
+"""A crop's mask is labelled in cells of so many pixels."""
+
+
+class Taught(NamedTuple):
+    """What a teacher saw in a view, in standard deviations of each channel; see `data.teacher`."""
+
+    mean: np.ndarray  # (P,)
+    map: np.ndarray  # (C, h, w) over the student's crop
+
+
+class Labelled(NamedTuple):
+    """A picture with at most one labelled hand. Metric fields are in the camera's axes."""
+
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    box: Box  # the tight, turned box of the hand, or any box where there is no hand
+    joints_px: np.ndarray | None = None  # (21, 2); None: no hand
+    side: Side = "right"
+    joints_m: np.ndarray | None = None  # (21, 3)
+    rotations: np.ndarray | None = None  # (16, 3, 3), the first to the camera
+    shape: np.ndarray | None = None  # (10,)
+    camera: Camera | None = None  # None: unknown
+    vertices_m: np.ndarray | None = None  # (V, 3), from the same origin as joints_m
+    mask: np.ndarray | None = None  # (H, W) uint8, 255 on the hand
+    rough: bool = False  # joints_m is an estimate, up to scale; so are rotations and shape where given
+    view: Box | None = None  # the tight box to be looked at in place of a randomly changed one
+    wrong_side: bool = False  # look at `view` mirrored the wrong way
+    taught: Taught | None = None  # what a teacher saw there
+
+
+class Batch(NamedTuple):
+    """B labelled crops. A mask of 0 says that the sample has no such label."""
+
+    image: Tensor  # (B, 3, S, S) uint8 RGB
+    joints_crop: Tensor  # (B, 21, 2), -1 and 1 are the crop's outer borders
+    joints_m: Tensor  # (B, 21, 3) root-relative, crop's view; for rough labels up to scale
+    vertices_m: Tensor  # (B, V, 3) likewise; V is 0 where no sample has them
+    rotations: Tensor  # (B, 16, 3, 3) relative to the parent, the first to the crop's view
+    shape: Tensor  # (B, 10)
+    mask: Tensor  # (B, S/8, S/8) share of each cell that is hand
+    has_joints_crop: Tensor  # (B,) 0 or 1
+    has_joints_m: Tensor  # (B,) joints_m is exact
+    has_rough_3d: Tensor  # (B,) joints_m is an estimate
+    has_vertices: Tensor  # (B,)
+    has_parameters: Tensor  # (B,) rotations and shape are known, and give the vertices where these are not
+    has_mask: Tensor  # (B,)
+    presence: Tensor  # (B,) 1: a hand, 0: none
+    right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where presence is 0
+    taught_mean: Tensor | None = None  # (B, P) a teacher's mean feature; P is 0 where none was taught
+    taught_map: Tensor | None = None  # (B, C, h, w) its map over the crop
+    has_taught: Tensor | None = None  # (B,)
+
+
+class Slot(NamedTuple):
+    """One crop of a batch, as NumPy; the fields are those of `samples.Batch`."""
+
+    image: np.ndarray
+    joints_crop: np.ndarray
+    joints_m: np.ndarray
+    vertices_m: np.ndarray
+    rotations: np.ndarray
+    shape: np.ndarray
+    mask: np.ndarray
+    has_joints_crop: float
+    has_joints_m: float
+    has_rough_3d: float
+    has_vertices: float
+    has_parameters: float
+    has_mask: float
+    presence: float
+    right: float
+    taught_mean: np.ndarray
+    taught_map: np.ndarray
+    has_taught: float
+
+
+def make_slot(
+    item: Labelled, size: int, box_scale: float, augment: AugmentConfig | None, rng: np.random.Generator
+) -> Slot:
+    """Crop one labelled picture to `size` pixels; without `augment`, just as the tracker would."""
+    box = (item.view or item.box).scaled(box_scale)
+    wrong_side = item.wrong_side
+    if augment is not None and item.view is None:
+        box = jitter_box(box, augment, rng)
+        wrong_side = item.joints_px is not None and rng.random() < augment.wrong_side
+    mirror = (item.side == "left") != wrong_side
+    affine = crop.crop_affine(box, size, mirror)
+    image = crop.warp(item.image, affine, size)
+    if augment is not None and augment.colour:
+        image = cover_patch(vary_colour(image, rng), rng)
+    labels = _labels(item, box, affine, size, mirror, with_3d=not wrong_side)
+    return Slot(np.ascontiguousarray(image.transpose(2, 0, 1)), **labels)
+
+
+def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: bool, with_3d: bool) -> dict[str, Any]:
+    labels = _no_labels(size)
+    if item.taught is not None:
+        labels |= {"taught_mean": item.taught.mean, "taught_map": item.taught.map, "has_taught": 1.0}
+    if item.joints_px is None:
+        return labels
+    in_crop = geometry.apply_affine(affine, item.joints_px)
+    labels["joints_crop"] = crop.normalised_from_px(in_crop, size).astype(np.float32)
+    labels |= {"has_joints_crop": 1.0, "presence": 1.0, "right": float(mirror == (item.side == "left"))}
+    if item.mask is not None:
+        labels |= {"mask": _small_mask(item.mask, affine, size), "has_mask": 1.0}
+    if item.joints_m is not None and with_3d:
+        labels |= _metric_labels(item, box, mirror)
+    return labels
+
+
+def _no_labels(size: int) -> dict[str, Any]:
+    nothing = {name: 0.0 for name in Slot._fields if name.startswith("has_")}
+    return nothing | {
+        "joints_crop": np.zeros((21, 2), np.float32),
+        "joints_m": np.zeros((21, 3), np.float32),
+        "vertices_m": np.zeros((0, 3), np.float32),
+        "rotations": np.tile(np.eye(3, dtype=np.float32), (16, 1, 1)),
+        "shape": np.zeros(10, np.float32),
+        "mask": np.zeros((size // MASK_STRIDE, size // MASK_STRIDE), np.float32),
+        "presence": 0.0,
+        "right": 0.0,
+        "taught_mean": np.zeros(0, np.float32),
+        "taught_map": np.zeros((0, 1, 1), np.float32),
+    }
+
+
+def _small_mask(mask: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
+    """(S/8, S/8) float32: how much of each cell of the crop is hand."""
+    whole = cv2.warpAffine(mask, affine, (size, size), flags=cv2.INTER_LINEAR)
+    cells = cv2.resize(whole, (size // MASK_STRIDE, size // MASK_STRIDE), interpolation=cv2.INTER_AREA)
+    return cells.astype(np.float32) / 255
+
+
+def _metric_labels(item: Labelled, box: Box, mirror: bool) -> dict[str, Any]:
+    """Joints and rotations turned into the crop's own view, of a right hand."""
+    upright = Camera(1.0, 1.0, *box.centre_px, 0, 0)  # an unknown camera is taken to look at the box
+    view = crop.view_rotation(item.camera or upright, box).astype(np.float32)
+
+    def seen(points_m: np.ndarray) -> np.ndarray:
+        points = ((points_m - item.joints_m[skeleton.ROOT]) @ view).astype(np.float32)
+        return geometry.mirror_points_m(points) if mirror else points
+
+    labels: dict[str, Any] = {"joints_m": seen(item.joints_m), "has_joints_m": float(not item.rough)}
+    if item.rough and item.rotations is None:  # fitted parameters stand for what they were fitted to
+        labels["has_rough_3d"] = 1.0
+    if item.vertices_m is not None:
+        labels |= {"vertices_m": seen(item.vertices_m), "has_vertices": 1.0}
+    if item.rotations is not None:
+        rotations = item.rotations.astype(np.float32).copy()
+        rotations[0] = view.T @ rotations[0]
+        rotations = geometry.mirror_rotations(rotations) if mirror else rotations
+        labels |= {"rotations": rotations, "shape": item.shape, "has_parameters": 1.0}
+    return labels
+
+
+def collate(slots: Sequence[Slot]) -> Batch:
+    """Stack crops into a batch of tensors; without vertices in any of them the batch's are (B, 0, 3), and so on."""
+    columns = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
+    for name in ("vertices_m", "taught_mean", "taught_map"):
+        most = max(columns[name], key=len)
+        columns[name] = [values if len(values) else np.zeros_like(most) for values in columns[name]]
+    tensors = {name: torch.from_numpy(np.stack([np.asarray(v) for v in column])) for name, column in columns.items()}
+    return Batch(tensors.pop("image"), **{name: tensor.float() for name, tensor in tensors.items()})
+
+
+def mirrored(item: Labelled) -> Labelled:
+    """The item as a mirror shows it: picture, mask, camera and labels flipped, the hand the other side's."""
+    last = item.image.shape[1] - 1  # the column that column 0 becomes
+    (x, y), camera = item.box.centre_px, item.camera
+    return Labelled(
+        image=np.ascontiguousarray(item.image[:, ::-1]),
+        box=Box((last - x, y), item.box.size_px, -item.box.angle_rad),
+        joints_px=None if item.joints_px is None else item.joints_px * (-1, 1) + (last, 0),
+        side="left" if item.side == "right" else "right",
+        joints_m=None if item.joints_m is None else geometry.mirror_points_m(item.joints_m),
+        rotations=None if item.rotations is None else geometry.mirror_rotations(item.rotations),
+        shape=item.shape,
+        camera=None if camera is None else replace(camera, cx=last - camera.cx),
+        vertices_m=None if item.vertices_m is None else geometry.mirror_points_m(item.vertices_m),
+        mask=None if item.mask is None else np.ascontiguousarray(item.mask[:, ::-1]),
+        rough=item.rough,
+    )

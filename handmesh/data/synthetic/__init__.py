@@ -1,1 +1,0 @@
-"""Synthetic pictures of hands with exact labels."""

@@ -1,0 +1,316 @@
+"""What teachers see: features of a network that has seen many real hands, cached by crop, and the maps of another
+detector, asked for as training goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from handmesh import crop
+from handmesh.data.augment import AugmentConfig, jitter_box
+from handmesh.data.samples import Labelled, Taught
+from handmesh.types import Box
+
+# What a teacher sees in crops: features of a network that has seen many real hands, cached to be matched in training.
+#
+# A bank is a folder that belongs to one data set. Each of its rows is a view of one sample: the crop's box, whether
+# it is mirrored the wrong way, and what the teacher made of the same view: its mean feature and its last map. Student
+# and teacher must see the same picture (function matching: Beyer et al., Knowledge distillation: a good teacher is
+# patient and consistent, 2022), so training draws these boxes in place of random ones; colours may differ.
+# `scripts/cache_teacher.py` writes banks; nothing of them is needed where a network is used.
+
+
+INFO_FILE, VIEWS_FILE, MEAN_FILE, MAP_FILE = "bank.json", "views.npy", "mean.npy", "map.npy"
+MAPS = ("mean", "map")
+"""Names of what is kept of the teacher's features."""
+
+VIEWS = AugmentConfig(rotation_deg=14.0, any_rotation=0.0, scale=(0.85, 1.25), shift=0.07)
+"""How views vary: within what a teacher that follows hands from frame to frame has learnt to bear."""
+
+WRONG_SIDE = 0.25
+"""Of the views of hands are mirrored the wrong way: the teacher tells sides apart, and shows the student how."""
+
+CELLS = 5
+"""Side of the kept map, which covers the student's crop."""
+
+LANDMARK_CROP_SIZE, LANDMARK_BOX_SCALE = 224, 2.0
+"""What MediaPipe's landmark network is shown: a box of twice the side of the joints' box, upright."""
+
+
+class TeacherFeatures(NamedTuple):
+    """What a teacher makes of B crops of its own size."""
+
+    mean: np.ndarray  # (B, P)
+    map: np.ndarray  # (B, C, h, w)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that is asked for features."""
+
+    run: Callable[[np.ndarray], TeacherFeatures]  # of (B, 3, S, S) float32 RGB, 0..1
+    crop_size: int  # S
+    box_scale: float  # side of its crop over the side of the hand's tight box
+    name: str
+
+
+def open_landmark_teacher(path: Path) -> Teacher:
+    """The network with its mean feature, the last ReduceMean, and its last map, the last Add, as outputs.
+
+    Raises ValueError where `path` holds no such network.
+    """
+    import onnx
+    import onnxruntime
+
+    if not path.is_file():
+        raise ValueError(f"no teacher at {path}: expected a hand landmark network as .onnx")
+    try:
+        model = onnx.load(path)
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable ONNX file ({error})") from error
+    last = {node.op_type: node.output[0] for node in model.graph.node}
+    if len(model.graph.input) != 1 or not {"ReduceMean", "Add"} <= last.keys():
+        raise ValueError(f"{path}: expected one input, residual sums (Add) and a mean over places (ReduceMean)")
+    outputs = [last["ReduceMean"], last["Add"]]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in outputs)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    name = model.graph.input[0].name
+
+    def run(crops: np.ndarray) -> TeacherFeatures:
+        return TeacherFeatures(*session.run(outputs, {name: crops}))
+
+    return Teacher(run, LANDMARK_CROP_SIZE, LANDMARK_BOX_SCALE, path.stem)
+
+
+def view_boxes(item: Labelled, count: int, seed: Sequence[int]) -> list[Box]:
+    """`count` tight boxes about a labelled hand, moved, turned and scaled; equal seeds give equal boxes."""
+    rng = np.random.default_rng(list(seed))
+    return [jitter_box(item.box, VIEWS, rng) for _ in range(count)]
+
+
+def teach(
+    item: Labelled, boxes: Sequence[Box], wrong_side: Sequence[bool], box_scale: float, teacher: Teacher
+) -> TeacherFeatures:
+    """The teacher's features of views of one hand, the map resampled to CELLS x CELLS over the student's crop."""
+    size = teacher.crop_size
+    mirrored = [(item.side == "left") != wrong for wrong in wrong_side]
+    affines = (
+        crop.crop_affine(box.scaled(teacher.box_scale), size, mirror)
+        for box, mirror in zip(boxes, mirrored, strict=True)
+    )
+    crops = np.stack([crop.warp(item.image, affine, size) for affine in affines])
+    seen = teacher.run(crops.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    part = box_scale / teacher.box_scale  # of the teacher's crop that the student sees, about the same centre
+    return TeacherFeatures(seen.mean, np.stack([_central(one, part) for one in seen.map]))
+
+
+def _central(one: np.ndarray, part: float) -> np.ndarray:
+    """(C, CELLS, CELLS) of the central `part` of a (C, h, w) map, bilinear."""
+    height, width = one.shape[1:]
+    centres = (1 - part) / 2 + part * (np.arange(CELLS, dtype=np.float32) + 0.5) / CELLS  # of the whole map's side
+    maps = np.meshgrid((centres * width - 0.5).astype(np.float32), (centres * height - 0.5).astype(np.float32))
+    layers = [cv2.remap(layer, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for layer in one]
+    return np.stack(layers)
+
+
+class Standard(NamedTuple):
+    """Mean and standard deviation of each of K channels."""
+
+    centre: np.ndarray  # (K,)
+    spread: np.ndarray  # (K,)
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """(K, ...) features in standard deviations from the mean, as float32."""
+        centre, spread = (each.reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32) for each in self)
+        return ((values.astype(np.float32) - centre) / spread).clip(-6, 6)
+
+
+class View(NamedTuple):
+    """A row of a bank."""
+
+    item: int  # the sample's place in its data set
+    box: Box  # tight
+    wrong_side: bool  # mirrored the wrong way
+    taught: Taught
+
+
+def read_banks(folders: Sequence[Path]) -> list[Bank]:
+    """Banks that are trained on together: their features are told on one scale, each bank weighing alike."""
+    banks = [Bank(folder) for folder in folders]
+    for name in MAPS if banks else ():
+        centres, spreads = (
+            np.stack([getattr(bank.standards[name], key) for bank in banks]) for key in Standard._fields
+        )
+        pooled = Standard(centres.mean(0), np.sqrt((spreads**2).mean(0) + centres.var(0)))
+        for bank in banks:
+            bank.standards[name] = pooled
+    return banks
+
+
+class Bank:
+    """The cached views of one data set, their features read from disk as they are drawn."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Raises FileNotFoundError where `folder` holds no finished bank."""
+        self.folder = Path(folder)
+        path = self.folder / INFO_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"no {INFO_FILE} in {folder}: make a bank with scripts/cache_teacher.py")
+        self.info: dict[str, Any] = json.loads(path.read_text())
+        self.views = np.load(self.folder / VIEWS_FILE)
+        self.standards = {
+            name: Standard(*(np.array(self.info[name][key]) for key in Standard._fields)) for name in MAPS
+        }
+        self._mean, self._map = None, None
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, row: int) -> View:
+        if self._mean is None:  # opened late: workers open the files for themselves
+            self._mean = np.load(self.folder / MEAN_FILE, mmap_mode="r")
+            self._map = np.load(self.folder / MAP_FILE, mmap_mode="r")
+        item, x, y, size, angle, wrong_side = self.views[row].tolist()
+        taught = Taught(self.standards["mean"].of(self._mean[row]), self.standards["map"].of(self._map[row]))
+        return View(int(item), Box((x, y), size, angle), bool(wrong_side), taught)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_mean": None, "_map": None}
+
+
+class TaughtSource:
+    """A source of which a share of the draws are cached views, with what the teacher saw in them."""
+
+    def __init__(self, source: Any, bank: Bank, share: float) -> None:
+        """Raises ValueError where the bank was made of other samples."""
+        if len(source) != bank.info["samples"]:
+            raise ValueError(
+                f"{bank.folder} was made of {bank.info['samples']} samples, {bank.info['source']} gives {len(source)}: "
+                "make the bank anew with scripts/cache_teacher.py"
+            )
+        self.source, self.bank, self.share = source, bank, share
+
+    def draw(self, rng: np.random.Generator) -> Labelled:
+        if rng.random() >= self.share:
+            return self.source.draw(rng)
+        view = self.bank[int(rng.integers(len(self.bank)))]
+        return self.source[view.item]._replace(view=view.box, wrong_side=view.wrong_side, taught=view.taught)
+
+
+def write_bank(
+    folder: Path, source: Any, name: str, teacher: Teacher, box_scale: float, views: int, limit: int | None,
+    track: Callable[[Sequence[int]], Any],
+) -> int:  # fmt: skip
+    """Write the bank of `source` (with `len` and `[]`); gives its rows. A finished one of the same is left alone.
+
+    A killed run begins its data set again; `bank.json` comes last.
+    """
+    info = {"source": name, "samples": len(source), "teacher": teacher.name, "box_scale": box_scale, "views": views}
+    info["wrong_side"] = WRONG_SIDE
+    if (folder / INFO_FILE).is_file() and info.items() <= json.loads((folder / INFO_FILE).read_text()).items():
+        return len(Bank(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INFO_FILE).unlink(missing_ok=True)
+    places = range(len(source))[:limit]
+    rows, files, kept = [], {}, 0
+    for place in track(places):
+        item = source[place]
+        boxes = view_boxes(item, views, (place,))
+        wrong_side = np.random.default_rng([place, views]).random(views) < WRONG_SIDE
+        seen = teach(item, boxes, wrong_side.tolist(), box_scale, teacher)
+        for key, values in seen._asdict().items():
+            if key not in files:
+                shape = (len(places) * views, *values.shape[1:])
+                files[key] = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", np.float16, shape)
+            files[key][kept : kept + views] = values
+        for box, wrong in zip(boxes, wrong_side, strict=True):
+            rows.append((place, *box.centre_px, box.size_px, box.angle_rad, wrong))
+        kept += views
+    np.save(folder / VIEWS_FILE, np.array(rows))
+    partial = folder / f".{INFO_FILE}.part"
+    partial.write_text(json.dumps(info | {key: _statistics(values) for key, values in files.items()}))
+    partial.replace(folder / INFO_FILE)
+    return kept
+
+
+def _statistics(values: np.ndarray) -> dict[str, list[float]]:
+    """Mean and standard deviation of each channel, over at most 4,000 rows."""
+    sample = values[:: max(1, len(values) // 4000)].astype(np.float32)
+    axes = (0, *range(2, sample.ndim))
+    spread = np.maximum(sample.std(axes), 1e-2)
+    return {"centre": sample.mean(axes).round(5).tolist(), "spread": spread.round(5).tolist()}
+
+
+# What another detector makes of the pictures that ours is trained on: its maps, asked for as training goes on.
+#
+# Pictures are pasted together anew each time, so nothing is cached. A teacher that has seen many people
+# says more of a picture than where its hands are: what arms, faces and clothes look like. Both see the same
+# pixels (function matching: Beyer et al., Knowledge distillation: a good teacher is patient and consistent, 2022).
+
+
+_WIDEST = 6.0
+"""Standard deviations that a teacher's map is held within."""
+
+
+class SceneTeacher:
+    """A network whose maps are told in standard deviations of each channel."""
+
+    def __init__(self, path: Path, samples: np.ndarray, share: float = 1.0) -> None:
+        """path: an .onnx of (n, 3, height, width) RGB between 0 and 1 to maps (n, C, h, w).
+
+        samples: (N, 3, H, W) uint8 pictures, from which the channels' means and deviations are taken.
+        share: of the pictures of a batch that it is asked about, the first ones.
+        Raises ValueError where `path` holds no such network.
+        """
+        self.path, self.share, self._run = path, share, None
+        maps = self._maps(samples)
+        flat = [one.ndim for one in maps if one.ndim != 4]
+        if flat or not maps:
+            raise ValueError(f"{path}: expected outputs of four axes (n, C, h, w), got {flat or 'none'}")
+        self._centres = [one.mean((0, 2, 3), keepdims=True) for one in maps]
+        self._spreads = [np.maximum(one.std((0, 2, 3), keepdims=True), 1e-2) for one in maps]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each of the maps."""
+        return tuple(centre.shape[1] for centre in self._centres)
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """The maps of the first K of (B, 3, H, W) uint8 pictures, (K, C, h, w) float32 each."""
+        count = max(1, round(self.share * len(images)))
+        maps = zip(self._maps(images[:count]), self._centres, self._spreads, strict=True)
+        return [((one - centre) / spread).clip(-_WIDEST, _WIDEST) for one, centre, spread in maps]
+
+    def _maps(self, images: np.ndarray) -> list[np.ndarray]:
+        self._run = self._run or _open(self.path)  # opened late: workers open the network for themselves
+        each = [self._run(image[None].astype(np.float32) / 255) for image in images]
+        return [np.concatenate(column) for column in zip(*each, strict=True)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_run": None}
+
+
+def _open(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
+    import onnxruntime
+
+    if not path.is_file():
+        raise ValueError(f"no teacher at {path}: expected a detector as .onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable ONNX file ({error})") from error
+    if len(session.get_inputs()) != 1:
+        raise ValueError(f"{path}: expected one input (n, 3, height, width), got {len(session.get_inputs())}")
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})

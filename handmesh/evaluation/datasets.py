@@ -1,0 +1,316 @@
+"""The images to be scored on, from each kind of data; what is predicted for them, and a cache of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from handmesh import skeleton
+from handmesh.data.photos import MIN_SCORE, LabelledHand, Photo, PhotoError, load_picture
+from handmesh.data.shards import ShardSet, tar_members
+from handmesh.evaluation.metrics import errors_2d
+from handmesh.files import replaced, write_json
+from handmesh.tracking.association import Rules
+from handmesh.tracking.estimator import Estimator
+from handmesh.tracking.tracker import HandTracker
+from handmesh.types import Camera, Hand
+
+# What the product says of pictures with labelled hands: told where they are, or left to find them.
+
+
+FOUND_WITHIN = 0.5
+"""A predicted hand is the labelled one if its mean 2D error is at most this share of the longer box side."""
+
+HAND_SCORE = Rules().found_score
+"""With given boxes, a hand counts as found from this score on, as in the tracker."""
+
+
+class Picture(NamedTuple):
+    """A picture to be looked at, and the hands known to be in it."""
+
+    name: str
+    load: Callable[[], np.ndarray]  # gives (H, W, 3) uint8 RGB
+    hands: Sequence[LabelledHand] = ()
+    camera: Camera | None = None  # None: unknown
+
+
+class Answer(NamedTuple):
+    """What was said of one labelled hand."""
+
+    hand: Hand | None = None
+    found: bool = False
+    side_right: bool = False
+
+
+class Answers(NamedTuple):
+    """What was said of one picture."""
+
+    of_labels: list[Answer]
+    extra: list[Hand] | None  # hands that nobody labelled; None: not looked for
+    time_ms: float = 0.0
+
+
+Answerer = Callable[[np.ndarray, Picture], Answers]
+
+
+def camera_of(picture: Picture, image: np.ndarray) -> Camera:
+    """The picture's camera; where it is unknown, the one that the tracker assumes."""
+    return picture.camera or Camera.from_fov(image.shape[1], image.shape[0])
+
+
+def with_given_boxes(estimator: Estimator) -> Answerer:
+    """Every labelled hand is looked at in the box around its own labelled joints, told which side it is.
+
+    All get an answer, unless the network's numbers are no hand. `found` is what the network
+    itself says: a score of at least HAND_SCORE; so is `side_right`.
+    """
+
+    def answer_one(image: np.ndarray, camera: Camera, label: LabelledHand) -> Answer:
+        estimate = estimator.estimate(image, camera, label.box(), label.side)
+        if estimate is None:
+            return Answer()
+        return Answer(estimate.hand, estimate.hand.score >= HAND_SCORE, estimate.agreement >= 0.5)
+
+    def answer(image: np.ndarray, picture: Picture) -> Answers:
+        begin = time.perf_counter()
+        camera = camera_of(picture, image)
+        of_labels = [answer_one(image, camera, label) for label in picture.hands]
+        return Answers(of_labels, None, _ms_since(begin))
+
+    return answer
+
+
+def with_detected_boxes(tracker: HandTracker) -> Answerer:
+    """The whole pipeline on the whole picture; what it finds is then matched to the labels."""
+
+    def answer(image: np.ndarray, picture: Picture) -> Answers:
+        begin = time.perf_counter()
+        hands = tracker.detect(image, camera_of(picture, image))
+        time_ms = _ms_since(begin)
+        return match(hands, picture.hands)._replace(time_ms=time_ms)
+
+    return answer
+
+
+def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Answers:
+    """Pair predicted and labelled hands, the nearest pair first, none farther than FOUND_WITHIN."""
+    pairs = sorted((mean_error(hand, label), i, k) for i, label in enumerate(labels) for k, hand in enumerate(hands))
+    hand_of: dict[int, int] = {}
+    for distance, i, k in pairs:
+        if distance <= FOUND_WITHIN and i not in hand_of and k not in hand_of.values():
+            hand_of[i] = k
+    of_labels = [
+        Answer(hands[hand_of[i]], True, hands[hand_of[i]].side == label.side) if i in hand_of else Answer()
+        for i, label in enumerate(labels)
+    ]
+    return Answers(of_labels, [hand for k, hand in enumerate(hands) if k not in hand_of.values()])
+
+
+def mean_error(hand: Hand, label: LabelledHand) -> float:
+    """The mean 2D error, of the longer side of the labelled box."""
+    return float(errors_2d(hand.joints_px[None], label.joints_px[None]).mean())
+
+
+def _ms_since(begin: float) -> float:
+    return 1000 * (time.perf_counter() - begin)
+
+
+# The pictures to be scored on, from each kind of data, and the loop over them.
+
+
+class Case(NamedTuple):
+    """One labelled hand and what was said of it."""
+
+    picture: Picture
+    index: int  # among the hands of the picture
+    answer: Answer
+
+    @property
+    def label(self) -> LabelledHand:
+        """The labelled hand."""
+        return self.picture.hands[self.index]
+
+
+class FalseHand(NamedTuple):
+    """A hand that was seen where none is labelled."""
+
+    picture: Picture
+    hand: Hand
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that was said of a set of pictures."""
+
+    said: list[tuple[Picture, Answers]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # names of pictures that do not decode
+
+    @property
+    def cases(self) -> list[Case]:
+        """The labelled hands."""
+        return [Case(picture, i, one) for picture, answers in self.said for i, one in enumerate(answers.of_labels)]
+
+    @property
+    def false_hands(self) -> list[FalseHand]:
+        """The hands that nobody labelled."""
+        return [FalseHand(picture, hand) for picture, answers in self.said for hand in answers.extra or ()]
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """Several runs as one."""
+    return Run([one for run in runs for one in run.said], [name for run in runs for name in run.unreadable])
+
+
+def without_unsure_labels(run: Run) -> Run:
+    """The run without labels that score below MIN_SCORE; hands found on those are not extra hands either."""
+
+    def sure(picture: Picture, answers: Answers) -> tuple[Picture, Answers]:
+        kept = [i for i, hand in enumerate(picture.hands) if hand.score >= MIN_SCORE]
+        hands, of_labels = [picture.hands[i] for i in kept], [answers.of_labels[i] for i in kept]
+        return picture._replace(hands=hands), answers._replace(of_labels=of_labels)
+
+    return Run([sure(*one) for one in run.said], run.unreadable)
+
+
+def _in_grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def _with_red_and_blue_swapped(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+
+
+RECOLOURINGS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "in grey": _in_grey,
+    "with red and blue swapped": _with_red_and_blue_swapped,
+}
+"""Pictures without the colour of skin, and with a false one: (H, W, 3) uint8 to the same."""
+
+
+def recoloured(picture: Picture, recolouring: str) -> Picture:
+    """The picture in other colours, one of RECOLOURINGS."""
+    return picture._replace(load=lambda: RECOLOURINGS[recolouring](picture.load()))
+
+
+def from_photos(photos: Iterable[Photo]) -> list[Picture]:
+    """Labelled photographs; their cameras are unknown."""
+    return [
+        Picture(photo.path.name, photo.load, photo.hands, Camera.from_fov(photo.width, photo.height))
+        for photo in photos
+    ]
+
+
+def from_files(files: Iterable[Path]) -> list[Picture]:
+    """Pictures without any hand."""
+    return [Picture(file.name, partial(load_picture, file)) for file in files]
+
+
+def from_shards(shards: ShardSet) -> list[Picture]:
+    """Synthetic right hands with their true cameras; `joints_m` of the labels is about the root."""
+    return [
+        Picture(str(shards.keys[i]), partial(shards.decode, i), [_synthetic_label(shards, i)], shards.camera_of(i))
+        for i in range(len(shards))
+    ]
+
+
+def challenges_of(shards: ShardSet) -> dict[str, str]:
+    """What the samples of a hard set are hard by, by the names that `from_shards` gives; empty for other sets."""
+    found: dict[str, str] = {}
+    for path in shards.files:
+        with path.open("rb") as file:
+            for key, parts in tar_members(path, ["json"]).items():
+                file.seek(parts["json"].offset)
+                label = json.loads(file.read(parts["json"].length))
+                found |= {key: label["challenge"]} if "challenge" in label else {}
+    return found
+
+
+def _synthetic_label(shards: ShardSet, i: int) -> LabelledHand:
+    joints = shards.joints_m[i]
+    return LabelledHand("right", 1.0, shards.joints_px[i], joints - joints[skeleton.ROOT])
+
+
+def ask(answer: Answerer, pictures: Sequence[Picture], what: str = "") -> Run:
+    """Ask about every picture, with a progress bar called `what`; those that cannot be read are named."""
+    run = Run()
+    for picture, image in opened(pictures, what, run.unreadable):
+        run.said.append((picture, answer(image, picture)))
+    return run
+
+
+def opened(pictures: Sequence[Picture], what: str, unreadable: list[str]) -> Iterator[tuple[Picture, np.ndarray]]:
+    """The pictures with their pixels, one by one; the names of those that cannot be read go to `unreadable`."""
+    for picture in track(pictures, what or "evaluating", disable=not what, transient=True):
+        try:
+            image = picture.load()
+        except (PhotoError, OSError):
+            unreadable.append(picture.name)
+        else:
+            yield picture, image
+
+
+# Arrays kept beside the configuration that they came from, so that a killed run goes on and no other is mixed in.
+
+
+class CacheMismatch(ValueError):
+    """A folder holds results of another configuration."""
+
+
+class ArrayCache:
+    """Named groups of arrays in a folder that belongs to one configuration."""
+
+    def __init__(self, folder: Path, configuration: Mapping[str, object], overwrite: bool = False) -> None:
+        """Open or begin the cache in `folder`.
+
+        configuration: all that the arrays depend on, of plain JSON values. overwrite: forget what
+        another one left there. Raises CacheMismatch, naming what differs, where it is not to be forgotten.
+        """
+        self._folder, self._record = folder, folder / "configuration.json"
+        given = json.loads(json.dumps(configuration))
+        kept = self._kept()
+        if kept not in (None, given) or (kept is None and any(folder.glob("*.npz"))):
+            if not overwrite:
+                raise CacheMismatch(_difference(folder, kept or {}, given))
+            shutil.rmtree(folder)
+        elif overwrite and folder.exists():
+            shutil.rmtree(folder)
+        write_json(self._record, given)
+
+    def _kept(self) -> dict[str, object] | None:
+        try:
+            return json.loads(self._record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def get(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays kept under `name`; None where there are none, or where the file is damaged."""
+        try:
+            with np.load(self._folder / f"{name}.npz", allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return None
+
+    def put(self, name: str, **arrays: np.ndarray) -> None:
+        """Keep arrays under `name`."""
+        with replaced(self._folder / f"{name}.npz") as part, part.open("wb") as file:
+            np.savez(file, **arrays)
+
+
+def _difference(folder: Path, kept: Mapping[str, object], given: Mapping[str, object]) -> str:
+    names = [name for name in dict.fromkeys([*kept, *given]) if kept.get(name) != given.get(name)]
+    differences = "; ".join(f"{name} was {kept.get(name)!r}, is now {given.get(name)!r}" for name in names)
+    return (
+        f"{folder} holds results of another configuration ({differences}); take another --output, "
+        "or --overwrite to do them again"
+    )

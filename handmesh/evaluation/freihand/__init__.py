@@ -1,1 +1,0 @@
-"""FreiHAND's own figures: predictions, the official scores, the report, the server's file."""

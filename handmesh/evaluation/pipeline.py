@@ -1,0 +1,281 @@
+"""Whole evaluations: images in, a table on the screen, `metrics.json` and contact sheets in a folder out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from handmesh.assets import DETECTOR, detector_path, model_path
+from handmesh.data.photos import Photo, Split, labelled_folders, list_pictures, read_photos
+from handmesh.data.shards import read_shards
+from handmesh.detection import Detector
+from handmesh.evaluation.datasets import (
+    RECOLOURINGS,
+    Answerer,
+    Case,
+    Picture,
+    Run,
+    ask,
+    challenges_of,
+    from_files,
+    from_photos,
+    from_shards,
+    joined,
+    recoloured,
+    with_detected_boxes,
+    with_given_boxes,
+    without_unsure_labels,
+)
+from handmesh.evaluation.intervals import (
+    Figure,
+    aligned_mm,
+    answered,
+    background_figures,
+    mean_error_2d,
+    photo_figures,
+    recoloured_figures,
+    synthetic_figures,
+    true_meshes,
+)
+from handmesh.evaluation.report import (
+    ALL_UNSEEN,
+    NO_HANDS,
+    PROTOCOLS,
+    TRAINED_ON,
+    UNSEEN,
+    Boxes,
+    Report,
+    Setting,
+    folder_names,
+    print_combined,
+    print_photo_reports,
+    print_reports,
+    setting_of,
+    write_metrics,
+)
+from handmesh.evaluation.sheets import case_sheet, false_hand_sheet, write_sheet
+from handmesh.tracking.backends import Session, open_session
+from handmesh.tracking.estimator import Estimator
+from handmesh.tracking.tracker import HandTracker
+
+Which = Literal["given", "detected", "both"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all evaluations share."""
+
+    model: str = "balanced"
+    """A bundled network by name, or the path of an exported .onnx file."""
+    detector: str = DETECTOR
+    """The bundled detector by name, or the path of an exported .onnx file."""
+    boxes: Which = "both"
+    """Where the hands are: told (given), found by the product's own detector (detected), or both in turn."""
+    limit: int | None = None
+    """Take the first so many pictures of each data set; all if not given."""
+    output: Path = Path("outputs/evaluation")
+    """Folder for metrics.json and the contact sheets."""
+    threads: int | None = None
+    """Cores that the network may use; all but one if not given."""
+    num_hands: int = 2
+    """The most hands that the tracker may find in a picture."""
+
+
+@dataclass(frozen=True)
+class PhotoOptions(Options):
+    """Which photographs, and what else to measure on them."""
+
+    root: tuple[Path, ...] = ()
+    """Folders of labelled photographs that are trained on, of which `split` is taken. A folder has a
+    pseudo_labels.json, or its sub-folders do."""
+    unseen: tuple[Path, ...] = ()
+    """Folders of labelled photographs that are never trained on: all their pictures are taken, and
+    their hands together give the number to decide by."""
+    backgrounds: Path | None = None
+    """A folder of pictures without hands, of which `split` is taken."""
+    split: Split = "val"
+    """The held-out files (val), those for training, or all."""
+    colours: bool = False
+    """Look again at pictures in grey and with red and blue swapped, and say how many hands are still found."""
+
+
+class Job(NamedTuple):
+    """A data set, and what to measure on it."""
+
+    data: str
+    pictures: Sequence[Picture]
+    figures: Callable[[Run], list[Figure]]
+    rank_by: Callable[[Sequence[Case]], np.ndarray]  # (N,) of answered cases, orders the contact sheet
+    unit: str
+    boxes: Sequence[Boxes]
+    part_of: Mapping[str, str] = {}  # by the picture's name, where the pictures are of several kinds
+    group: str = ""
+    recolourings: Sequence[str] = ()  # in which to look again with the detector
+
+
+class Done(NamedTuple):
+    """A job under one crop protocol."""
+
+    job: Job
+    boxes: Boxes
+    run: Run
+    recoloured: Mapping[str, Run] = {}
+
+
+def evaluate_photos(options: PhotoOptions) -> list[Report]:
+    """Score on folders of labelled photographs, each by itself and all unseen ones together; see `data.photos`.
+
+    Labels that score below `photos.MIN_SCORE` are left out. Raises ValueError for options that do not go
+    together, among them a folder that is named twice.
+    """
+    if not (options.root or options.unseen):
+        raise ValueError("no data sets: name at least one folder of labelled photographs with --root or --unseen")
+    if options.colours and options.boxes == "given":
+        raise ValueError("--colours asks what the detector finds: take --boxes detected or both")
+    trained_on = [folder for root in options.root for folder in labelled_folders(root)]
+    unseen = [folder for root in options.unseen for folder in labelled_folders(root)]
+    folders = [*trained_on, *unseen, *([options.backgrounds] if options.backgrounds else [])]
+    _check_named_once(folders)
+    names = dict(zip(folders, folder_names(folders), strict=True))
+    jobs = [
+        *(_photo_job(names[folder], read_photos(folder, options.split), TRAINED_ON, options) for folder in trained_on),
+        *(_photo_job(names[folder], read_photos(folder, "all"), UNSEEN, options) for folder in unseen),
+    ]
+    if options.backgrounds:
+        jobs.append(_background_job(names[options.backgrounds], options.backgrounds, options.split))
+    setting, reports = _evaluate(jobs, options)
+    console = Console()
+    print_photo_reports(console, setting, reports)
+    console.print(f"written to {options.output}")
+    print_combined(console, reports)
+    return reports
+
+
+def _check_named_once(folders: Sequence[Path]) -> None:
+    paths = [folder.resolve() for folder in folders]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f"{path} is named twice: a folder is either trained on, unseen or without hands")
+
+
+def _photo_job(name: str, photos: Sequence[Photo], group: str, options: PhotoOptions) -> Job:
+    recolourings = tuple(RECOLOURINGS) if options.colours else ()
+    boxes = _each(options.boxes)
+    return Job(name, from_photos(photos), photo_figures, mean_error_2d, "", boxes, {}, group, recolourings)
+
+
+def evaluate_synthetic(folders: Sequence[Path], options: Options) -> list[Report]:
+    """Score on folders of synthetic shards, each by itself, whose meshes are known; see `data.shards`."""
+    if not folders:
+        raise ValueError("no data sets: name at least one folder of shard-*.tar")
+    named = zip(folder_names(folders), folders, strict=True)
+    return _evaluate_and_print([_synthetic_job(*one, options) for one in named], options)
+
+
+def _synthetic_job(name: str, folder: Path, options: Options) -> Job:
+    shards = read_shards(folder, options.limit, progress=True)
+    figures = partial(synthetic_figures, truth=true_meshes(shards))
+    return Job(name, from_shards(shards), figures, aligned_mm, " mm", _each(options.boxes), challenges_of(shards))
+
+
+def evaluate_backgrounds(root: Path, split: Split, options: Options) -> list[Report]:
+    """Count the hands seen in pictures that have none, by the whole product."""
+    return _evaluate_and_print([_background_job(root.resolve().name, root, split)], options)
+
+
+def _background_job(name: str, root: Path, split: Split) -> Job:
+    pictures = from_files(list_pictures(root, split))
+    return Job(name, pictures, background_figures, mean_error_2d, "", ["none"], group=NO_HANDS)
+
+
+def _each(boxes: Which) -> list[Boxes]:
+    return ["given", "detected"] if boxes == "both" else [boxes]
+
+
+def _evaluate_and_print(jobs: Sequence[Job], options: Options) -> list[Report]:
+    setting, reports = _evaluate(jobs, options)
+    console = Console()
+    print_reports(console, setting, reports)
+    console.print(f"written to {options.output}")
+    return reports
+
+
+def _evaluate(jobs: Sequence[Job], options: Options) -> tuple[Setting, list[Report]]:
+    """Do all jobs under all their protocols; what is done is on disk before the next begins."""
+    model, detector = model_path(options.model), detector_path(options.detector)
+    mesh = open_session(model, "mesh", options.threads)
+    finder = open_session(detector, "detector", options.threads)
+    setting = setting_of(model, mesh, options.threads, detector)
+    reports: list[Report] = []
+    for boxes in PROTOCOLS:
+        of_protocol = [job for job in jobs if boxes in job.boxes]
+        answer = _answerer(boxes, mesh, finder, options) if of_protocol else None
+        unseen: list[Done] = []
+        for job in of_protocol:
+            done = _do(job, boxes, answer, options.limit)
+            reports += [_report(done), *_part_reports(done)]
+            unseen += [done] if job.group == UNSEEN else []
+            _write_sheet(options.output / f"{job.data}-{boxes}.png", done.run, job)
+            write_metrics(options.output / "metrics.json", setting, reports)
+        if unseen:
+            reports.append(_report(_pooled(unseen)))
+            write_metrics(options.output / "metrics.json", setting, reports)
+    return setting, reports
+
+
+def _do(job: Job, boxes: Boxes, answer: Answerer, limit: int | None) -> Done:
+    what, pictures = f"{job.data}, boxes {boxes}", job.pictures[:limit]
+
+    def look(pictures: Sequence[Picture], what: str) -> Run:
+        return without_unsure_labels(ask(answer, pictures, what))
+
+    again = job.recolourings if boxes == "detected" else ()
+    others = {name: look([recoloured(picture, name) for picture in pictures], f"{what}, {name}") for name in again}
+    return Done(job, boxes, look(pictures, what), others)
+
+
+def _pooled(unseen: Sequence[Done]) -> Done:
+    """The hands of several data sets as those of one."""
+    first = unseen[0]
+    others = {name: joined([done.recoloured[name] for done in unseen]) for name in first.recoloured}
+    return Done(first.job._replace(data=ALL_UNSEEN), first.boxes, joined([done.run for done in unseen]), others)
+
+
+def _answerer(boxes: Boxes, mesh: Session, finder: Session, options: Options) -> Answerer:
+    if boxes == "given":
+        return with_given_boxes(Estimator(mesh))
+    return with_detected_boxes(HandTracker(Estimator(mesh), Detector(finder), options.num_hands))
+
+
+def _report(done: Done, part: str = "") -> Report:
+    job, boxes, run, recoloured = done
+    figures = (*job.figures(run), *recoloured_figures(run, recoloured))
+    hands = len(answered(run.cases))
+    return Report(job.data, boxes, len(run.said), hands, len(run.unreadable), figures, part, job.group)
+
+
+def _part_reports(done: Done) -> list[Report]:
+    """One for each kind of picture, in the order of their names."""
+    part_of = done.job.part_of
+    said = {part: [one for one in done.run.said if part_of.get(one[0].name) == part] for part in part_of.values()}
+    return [_report(Done(done.job, done.boxes, Run(said[part])), part) for part in sorted(said) if said[part]]
+
+
+def _write_sheet(path: Path, run: Run, job: Job) -> None:
+    sheet = case_sheet(run.cases, _rank(run.cases, job), job.unit) if run.cases else false_hand_sheet(run.false_hands)
+    if sheet is not None:
+        write_sheet(path, sheet)
+
+
+def _rank(cases: Sequence[Case], job: Job) -> np.ndarray:
+    """(N,) what the job ranks by; not a number where there was no answer."""
+    has_hand = np.array([case.answer.hand is not None for case in cases])
+    values = np.full(len(cases), np.nan)
+    values[has_hand] = job.rank_by(answered(cases))
+    return values

@@ -1,1 +1,0 @@
-"""How steadily hands are followed through generated sequences whose truth is known."""

@@ -1,0 +1,1 @@
+"""From weights to the files that runtimes load."""

@@ -1,0 +1,215 @@
+"""From weights to one verified ONNX graph: crop to vertices, or whole image to the detector's maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from handmesh.data.detection import Size
+from handmesh.export.compress import Precision, shared, stored_in
+from handmesh.files import write_atomically
+from handmesh.hand.model import HandModel
+from handmesh.models.checkpoint import load_weights
+from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig, DetectorOutput
+from handmesh.models.mesh_net import HandNet
+from handmesh.training.losses import pose_hand
+
+# From weights to one ONNX graph, crop to vertices, compared with torch before it is kept.
+
+
+OPSET = 20
+
+VERTEX_TOLERANCE_MM: dict[Precision, float] = {"fp16": 0.5, "fp32": 0.05}
+"""How far vertices may be from torch's on random noise, which is harder than any photograph."""
+
+
+class MeshOutputs(NamedTuple):
+    """The outputs of the exported graph, for one crop. Metres, root-relative, the crop's own view."""
+
+    vertices_m: Tensor  # (1, V, 3)
+    joints_m: Tensor  # (1, 21, 3)
+    joints_crop: Tensor  # (1, 21, 2), -1 and 1 are the crop's outer borders
+    rotations: Tensor  # (1, 16, 3, 3)
+    shape: Tensor  # (1, 10)
+    presence: Tensor  # (1,) logit
+    right: Tensor  # (1,) logit
+    spread: Tensor  # (1, 21, 2) errors to expect: half crop sides, decimetres; see `mesh_net.HandNetOutput`
+
+
+class MeshGraph(nn.Module):
+    """(1, S, S, 3) uint8 RGB crops to `MeshOutputs`: what is frozen into the file."""
+
+    def __init__(self, network: HandNet, model: HandModel) -> None:
+        super().__init__()
+        self.network, self.model = network, model
+
+    def forward(self, image: Tensor) -> MeshOutputs:
+        return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
+
+    def of_unit(self, picture: Tensor) -> MeshOutputs:
+        """The same of (1, 3, S, S) float RGB between 0 and 1."""
+        hand = pose_hand(self.network(picture), self.model)
+        net = hand.net
+        return MeshOutputs(
+            hand.vertices_m, hand.joints_m, hand.joints_crop, net.rotations, net.shape, net.presence, net.right,
+            net.spread,
+        )  # fmt: skip
+
+
+class ExportMismatch(RuntimeError):
+    """What was exported does not give what it should; nothing was written."""
+
+
+def export_mesh(
+    network: HandNet, model: HandModel, path: Path, crop_size: int, box_scale: float, name: str,
+    precision: Precision = "fp16", confidence: Mapping[str, Any] | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Write the merged network and the hand model to `path`; gives each output's largest difference from torch.
+
+    precision: of the stored weights. confidence: what makes a chance of the network's scores, kept in the
+    file's metadata (`confidence` of a calibration.json). Raises ExportMismatch where ONNX Runtime, given
+    the file, and the network in its training form disagree; nothing is written then.
+    """
+    reference = MeshGraph(network.eval(), model.eval())
+    graph = MeshGraph(network.reparameterised(), model).eval()
+    metadata = {"kind": "mesh", "name": name, "box_scale": box_scale, "backbone": network.config.backbone}
+    metadata |= {"confidence": confidence} if confidence else {}
+    example = torch.zeros(1, crop_size, crop_size, 3, dtype=torch.uint8)
+    proto = to_onnx(graph, example, list(MeshOutputs._fields), metadata, hand_constants(model))
+    proto = shared(stored_in(precision, proto))
+    differences = compare(reference, proto, example)
+    difference_mm, tolerance_mm = differences["vertices_m"] * 1000, VERTEX_TOLERANCE_MM[precision]
+    if not difference_mm < tolerance_mm:  # true for what is no number, too
+        raise ExportMismatch(
+            f"vertices differ by {difference_mm:.4f} mm between ONNX (weights stored as {precision}) and torch, "
+            f"expected less than {tolerance_mm}; nothing was written"
+        )
+    write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
+    return differences
+
+
+def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
+    """The parametric hand by the names that the runtime reads it by, for what it poses itself: smoothed hands."""
+    constants = {
+        "faces": model.faces.astype(np.int32),
+        "hand_template": model.template,
+        "hand_shapedirs": model.shapedirs.unflatten(1, (-1, 3)).permute(1, 2, 0),
+        "hand_weights": model.weights[:, model.level_order.argsort()],
+        "hand_keypoint_regressor": model.keypoint_regressor,
+    }
+    if model.posedirs is not None:
+        constants["hand_posedirs"] = model.posedirs.unflatten(1, (-1, 3)).permute(1, 2, 0)
+    return {name: np.ascontiguousarray(value) for name, value in constants.items()}
+
+
+def to_onnx(
+    graph: nn.Module, example: Tensor, outputs: list[str], metadata: dict[str, Any],
+    constants: dict[str, np.ndarray] | None = None,
+) -> onnx.ModelProto:  # fmt: skip
+    """A graph with one input `image`, named outputs, constant outputs and handmesh metadata."""
+    program = torch.onnx.export(
+        graph, (example,), input_names=["image"], output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
+    )
+    proto = program.model_proto
+    for name, value in (constants or {}).items():
+        tensor = onnx.numpy_helper.from_array(value)
+        proto.graph.node.append(onnx.helper.make_node("Constant", [], [name], value=tensor))
+        kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
+    onnx.helper.set_model_props(proto, {"handmesh": json.dumps({"format": 1, **metadata})})
+    _forget_origins(proto)
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _forget_origins(proto: onnx.ModelProto) -> None:
+    """Drop what the exporter notes on where everything came from, which nobody reads and paths are part of."""
+    proto.doc_string = ""
+    graph = proto.graph
+    graph.ClearField("metadata_props")
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def compare(reference: nn.Module, proto: onnx.ModelProto, example: Tensor, trials: int = 4) -> dict[str, float]:
+    """The largest absolute difference of each output between torch and ONNX Runtime on random pictures."""
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    worst: dict[str, float] = {}
+    for _ in range(trials):
+        image = torch.randint(0, 256, example.shape, generator=generator).to(torch.uint8)
+        with torch.no_grad():
+            expected = reference(image)._asdict()
+        given = dict(zip(expected, session.run(list(expected), {"image": image.numpy()}), strict=True))
+        for name, value in expected.items():
+            difference = float(np.abs(value.numpy() - given[name]).max())
+            worst[name] = max(worst.get(name, 0.0), difference)
+    return worst
+
+
+# From the detector's weights to an ONNX graph, whole picture to maps, compared with torch before it is kept.
+
+
+INPUT_SIZE = Size(256, 192)
+
+TOLERANCE: dict[Precision, float] = {"fp16": 3e-2, "fp32": 2e-3}
+"""The largest difference between ONNX Runtime and torch, in logits, cells and their logarithms."""
+
+
+class DetectorGraph(nn.Module):
+    """(1, H, W, 3) uint8 RGB pictures to `DetectorOutput`: what is frozen into the file."""
+
+    def __init__(self, network: DetectorNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> DetectorOutput:
+        return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
+
+    def of_unit(self, picture: Tensor) -> DetectorOutput:
+        """The same of (1, 3, H, W) float RGB between 0 and 1."""
+        return self.network(picture)
+
+
+def load_detector(path: Path) -> DetectorNet:
+    """The network of a detector's weights file, in evaluation mode; strict about names and shapes."""
+    weights = load_weights(path)
+    config = weights.metadata.get("config", {})
+    if config.get("task") != "detector":
+        raise ValueError(f"{path} holds weights of the task {config.get('task')!r}; expected 'detector'")
+    options = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in config["network"].items()
+    }  # JSON has no tuples
+    network = DetectorNet(DetectorNetworkConfig(**options))
+    network.load_state_dict(weights.tensors)
+    return network.eval()
+
+
+def export_detector(
+    network: DetectorNet, path: Path, size: Size = INPUT_SIZE, name: str = "detector", precision: Precision = "fp16"
+) -> dict[str, float]:
+    """Write the reparameterised network to `path`; gives each output's largest difference from torch.
+
+    size: of the pictures that the file takes; precision: of the stored weights. Raises ExportMismatch
+    where ONNX Runtime, given the file, and the network in its training form disagree; nothing is
+    written then.
+    """
+    graph = DetectorGraph(network.reparameterised()).eval()
+    example = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
+    metadata = {"kind": "detector", "name": name, "backbone": network.config.backbone}
+    proto = stored_in(precision, to_onnx(graph, example, list(DetectorOutput._fields), metadata))
+    differences = compare(DetectorGraph(network.eval()), proto, example)
+    difference = max(differences.values())
+    if not difference < TOLERANCE[precision]:
+        raise ExportMismatch(f"outputs differ by {difference:.5f} between ONNX and torch; nothing was written")
+    write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
+    return differences

@@ -1,0 +1,536 @@
+"""What an exported network becomes: a small file for browsers, OpenVINO's and Apple's formats; and the command
+that makes it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from handmesh.assets import ASSETS
+from handmesh.export.compress import Precision, convolutions_in_eight_bits, shared
+from handmesh.export.onnx import (
+    INPUT_SIZE,
+    DetectorGraph,
+    MeshGraph,
+    MeshOutputs,
+    export_detector,
+    export_mesh,
+    load_detector,
+)
+from handmesh.export.parity import (
+    CLIP,
+    NOISE,
+    OnnxFile,
+    Parity,
+    Runner,
+    check,
+    measure,
+    pictures_for,
+    read_onnx,
+    runner,
+    torch_runner,
+)
+from handmesh.files import write_atomically
+from handmesh.hand.model import HandModel
+from handmesh.models.checkpoint import load_network, load_weights
+from handmesh.models.detector_net import DetectorNet, DetectorOutput
+from handmesh.models.mesh_net import HandNet
+from handmesh.tracking.backends import METADATA_KEY
+
+# What a graph may be made of so that every target can run it.
+
+
+NEWEST_OPSET = 20
+
+# fmt: off
+OPERATORS = frozenset({
+    "Add", "AveragePool", "Cast", "Clip", "Concat", "Constant", "Conv", "Cos", "Div", "Erf", "Exp", "Expand",
+    "Gather", "Gelu", "Gemm", "GlobalAveragePool", "Identity", "InstanceNormalization", "LayerNormalization",
+    "MatMul", "MaxPool", "Mul", "Neg", "Pad", "Pow", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean",
+    "ReduceSum", "Relu", "Reshape", "Resize", "Sigmoid", "Sin", "Slice", "Softmax", "Split", "Sqrt", "Squeeze",
+    "Sub", "Tanh", "Transpose", "Unsqueeze", "Where",
+})
+# fmt: on
+"""Those of opset 20 or less that onnxruntime-web 1.30 computes by WebGPU and that are in the tables of Unity's
+Inference Engine, but for Gelu: Unity names opsets up to 25 as supported from Sentis 2.6 on, and lists no Gelu up to
+Inference Engine 2.3."""
+
+INSTEAD = {
+    "Einsum": "write it as a matrix product",
+    "GridSample": "gather by a product with a soft attention map",
+    "ScatterND": "concatenate instead of writing in place",
+    "ScatterElements": "concatenate instead of writing in place",
+    "DequantizeLinear": "use Cast and Mul, which runtimes fold",
+}
+
+TYPES = tuple(getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "INT8", "INT32", "INT64", "UINT8"))
+
+
+def violations(proto: onnx.ModelProto) -> list[str]:
+    """A line for each thing in an exported graph that some target does not run; empty where all is well."""
+    return [*_opsets(proto), *_operators(proto.graph), *_shapes(proto.graph), *_types(proto.graph)]
+
+
+def _opsets(proto: onnx.ModelProto) -> list[str]:
+    wrong = [o for o in proto.opset_import if o.domain not in ("", "ai.onnx") or o.version > NEWEST_OPSET]
+    found = [f"opset {o.version} of {o.domain or 'ai.onnx'}: expected at most {NEWEST_OPSET} of ai.onnx" for o in wrong]
+    return found + [f"the function {function.name}: expected plain operators" for function in proto.functions]
+
+
+def _operators(graph: onnx.GraphProto) -> list[str]:
+    names = Counter(f"{node.domain}.{node.op_type}".removeprefix(".") for node in graph.node)
+    return [
+        f"{count} x {name}: {INSTEAD.get(name, 'not an operator that every target has')}"
+        for name, count in sorted(names.items())
+        if name not in OPERATORS
+    ]
+
+
+def _shapes(graph: onnx.GraphProto) -> list[str]:
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*graph.input, *graph.output)}
+    return [
+        f"{name} has no fixed shape: export with a batch of one and a fixed size"
+        for name, dims in shapes.items()
+        if not all(dim.dim_value > 0 for dim in dims)
+    ]
+
+
+def _types(graph: onnx.GraphProto) -> list[str]:
+    found = []
+    for tensor in graph.initializer:
+        if tensor.data_type not in TYPES:
+            found.append(f"{tensor.name} is stored as {onnx.TensorProto.DataType.Name(tensor.data_type)}")
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            found.append(f"{tensor.name} is stored in another file: expected one file")
+    return found
+
+
+# A file for onnxruntime-web: the same network, as few bytes as its numbers allow.
+
+
+BUDGET_MB = 15
+"""What the detector and one mesh network may weigh together, as they lie on the server, without compression."""
+
+EIGHT_BITS_FROM = 16_000
+"""The detector's convolutions with as many weights, all of them 1x1, are stored in eight bits: see `TOLERANCE`."""
+
+WEB_TOLERANCE = {"mesh": {NOISE: 1e-5, CLIP: 1e-5}, "detector": {NOISE: 0.1, CLIP: 0.05}}
+"""The largest difference of any output. The mesh network keeps its weights as they are; a wrong logit of the
+detector's moves a score by 0.012 at most on the clip, an offset a box by 0.4 pixels of 256x192, and a logarithm its
+side by 5 %, before the mesh network looks again."""
+
+
+def export_web(source: OnnxFile, path: Path) -> Parity:
+    """Write `source` for browsers; gives how far it is from the source, both in ONNX Runtime on the CPU.
+
+    Raises ValueError where the graph has what WebGPU does not run, ExportMismatch where numbers differ.
+    """
+    proto = shared(source.proto)
+    kind = source.metadata["kind"]
+    if kind == "detector":
+        proto = convolutions_in_eight_bits(proto, EIGHT_BITS_FROM)
+    wrong = violations(proto)
+    if wrong:
+        raise ValueError(f"the graph holds what browsers may not run: {'; '.join(wrong)}")
+    parity = source.compared(runner(OnnxFile(proto, source.metadata)))
+    check(parity, WEB_TOLERANCE[kind])
+    write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
+    return parity
+
+
+def gzipped_mb(path: Path) -> float:
+    """What is transferred where a server compresses, in megabytes."""
+    return len(gzip.compress(path.read_bytes(), 6)) / 1e6
+
+
+# OpenVINO's own format: a text file with the graph and a binary file with weights.
+
+
+OPENVINO_TOLERANCE = {"mesh": {NOISE: 5e-4, CLIP: 5e-4}, "detector": {NOISE: 0.05, CLIP: 0.05}}
+"""In single precision, of vertices and of the detector's maps: more than halved constants can do."""
+
+
+def export_openvino(source: OnnxFile, path: Path, precision: Precision = "fp16") -> dict[str, Parity]:
+    """Write `path` (.xml), the weights beside it (.bin) in `precision`; how far it is from the source, by arithmetic.
+
+    Compared in single precision, "f32", and where the processor has it in the one that OpenVINO then
+    takes by itself, "bf16". ValueError where OpenVINO is missing, ExportMismatch where f32 differs.
+    The metadata lies in the model's runtime information, as JSON under the name "handmesh".
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ValueError("the target 'openvino' needs OpenVINO: pip install 'handmesh[openvino]'") from error
+    model = openvino.convert_model(io.BytesIO(source.proto.SerializeToString()))
+    model.set_rt_info(json.dumps(source.metadata), [METADATA_KEY])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        openvino.save_model(model, written, compress_to_fp16=precision == "fp16")
+        parity = _compared(openvino.Core(), source, written)
+        for file in (written.with_suffix(".bin"), written):  # the one that is opened comes last
+            os.replace(file, path.with_suffix(file.suffix))
+    return parity
+
+
+def _compared(core: object, source: OnnxFile, path: Path) -> dict[str, Parity]:
+    kind = source.metadata["kind"]
+    parity = {"f32": source.compared(_runner(core, path, "f32"))}
+    check(parity["f32"], OPENVINO_TOLERANCE[kind], ["vertices_m"] if kind == "mesh" else None)
+    if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        parity["bf16"] = source.compared(_runner(core, path, "bf16"))
+    return parity
+
+
+def _runner(core: object, path: Path, precision: str) -> Runner:
+    compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    names = {output.any_name: output for output in compiled.outputs}
+
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        results = compiled([image])
+        return {name: np.array(results[output]) for name, output in names.items()}
+
+    return run
+
+
+# Core ML: converted from torch anywhere, run on macOS and iOS alone.
+
+
+TRIED = "coremltools 9.0 with torch 2.15"
+"""What this conversion is known to work with."""
+
+SAME = 1e-3
+"""How far the program that is converted may be from the network that it was made of: both run in torch."""
+
+
+class PictureGraph(Protocol):
+    """A graph of `export` or `export_detector`."""
+
+    def of_unit(self, picture: Tensor) -> NamedTuple: ...
+
+
+class _Unit(nn.Module):
+    """Core ML hands pictures over as floats in planes, scaled as the package says."""
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.inner = graph  # a name that torch.fx leaves free
+
+    def forward(self, image: Tensor) -> NamedTuple:
+        return self.inner.of_unit(image)
+
+
+class CoreMLReport(NamedTuple):
+    """How far numbers are from the network's own in torch, as far as this machine can tell."""
+
+    program: Parity  # the torch program that was converted, run by torch
+    package: Parity | None  # the package itself; None anywhere but on macOS
+
+
+def export_coreml(
+    graph: nn.Module, outputs: Sequence[str], metadata: Mapping[str, Any], path: Path, size: tuple[int, int],
+    pictures: Mapping[str, Sequence[np.ndarray]], precision: Precision = "fp16",
+) -> CoreMLReport:  # fmt: skip
+    """Write `path` (.mlpackage), which takes an RGB image of `size` (height, width) named `image`.
+
+    graph: in evaluation mode, see `PictureGraph`; outputs: their names. precision: of weights and of the
+    arithmetic, which Apple's neural engine has in half alone. ValueError where coremltools is missing,
+    RuntimeError where it cannot convert.
+    """
+    tools = _coremltools()
+    program = _program(graph, size)
+    reference = torch_runner(graph.of_unit, outputs)
+    of_program = measure(reference, torch_runner(program.module(), outputs), pictures)
+    check(of_program, dict.fromkeys(pictures, SAME))
+    package = _converted(tools, program, outputs, size, precision)
+    package.short_description = f"handmesh {metadata['kind']} network {metadata['name']}"
+    package.license = "Apache-2.0"
+    package.user_defined_metadata[METADATA_KEY] = json.dumps({"format": 1, **metadata})
+    _save(package, path)
+    on_mac = sys.platform == "darwin"
+    return CoreMLReport(of_program, measure(reference, _package_runner(package), pictures) if on_mac else None)
+
+
+def _program(graph: nn.Module, size: tuple[int, int]) -> torch.export.ExportedProgram:
+    with torch.no_grad():
+        return torch.export.export(_Unit(graph).eval(), (torch.zeros(1, 3, *size),)).run_decompositions({})
+
+
+def _converted(
+    tools: object, program: torch.export.ExportedProgram, outputs: Sequence[str], size: tuple[int, int],
+    precision: Precision,
+) -> object:  # fmt: skip
+    image = tools.ImageType(name="image", shape=(1, 3, *size), scale=1 / 255, color_layout=tools.colorlayout.RGB)
+    try:
+        return tools.convert(
+            program,
+            inputs=[image],
+            outputs=[tools.TensorType(name=name, dtype=np.float32) for name in outputs],
+            minimum_deployment_target=tools.target.iOS16,
+            compute_precision=tools.precision.FLOAT16 if precision == "fp16" else tools.precision.FLOAT32,
+        )
+    except Exception as error:  # whatever coremltools stumbles over
+        versions = f"coremltools {tools.__version__} with torch {torch.__version__}"
+        reason = " ".join(str(error).split())[:200]
+        raise RuntimeError(
+            f"{versions} cannot convert this network, {TRIED} could; nothing was written: {reason}"
+        ) from error
+
+
+def _save(package: object, path: Path) -> None:
+    """A package is a folder: the old one goes only when the new one is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        package.save(str(written))
+        if path.exists():
+            shutil.rmtree(path)
+        written.rename(path)
+
+
+def _package_runner(package: object) -> Runner:
+    from PIL import Image
+
+    return lambda image: package.predict({"image": Image.fromarray(image[0])})
+
+
+def _coremltools() -> object:
+    try:
+        import coremltools
+    except ImportError as error:
+        raise ValueError("the target 'coreml' needs coremltools, on macOS or Linux: pip install coremltools") from error
+    return coremltools
+
+
+# What `scripts/export.py` does: a source and a target to files and to the lines that describe them.
+
+
+Target = Literal["onnx", "onnx-web", "openvino", "coreml"]
+
+SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "onnx-web": ".onnx", "openvino": ".xml", "coreml": ".mlpackage"}
+
+SMALLEST_CROP = 32
+"""Below this a backbone's last map is less than one cell."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The command line; see the script's help."""
+
+    source: str
+    out: Path
+    target: Target = "onnx"
+    name: str | None = None
+    crop_size: int | None = None
+    hand_model: Path | None = None
+    precision: Precision | None = None
+    calibration: Path | None = None
+
+    @property
+    def stored(self) -> Precision:
+        """`precision`, or the one taken where none is asked for."""
+        return self.precision or "fp16"
+
+
+def export(options: ExportOptions) -> str:
+    """Write the target's files; gives the lines to print. ValueError, OSError or RuntimeError say what is wrong."""
+    expected = SUFFIXES[options.target]
+    if options.out.suffix != expected:
+        raise ValueError(f"the target {options.target!r} is written as {expected}, got --out {options.out}")
+    if options.crop_size is not None and options.crop_size < SMALLEST_CROP:
+        raise ValueError(f"--crop-size must be at least {SMALLEST_CROP} pixels, got {options.crop_size}")
+    export_to = {"onnx": _to_onnx, "onnx-web": _to_web, "openvino": _to_openvino, "coreml": _to_coreml}
+    return export_to[options.target](options)
+
+
+class Trained(NamedTuple):
+    """A network from its weights, with what an export needs to know of it."""
+
+    network: HandNet | DetectorNet
+    size: tuple[int, int]  # (height, width) of its pictures
+    name: str
+    model: HandModel | None = None  # of a mesh network
+    box_scale: float = 1.0
+    confidence: dict | None = None
+
+    @property
+    def kind(self) -> Literal["mesh", "detector"]:
+        return "detector" if self.model is None else "mesh"
+
+    @property
+    def outputs(self) -> list[str]:
+        return list((DetectorOutput if self.model is None else MeshOutputs)._fields)
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """As in an .onnx file."""
+        said = {"kind": self.kind, "name": self.name, "backbone": self.network.config.backbone}
+        said |= {"box_scale": self.box_scale} if self.model is not None else {}
+        return said | ({"confidence": self.confidence} if self.confidence else {})
+
+    def graph(self, network: nn.Module | None = None) -> MeshGraph | DetectorGraph:
+        """From pictures to outputs, by this network or by another form of it."""
+        network = self.network if network is None else network
+        return (DetectorGraph(network) if self.model is None else MeshGraph(network, self.model)).eval()
+
+    def pictures(self) -> dict[str, list[np.ndarray]]:
+        """What to compare it on."""
+        return pictures_for(self.kind, self.size, self.box_scale)
+
+
+def _to_onnx(options: ExportOptions) -> str:
+    trained = _trained(options)
+    _write_onnx(trained, options.out, options.stored)
+    file = read_onnx(options.out)
+    parity = measure(torch_runner(trained.graph().of_unit, trained.outputs), runner(file), trained.pictures())
+    notes = [f"note: not for every target: {line}" for line in violations(file.proto)]
+    return _lines(
+        _wrote(options.out, f"weights stored as {options.stored}"),
+        "largest difference of each output from torch:",
+        parity.table(),
+        *notes,
+        f'use: handmesh.HandTracker.load(model="{options.out}")' if trained.kind == "mesh" else "",
+    )
+
+
+def _to_web(options: ExportOptions) -> str:
+    parity = _with_onnx(options, lambda file: export_web(file, options.out))
+    budget = f"a mesh network and the detector have {BUDGET_MB} MB together"
+    return _lines(
+        _wrote(options.out, f"{gzipped_mb(options.out):.2f} MB where the server compresses; {budget}"),
+        "largest difference of each output from the .onnx file, both in ONNX Runtime on the CPU:",
+        parity.table(),
+        "use: ort.InferenceSession.create(url, { executionProviders: ['webgpu', 'wasm'] }), input `image`: "
+        "uint8 RGB (1, H, W, 3)",
+    )
+
+
+def _to_openvino(options: ExportOptions) -> str:
+    parities = _with_onnx(options, lambda file: export_openvino(file, options.out, options.stored))
+    tables = [
+        line
+        for arithmetic, parity in parities.items()
+        for line in (f"largest difference of each output from ONNX Runtime, OpenVINO in {arithmetic}:", parity.table())
+    ]
+    return _lines(
+        _wrote(options.out.with_suffix(".bin"), f"and {options.out}, weights stored as {options.stored}"),
+        *tables,
+        f'use: openvino.Core().compile_model("{options.out}", "CPU"), input `image`: uint8 RGB (1, H, W, 3)',
+    )
+
+
+def _to_coreml(options: ExportOptions) -> str:
+    trained = _trained(options)
+    merged = trained.graph(trained.network.reparameterised())
+    report = export_coreml(
+        merged, trained.outputs, trained.metadata, options.out, trained.size, trained.pictures(), options.stored
+    )
+    told = ["not compared: Core ML runs on macOS alone; export there to see how far the package's numbers are"]
+    if report.package is not None:
+        told = ["largest difference of each output from torch, Core ML:", report.package.table()]
+    return _lines(
+        _wrote(options.out, f"weights and arithmetic in {options.stored}"),
+        "largest difference of each output from torch, the program that was converted, run by torch:",
+        report.program.table(),
+        *told,
+        f"use: MLModel in Swift, input `image`: an RGB picture of {trained.size[1]}x{trained.size[0]}",
+    )
+
+
+def _with_onnx(options: ExportOptions, export_file: Callable) -> object:
+    """What `export_file` makes of the source as an exported graph, which is made first where there are weights only."""
+    path = _bundled(options.source, ".onnx")
+    if path.suffix != ".safetensors":
+        _refuse_for_onnx(options)
+        return export_file(read_onnx(path))
+    with tempfile.TemporaryDirectory() as folder:
+        trained = _trained(replace(options, name=options.name or options.out.stem))
+        _write_onnx(trained, Path(folder) / "graph.onnx", options.stored)
+        return export_file(read_onnx(Path(folder) / "graph.onnx"))
+
+
+def _refuse_for_onnx(options: ExportOptions) -> None:
+    shaping = ["name", "crop_size", "hand_model", "calibration"] + (
+        ["precision"] if options.target == "onnx-web" else []
+    )  # OpenVINO stores weights anew
+    given = [name for name in shaping if getattr(options, name) is not None]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{flags} shape an export from weights; {options.source} is exported already")
+
+
+def _trained(options: ExportOptions) -> Trained:
+    path = _bundled(options.source, ".safetensors")
+    if path.suffix == ".onnx":
+        raise ValueError(f"the target {options.target!r} is made from weights (.safetensors), got {path}")
+    config = load_weights(path).metadata.get("config", {})
+    name = options.name or options.out.stem
+    if config.get("task") != "mesh":
+        return Trained(load_detector(path), (INPUT_SIZE.height, INPUT_SIZE.width), name)
+    beside = _beside(path)
+    size = options.crop_size or (beside.input_size[0] if beside else config["run"]["schedule"][-1][1])
+    model = HandModel.load(options.hand_model or config["hand_model"])
+    confidence = beside.metadata.get("confidence") if beside else None
+    if options.calibration:
+        confidence = read_confidence(options.calibration)
+    return Trained(load_network(path), (size, size), name, model, config["box_scale"], confidence)
+
+
+def _beside(path: Path) -> OnnxFile | None:
+    """The bundled graph of bundled weights, which knows its size of crops and its calibration."""
+    graph = path.with_suffix(".onnx")
+    return read_onnx(graph) if path.parent == ASSETS and graph.is_file() else None
+
+
+def _write_onnx(trained: Trained, path: Path, precision: Precision) -> None:
+    if trained.model is None:
+        height, width = trained.size
+        export_detector(trained.network, path, type(INPUT_SIZE)(width, height), trained.name, precision)
+        return
+    export_mesh(
+        trained.network, trained.model, path, trained.size[0], trained.box_scale, trained.name, precision,
+        trained.confidence,
+    )  # fmt: skip
+
+
+def _bundled(source: str, suffix: str) -> Path:
+    """The path that `source` is, or the bundled file of that name."""
+    names = sorted({path.stem for path in ASSETS.glob("*.onnx")})
+    if source in names:
+        return (ASSETS / source).with_suffix(suffix)
+    if Path(source).suffix not in (".onnx", ".safetensors"):
+        raise ValueError(f"{source!r} is neither weights (.safetensors), an .onnx file, nor one of {', '.join(names)}")
+    return Path(source)
+
+
+def read_confidence(path: Path) -> dict:
+    """What makes chances of a network's scores; ValueError where the file does not say."""
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict) or "confidence" not in content:
+        raise ValueError(f"{path} is not a calibration.json of `scripts/evaluate.py calibration`")
+    return content["confidence"]
+
+
+def _wrote(path: Path, more: str) -> str:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return f"wrote {path}: {sum(file.stat().st_size for file in files) / 1e6:.2f} MB, {more}"
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(line for line in lines if line)

@@ -1,1 +1,0 @@
-"""Fitting the parametric hand to labelled photographs: the fits are labels to train on."""

@@ -1,0 +1,1 @@
+"""The parametric hand: model, skinning, anatomy, poses, fits."""

@@ -1,0 +1,433 @@
+"""A user's own MANO file made ready for handmesh: the licensed pickle, read without running anything it says, to
+an .npz.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from handmesh import skeleton
+from handmesh.types import Side
+
+# MANO's pickles read without chumpy, and without running anything that they say.
+#
+# A pickle is a small program: it names classes and functions and calls them. This reader knows the few
+# names that MANO's files hold (measured by others on the distributed files: NumPy arrays, a SciPy
+# matrix, two chumpy classes and `set`, written by Python 2 at protocol 2) and those that the same
+# objects get from other versions of Python, NumPy and SciPy. Each name stands for a class or function
+# of this module that keeps numbers and does nothing else; no library is imported and no function of
+# NumPy is called with the file's arguments. Any other name is refused.
+
+
+MAX_NESTING = 4
+"""Chumpy objects may lie in one another; MANO's are two deep."""
+
+_NUMBER = re.compile(r"[<>=|]?[biuf][1248]")
+
+
+class RefusedPickleError(ValueError):
+    """The pickle names something that no MANO file needs. Nothing of it was run."""
+
+
+class DamagedPickleError(ValueError):
+    """The pickle is cut short, or its parts do not fit together."""
+
+
+def read_pickle(data: bytes) -> dict[str, Any]:
+    """What a MANO pickle holds: arrays for everything numeric, plain Python values for the rest.
+
+    Raises RefusedPickleError, which names what was refused, and DamagedPickleError.
+    """
+    try:
+        content = _Reader(io.BytesIO(data), fix_imports=False, encoding="latin1").load()
+        if not isinstance(content, dict):
+            raise DamagedPickleError(f"a dictionary was expected, a {type(content).__name__} came")
+        return {str(key): _plain(value) for key, value in content.items()}
+    except (RefusedPickleError, DamagedPickleError):
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise DamagedPickleError(f"{type(error).__name__}: {error}") from error
+
+
+class _Record:
+    """An object of the file as its state alone."""
+
+    __slots__ = ("state",)
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, dict):
+            raise DamagedPickleError(f"the state of a {type(self).__name__} is a {type(state).__name__}")
+        self.state = state
+
+
+class _Ch(_Record):
+    """chumpy.ch.Ch: the array `x`."""
+
+    __slots__ = ()
+
+
+class _Select(_Record):
+    """chumpy.reordering.Select: some entries of another array, `a.ravel()[idxs].reshape(preferred_shape)`."""
+
+    __slots__ = ()
+
+
+class _Csc(_Record):
+    """scipy.sparse.csc_matrix: `data` in rows `indices`, each column's from `indptr[k]` to `indptr[k + 1]`."""
+
+    __slots__ = ()
+
+
+class _Dtype:
+    """numpy.dtype: a plain number's."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not isinstance(code, str) or not _NUMBER.fullmatch(code):
+            raise DamagedPickleError(f"arrays of type {code!r} are none of MANO's")
+        self.code, self.order = code.lstrip("<>=|"), code[0] if code[0] in "<>" else "<"
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        if state[1] in ("<", ">"):
+            self.order = state[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.order + self.code)
+
+
+class _Array:
+    """numpy.ndarray."""
+
+    __slots__ = ("values",)
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        _, shape, dtype, by_columns, data = state
+        if not isinstance(dtype, _Dtype) or not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise DamagedPickleError("an array's type or shape is unreadable")
+        raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
+        if len(raw) != math.prod(shape) * dtype.dtype.itemsize:
+            raise DamagedPickleError(f"an array of shape {shape} has {len(raw)} bytes")
+        self.values = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if by_columns else "C")
+
+
+class _Function:
+    """Something that the file may call; its state cannot be set, so that no file changes it for the next."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: object) -> Any:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise DamagedPickleError("a function has no state")
+
+
+def _new_array(*_: object) -> _Array:
+    """numpy.core.multiarray._reconstruct: an empty array whose state comes next."""
+    return _Array()
+
+
+def _new_record(cls: type, *_: object) -> _Record:
+    """copy_reg._reconstructor, which protocols 0 and 1 use."""
+    if cls not in (_Ch, _Select, _Csc):
+        raise DamagedPickleError(f"{cls!r} cannot be rebuilt")
+    return cls()
+
+
+def _scalar(dtype: _Dtype, data: str | bytes) -> float | int:
+    """numpy.core.multiarray.scalar."""
+    raw = data.encode("latin1") if isinstance(data, str) else data
+    return np.frombuffer(raw, dtype.dtype, count=1)[0].item()
+
+
+def _encode(text: str, *_: object) -> bytes:
+    """_codecs.encode: how Python 3 writes bytes at protocol 2."""
+    return text.encode("latin1")
+
+
+_BUILTINS = {"object": _Function(object), "set": _Function(set)}
+_COPYREG = {"_reconstructor": _Function(_new_record)}
+_MULTIARRAY = {"_reconstruct": _Function(_new_array), "scalar": _Function(_scalar)}
+_SPARSE = {"csc_matrix": _Csc}
+_MODULES: dict[str, dict[str, Any]] = {
+    "chumpy.ch": {"Ch": _Ch},
+    "chumpy.reordering": {"Select": _Select},
+    "numpy": {"ndarray": _Function(_new_array), "dtype": _Function(_Dtype)},
+    "numpy.core.multiarray": _MULTIARRAY,
+    "numpy._core.multiarray": _MULTIARRAY,
+    "scipy.sparse.csc": _SPARSE,
+    "scipy.sparse._csc": _SPARSE,
+    "__builtin__": _BUILTINS,
+    "builtins": _BUILTINS,
+    "copy_reg": _COPYREG,
+    "copyreg": _COPYREG,
+    "_codecs": {"encode": _Function(_encode)},
+}
+"""Every name that is understood, as Python 2 and 3 spell it."""
+
+
+class _Reader(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in _MODULES.get(module, {}):
+            raise RefusedPickleError(f"it names {module}.{name}, which no MANO file needs; nothing was run")
+        return _MODULES[module][name]
+
+    def persistent_load(self, key: object) -> Any:
+        raise RefusedPickleError("it refers to an object outside itself, which no MANO file does; nothing was run")
+
+
+def _plain(value: object, depth: int = 0) -> Any:
+    """Arrays for the file's stand-ins; anything else as it is."""
+    if depth > MAX_NESTING:
+        raise DamagedPickleError("chumpy objects lie too deep in one another")
+    if isinstance(value, _Array):
+        return value.values
+    if isinstance(value, _Ch):
+        return _plain(value.state["x"], depth + 1)
+    if isinstance(value, _Select):
+        source, entries = (_plain(value.state[name], depth + 1) for name in ("a", "idxs"))
+        chosen = np.asarray(source).ravel()[np.asarray(entries)]
+        return chosen.reshape(value.state.get("preferred_shape", chosen.shape))
+    if isinstance(value, _Csc):
+        return _dense({name: _plain(part, depth + 1) for name, part in value.state.items()})
+    return value
+
+
+def _dense(state: dict[str, Any]) -> np.ndarray:
+    """(rows, columns) of a column-compressed matrix; entries at the same place add up."""
+    rows, columns = state["_shape"] if "_shape" in state else state["shape"]
+    starts = np.asarray(state["indptr"])
+    if starts.shape != (columns + 1,) or starts[0] != 0 or starts[-1] != len(state["data"]):
+        raise DamagedPickleError("a sparse matrix's columns do not add up")
+    dense = np.zeros((rows, columns))
+    np.add.at(dense, (state["indices"], np.repeat(np.arange(columns), np.diff(starts))), state["data"])
+    return dense
+
+
+# A user's own MANO file, made ready for handmesh: the licensed pickle to an .npz in the open hand's layout.
+#
+# MANO's files may not be redistributed; nothing here downloads them. `convert_mano` reads the pickle
+# without chumpy (see `mano_pickle`), checks that it is what its name says, and writes plain arrays.
+
+
+MANO_SITE = "https://mano.is.tue.mpg.de"
+
+MANO_HELP = (
+    f"To use MANO, register at {MANO_SITE} (free for research), download mano_v1_2.zip, unpack it outside this "
+    "repository, run `python scripts/convert_mano.py mano_v1_2/models/MANO_RIGHT.pkl` and give the .npz that it "
+    "writes as the hand model. Meanwhile the bundled open hand works: leave the hand model out."
+)
+
+FORMAT_VERSION = 1
+"""Of the .npz that `convert_mano` writes."""
+
+FIELDS: dict[str, tuple[int, ...]] = {
+    "v_template": (778, 3),
+    "shapedirs": (778, 3, 10),
+    "posedirs": (778, 3, 135),
+    "J_regressor": (16, 778),
+    "weights": (778, 16),
+    "kintree_table": (2, 16),
+    "hands_components": (45, 45),
+    "hands_mean": (45,),
+    "f": (1538, 3),
+}
+"""What a hand model needs, with MANO's shapes."""
+
+TEXTURE_FIELDS = ("uv", "ft")
+"""Texture coordinates; MANO has none. A file that has them keeps them."""
+
+_BODIES = {24: "SMPL, a body", 52: "SMPL+H, a body with hands", 55: "SMPL-X, a body with hands and face"}
+_WRIST, _INDEX, _MIDDLE, _LITTLE = (skeleton.MANO_JOINTS.index(f) for f in ("wrist", "index1", "middle1", "little1"))
+_SECOND_JOINTS = [skeleton.MANO_JOINTS.index(f"{finger}2") for finger in skeleton.FINGERS[1:]]
+_CLEAR_BEND, _CLEAR_GROWTH = 0.1, 0.2
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_mano` made."""
+
+    path: Path
+    side: Side
+    sha256: str
+    """Of the pickle."""
+    shapes_mirrored: bool
+    """Whether the x of the shape directions had the wrong sign, as in the distributed MANO_LEFT, and was turned."""
+
+
+def missing_hand(path: Path) -> str:
+    """What to tell somebody whose hand model is not at `path`."""
+    return f"no hand model at {path}. {MANO_HELP}"
+
+
+def convert_mano(path: Path, out: Path | None = None, right: Path | None = None) -> Conversion:
+    """Write the MANO pickle at `path` as .npz to `out`, by default beside it.
+
+    right: MANO_RIGHT.pkl, to compare a left hand's shape directions with; only where those alone do not
+    tell whether their sign is wrong. Raises FileNotFoundError, or ValueError where the file is no MANO hand.
+    """
+    out = path.with_suffix(".npz") if out is None else out
+    fields = read_mano_pickle(path)
+    side = _side(fields, path)
+    mirrored = side == "left" and _shapes_are_the_right_hands(fields, path, right)
+    if mirrored:
+        fields["shapedirs"] = fields["shapedirs"] * np.array([-1.0, 1, 1])[:, None]
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    origin = {"side": np.array(side), "source_sha256": np.array(sha256), "format_version": np.array(FORMAT_VERSION)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(out.name + ".tmp")
+    with unfinished.open("wb") as file:
+        np.savez_compressed(file, **fields, **origin)
+    os.replace(unfinished, out)
+    return Conversion(out, side, sha256, mirrored)
+
+
+def read_mano_pickle(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of MANO_RIGHT.pkl or MANO_LEFT.pkl by MANO's names, as `FIELDS` lists them, as they are.
+
+    Texture coordinates are added where the file has some. Raises FileNotFoundError, and ValueError
+    where the file is something else or damaged; nothing that the file says is run.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(missing_hand(path))
+    data = path.read_bytes()
+    _refuse_other_kinds(path, data)
+    try:
+        content = read_pickle(data)
+    except RefusedPickleError as error:
+        raise RefusedPickleError(f"{path} is not loaded: {error}. Download it anew from {MANO_SITE}") from error
+    except DamagedPickleError as error:
+        raise ValueError(f"{path} is damaged or cut short ({error}). Download it anew from {MANO_SITE}") from error
+    fields = {name: np.asarray(content[name]) for name in (*FIELDS, *TEXTURE_FIELDS) if name in content}
+    check_mano_fields(fields, path)
+    return fields
+
+
+def _refuse_other_kinds(path: Path, data: bytes) -> None:
+    """Raise ValueError for what people have under a pickle's name."""
+    if not data:
+        raise ValueError(f"{path} is empty: the download did not finish. Download it anew from {MANO_SITE}")
+    if data[:2] == b"PK":
+        raise ValueError(f"{path} is {_zip_kind(data)}")
+    if data.lstrip()[:1] == b"<":
+        raise ValueError(f"{path} is a web page, not the model: log in at {MANO_SITE} and download it there")
+
+
+def _zip_kind(data: bytes) -> str:
+    pickles = "unpack it and give the models/MANO_RIGHT.pkl from inside"
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return f"a zip archive cut short: download it anew from {MANO_SITE}, then {pickles}"
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if "v_template.npy" in archive.namelist():
+            return "an .npz, converted already: give it as the hand model as it is"
+    return f"a zip archive, as the site delivers it: {pickles}"
+
+
+def check_mano_fields(fields: dict[str, np.ndarray], path: Path) -> None:
+    """Raise ValueError, with the name of `path`, where `fields` are not a MANO hand's."""
+    get_right = f"give MANO_RIGHT.pkl of mano_v1_2.zip from {MANO_SITE}"
+    joints = fields["kintree_table"].shape[-1] if "kintree_table" in fields and fields["kintree_table"].ndim else None
+    if joints in _BODIES:
+        raise ValueError(f"{path} holds {_BODIES[joints]} ({joints} joints), not MANO's hand of 16: {get_right}")
+    missing = [name for name in FIELDS if name not in fields]
+    if missing:
+        raise ValueError(f"{path} is no MANO hand, or of another version: it lacks {', '.join(missing)}; {get_right}")
+    for name, shape in FIELDS.items():
+        if fields[name].shape != shape or fields[name].dtype.kind not in "iuf":
+            found = f"{fields[name].shape} of {fields[name].dtype}"
+            raise ValueError(
+                f"{path} is no MANO hand, or of another version: {name} is {found}, not {shape}; {get_right}"
+            )
+    faults = [
+        ("a value that is not finite", not all(np.isfinite(fields[name]).all() for name in FIELDS)),
+        ("faces of vertices that are not there", not 0 <= fields["f"].min() <= fields["f"].max() < 778),
+        ("weights that do not sum to 1", np.abs(fields["weights"].sum(1) - 1).max() > 1e-3),
+        ("a joint regressor that does not sum to 1", np.abs(fields["J_regressor"].sum(1) - 1).max() > 1e-3),
+        ("other parents", fields["kintree_table"][0, 1:].tolist() != list(skeleton.PARENTS[1:])),
+    ]
+    for fault, found in faults:
+        if found:
+            raise ValueError(f"{path} is no MANO hand, or damaged: it has {fault}; {get_right}")
+
+
+def hand_side(fields: dict[str, np.ndarray]) -> Side | None:
+    """Which hand a model in MANO's layout is; None where it does not tell.
+
+    Fingers bend towards the palm. The mean pose says which way they bend, the joints at rest where the
+    fingers and the thumb's side lie, and the three together have one handedness. (The files themselves
+    say nothing of their side.) None where the mean pose is flat or the fingers disagree.
+    """
+    joints = fields["J_regressor"] @ fields["v_template"]
+    palm = np.cross(joints[_INDEX] - joints[_LITTLE], joints[_MIDDLE] - joints[_WRIST])  # a right hand's
+    bones = joints[[j + 1 for j in _SECOND_JOINTS]] - joints[_SECOND_JOINTS]
+    mean = np.asarray(fields["hands_mean"], np.float64).reshape(15, 3)[[j - 1 for j in _SECOND_JOINTS]]
+    bends = (Rotation.from_rotvec(mean).apply(bones) - bones) @ palm
+    bends /= np.linalg.norm(bones, axis=1) * np.linalg.norm(palm) + 1e-12
+    if (bends > _CLEAR_BEND).all():
+        return "right"
+    return "left" if (bends < -_CLEAR_BEND).all() else None
+
+
+def _side(fields: dict[str, np.ndarray], path: Path) -> Side:
+    side = hand_side(fields)
+    if side is None:
+        raise ValueError(
+            f"{path}: cannot tell which hand it is, as its mean pose does not bend the fingers to one side; "
+            f"give MANO_RIGHT.pkl of mano_v1_2.zip from {MANO_SITE} as it is"
+        )
+    return side
+
+
+def growth_correlation(fields: dict[str, np.ndarray]) -> float:
+    """How the hand's length and breadth vary together over the shape space, -1..1.
+
+    Each shape direction stretches the hand along x (its fingers) and along its breadth by some share.
+    Directions are in standard deviations, so that the sum of the products over them is the covariance
+    over people, and that is positive for hands: long ones are broad. Shape directions whose x has the
+    wrong sign make it negative.
+    """
+    template, shapes = (np.asarray(fields[name], np.float64) for name in ("v_template", "shapedirs"))
+    centred, moved = template - template.mean(0), shapes - shapes.mean(0)
+    across = np.linalg.svd(centred[:, 1:], full_matrices=False)[2][0]  # breadth: the widest way in the y-z plane
+    along, breadth = centred[:, 0], centred[:, 1:] @ across
+    longer = along @ moved[:, 0] / (along @ along)
+    broader = breadth @ np.einsum("c,vck->vk", across, moved[:, 1:]) / (breadth @ breadth)
+    return float(longer @ broader / (np.linalg.norm(longer) * np.linalg.norm(broader) + 1e-18))
+
+
+def _shapes_are_the_right_hands(fields: dict[str, np.ndarray], path: Path, right: Path | None) -> bool:
+    """Whether a left hand's shape directions have the x of a right hand's, a known fault of MANO_LEFT.
+
+    Source: https://github.com/vchoutas/smplx/issues/48. By comparison where MANO_RIGHT is given, else
+    by `growth_correlation`.
+    """
+    if right is not None:
+        others = read_mano_pickle(right)
+        if hand_side(others) != "right":
+            raise ValueError(f"{right} is no right hand: give MANO_RIGHT.pkl to compare {path} with")
+        return bool((fields["shapedirs"][:, 0] * others["shapedirs"][:, 0]).sum() > 0)
+    growth = growth_correlation(fields)
+    if abs(growth) < _CLEAR_GROWTH:
+        raise ValueError(
+            f"{path}: cannot tell whether its shape directions have the wrong sign in x (length and breadth "
+            f"correlate by {growth:.2f}); give MANO_RIGHT.pkl too, with --right, to compare them"
+        )
+    return growth < 0

@@ -1,0 +1,1 @@
+"""The networks and their checkpoints: tensors in, named tuples out."""

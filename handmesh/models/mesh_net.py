@@ -1,0 +1,291 @@
+"""The mesh network: a timm backbone and a head that says where a hand's joints are and how they turn.
+
+Pure torch: tensors in, a NamedTuple of tensors out. Two heads exist. `keypoint` first finds the 21
+joints in the crop as the mean of a soft attention map each, then gathers the backbone's features
+at these places and regresses the hand model's parameters from them. `pooled` regresses these and
+a weak-perspective camera from the mean feature alone, as FastViT's paper does (Vasu et al., 2023).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple, TypeVar
+
+import timm
+import torch
+from jaxtyping import Float
+from timm.models.repvit import RepVggDw
+from timm.utils.model import reparameterize_model
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from handmesh.hand.rotations import rotation_from_6d, rotation_to_6d
+from handmesh.skeleton import KEYPOINTS, MANO_JOINTS, PALM_TO_CAMERA
+
+Network = TypeVar("Network", bound="Mergeable")
+
+NUM_KEYPOINTS, NUM_JOINTS, NUM_SHAPE = len(KEYPOINTS), len(MANO_JOINTS), 10
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class HandNetOutput(NamedTuple):
+    """What the network says of B crops. Axes are the crop's own view: x right, y down, z forward."""
+
+    rotations: Tensor  # (B, 16, 3, 3) relative to the parent joint, the first to the crop's view
+    shape: Tensor  # (B, 10) shape coefficients in standard deviations
+    joints_crop: Tensor | None  # (B, 21, 2) in the crop: -1 and 1 are its outer borders; None from `pooled`
+    presence: Tensor  # (B,) logit: this is a hand
+    right: Tensor  # (B,) logit: it is a right hand as shown
+    spread: Tensor  # (B, 21, 2) mean absolute errors to expect of each joint's coordinates: those in the crop, in half
+    # crop sides, and those of the posed hand about its root, in decimetres
+    camera: Tensor | None = None  # (B, 3) from `pooled`: half crops per metre, then the root's x and y in the crop
+    mask: Tensor | None = None  # (B, h, w) logits: the share of each cell that is hand
+    features: Tensor | None = None  # (B, C) the mean of the backbone's last map
+    attention: Tensor | None = None  # (B, 21, h, w) from `keypoint`: logits of where each joint is; their soft mean is
+    # joints_crop
+    map: Tensor | None = None  # (B, c, h, w) the backbone's map before the last, at stride 16
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What defines a HandNet."""
+
+    backbone: str = "repvit_m0_9"
+    """Any FastViT or RepViT name of timm; see `backbone_names()`."""
+    pretrained: bool = False
+    """Start from timm's ImageNet weights (they are downloaded)."""
+    drop_path: float = 0.0
+    """Stochastic depth of a FastViT."""
+    branches: bool = True
+    """Keep the parallel branches that a RepViT trains with and merges afterwards; without, its 3x3 ones alone."""
+    head: Literal["keypoint", "pooled"] = "keypoint"
+    """Parameters from the features at the joints found in the crop, or from the mean feature."""
+    stride: Literal[8, 16] = 8
+    """Pixels of the crop a cell of the map that joints are found on."""
+    refinements: int = 1
+    """Steps in which the parameters are regressed; each after the first sees what came before."""
+    segmentation: bool = False
+    """Also predict which cells are hand, for the loss 'mask'."""
+    width: int = 128
+    """Channels of the fused feature map that joints are found on."""
+    token: int = 64
+    """Numbers kept of the features at each joint."""
+    hidden: int = 512
+
+
+def backbone_names() -> list[str]:
+    """The backbones that the network is made for, by timm's names."""
+    return sorted(timm.list_models(["fastvit_*", "repvit_*"]))
+
+
+class Mergeable(nn.Module):
+    """A network whose timm blocks have parallel branches in training."""
+
+    def reparameterised(self: Network) -> Network:
+        """A copy with these branches merged, for inference."""
+        was_training = self.training
+        fused = reparameterize_model(self.eval())
+        self.train(was_training)
+        return fused
+
+
+class HandNet(Mergeable):
+    """RGB crops (B, 3, S, S), float in 0..1, S divisible by 32, to a `HandNetOutput`."""
+
+    def __init__(self, config: NetworkConfig, mean_pose: Tensor | None = None) -> None:
+        """mean_pose: (15, 3, 3) finger rotations that the regression starts from; identity if None."""
+        super().__init__()
+        self.config = config
+        self.backbone = _create_backbone(config)
+        channels = self.backbone.feature_info.channels()
+        self.head = HEADS[config.head](channels, config)
+        self.logits = nn.Linear(channels[-1], 2)
+        self.mask = nn.Conv2d(self.head.map_channels, 1, 1) if config.segmentation else None
+        fingers = torch.eye(3).expand(NUM_JOINTS - 1, 3, 3) if mean_pose is None else mean_pose
+        wrist = torch.tensor(PALM_TO_CAMERA)
+        start = torch.cat([wrist[None], fingers.to(wrist)])
+        self.register_buffer("start_6d", rotation_to_6d(start))
+        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
+        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None])
+
+    def forward(self, image: Float[Tensor, "B 3 S S"]) -> HandNetOutput:
+        features = self.backbone((image - self.pixel_mean) / self.pixel_std)
+        pooled = features[-1].mean((2, 3))
+        found = self.head(features, pooled)
+        six, shape = found.parameters.split((NUM_JOINTS * 6, NUM_SHAPE), dim=1)
+        rotations = rotation_from_6d(self.start_6d + six.unflatten(-1, (NUM_JOINTS, 6)))
+        presence, right = self.logits(pooled).float().unbind(1)
+        mask = None if self.mask is None else self.mask(found.map)[:, 0].float()
+        return HandNetOutput(
+            rotations, shape, found.joints_crop, presence, right, found.spread, found.camera, mask, pooled.float(),
+            found.attention, features[-2],
+        )  # fmt: skip
+
+
+def _create_backbone(config: NetworkConfig) -> nn.Module:
+    if config.backbone not in backbone_names():
+        raise ValueError(f"unknown backbone '{config.backbone}'; choose one of {', '.join(backbone_names())}")
+    if config.drop_path and config.backbone.startswith("repvit"):
+        raise ValueError("RepViT knows no drop_path; set network.drop_path to 0")
+    options = {"drop_path_rate": config.drop_path} if config.drop_path else {}
+    create = partial(timm.create_model, config.backbone, features_only=True, out_indices=(1, 2, 3), **options)
+    backbone = _fetch(create, config.backbone) if config.pretrained else create()
+    return backbone if config.branches else _single_branch(backbone, config.backbone)
+
+
+def _fetch(create: Callable[..., nn.Module], name: str) -> nn.Module:
+    """The backbone with timm's ImageNet weights."""
+    try:
+        return create(pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"timm's ImageNet weights of {name} could not be fetched ({reason}). Connect to the network "
+            "once, or start from random weights with --network.no-pretrained, which costs accuracy"
+        ) from error
+
+
+def _single_branch(backbone: nn.Module, name: str) -> nn.Module:
+    """A RepViT whose depthwise mixers have their 3x3 convolution and its normalisation alone."""
+    if not name.startswith("repvit"):
+        raise ValueError(f"network.branches can be switched off for RepViT, not for {name}")
+    for parent in list(backbone.modules()):
+        for key, child in list(parent.named_children()):
+            if isinstance(child, RepVggDw):
+                setattr(parent, key, child.conv)
+    return backbone
+
+
+class TopDown(nn.Module):
+    """Backbone maps, each half as fine as the one before, summed into one map as fine as the first."""
+
+    def __init__(self, channels: list[int], width: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.smooth = nn.ModuleList(_smoothing(width) for _ in channels[1:])
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        *finer, coarsest = (layer(f) for layer, f in zip(self.lateral, features, strict=True))
+        fused = coarsest
+        for skip, smooth in zip(reversed(finer), self.smooth, strict=True):
+            fused = smooth(skip + interpolate(fused, size=skip.shape[-2:], mode="nearest"))
+        return fused
+
+
+def _smoothing(width: int) -> nn.Module:
+    """A depthwise and a pointwise convolution that remove the steps of the enlarged map."""
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
+        nn.BatchNorm2d(width),
+        nn.Conv2d(width, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.GELU(),
+    )
+
+
+class HeadOutput(NamedTuple):
+    """What a head finds; see `HandNetOutput`."""
+
+    parameters: Tensor  # (B, 106) 6D offsets of 16 rotations, then the shape
+    joints_crop: Tensor | None
+    camera: Tensor | None
+    map: Tensor  # (B, map_channels, h, w) features by place
+    spread: Tensor
+    attention: Tensor | None = None
+
+
+class KeypointHead(nn.Module):
+    """Joints by soft attention over the fused map; parameters from the features gathered there."""
+
+    def __init__(self, channels: list[int], config: NetworkConfig) -> None:
+        super().__init__()
+        self.levels = 3 if config.stride == 8 else 2
+        self.top_down = TopDown(channels[-self.levels :], config.width)
+        self.map_channels = config.width
+        self.attention = nn.Conv2d(config.width, NUM_KEYPOINTS, 1)
+        self.token = nn.Sequential(nn.Linear(config.width + 2, config.token), nn.GELU())
+        self.regressor = Regressor(NUM_KEYPOINTS * config.token + channels[-1], NUM_JOINTS * 6 + NUM_SHAPE, config)
+        self.spread = Spread(config.token, 2)
+
+    def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
+        fine = self.top_down(features[-self.levels :])
+        logits = self.attention(fine).float()
+        attention = logits.flatten(2).softmax(-1)
+        joints_crop = attention @ _cell_centres(fine.shape[-2], fine.shape[-1]).to(attention)
+        gathered = attention.to(fine.dtype) @ fine.flatten(2).transpose(1, 2)
+        tokens = self.token(torch.cat([gathered, joints_crop.to(gathered.dtype)], -1))
+        parameters = self.regressor(torch.cat([tokens.flatten(1), pooled], -1))
+        return HeadOutput(parameters, joints_crop, None, fine, self.spread(tokens), logits)
+
+
+CAMERA_SCALE = 8.0
+"""Half crops per metre that the pooled head starts from: a hand of 0.18 m then fills 70 % of the crop."""
+
+
+class PooledHead(nn.Module):
+    """Parameters and a weak-perspective camera from the mean feature."""
+
+    def __init__(self, channels: list[int], config: NetworkConfig) -> None:
+        super().__init__()
+        self.map_channels = channels[-1]
+        self.regressor = Regressor(channels[-1], NUM_JOINTS * 6 + NUM_SHAPE + 3, config)
+        self.spread = Spread(channels[-1], NUM_KEYPOINTS * 2)
+
+    def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
+        numbers = self.regressor(pooled)
+        camera = torch.cat([CAMERA_SCALE * numbers[:, -3:-2].exp(), numbers[:, -2:]], dim=1)
+        spread = self.spread(pooled).unflatten(1, (NUM_KEYPOINTS, 2))
+        return HeadOutput(numbers[:, :-3], None, camera, features[-1], spread)
+
+
+class Spread(nn.Module):
+    """Features to errors that the network expects of itself; it learns from the features, they not from it."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__()
+        self.log = nn.Linear(features, outputs)
+        nn.init.zeros_(self.log.weight)
+        nn.init.constant_(self.log.bias, math.log(0.05))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.log(features.detach()).float().clamp(-6.0, 1.0).exp()
+
+
+HEADS = {"keypoint": KeypointHead, "pooled": PooledHead}
+
+
+class Regressor(nn.Module):
+    """(B, features) to (B, outputs) numbers in steps, each of which corrects the numbers so far."""
+
+    def __init__(self, features: int, outputs: int, config: NetworkConfig) -> None:
+        super().__init__()
+        if config.refinements < 1:
+            raise ValueError(f"network.refinements must be at least 1, got {config.refinements}")
+        self.steps, self.outputs = config.refinements, outputs
+        inputs = features + (outputs if self.steps > 1 else 0)
+        self.trunk = nn.Sequential(
+            nn.Linear(inputs, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.hidden), nn.GELU()
+        )
+        self.out = nn.Linear(config.hidden, outputs)
+        nn.init.normal_(self.out.weight, std=0.01)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.steps == 1:
+            return self.out(self.trunk(features)).float()
+        numbers = features.new_zeros(len(features), self.outputs, dtype=torch.float32)
+        for _ in range(self.steps):
+            seen = torch.cat([features, numbers.to(features.dtype)], dim=1)
+            numbers = numbers + self.out(self.trunk(seen)).float()
+        return numbers
+
+
+def _cell_centres(height: int, width: int) -> Tensor:
+    """(height * width, 2) x and y of the cells' centres; the map's outer borders are -1 and 1."""
+    y = (torch.arange(height) + 0.5) * (2.0 / height) - 1.0
+    x = (torch.arange(width) + 0.5) * (2.0 / width) - 1.0
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=-1)

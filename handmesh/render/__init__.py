@@ -1,0 +1,1 @@
+"""From hands in the camera's frame to pixels."""

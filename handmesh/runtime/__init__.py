@@ -1,1 +1,0 @@
-"""From frames to hands without torch: tracker, backend, detector, lifting, smoothing."""

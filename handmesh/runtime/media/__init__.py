@@ -1,1 +1,0 @@
-"""Pictures in and results out: cameras, videos, pictures, recordings, clips and meshes."""

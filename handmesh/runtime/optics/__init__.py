@@ -1,1 +1,0 @@
-"""What is known of the camera that takes the pictures."""

@@ -1,0 +1,216 @@
+"""What to generate: settings of a data set, sources of its ingredients, and the hard cases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from handmesh.assets import OPEN_HAND
+from handmesh.data.photos import Split
+from handmesh.hand import poses
+from handmesh.synthetic.split import Materials, backgrounds_of
+
+# The hard set: each sample has one of the situations in which hand trackers fail, in turn.
+
+
+Difficulty = Literal["ordinary", "hard"]
+
+Challenge = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first"]
+CHALLENGES: tuple[Challenge, ...] = get_args(Challenge)
+
+_GRASPS = ("grasp", "grasp", "fist", "claw", "pinch", "relaxed")
+
+
+@dataclass(frozen=True)
+class Chances:
+    """How often things appear."""
+
+    sleeve: float = 0.5
+    band: float = 0.12
+    glove: float = 0.03
+    torso: float = 0.17
+    head: float = 0.07
+    held: float = 0.2
+    occluder: float = 0.13
+    second_hand: float = 0.16
+    touching: float = 0.45
+    """Of second hands."""
+    cut_off: float = 0.07
+
+
+FREIHAND_CHANCES = Chances(glove=0, torso=0, head=0, second_hand=0, cut_off=0)
+"""As in the real set: one bare hand, whole, before nothing but the screen."""
+
+
+def challenge_of(difficulty: Difficulty, index: int) -> Challenge | None:
+    """What the sample `index` is hard by: each in turn, so that all have equal shares."""
+    return CHALLENGES[index % len(CHALLENGES)] if difficulty == "hard" else None
+
+
+def harder(chances: Chances, challenge: Challenge | None) -> Chances:
+    """`chances` with what the challenge needs made certain."""
+    if challenge == "grasp":
+        return replace(chances, held=1.0)
+    if challenge == "hands touching":
+        return replace(chances, second_hand=1.0, touching=1.0)
+    return replace(chances, cut_off=1.0) if challenge == "cut off" else chances
+
+
+def sample_view(rng: np.random.Generator, challenge: Challenge | None) -> np.ndarray:
+    """(3, 3) rotation from the canonical frame to the camera's that suits the challenge."""
+    if challenge == "edge-on":
+        return poses.edge_on_view(rng)
+    return poses.fingers_first_view(rng) if challenge == "fingers first" else poses.sample_view(rng)
+
+
+def sample_fingers(rng: np.random.Generator, sampler: poses.PoseSampler, challenge: Challenge | None) -> np.ndarray:
+    """(15, 3, 3) rotations of the fingers that suit the challenge."""
+    if challenge == "grasp":
+        return sampler.sample(rng, _GRASPS[rng.integers(len(_GRASPS))])
+    return sampler.sample(rng)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where pictures take their ingredients from; what is not given is made procedurally."""
+
+    hand_model: Path | None = None  # .npz in MANO's layout; the bundled open hand without one
+    skins: Path | None = None  # folder of textures for the hand's UVs
+    backgrounds: Path | None = None  # folder of photographs without hands
+    backgrounds_split: Split = "all"
+    environments: Path | None = None  # folder of .hdr panoramas
+    painted_skins: int = 16  # how many skins to make here, beside those given
+    materials: Materials = "all"
+    difficulty: Difficulty = "ordinary"
+
+
+LAYOUT_VERSION = 2
+"""Of what is drawn and written for this layout alone; 2 has four versions of a row and an evaluation set."""
+
+
+# What to make and with which settings; the command line of `scripts/make_synthetic.py`.
+
+
+VERSION = 3
+"""Of the generator: a change of what a seed gives raises it, so that old and new are not mixed."""
+
+SETTINGS_FILE = "settings.json"
+
+Layout = Literal["shards", "freihand"]
+
+_LEAST = {"count": 1, "size": 16, "evaluation_count": 0, "workers": 1, "shard_size": 1, "seed": 0}
+
+
+@dataclass(frozen=True)
+class Order:
+    """Make synthetic pictures of right hands with exact labels.
+
+    Whatever ingredient is not given is made procedurally. An interrupted run is taken up again by
+    the same command; finished shards are kept. With --sheet one picture of the crops is made instead.
+    """
+
+    out: Path
+    """Folder to write to; with --sheet the .jpg file."""
+    count: int = 10_000
+    """How many samples; of `freihand`, rows of the training set, each drawn in four versions."""
+    size: int | None = None
+    """Width and height of each picture, in pixels; by default 160, and 224 for `freihand`, as the real set has."""
+    layout: Layout = "shards"
+    """`shards`: WebDataset tars of .jpg, .png mask and .json. `freihand`: FreiHAND's folders and lists."""
+    evaluation_count: int = 0
+    """Rows of the evaluation set; `freihand` only."""
+    sheet: bool = False
+    """Write no data set but one picture of the `count` crops that a network sees, to look at."""
+    seed: int = 0
+    """Equal seeds give equal samples, whatever the number of workers."""
+    workers: int = 1
+    """Processes."""
+    shard_size: int = 1000
+    """Samples in a shard, and the grain at which a run is resumed."""
+    skins: Path | None = None
+    """Folder of skin textures (.png, .jpg) for the hand's UVs."""
+    painted_skins: int = 16
+    """How many skins to paint; with a folder of skins, about as often used as those."""
+    backgrounds: Path | None = None
+    """Folder of photographs without hands."""
+    backgrounds_split: Split = "all"
+    """`val` takes the files whose name's SHA-1 is divisible by 10, `train` the others."""
+    materials: Materials = "all"
+    """`train` or `test`: two halves of the world. They share no painted skin, no shape of an object, no seed and
+    no file: `test` has the backgrounds of the split `val` and, of skins and environments, the files whose name's
+    SHA-1 is divisible by 5; where there is none, painted skins and procedural light alone."""
+    difficulty: Difficulty = "ordinary"
+    """`hard`: each sample is, in turn, a grasp of an object, two hands that touch, a hand seen edge-on, cut off by
+    the border, or with its fingers towards the camera; its label says which (`challenge`)."""
+    environments: Path | None = None
+    """Folder of equirectangular .hdr panoramas to light with."""
+    hand_model: Path | None = None
+    """Hand model in MANO's layout (.npz); the bundled open hand without one."""
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+        if self.evaluation_count and self.layout != "freihand":
+            raise ValueError("--evaluation-count goes with --layout freihand: shards have no evaluation set")
+        if self.difficulty != "ordinary" and self.layout == "freihand":
+            raise ValueError("--difficulty hard goes with --layout shards: FreiHAND's layout cannot say what is hard")
+
+        backgrounds_of(self.materials, self.backgrounds_split)
+
+    @property
+    def picture_size(self) -> int:
+        """Pixels a side, the layout's default included."""
+        return self.size or (224 if self.layout == "freihand" else 160)
+
+    @property
+    def sources(self) -> Sources:
+        """Where the generator takes its ingredients from."""
+        folders = self.skins, self.backgrounds, self.backgrounds_split, self.environments
+        return Sources(self.hand_model, *folders, self.painted_skins, self.materials, self.difficulty)
+
+    def settings(self) -> dict[str, object]:
+        """What the files depend on: not the workers, nor where the ingredients lie."""
+        folders = {name: _contents(getattr(self, name)) for name in ("skins", "backgrounds", "environments")}
+        model = hashlib.sha1((self.hand_model or OPEN_HAND).read_bytes()).hexdigest()
+        plain = {k: v for k, v in asdict(self).items() if k not in ("out", "workers", "evaluation_count", "sheet")}
+        fixed = {"size": self.picture_size, "hand_model": model, "version": VERSION}
+        if self.layout == "freihand":
+            fixed |= {"evaluation_count": self.evaluation_count, "layout_version": LAYOUT_VERSION}
+        return {**plain, **folders, **fixed}
+
+
+def _contents(folder: Path | None) -> str | None:
+    """A hash of the names and sizes of the files in a folder."""
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
+    listing = sorted((path.name, path.stat().st_size) for path in folder.iterdir() if path.is_file())
+    return hashlib.sha1(json.dumps(listing).encode()).hexdigest()
+
+
+class SettingsMismatchError(ValueError):
+    """A folder holds samples made with other settings."""
+
+
+def check_settings(order: Order) -> None:
+    """Write the settings into the order's folder, or compare with those that it was begun with.
+
+    Raises SettingsMismatchError where they differ, FileNotFoundError where an ingredient is missing.
+    """
+    file, settings = order.out / SETTINGS_FILE, order.settings()
+    if not file.exists():
+        file.write_text(json.dumps(settings, indent=1))
+        return
+    begun = json.loads(file.read_text())
+    differ = [name for name in settings if begun.get(name) != settings[name]]
+    if differ:
+        details = ", ".join(f"{name} {begun.get(name)} there, {settings[name]} now" for name in differ)
+        raise SettingsMismatchError(f"{order.out} was begun with other settings ({details}); choose another --out")

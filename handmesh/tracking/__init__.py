@@ -1,0 +1,1 @@
+"""From images to hands without torch."""

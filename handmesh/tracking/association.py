@@ -1,0 +1,172 @@
+"""Hands from frame to frame: where to look next, when one is lost, and when two are the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from handmesh import skeleton
+from handmesh.geometry import NEAREST_M, project
+from handmesh.tracking.estimator import Estimate
+from handmesh.tracking.smoothing import HandSmoother
+from handmesh.types import Box, Camera, Hand
+
+LONGEST_GAP_S = 0.5
+"""After a longer gap, or when time runs backwards, the past says nothing of the present motion."""
+
+SHORTEST_GAP_S = 1e-3
+"""Frames come no faster: times closer together are a clock's jitter, by which no speed may be divided."""
+
+LONGEST_STEP_M = 0.5
+"""No hand moves farther in the frames in which it is carried on."""
+
+SAME_PLACE = 0.4
+"""The overlap with a hand from which a detector's box is taken for that hand's."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a hand counts as found, followed, lost or the same as another."""
+
+    found_score: float = 0.7
+    """A new hand needs at least this score..."""
+    kept_score: float = 0.25
+    """...and is followed down to this one, so that a score near the limit does not flicker."""
+    detect_every: int = 3
+    """Frames between looks for further hands while at least one is followed."""
+    predicted_frames: int = 2
+    """Frames in a row in which a hand that is not seen is carried on with its last motion."""
+    remembered_s: float = 1.0
+    """A hand that appears so soon after one was lost may be that one, and gets its id."""
+    side_patience: int = 5
+    """Frames in a row that the network must see the other side before a followed hand changes its own."""
+
+
+@dataclass(eq=False)
+class Track:
+    """A followed hand."""
+
+    id: int
+    smoother: HandSmoother
+    estimate: Estimate  # the last one, as the network gave it
+    hand: Hand  # the last one, smoothed
+    time_s: float  # of the last one
+    begun_s: float  # of the first one
+    velocity_px_s: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    velocity_m_s: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    misses: int = 0  # frames since
+    replaced: bool = False  # since then, a hand was found that is more likely this very one than one beside it
+    side_doubts: int = 0  # frames in a row in which the network saw the other side
+
+    @staticmethod
+    def begin(id: int, smoother: HandSmoother, estimate: Estimate, camera: Camera, time_s: float) -> Track:
+        """A track of a hand that was just found."""
+        hand = replace(smoother(estimate.hand, camera, None), id=id)
+        return Track(id, smoother, estimate, hand, time_s, time_s)
+
+    def box_at(self, time_s: float) -> Box:
+        """Where the hand should be: its last box, moved on with its last speed, at most half a side."""
+        gap = self._gap_s(time_s)
+        if gap is None:
+            return self.estimate.box
+        step = self.velocity_px_s * gap
+        step *= min(1.0, 0.5 * self.estimate.box.size_px / max(float(np.hypot(*step)), 1e-9))
+        x, y = self.estimate.box.centre_px
+        return replace(self.estimate.box, centre_px=(x + float(step[0]), y + float(step[1])))
+
+    def update(self, estimate: Estimate, camera: Camera, time_s: float) -> None:
+        """Take in the hand as found at `time_s`."""
+        gap = self._gap_s(time_s)
+        if gap is None or estimate.hand.side != self.hand.side:
+            gap, self.velocity_px_s = None, np.zeros(2)
+        else:
+            self.velocity_px_s = np.subtract(estimate.box.centre_px, self.estimate.box.centre_px) / gap
+        self.side_doubts = self.side_doubts + 1 if estimate.agreement < 0.5 else 0
+        before, hand = self.hand, self.smoother(estimate.hand, camera, gap)
+        self.velocity_m_s = (_root(hand) - _root(before)) / gap if gap else np.zeros(3)
+        self.begun_s = min(self.begun_s, time_s)  # a clock may run backwards
+        self.hand = replace(hand, id=self.id, visible_s=time_s - self.begun_s)
+        self.estimate, self.time_s, self.misses, self.replaced = estimate, time_s, 0, False
+
+    def predicted(self, camera: Camera, time_s: float) -> Hand:
+        """The hand as it should be at `time_s`: as it was, moved on with its last speed, in front of the camera."""
+        gap = self._gap_s(time_s) or 0.0
+        step = self.velocity_m_s * gap
+        step *= min(1.0, LONGEST_STEP_M / max(float(np.linalg.norm(step)), 1e-9))
+        step[2] = max(step[2], NEAREST_M - float(self.hand.joints_m[:, 2].min()))
+        joints_m = self.hand.joints_m + step.astype(np.float32)
+        return replace(
+            self.hand,
+            joints_m=joints_m,
+            vertices_m=self.hand.vertices_m + step.astype(np.float32),
+            joints_px=project(joints_m, camera).astype(np.float32),
+            visible_s=max(0.0, time_s - self.begun_s),
+            predicted=True,
+        )
+
+    def distance(self, estimate: Estimate, time_s: float) -> float:
+        """From where the hand should be to where `estimate` sees one, in box sides."""
+        box = self.box_at(time_s)
+        return math.dist(box.centre_px, estimate.box.centre_px) / box.size_px
+
+    def is_looked_for(self, time_s: float, rules: Rules) -> bool:
+        """Whether to look where the hand should be; without a detector's help no longer than its motion tells."""
+        return self.misses <= rules.predicted_frames or self._gap_s(time_s) is not None
+
+    def is_remembered(self, time_s: float, rules: Rules) -> bool:
+        """Whether a hand found now may be this one; always while it is carried on."""
+        return self.misses <= rules.predicted_frames or 0.0 <= time_s - self.time_s <= rules.remembered_s
+
+    def _gap_s(self, time_s: float) -> float | None:
+        gap = time_s - self.time_s
+        return max(gap, SHORTEST_GAP_S) if 0.0 < gap <= LONGEST_GAP_S else None
+
+
+def _root(hand: Hand) -> np.ndarray:
+    return hand.joints_m[skeleton.ROOT].astype(np.float64)
+
+
+def nearest_track(missed: Sequence[Track], estimate: Estimate, time_s: float) -> Track | None:
+    """The track that has probably missed the hand of `estimate`: of its side, and not too far away; or None.
+
+    A box's side away at most, and two more for each second that nobody knows where it was.
+    """
+    near = [
+        track
+        for track in missed
+        if track.hand.side == estimate.hand.side
+        and track.distance(estimate, time_s) < 1.0 + 2.0 * max(0.0, time_s - track.time_s)
+    ]
+    return min(near, key=lambda track: track.distance(estimate, time_s), default=None)
+
+
+def without_rivals(seen: Mapping[Track, Estimate], time_s: float) -> dict[Track, Estimate]:
+    """What the tracks saw, with one left of those that saw the same hand: the one that trusts it and did not jump."""
+    kept: dict[Track, Estimate] = {}
+
+    def doubt(track: Track) -> tuple[bool, float]:
+        return track.misses > 0, track.distance(seen[track], time_s) - seen[track].trust
+
+    for track in sorted(seen, key=doubt):
+        if not any(same_hand(seen[track], other) for other in kept.values()):
+            kept[track] = seen[track]
+    return kept
+
+
+def same_hand(a: Estimate, b: Estimate) -> bool:
+    """Whether two estimates are of one hand: its joints nearly coincide, or (as two sides) its boxes do."""
+    size = min(a.box.size_px, b.box.size_px)
+    apart = np.linalg.norm(a.hand.joints_px - b.hand.joints_px, axis=1).mean()
+    return bool(apart < 0.2 * size) or overlap(a.box, b.box) > 0.7
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, both taken as upright."""
+    reach = (a.size_px + b.size_px) / 2
+    common = min(a.size_px, b.size_px)
+    sides = [max(0.0, min(common, reach - abs(p - q))) for p, q in zip(a.centre_px, b.centre_px, strict=True)]
+    intersection = math.prod(sides)
+    return intersection / (a.size_px**2 + b.size_px**2 - intersection)

@@ -1,0 +1,398 @@
+"""One box in one image to one hand: crop, network, the hand in the camera's frame, and calibrated probabilities."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from handmesh import skeleton
+from handmesh.assets import ModelFileError
+from handmesh.crop import crop_affine, picture_px_from_normalised, view_rotation, warp
+from handmesh.detection import THRESHOLD, Detection
+from handmesh.geometry import (
+    logistic,
+    logit,
+    mirror_faces,
+    mirror_points_m,
+    mirror_rotations,
+    place_root,
+    project,
+    unproject,
+)
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.tracking.alignment import ALIGN, LEAST_SPREAD, Alignment
+from handmesh.tracking.backends import Session
+from handmesh.types import Box, Camera, Hand, Side
+
+# Times the stages of a tracker's call.
+
+
+STAGES = ("detect", "crop", "network", "lift", "smooth", "total")
+
+
+class Stopwatch:
+    """Milliseconds by stage; stages that run several times add up, also where two hands go through them at once."""
+
+    def __init__(self) -> None:
+        self._adding = threading.Lock()
+        self.restart()
+
+    def restart(self) -> None:
+        """Every stage back to zero."""
+        self.ms = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to stage `name`, one of `STAGES`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, (time.perf_counter() - start) * 1e3)
+
+    def add(self, name: str, ms: float) -> None:
+        """Add what was spent elsewhere."""
+        with self._adding:
+            self.ms[name] += ms
+
+
+# From what the networks say of a place in a picture to the chance that a hand is there. NumPy only.
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A chance from several: the logistic function of their weighted logits (Platt scaling, 1999, of several scores).
+
+    >>> round(float(Logistic(0.0, {"presence": 1.0})(presence=0.8, agreement=0.3)), 6)
+    0.8
+    """
+
+    bias: float
+    weights: Mapping[str, float]  # by the name of the chance that it is for
+
+    def __call__(self, **chances: ArrayLike) -> np.ndarray:
+        """The chance from those that `weights` names, all of one shape, 0..1; further ones are not looked at."""
+        total = self.bias + sum(weight * logit(chances[name]) for name, weight in self.weights.items())
+        return logistic(total)
+
+    def as_plain(self) -> dict[str, float]:
+        """The bias and the weights by name."""
+        return {"bias": self.bias, **self.weights}
+
+
+_BARE = {"bias": 0.0, "presence": 1.0}
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How sure a tracker is of a hand, when it has just found it and while it follows it."""
+
+    found: Logistic  # of the chances `detector`, `presence` and `agreement`
+    followed: Logistic  # of `presence` and `agreement`
+    proposed: float = THRESHOLD  # the detector's score from which a place is looked at
+
+    @staticmethod
+    def of(metadata: Mapping[str, object]) -> Confidence:
+        """What an exported mesh network's metadata says under `confidence`; its bare presence where it says nothing."""
+        written = metadata.get("confidence") or {"proposed": THRESHOLD, "found": _BARE, "followed": _BARE}
+        return Confidence(_read(written["found"]), _read(written["followed"]), float(written["proposed"]))
+
+    def as_metadata(self) -> dict[str, object]:
+        """What `of` reads."""
+        return {"proposed": self.proposed, "found": self.found.as_plain(), "followed": self.followed.as_plain()}
+
+
+def _read(written: Mapping[str, float]) -> Logistic:
+    return Logistic(float(written["bias"]), {name: float(value) for name, value in written.items() if name != "bias"})
+
+
+# From what the network says of a crop to a hand in the camera's frame. NumPy only.
+
+
+SMALLEST_M = 0.01
+"""No hand's joints lie closer together than this, along the axis that tells them best apart."""
+
+_LARGEST = {
+    "joints_m": 1.0,
+    "joints_crop": 8.0,
+    "rotations": 1.01,
+    "shape": 100.0,
+    "presence": 1e6,
+    "right": 1e6,
+    "spread": 10.0,
+}
+"""Beyond these the numbers describe no hand: one metre from the root, several crops away."""
+
+
+class Crop(NamedTuple):
+    """How a crop was taken: the square of the picture, whose hand it shows, and its side in crop pixels."""
+
+    box: Box
+    side: Side
+    size: int
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the crop shows its hand mirrored, which makes a left hand a right one."""
+        return self.side == "left"
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(2, 3) from picture pixels to crop pixels."""
+        return crop_affine(self.box, self.size, self.mirrored)
+
+
+def lift(
+    outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray,
+    alignment: Alignment | None = None, mesh: bool = True,
+) -> Hand | None:  # fmt: skip
+    """The hand that the network saw in `crop`, in the camera's frame; None where its numbers are no hand.
+
+    outputs: the exported mesh network's (see `backends.MESH_OUTPUTS`), batch of one. faces: (F, 3),
+    outward for the crop's side. alignment: of the network's own hand, which is then bent towards the joints found in
+    the crop. mesh: bend the vertices, too; without, they stay the network's, for who poses them anew. The place in
+    space is the one from which the joints look as in the picture; `joints_px` is their projection from there, so that
+    mesh, joints and picture agree.
+    """
+    if not is_plausible(outputs):
+        return None
+    to_camera, found_px = view_rotation(camera, crop.box), picture_joints_px(outputs, crop)
+    trust = 1.0 / np.sqrt(_found_spread(outputs))
+    if alignment is not None:
+        outputs = {**outputs, **_bent(outputs, crop, _rays(found_px, camera) @ to_camera, camera, alignment, mesh)}
+    vertices, joints, rotations = _in_camera_axes(outputs, crop, to_camera)
+    root = place_root(joints, found_px, camera, trust)
+    joints_m = joints + root
+    return Hand(
+        vertices_m=vertices + root.astype(np.float32),
+        joints_m=joints_m.astype(np.float32),
+        joints_px=project(joints_m, camera).astype(np.float32),
+        side=crop.side,
+        score=probability(outputs["presence"]),
+        pose=rotations.astype(np.float32),
+        shape=outputs["shape"][0].astype(np.float32),
+        faces=faces,
+        **_spreads(outputs, crop),
+    )
+
+
+def _rays(points_px: np.ndarray, camera: Camera) -> np.ndarray:
+    """(N, 3) what lies at (N, 2) pixels one metre ahead, in the camera's axes."""
+    return unproject(points_px, np.ones(len(points_px)), camera)
+
+
+def _found_spread(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(21,) the errors to expect of the joints found in the crop, in half crop sides, none of them too small."""
+    return outputs["spread"][0, :, 0].astype(np.float64).clip(LEAST_SPREAD)
+
+
+def _bent(
+    outputs: Mapping[str, np.ndarray], crop: Crop, rays: np.ndarray, camera: Camera, alignment: Alignment, mesh: bool
+) -> dict[str, np.ndarray]:
+    """The outputs that change where the hand is bent towards the joints found, at (21, 3) rays in the crop's view.
+
+    The network's hand is a right one in the crop's own view: there, a left hand is met as its mirror image.
+    """
+    if rays[:, 2].min() < _LEAST_AHEAD * np.abs(rays).max():
+        return {}  # the view of a crop so oblique, or joints so far from it, has them beside it or behind
+    found = rays[:, :2] / rays[:, 2:] * ((-1, 1) if crop.mirrored else (1, 1))
+    spread = _found_spread(outputs)
+    root = place_root(outputs["joints_m"][0].astype(np.float64), found, _VIEW, 1.0 / np.sqrt(spread))
+    rest = alignment.hand.rest(outputs["shape"][0])
+    spread_seen = spread * (crop.box.size_px / (camera.fx + camera.fy))
+    rotations = alignment.bent(outputs["rotations"][0], rest, found, spread_seen, root)
+    if mesh:
+        vertices, joints = alignment.hand.posed(rotations, rest)
+        bent = {"vertices_m": (vertices - joints[skeleton.ROOT])[None]}
+    else:
+        joints, bent = alignment.hand.posed_joints(rotations, rest), {}
+    return bent | {"rotations": rotations[None], "joints_m": (joints - joints[skeleton.ROOT])[None]}
+
+
+_VIEW = Camera(1.0, 1.0, 0.0, 0.0, 1, 1)
+"""The crop's own view as a camera, whose pixels are x / z and y / z."""
+
+_LEAST_AHEAD = 0.1
+
+
+def _spreads(outputs: Mapping[str, np.ndarray], crop: Crop) -> dict[str, np.ndarray]:
+    """The errors that the network expects of the joints, in pixels of the picture and in metres."""
+    in_crop, in_space = outputs["spread"][0].astype(np.float32).T
+    return {"joints_spread_px": in_crop * (crop.box.size_px / 2), "joints_spread_m": in_space / 10}
+
+
+def probability(logit: np.ndarray) -> float:
+    """The chance of a single logit."""
+    return float(logistic(float(np.squeeze(logit))))
+
+
+def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
+    """Whether all numbers are finite, of a hand's size, and the rotations rotate."""
+    values = np.concatenate([outputs[name].ravel() for name in _LARGEST])
+    vertices = outputs["vertices_m"]
+    if not abs(float(vertices.sum())) <= vertices.size:  # they follow from the rest: a look at all would only take long
+        return False
+    if not (np.abs(values) <= _limits(tuple(outputs[name].size for name in _LARGEST))).all():  # false for NaN too
+        return False
+    return bool(np.ptp(outputs["joints_m"][0], axis=0).max() >= SMALLEST_M) and _are_rotations(outputs["rotations"][0])
+
+
+def _are_rotations(matrices: np.ndarray) -> bool:
+    """Whether the first two rows of each are orthonormal and the third is their cross product."""
+    first, second, third = matrices[:, 0], matrices[:, 1], matrices[:, 2]
+    cross = first[:, [1, 2, 0]] * second[:, [2, 0, 1]] - first[:, [2, 0, 1]] * second[:, [1, 2, 0]]
+    lengths = (matrices * matrices).sum(-1)
+    departures = (np.abs(cross - third).max(), np.abs(lengths - 1).max(), np.abs((first * second).sum(-1)).max())
+    return max(departures) < 1e-2
+
+
+@cache
+def _limits(sizes: tuple[int, ...]) -> np.ndarray:
+    """The limits of `_LARGEST`, each as often as its output has values."""
+    return np.repeat(np.float32([*_LARGEST.values()]), sizes)
+
+
+def picture_joints_px(outputs: Mapping[str, np.ndarray], crop: Crop) -> np.ndarray:
+    """(21, 2) the joints that the network saw in the crop, in pixels of the picture."""
+    return picture_px_from_normalised(outputs["joints_crop"][0].astype(np.float64), crop.box, crop.mirrored)
+
+
+def _in_camera_axes(
+    outputs: Mapping[str, np.ndarray], crop: Crop, to_camera: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices, joints (still relative to the root) and rotations, un-mirrored, in the camera's axes."""
+    names = ("vertices_m", "joints_m", "rotations")
+    vertices, joints, rotations = (outputs[name][0] for name in names)
+    if crop.mirrored:
+        vertices, joints, rotations = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(rotations)
+    rotations = rotations.astype(np.float64)
+    rotations[0] = to_camera @ rotations[0]
+    return vertices @ to_camera.T.astype(np.float32), joints @ to_camera.T, rotations
+
+
+# One box in one picture to one hand: crop, network, lifting, and the question which side it is.
+
+
+SURE_AGREEMENT, SURE_SIDE = 0.95, 0.8
+"""Below this agreement of the mesh network, or this surety of the detector, the other side of a newly found hand is
+tried as well: where palm and back look alike the detector is often wrong, and the network agrees too easily."""
+
+HOPELESS = 0.02
+"""Below this presence a second look is not worth its time: nothing like a hand is near."""
+
+
+def _hand_of(constants: Mapping[str, np.ndarray]) -> SkinnedHand:
+    """The parametric hand that stands in the network's file."""
+    fields = {name.removeprefix("hand_"): value for name, value in constants.items()}
+    return SkinnedHand(**fields)
+
+
+class Estimate(NamedTuple):
+    """What the mesh network makes of a box."""
+
+    hand: Hand  # its score is the chance of a hand that is followed
+    box: Box  # turned and tight around the joints that the network saw in the picture
+    presence: float  # 0..1, what the network says of a hand in the crop
+    agreement: float  # 0..1, that the hand is of the side it was taken for
+
+    @property
+    def trust(self) -> float:
+        """0..1, that there is a hand and that it is of this side."""
+        return self.presence * self.agreement
+
+    def scored(self, score: float) -> Estimate:
+        """The same with another score."""
+        return self._replace(hand=replace(self.hand, score=float(score)))
+
+
+@dataclass(eq=False)
+class Estimator:
+    """The mesh network with what belongs before and after it. Holds no state between calls."""
+
+    session: Session
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    def __post_init__(self) -> None:
+        height, width = self.session.input_size
+        if height != width:
+            raise ModelFileError(f"the mesh network takes {height}x{width} crops; expected a square")
+        self._box_scale = float(self.session.metadata["box_scale"])
+        self.confidence = Confidence.of(self.session.metadata)
+        self.hand = _hand_of(self.session.constants)
+        self.hand.rest(np.zeros(self.hand.shapedirs.shape[2]))  # what it computes once, it computes now
+        self._alignment = Alignment(self.hand) if ALIGN else None
+        self._faces: dict[Side, np.ndarray] = {"right": self.hand.faces, "left": mirror_faces(self.hand.faces)}
+
+    def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side, mesh: bool = True) -> Estimate | None:
+        """The hand of `side` in `box` (tight around its joints); None where the numbers are no hand.
+
+        image: (H, W, 3) uint8 RGB, the picture of `camera`. mesh: as for `lift`.
+        """
+        crop = Crop(box.scaled(self._box_scale), side, self.session.input_size[0])
+        with self.stopwatch.stage("crop"):
+            pixels = warp(image, crop.affine, crop.size)
+        with self.stopwatch.stage("network"):
+            outputs = self.session.run(pixels[None])
+        with self.stopwatch.stage("lift"):
+            hand = lift(outputs, crop, camera, self._faces[side], self._alignment, mesh)
+            if hand is None:
+                return None
+            box = Box.around(picture_joints_px(outputs, crop))
+        estimate = Estimate(hand, box, hand.score, probability(outputs["right"]))
+        return estimate.scored(self.confidence.followed(presence=estimate.presence, agreement=estimate.agreement))
+
+    def estimate_afresh(
+        self, image: np.ndarray, camera: Camera, detection: Detection, passes: int = 2
+    ) -> Estimate | None:
+        """The hand in a box whose place and side are only roughly known, as a detector gives them.
+
+        Where detector or network may be wrong about the side, the other one is tried as well and both decide.
+        Each further pass looks again at a box around the joints of the pass before.
+        """
+        estimate = self.estimate(image, camera, detection.box, detection.side)
+        if estimate is None or estimate.presence < HOPELESS:
+            return estimate
+        if estimate.agreement < SURE_AGREEMENT or detection.side_score < SURE_SIDE:
+            estimate = self.better_side(image, camera, detection.box, estimate, detection.side_score)
+        for _ in range(passes - 1):
+            if estimate is None or not is_usable(estimate.box, image):
+                break
+            estimate = self.estimate(image, camera, estimate.box, estimate.hand.side)
+        return estimate
+
+    def found(self, image: np.ndarray, camera: Camera, detection: Detection, passes: int = 2) -> Estimate | None:
+        """The hand where a detector saw one; its score weighs both networks' opinions."""
+        estimate = self.estimate_afresh(image, camera, detection, passes)
+        if estimate is None:
+            return None
+        chances = {"presence": estimate.presence, "agreement": estimate.agreement}
+        return estimate.scored(self.confidence.found(detector=detection.score, **chances))
+
+    def better_side(
+        self, image: np.ndarray, camera: Camera, box: Box, estimate: Estimate, side_score: float = 0.5
+    ) -> Estimate:
+        """`estimate`, or that of the other side in the same box where that one is likelier.
+
+        side_score: 0..1, what somebody else gives for the side of `estimate`.
+        """
+        other = self.estimate(image, camera, box, "left" if estimate.hand.side == "right" else "right")
+        if other is not None and other.trust * (1 - side_score) > estimate.trust * side_score:
+            return other
+        return estimate
+
+
+def is_usable(box: Box, image: np.ndarray) -> bool:
+    """Whether a crop there can show a hand: its centre in the picture, its size neither a dot nor far beyond it."""
+    height, width = image.shape[:2]
+    x, y = box.centre_px
+    margin = 0.25 * box.size_px
+    inside = -margin <= x <= width + margin and -margin <= y <= height + margin
+    return inside and 8.0 <= box.size_px <= 3.0 * max(height, width)

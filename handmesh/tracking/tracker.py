@@ -1,0 +1,298 @@
+"""HandTracker, the object that users hold: images in, hands in the camera's frame out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from handmesh.assets import DEFAULT, DETECTOR, Backend, Device, detector_path, model_path
+from handmesh.detection import Detection, Detector
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.tracking.association import SAME_PLACE, Rules, Track, nearest_track, overlap, same_hand, without_rivals
+from handmesh.tracking.backends import open_session
+from handmesh.tracking.estimator import Estimate, Estimator, is_usable
+from handmesh.tracking.hand_size import checked_hand_size
+from handmesh.tracking.smoothing import HandSmoother, Smooth, checked_preset
+from handmesh.types import Camera, Hand, checked_camera, checked_frame, checked_time
+
+
+class HandTracker:
+    """Finds hands in pictures and follows them through a video.
+
+    `detect` looks at one picture and keeps no state. `track` takes the frames of one video in
+    order: it looks where each hand should be, searches the whole frame only for hands that are
+    missing, smooths, and keeps ids. After either, `timings_ms` holds the time of its stages.
+
+    Where the machine has several cores, two hands are looked at side by side, and while one hand is
+    followed, the search for another goes on between two frames: its result belongs to the next one.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        detector: Detector,
+        num_hands: int = 2,
+        smooth: Smooth = "low",
+        passes: int = 2,
+        rules: Rules | None = None,
+        hand_size_m: float | None = None,
+    ) -> None:
+        """Most callers want `HandTracker.load`.
+
+        passes: looks at a newly detected hand; the second is at a box around the joints of the first.
+        """
+        if num_hands < 1:
+            raise ValueError(f"num_hands must be at least 1, got {num_hands}")
+        if passes < 1:
+            raise ValueError(f"passes must be at least 1, got {passes}")
+        checked_preset(smooth)  # refuses an unknown one now, not at the first hand
+        self.num_hands, self.hand_size_m = num_hands, hand_size_m
+        self._estimator, self._detector = estimator, detector
+        self._smooth, self._passes, self._rules = smooth, passes, rules or Rules()
+        self._stopwatch = estimator.stopwatch
+        self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="handmesh")  # starts none yet
+        self._side_by_side = _cores() > 1
+        self.reset()
+
+    @staticmethod
+    def load(
+        model: str | Path = DEFAULT,
+        num_hands: int = 2,
+        backend: Backend = "onnxruntime",
+        device: Device = "auto",
+        smooth: Smooth = "low",
+        threads: int | None = None,
+        passes: int = 2,
+        hand_size_m: float | None = None,
+        detector: str | Path = DETECTOR,
+    ) -> HandTracker:
+        """A tracker with a detector and a mesh network.
+
+        model: 'fast' or 'balanced' (see `assets.bundled_models`), or the path of an exported
+        .onnx file. They answer alike, from crops of more and more pixels.
+        detector: 'detector', the bundled one, or the path of an exported .onnx file.
+        backend, device, threads: see `backends.open_session`. hand_size_m: see the property.
+        Raises ModelFileError (a ValueError) where a file is missing or not one of ours, ValueError
+        for an unknown choice.
+        """
+        mesh = open_session(model_path(model), "mesh", threads, device, backend)
+        finder = Detector(open_session(detector_path(detector), "detector", threads, device, backend))
+        return HandTracker(Estimator(mesh), finder, num_hands, smooth, passes, hand_size_m=hand_size_m)
+
+    def close(self) -> None:
+        """End the threads that help; the tracker cannot be used afterwards."""
+        self._workers.shutdown()
+
+    def __enter__(self) -> HandTracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def provider(self) -> str:
+        """What the networks run on, as in 'CPU', 'CUDA' or 'OpenVINO CPU bf16'."""
+        return self._estimator.session.provider
+
+    @property
+    def hand(self) -> SkinnedHand:
+        """The parametric hand that the network poses."""
+        return self._estimator.hand
+
+    @property
+    def hand_size_m(self) -> float | None:
+        """The length of the user's hand as `Hand.size_m` measures it, which fixes the scale of all; None: not known.
+
+        Setting it to no size of a hand raises ValueError.
+        """
+        return self._hand_size_m
+
+    @hand_size_m.setter
+    def hand_size_m(self, size_m: float | None) -> None:
+        self._hand_size_m = None if size_m is None else checked_hand_size(size_m)
+
+    @property
+    def timings_ms(self) -> dict[str, float]:
+        """Milliseconds that the last call spent: detect, crop, network, lift, smooth and total.
+
+        What ran side by side or between two frames counts in its stage, not in the total.
+        """
+        return dict(self._stopwatch.ms)
+
+    def reset(self) -> None:
+        """Forget all hands; ids start from 0 again, so that a video played twice gives the same."""
+        self._tracks: list[Track] = []
+        self._next_id = 0
+        self._frames_since_search = 0
+        self._frame_shape: tuple[int, ...] | None = None
+        self._search: Future[tuple[list[Detection], float]] | None = None
+
+    def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]:
+        """The hands in one picture, the surest first, numbered from 0; neither reads nor changes what is followed.
+
+        image_rgb: (H, W, 3) uint8 RGB, not mirrored. camera: what took it; None assumes a field of
+        view of 60 degrees. Raises ValueError for anything else.
+        """
+        image = checked_frame(image_rgb)
+        camera = checked_camera(camera, image)
+        self._stopwatch.restart()
+        with self._stopwatch.stage("total"):
+            found = self._look_at(self._detections(image), image, camera, known=[])
+        found.sort(key=lambda estimate: -estimate.hand.score)
+        return [replace(self._sized(estimate.hand), id=i) for i, estimate in enumerate(found)]
+
+    def track(self, frame_rgb: np.ndarray, time_s: float | None = None, camera: Camera | None = None) -> list[Hand]:
+        """The hands in the next frame of a video, by id.
+
+        frame_rgb, camera: as for `detect`. time_s: when the frame was taken, on any clock; None is
+        now. Where time stands still, jumps or runs backwards, smoothing starts anew. A frame of
+        another size starts a new video, in which hands have new ids.
+        """
+        frame = checked_frame(frame_rgb)
+        camera = checked_camera(camera, frame)
+        time_s = time.perf_counter() if time_s is None else checked_time(time_s)
+        self._stopwatch.restart()
+        with self._stopwatch.stage("total"):
+            if frame.shape != self._frame_shape:
+                self._tracks, self._frame_shape, self._search = [], frame.shape, None
+            self._follow(frame, camera, time_s)
+            self._find_missing(frame, camera, time_s)
+            return [self._sized(hand) for hand in self._shown(camera, time_s)]
+
+    def _shown(self, camera: Camera, time_s: float) -> list[Hand]:
+        """The hands that were seen, and those that are carried on for a frame or two, as far as there is room."""
+        hands = [track.hand for track in self._tracks if track.misses == 0]
+        carried = [t for t in self._tracks if 0 < t.misses <= self._rules.predicted_frames and not t.replaced]
+        for track in carried[: self.num_hands - len(hands)]:
+            hands.append(track.predicted(camera, time_s))
+        return sorted(hands, key=lambda hand: hand.id)
+
+    def _sized(self, hand: Hand) -> Hand:
+        return hand if self.hand_size_m is None else hand.scaled(self.hand_size_m / hand.size_m)
+
+    def _follow(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
+        """Look for each followed hand where it should be."""
+        followed = [track for track in self._tracks if track.is_looked_for(time_s, self._rules)]
+        looks = self._each(lambda track: self._look_again(track, frame, camera, time_s), followed)
+        seen = {track: look for track, look in zip(followed, looks, strict=True) if look is not None}
+        kept = without_rivals(seen, time_s)
+        if len(kept) > self.num_hands:  # one that was missed is back, when another has taken its place
+            first = sorted(kept, key=lambda track: (track.misses, -kept[track].trust))
+            kept = {track: kept[track] for track in first[: self.num_hands]}
+        for track in self._tracks:
+            if track in kept:
+                self._update(track, kept[track], camera, time_s)
+            else:
+                track.misses += 1
+        self._tracks = [track for track in self._tracks if track.is_remembered(time_s, self._rules)]
+
+    def _each(self, work: Callable[[Track], Estimate | None], tracks: Sequence[Track]) -> list[Estimate | None]:
+        """The work done on every track, side by side where there are cores for it."""
+        if len(tracks) < 2 or not self._side_by_side:
+            return [work(track) for track in tracks]
+        others = [self._workers.submit(work, track) for track in tracks[1:]]
+        return [work(tracks[0]), *(other.result() for other in others)]
+
+    def _look_again(self, track: Track, frame: np.ndarray, camera: Camera, time_s: float) -> Estimate | None:
+        box = track.box_at(time_s)
+        if not is_usable(box, frame):
+            return None
+        posed_anew = self._smooth != "off"
+        estimate = self._estimator.estimate(frame, camera, box, track.hand.side, mesh=not posed_anew)
+        if estimate is not None and track.side_doubts >= self._rules.side_patience:
+            estimate = self._estimator.better_side(frame, camera, box, estimate)
+            track.side_doubts = 0  # if this changed nothing, doubt for as long again before the next try
+        is_carried = track.misses <= self._rules.predicted_frames
+        least_score = self._rules.kept_score if is_carried else self._rules.found_score
+        return estimate if _is_hand(estimate, frame, least_score) else None
+
+    def _find_missing(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
+        """Search for hands that are not followed: in this frame if none is, otherwise between this one and the next."""
+        search, self._search = self._search, None
+        if search is not None:
+            detections, spent_ms = search.result()
+            self._stopwatch.add("detect", spent_ms)
+            self._take_in(detections, frame, camera, time_s)
+        seen = sum(track.misses == 0 for track in self._tracks)
+        if seen == 0:
+            self._frames_since_search = 0
+            self._take_in(self._detections(frame), frame, camera, time_s)
+        elif self._search_is_due(seen):
+            self._frames_since_search = 0
+            copy = frame.copy()  # the caller may draw on the frame meanwhile
+            self._search = self._workers.submit(self._detections_and_ms, copy)
+
+    def _search_is_due(self, seen: int) -> bool:
+        """In every frame for one that was lost and is remembered, now and then for one more."""
+        self._frames_since_search += 1
+        lost = seen < len(self._tracks)
+        return seen < self.num_hands and (lost or self._frames_since_search >= self._rules.detect_every)
+
+    def _detections(self, image: np.ndarray) -> list[Detection]:
+        with self._stopwatch.stage("detect"):
+            return self._detector.detect(image, self._estimator.confidence.proposed)
+
+    def _detections_and_ms(self, image: np.ndarray) -> tuple[list[Detection], float]:
+        """For another thread: what it spends belongs to the frame that takes its result in."""
+        start = time.perf_counter()
+        detections = self._detector.detect(image, self._estimator.confidence.proposed)
+        return detections, (time.perf_counter() - start) * 1e3
+
+    def _take_in(self, detections: Sequence[Detection], frame: np.ndarray, camera: Camera, time_s: float) -> None:
+        """Look where a detector saw hands; each found goes on with the track that has missed it, or begins one."""
+        seen = [track for track in self._tracks if track.misses == 0]
+        missed = [track for track in self._tracks if track.misses > 0]
+        for estimate in self._look_at(detections, frame, camera, [track.estimate for track in seen]):
+            track = nearest_track(missed, estimate, time_s)
+            if track is None:
+                seen.append(self._begin(estimate, camera, time_s))
+                for other in missed:
+                    other.replaced = other.replaced or other.hand.side == estimate.hand.side
+            else:
+                self._update(track, estimate, camera, time_s)
+                missed.remove(track)
+                seen.append(track)
+        self._tracks = sorted([*seen, *missed], key=lambda track: track.id)
+
+    def _look_at(
+        self, detections: Sequence[Detection], image: np.ndarray, camera: Camera, known: Sequence[Estimate]
+    ) -> list[Estimate]:
+        """The hands in the detector's boxes that are not among the `known`, up to `num_hands` with these."""
+        hands = list(known)
+        for detection in detections[: 2 * self.num_hands]:
+            if len(hands) == self.num_hands:
+                break
+            box = detection.box
+            if not is_usable(box, image) or any(overlap(box, hand.box) > SAME_PLACE for hand in hands):
+                continue
+            estimate = self._estimator.found(image, camera, detection, self._passes)
+            if _is_hand(estimate, image, self._rules.found_score) and not any(same_hand(estimate, h) for h in hands):
+                hands.append(estimate)
+        return hands[len(known) :]
+
+    def _begin(self, estimate: Estimate, camera: Camera, time_s: float) -> Track:
+        with self._stopwatch.stage("smooth"):
+            track = Track.begin(self._next_id, HandSmoother(self._smooth, self.hand), estimate, camera, time_s)
+        self._next_id += 1
+        return track
+
+    def _update(self, track: Track, estimate: Estimate, camera: Camera, time_s: float) -> None:
+        with self._stopwatch.stage("smooth"):
+            track.update(estimate, camera, time_s)
+
+
+def _is_hand(estimate: Estimate | None, image: np.ndarray, score: float) -> bool:
+    return estimate is not None and estimate.hand.score >= score and is_usable(estimate.box, image)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,382 @@
+"""The training losses by name: of the mesh network on labelled crops, of distillation, of the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn import functional
+
+from handmesh.data.detection import DetectionBatch
+from handmesh.data.samples import Batch
+from handmesh.hand.model import HandModel, HandOutput
+from handmesh.hand.rotations import weak_perspective
+from handmesh.models.checkpoint import load_trained
+from handmesh.models.detector_net import DetectorOutput
+from handmesh.models.mesh_net import HandNet, HandNetOutput
+from handmesh.skeleton import KEYPOINTS, ROOT
+from handmesh.training.config import MeshConfig
+from handmesh.training.distributed import mean_over_processes, processes
+
+# The training losses, each with a name, on one `Batch` of labelled crops.
+#
+# Every loss is a mean over the samples whose label it needs; the config weighs them by name.
+
+
+_LEAST = 1e-6  # a count that no labelled sample gives: without any, a loss is zero
+
+
+class Prediction(NamedTuple):
+    """The network's output and the hand that its parameters pose, root-relative."""
+
+    net: HandNetOutput
+    vertices_m: Tensor  # (B, V, 3)
+    joints_m: Tensor  # (B, 21, 3)
+    joints_crop: Tensor  # (B, 21, 2) in the crop: -1 and 1 are its outer borders
+
+
+def pose_hand(net: HandNetOutput, model: HandModel) -> Prediction:
+    """Run the hand model on the network's parameters, relative to the root joint.
+
+    A network that finds no joints in the crop gives a weak-perspective camera to draw them with.
+    """
+    vertices, joints = root_relative(model(net.rotations, net.shape))
+    drawn = net.joints_crop
+    if drawn is None:
+        drawn = net.camera[:, None, :1] * joints[..., :2] + net.camera[:, None, 1:]
+    return Prediction(net, vertices, joints, drawn)
+
+
+def true_vertices(batch: Batch, model: HandModel) -> tuple[Tensor, Tensor]:
+    """(B, V, 3) labelled vertices or, without those, the labelled parameters' own; (B,) which are known."""
+    posed, _ = root_relative(model(batch.rotations, batch.shape))
+    if batch.vertices_m.shape[1] == 0:
+        return posed, batch.has_parameters
+    vertices = torch.where(batch.has_vertices[:, None, None] > 0, batch.vertices_m, posed)
+    return vertices, torch.maximum(batch.has_vertices, batch.has_parameters)
+
+
+def root_relative(hand: HandOutput) -> tuple[Tensor, Tensor]:
+    """(vertices, joints) with the root joint at the origin."""
+    root = hand.joints[:, ROOT : ROOT + 1]
+    return hand.vertices - root, hand.joints - root
+
+
+def masked_mean(per_sample: Tensor, mask: Tensor) -> Tensor:
+    """The mean of (B,) values where a (B,) mask is 1, over all processes' batches; 0 where it is nowhere."""
+    return (per_sample * mask).sum() / mean_over_processes(mask.sum()).clamp_min(_LEAST)
+
+
+def joints_2d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 of the joints found in the crop, in half crop sides."""
+    error = (prediction.joints_crop - batch.joints_crop).abs().mean((1, 2))
+    return masked_mean(error, batch.has_joints_crop)
+
+
+HEAT_SPREAD = 0.75
+"""Standard deviation of a joint's place on the attention map, in its cells."""
+
+
+def heatmap(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Cross-entropy in nats of each joint's attention map from a Gaussian around its label, less the Gaussian's own
+    entropy: 0 where they agree. Joints beyond the crop's border do not count.
+
+    A soft mean alone leaves the map free to be wide, and a wide one draws joints towards the crop's middle.
+    """
+    logits = prediction.net.attention
+    if logits is None:
+        raise ValueError("the loss 'heatmap' needs a network that finds joints on a map: set network.head to keypoint")
+    target = joint_gaussians(batch.joints_crop, *logits.shape[-2:]).flatten(2)
+    divergence = (torch.xlogy(target, target) - target * logits.flatten(2).log_softmax(-1)).sum(-1)
+    inside = (batch.joints_crop.abs() < 1).all(-1).to(divergence)
+    return masked_mean((divergence * inside).mean(1), batch.has_joints_crop)
+
+
+def joint_gaussians(joints_crop: Tensor, height: int, width: int) -> Tensor:
+    """(B, 21, h, w) probabilities of the cells about each joint; each map sums to 1."""
+
+    def along(place: Tensor, cells: int) -> Tensor:
+        centres = (torch.arange(cells).to(place) + 0.5) * (2.0 / cells) - 1.0
+        off = (centres - place[..., None]) * (cells / 2) / HEAT_SPREAD
+        return (-0.5 * off.square()).softmax(-1)
+
+    x, y = joints_crop.unbind(-1)
+    return along(y, height)[..., :, None] * along(x, width)[..., None, :]
+
+
+def joints_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 of the root-relative joints in decimetres."""
+    error = 10 * (prediction.joints_m - batch.joints_m).abs().mean((1, 2))
+    return masked_mean(error, batch.has_joints_m)
+
+
+def vertices_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 of the root-relative vertices in decimetres."""
+    with torch.no_grad():
+        target, known = true_vertices(batch, model)
+    error = 10 * (prediction.vertices_m - target).abs().mean((1, 2))
+    return masked_mean(error, known)
+
+
+def rotations(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 of the rotation matrices' entries."""
+    error = (prediction.net.rotations - batch.rotations).abs().mean((1, 2, 3))
+    return masked_mean(error, batch.has_parameters)
+
+
+def shape(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Squared error of the shape coefficients where known."""
+    error = (prediction.net.shape - batch.shape).square().mean(1)
+    return masked_mean(error, batch.has_parameters)
+
+
+def shape_prior(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Squared shape coefficients where nothing else holds them (photographs)."""
+    return masked_mean(prediction.net.shape.square().mean(1), batch.has_rough_3d)
+
+
+def _rough_weights(like: Tensor) -> Tensor:
+    """(21,) lower where annotators disagree by convention: the wrist and the thumb's base."""
+    weights = like.new_ones(len(KEYPOINTS))
+    weights[[KEYPOINTS.index("wrist"), KEYPOINTS.index("thumb1")]] = 0.3
+    return weights
+
+
+def rough_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 in decimetres against rough joints, after scaling them to the predicted hand's size."""
+    weights = _rough_weights(batch.joints_m)[:, None]
+    with torch.no_grad():
+        product = (weights * prediction.joints_m * batch.joints_m).sum((1, 2))
+        scale = product / (weights * batch.joints_m.square()).sum((1, 2)).clamp_min(1e-8)
+        target = batch.joints_m * scale.clamp(0.5, 2.0)[:, None, None]
+    error = 10 * (weights * (prediction.joints_m - target).abs()).mean((1, 2))
+    return masked_mean(error, batch.has_rough_3d)
+
+
+def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 in half crop sides between the labels and the posed joints drawn by the best-fitting
+    scaled orthographic camera: two-dimensional labels supervise the pose."""
+    weights = _rough_weights(batch.joints_m).expand(len(batch.joints_m), -1)
+    drawn = weak_perspective(prediction.joints_m, batch.joints_crop, weights)
+    error = (weights[..., None] * (drawn - batch.joints_crop).abs()).mean((1, 2))
+    return masked_mean(error, batch.has_rough_3d)
+
+
+def spread(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Negative log-likelihood of the errors, in the crop and in space, under Laplace distributions as wide
+    as the network expects; it moves the expectations only, not the joints.
+
+    Source: Kendall and Gal, What uncertainties do we need in Bayesian deep learning for computer vision? (2017).
+    """
+    with torch.no_grad():
+        in_crop = (prediction.joints_crop - batch.joints_crop).abs().mean(-1)
+        in_space = 10 * (prediction.joints_m - batch.joints_m).abs().mean(-1)
+    likelihood = torch.stack([in_crop, in_space], -1) / prediction.net.spread + prediction.net.spread.log()
+    of_crop, of_space = likelihood.mean(1).unbind(-1)
+    return masked_mean(of_crop, batch.has_joints_crop) + masked_mean(of_space, batch.has_joints_m)
+
+
+def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Binary cross-entropy: is this a hand?"""
+    return F.binary_cross_entropy_with_logits(prediction.net.presence, batch.presence)
+
+
+def right(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Binary cross-entropy: is it a right hand as shown?"""
+    error = F.binary_cross_entropy_with_logits(prediction.net.right, batch.right, reduction="none")
+    return masked_mean(error, batch.presence)
+
+
+def mask(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Binary cross-entropy of the share of each cell that is hand; needs `network.segmentation`."""
+    if prediction.net.mask is None:
+        raise ValueError("the loss 'mask' needs a network that predicts one: set network.segmentation")
+    label = F.adaptive_avg_pool2d(batch.mask, prediction.net.mask.shape[-2:])
+    error = F.binary_cross_entropy_with_logits(prediction.net.mask, label, reduction="none").mean((1, 2))
+    return masked_mean(error, batch.has_mask)
+
+
+Loss = Callable[[Prediction, Batch, HandModel], Tensor]
+
+LOSSES: dict[str, Loss] = {
+    loss.__name__: loss
+    for loss in (
+        joints_2d, heatmap, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, mask,
+        presence, right, spread,
+    )
+}  # fmt: skip
+
+
+def weighted_losses(
+    prediction: Prediction, batch: Batch, model: HandModel, weights: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Each named loss times its weight. Raises ValueError for a name that does not exist."""
+    unknown = set(weights) - set(LOSSES)
+    if unknown:
+        raise ValueError(f"unknown losses {sorted(unknown)}; choose from {', '.join(LOSSES)}")
+    return {name: weight * LOSSES[name](prediction, batch, model) for name, weight in weights.items() if weight}
+
+
+# Distillation: a trained network teaches another on what both say of the same crops.
+#
+# A `Teacher` is a network of this project, asked as training goes on. `FeatureStudent` learns from the cached
+# features of any other (data.taught).
+
+
+class Teacher:
+    """A frozen network that answers with the hand that it sees."""
+
+    def __init__(self, config: MeshConfig, model: HandModel) -> None:
+        """Raises ValueError where the teacher saw other crops or another hand than `config` trains with."""
+        network, theirs = load_trained(config.teacher)
+        if theirs["box_scale"] != config.box_scale:
+            raise ValueError(f"the teacher saw boxes x {theirs['box_scale']}; set box_scale to that")
+        if _name(theirs["hand_model"]) != _name(config.hand_model):
+            raise ValueError(
+                f"the teacher poses {_name(theirs['hand_model'])}, this run {_name(config.hand_model)}: their numbers "
+                "mean different hands; set hand_model to the teacher's"
+            )
+        self.network = network.requires_grad_(False)
+        self.model = model
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> Prediction:
+        net = self.network.to(image.device)(image)
+        with torch.autocast(image.device.type, enabled=False):
+            return pose_hand(net, self.model)
+
+
+def _name(hand_model: Path | str | None) -> str:
+    return "the open hand" if hand_model is None else Path(hand_model).name
+
+
+def distil_joints_2d(student: Prediction, teacher: Prediction) -> Tensor:
+    """L1 of the joints in the crop, in half crop sides."""
+    return (student.joints_crop - teacher.joints_crop).abs().mean((1, 2))
+
+
+def distil_joints_3d(student: Prediction, teacher: Prediction) -> Tensor:
+    """L1 of the root-relative joints in decimetres."""
+    return 10 * (student.joints_m - teacher.joints_m).abs().mean((1, 2))
+
+
+def distil_vertices_3d(student: Prediction, teacher: Prediction) -> Tensor:
+    """L1 of the root-relative vertices in decimetres."""
+    return 10 * (student.vertices_m - teacher.vertices_m).abs().mean((1, 2))
+
+
+def distil_rotations(student: Prediction, teacher: Prediction) -> Tensor:
+    """L1 of the rotation matrices' entries."""
+    return (student.net.rotations - teacher.net.rotations).abs().mean((1, 2, 3))
+
+
+def distil_features(student: Prediction, teacher: Prediction) -> Tensor:
+    """How differently the two see which crops of the batch are alike, whatever their features' widths.
+
+    Similarity-preserving distillation (Tung & Mori 2019): squared differences between the rows of the
+    batch's two similarity matrices, here of cosines of centred features.
+    """
+    ours, theirs = (_similarities(prediction.net.features) for prediction in (student, teacher))
+    return (ours - theirs).square().mean(1)
+
+
+def _similarities(features: Tensor) -> Tensor:
+    directions = F.normalize(features - features.mean(0), dim=1)
+    return directions @ directions.T
+
+
+DISTILLATION: dict[str, Callable[[Prediction, Prediction], Tensor]] = {
+    "joints_2d": distil_joints_2d,
+    "joints_3d": distil_joints_3d,
+    "vertices_3d": distil_vertices_3d,
+    "rotations": distil_rotations,
+    "features": distil_features,
+}
+
+
+def distillation_losses(
+    student: Prediction, teacher: Prediction, presence: Tensor, weights: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Each named loss times its weight, over the crops that show a hand. Raises ValueError for an unknown name."""
+    unknown = set(weights) - set(DISTILLATION)
+    if unknown:
+        raise ValueError(f"unknown distillation losses {sorted(unknown)}; choose from {', '.join(DISTILLATION)}")
+    return {
+        f"distil_{name}": weight * masked_mean(DISTILLATION[name](student, teacher), presence)
+        for name, weight in weights.items()
+        if weight
+    }
+
+
+class Matched(NamedTuple):
+    """What a student makes of crops, and its features projected onto a teacher's."""
+
+    net: HandNetOutput
+    mean: Tensor  # (B, P)
+    map: Tensor  # (B, C, h, w)
+
+
+class FeatureStudent(nn.Module):
+    """A network with the projections onto a teacher's features, which exist in training alone."""
+
+    def __init__(self, network: HandNet, mean: int, channels: int) -> None:
+        """mean, channels: widths of the teacher's mean feature and of its map."""
+        super().__init__()
+        *_, middle, last = network.backbone.feature_info.channels()
+        self.network = network
+        self.mean = nn.Linear(last, mean)
+        self.map = nn.Conv2d(middle, channels, 1)
+
+    def forward(self, image: Tensor) -> Matched:
+        net = self.network(image)
+        return Matched(net, self.mean(net.features), self.map(net.map.float()))
+
+
+def matching_losses(matched: Matched, batch: Batch) -> dict[str, Tensor]:
+    """Mean squared differences from the teacher's features, which are in standard deviations of each channel.
+
+    Source: FitNets' regressor on a hint (Romero et al., 2015).
+    """
+    if not batch.taught_mean.shape[1]:
+        return {}
+    target = F.interpolate(batch.taught_map, matched.map.shape[-2:], mode="bilinear", align_corners=False)
+    mean = (matched.mean.float() - batch.taught_mean).square().mean(1)
+    by_place = (matched.map.float() - target).square().mean((1, 2, 3))
+    return {
+        "taught_mean": masked_mean(mean, batch.has_taught),
+        "taught_map": masked_mean(by_place, batch.has_taught),
+    }
+
+
+def detection_losses(output: DetectorOutput, batch: DetectionBatch) -> dict[str, Tensor]:
+    """The losses by name, each about a hand: sums over the batch by the number of hands in it.
+
+    `heat` is CenterNet's focal loss (Zhou et al. 2019, equation 1, alpha 2, beta 4) where labels are
+    sure. The others are weighted by how near a cell is to a hand's centre.
+    """
+    least = 1 / processes()
+    hands = mean_over_processes((batch.heat == 1).sum().float()).clamp_min(least)
+    cells = mean_over_processes(batch.near.sum()).clamp_min(least)
+
+    def near(error: Tensor) -> Tensor:
+        return (error * batch.near).sum() / cells
+
+    return {
+        "heat": (focal_loss(output.heat, batch.heat) * batch.sure).sum() / hands,
+        "offset": near((output.offset - batch.offset).abs().sum(1)),
+        "log_size": near((output.log_size - batch.log_size).abs()),
+        "direction": near((output.direction - batch.direction).abs().sum(1)),
+        "right": near(functional.binary_cross_entropy_with_logits(output.right, batch.right, reduction="none")),
+    }
+
+
+def focal_loss(logit: Tensor, heat: Tensor) -> Tensor:
+    """(B, h, w) the penalty of each cell: for missing a centre, or for heat away from one."""
+    chance = logit.sigmoid()
+    missed = -functional.logsigmoid(logit) * (1 - chance) ** 2
+    alarm = -functional.logsigmoid(-logit) * chance**2 * (1 - heat) ** 4
+    return torch.where(heat == 1, missed, alarm)

@@ -1,0 +1,253 @@
+"""The values that cross packages: a side, a box in an image, a camera, a hand, a frame of a source. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import trimesh
+
+from handmesh import skeleton, xr
+
+# The values that cross rooms: a box in a picture, a camera, a hand. NumPy only.
+
+
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A square in a picture that may be turned.
+
+    `centre_px` is measured from the centre of the top-left pixel. `angle_rad` turns the square
+    clockwise as seen in the picture: at 0 its top side is up; the wrist of a hand that the box
+    was put around lies towards its bottom side.
+    """
+
+    centre_px: tuple[float, float]
+    size_px: float
+    angle_rad: float = 0.0
+
+    def scaled(self, factor: float) -> Box:
+        """The same box with its side multiplied by `factor`."""
+        return replace(self, size_px=self.size_px * factor)
+
+    def corners_px(self) -> np.ndarray:
+        """(4, 2) corners: top left, top right, bottom right, bottom left of the turned square."""
+        c, s = math.cos(self.angle_rad), math.sin(self.angle_rad)
+        unit = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+        return np.asarray(self.centre_px) + self.size_px * unit @ np.array([[c, s], [-s, c]])
+
+    @staticmethod
+    def around(joints_px: np.ndarray, scale: float = 1.0, turn: bool = True) -> Box:
+        """The box around (21, 2) labelled points, `scale` times as large as the tight one.
+
+        With `turn`, the direction from the wrist to the middle of the index, middle and ring
+        knuckles points to the box's top; without, the box stands upright.
+        """
+        joints_px = np.asarray(joints_px, dtype=np.float64)
+        angle = upright_angle_rad(joints_px) if turn else 0.0
+        c, s = math.cos(angle), math.sin(angle)
+        to_picture = np.array([[c, s], [-s, c]])
+        turned = joints_px @ to_picture.T
+        low, high = turned.min(0), turned.max(0)
+        centre = (low + high) / 2 @ to_picture
+        return Box((float(centre[0]), float(centre[1])), float((high - low).max()) * scale, angle)
+
+
+_KNUCKLES = [skeleton.KEYPOINTS.index(f"{finger}1") for finger in ("index", "middle", "ring")]
+
+
+def upright_angle_rad(joints_px: np.ndarray) -> float:
+    """The turn, clockwise, from picture-up to the direction from the wrist to the knuckles."""
+    x, y = np.asarray(joints_px)[_KNUCKLES].mean(0) - np.asarray(joints_px)[skeleton.WRIST]
+    return math.atan2(x, -y)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera without distortion, in pixels; (0, 0) is the centre of the top-left pixel."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    @staticmethod
+    def from_fov(width: int, height: int, fov_deg: float = 60.0) -> Camera:
+        """A camera whose longer picture side spans `fov_deg` degrees."""
+        if not 1.0 < fov_deg < 179.0:
+            raise ValueError(f"the field of view must lie between 1 and 179 degrees, got {fov_deg}")
+        focal = 0.5 * max(width, height) / math.tan(math.radians(fov_deg) / 2)
+        return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+
+    @property
+    def K(self) -> np.ndarray:
+        """(3, 3) intrinsic matrix."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class Hand:
+    """One reconstructed hand.
+
+    Metric fields are in the camera's frame: x right, y down, z forward, in metres. Without a
+    known camera or hand size they are up to a common scale.
+    """
+
+    vertices_m: np.ndarray  # (V, 3) float32
+    joints_m: np.ndarray  # (21, 3) float32, keypoint order
+    joints_px: np.ndarray  # (21, 2) float32, pixels of the frame given
+    side: Side  # the subject's own hand in an unmirrored picture
+    score: float  # 0..1, that this is a hand
+    pose: np.ndarray  # (16, 3, 3) float32, relative to the parent joint; the first to the camera
+    shape: np.ndarray  # (10,) float32
+    faces: np.ndarray = field(repr=False)  # (F, 3) int32, outward for this side
+    id: int = 0  # stable while the hand is followed
+    joints_spread_px: np.ndarray | None = None  # (21,) the mean error to expect of a joint's x and of its y
+    joints_spread_m: np.ndarray | None = None  # (21,) the same of x, y and z about the root joint; None: not told
+    visible_s: float = 0.0  # for how long it has been followed
+    predicted: bool = False  # not seen in this frame, but carried on from those before
+
+    @property
+    def size_m(self) -> float:
+        """From the wrist along the bones of the middle finger to its tip: the hand's length, however it is bent."""
+        return hand_length_m(self.joints_m)
+
+    def scaled(self, factor: float) -> Hand:
+        """The hand `factor` times as large and as far away, which looks the same in the picture."""
+        spread_m = self.joints_spread_m if self.joints_spread_m is None else self.joints_spread_m * np.float32(factor)
+        return replace(
+            self,
+            vertices_m=self.vertices_m * np.float32(factor),
+            joints_m=self.joints_m * np.float32(factor),
+            joints_spread_m=spread_m,
+        )
+
+    def to_trimesh(self) -> trimesh.Trimesh:
+        """A `trimesh.Trimesh` in the camera's frame, ready to `.export('hand.glb')`."""
+        import trimesh
+
+        return trimesh.Trimesh(self.vertices_m, self.faces, process=False)
+
+    def to_webxr(self) -> xr.XRHand:
+        """The 25 joints of WebXR Hand Input: place, orientation, radius, in an OpenXR view's frame (y up)."""
+        from handmesh import xr
+
+        return xr.to_webxr(self)
+
+    def to_openxr(self, previous: xr.XRHand | None = None, elapsed_s: float | None = None) -> xr.XRHand:
+        """The 26 joints of OpenXR; with what this gave for the hand `elapsed_s` seconds before, velocities too."""
+        from handmesh import xr
+
+        return xr.to_openxr(self, previous, elapsed_s)
+
+    def to_mediapipe(self, width: int, height: int) -> xr.MediaPipeHand:
+        """The 21 landmarks of MediaPipe, for a picture of `width` x `height` pixels."""
+        from handmesh import xr
+
+        return xr.to_mediapipe(self, width, height)
+
+
+def hand_length_m(joints_m: np.ndarray) -> float:
+    """The length of the bones from the wrist to the tip of the middle finger; joints_m: (21, 3), any frame."""
+    steps = np.diff(joints_m[list(skeleton.MIDDLE_CHAIN)], axis=0)
+    return float(np.linalg.norm(steps, axis=1).sum())
+
+
+# What all sources give and have in common.
+
+
+class SourceError(ValueError):
+    """A source that cannot be opened or gives no frames; the message is one line that names it."""
+
+
+class Frame(NamedTuple):
+    """One picture of a source."""
+
+    name: str  # the file's path below the source, or the frame's number
+    time_s: float
+    image_rgb: np.ndarray  # (H, W, 3) uint8
+    shrink: int = 1  # pixels of the file, along each side, to one of `image_rgb`
+    captured_s: float | None = None  # `time.perf_counter()` when it came in; None where it comes from a file
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What all sources have in common. Iterating over one gives its frames, once."""
+
+    title: str
+    live: bool  # frames come when they come, and those not taken in time are gone
+    stills: bool  # frames have nothing to do with one another
+    length: int | None  # how many frames there should be, where that is known
+    fps: float
+    troubles: list[str]  # a line for each thing that was skipped or went wrong on the way
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None:
+        """Give the camera or file back."""
+
+
+# What users hand to the tracker, checked at the edge: pictures, cameras, times.
+
+
+SMALLEST_PX, LARGEST_PX = 16, 32766
+"""Sides of a picture that can be tracked; OpenCV warps nothing larger."""
+
+
+def checked_frame(image: np.ndarray) -> np.ndarray:
+    """`image` if it is (H, W, 3) uint8 of a size that can be tracked; ValueError otherwise."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"expected a picture as a NumPy array (H, W, 3) uint8 RGB, got {type(image).__name__}")
+    remedy = _remedy(image)
+    if remedy:
+        raise ValueError(f"expected a picture (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}: {remedy}")
+    return np.ascontiguousarray(image)
+
+
+def _remedy(image: np.ndarray) -> str:
+    """What to do about a picture that is not (H, W, 3) uint8 of a usable size; empty where it is."""
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        return "repeat the grey channel three times"
+    if image.ndim == 3 and image.shape[2] == 4:
+        return "drop the alpha channel"
+    if image.ndim != 3 or image.shape[2] != 3:
+        return "give one picture, colour last"
+    if image.dtype != np.uint8:
+        return "scale it to 0..255 and convert it to uint8"
+    if not SMALLEST_PX <= min(image.shape[:2]) <= max(image.shape[:2]) <= LARGEST_PX:
+        return f"its sides must be {SMALLEST_PX} to {LARGEST_PX} pixels"
+    return ""
+
+
+LONGEST_FOCAL, FARTHEST_CENTRE = 1000.0, 100.0
+"""What cameras can have, in longer picture sides: a telescope's focal length, the principal point of a far detail."""
+
+
+def checked_camera(camera: Camera | None, image: np.ndarray) -> Camera:
+    """`camera` if it is one for pictures of this size, a usual one if it is None; ValueError otherwise."""
+    height, width = image.shape[:2]
+    if camera is None:
+        return Camera.from_fov(width, height)
+    if not isinstance(camera, Camera):
+        raise ValueError(f"expected a handmesh.Camera, got {type(camera).__name__}")
+    if (camera.width, camera.height) != (width, height):
+        raise ValueError(f"the camera is for {camera.width}x{camera.height} pictures, this one is {width}x{height}")
+    side = max(width, height)
+    focal_fits = all(side / LONGEST_FOCAL <= focal <= side * LONGEST_FOCAL for focal in (camera.fx, camera.fy))
+    if not focal_fits or not max(abs(camera.cx), abs(camera.cy)) <= side * FARTHEST_CENTRE:  # false for NaN too
+        raise ValueError(f"no camera has such focal lengths or such a centre, in pixels: {camera}")
+    return camera
+
+
+def checked_time(time_s: float) -> float:
+    """`time_s` if it is a finite number; ValueError otherwise."""
+    if not isinstance(time_s, (int, float, np.number)) or not math.isfinite(time_s):
+        raise ValueError(f"time_s must be finite seconds, got {time_s!r}")
+    return float(time_s)

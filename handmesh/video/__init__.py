@@ -1,0 +1,1 @@
+"""Images in and results out: cameras, videos, images, recordings and clips."""

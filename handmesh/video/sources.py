@@ -1,0 +1,148 @@
+"""Where frames come from: a camera, a video, one image or many."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+
+from handmesh.files import READABLE, PictureError, read_picture
+from handmesh.types import Frame, Source, SourceError
+from handmesh.video.camera import CameraFeed
+
+
+def open_source(*specs: str | Path) -> Source:
+    """The source that `specs` describe: a camera's index, a video, a picture, a folder or a glob.
+
+    Several specs, as a shell makes them of a glob, must all be pictures. Raises SourceError, or
+    PictureError for a single picture that cannot be read.
+    """
+    if len(specs) != 1:
+        return Pictures([Path(spec) for spec in specs], title=f"{len(specs)} pictures")
+    spec = str(specs[0])
+    if spec.isdecimal():
+        return CameraFeed(int(spec))
+    path = Path(spec)
+    if path.is_dir():
+        return Pictures(_pictures_in(path), base=path, title=spec)
+    if path.is_file():
+        return Pictures([path], title=spec) if path.suffix.lower() in READABLE else Video(path)
+    if glob.has_magic(spec):
+        return Pictures(_matching(spec), title=spec)
+    raise SourceError(f"no file or folder at {spec}; a source is a camera index, video, picture, folder or glob")
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    found = [p for p in folder.iterdir() if p.suffix.lower() in READABLE and not p.name.startswith(".") and p.is_file()]
+    if not found:
+        raise SourceError(f"no pictures in {folder}; known are {', '.join(READABLE)}")
+    return sorted(found)
+
+
+def _matching(pattern: str) -> list[Path]:
+    found = [Path(p) for p in glob.glob(pattern, recursive=True)]
+    pictures = sorted(p for p in found if p.suffix.lower() in READABLE and p.is_file())
+    if not pictures:
+        raise SourceError(f"{pattern} matches no pictures; known are {', '.join(READABLE)}")
+    return pictures
+
+
+class Pictures:
+    """Picture files. One alone must be readable; of several, the unreadable are skipped and noted."""
+
+    live, stills, fps = False, True, 1.0
+
+    def __init__(self, files: Sequence[Path], base: Path | None = None, title: str = "pictures") -> None:
+        """base: what the frames' names are relative to; None takes the files' common folder."""
+        self.title = title
+        self.length = len(files)
+        self.troubles: list[str] = []
+        self._files = list(files)
+        self._base = base or Path(os.path.commonpath([file.parent.absolute() for file in files]))
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, file in enumerate(self._files):
+            try:
+                picture = read_picture(file)
+            except PictureError as error:
+                if len(self._files) == 1:
+                    raise
+                self.troubles.append(f"skipped: {error}")
+                continue
+            yield Frame(self._name(file), float(index), picture.image_rgb, picture.shrink)
+
+    def _name(self, file: Path) -> str:
+        return file.absolute().relative_to(self._base.absolute()).as_posix()
+
+    def close(self) -> None:
+        """Nothing is held open between frames."""
+
+
+class Video:
+    """A video file, decoded by PyAV; frames are turned upright as the file says. It can be played again."""
+
+    live, stills = False, False
+
+    def __init__(self, path: Path) -> None:
+        """Raises SourceError for a file without a readable video in it."""
+        self.title = str(path)
+        self.troubles: list[str] = []
+        if not path.is_file():
+            raise SourceError(f"no video at {path}")
+        if path.stat().st_size == 0:
+            raise SourceError(f"{path} is empty (0 bytes)")
+        with self._open() as container:
+            stream = container.streams.video[0]
+            self.fps = float(stream.average_rate or 30)
+            self.length = stream.frames or None
+
+    def _open(self) -> av.container.InputContainer:
+        import av
+
+        try:
+            container = av.open(self.title)
+        except (av.error.FFmpegError, OSError) as error:
+            reason = error.strerror or error
+            raise SourceError(f"{self.title} is neither a picture nor a video that can be read ({reason})") from error
+        if not container.streams.video:
+            container.close()
+            raise SourceError(f"{self.title} holds no video")
+        return container
+
+    def __iter__(self) -> Iterator[Frame]:
+        import av
+
+        count = 0
+        with self._open() as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            try:
+                for frame in container.decode(stream):
+                    time_s = count / self.fps if frame.time is None else frame.time
+                    yield Frame(f"{count:06d}", time_s, _upright(frame.to_ndarray(format="rgb24"), frame.rotation))
+                    count += 1
+            except av.error.FFmpegError as error:
+                self._ended_early(count, error.strerror)
+                return
+        if count < (self.length or 1) - _TOLERATED_MISSING_FRAMES or count == 0:
+            self._ended_early(count, "the file is cut short")
+
+    def _ended_early(self, count: int, reason: str) -> None:
+        if count == 0:
+            raise SourceError(f"{self.title} holds no frame that can be read ({reason})")
+        self.troubles.append(f"{self.title} ended early, after {count} of {self.length or '?'} frames ({reason})")
+
+    def close(self) -> None:
+        """Nothing is held open between plays."""
+
+
+_TOLERATED_MISSING_FRAMES = 2  # containers count frames that decoders then do not show
+
+
+def _upright(image: np.ndarray, rotation_deg: int) -> np.ndarray:
+    """The picture turned as the video's display matrix says, `rotation_deg` counter-clockwise."""
+    return np.ascontiguousarray(np.rot90(image, round(rotation_deg / 90)))
