@@ -1,0 +1,66 @@
+"""The product as shipped: the bundled weights follow both hands through the bundled clip."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import handmesh
+from handmesh.assets import DEMO_CLIP
+from handmesh.video.sources import Video
+
+TRUTH = Path(__file__).parents[1] / "golden" / "demo_truth.npz"
+
+
+@pytest.fixture(scope="module")
+def followed() -> list[list[handmesh.Hand]]:
+    """The hands of every frame."""
+    tracker = handmesh.HandTracker.load()
+    return [tracker.track(frame.image_rgb, frame.time_s) for frame in Video(DEMO_CLIP)]
+
+
+@pytest.fixture(scope="module")
+def truth() -> dict[str, np.ndarray]:
+    """(frames, 21, 2) joints in pixels by side."""
+    with np.load(TRUTH) as data:
+        return {str(side): data["joints_px"][:, k] for k, side in enumerate(data["sides"])}
+
+
+def test_both_hands_are_in_every_frame_with_stable_ids(followed, truth):
+    assert len(followed) == len(truth["right"])
+    assert [sorted(hand.side for hand in hands) for hands in followed[1:]] == [["left", "right"]] * (len(followed) - 1)
+    ids = Counter((hand.side, hand.id) for hands in followed for hand in hands)
+    assert len(ids) == 2
+
+
+def test_joints_lie_on_the_hands(followed, truth):
+    errors = []
+    for k, hands in enumerate(followed):
+        for hand in hands:
+            expected = truth[hand.side][k]
+            size = np.ptp(expected, axis=0).max()
+            errors.append(np.linalg.norm(hand.joints_px - expected, axis=1).mean() / size)
+    assert np.median(errors) < 0.08
+    assert np.quantile(errors, 0.95) < 0.16
+
+
+def test_meshes_are_finite_hand_sized_and_in_front_of_the_camera(followed):
+    for hand in (hand for hands in followed for hand in hands):
+        assert np.isfinite(hand.vertices_m).all()
+        assert 0.05 < np.ptp(hand.vertices_m, axis=0).max() < 0.4
+        assert hand.vertices_m[:, 2].min() > 0.05
+
+
+def test_a_clip_played_twice_gives_the_same():
+    frames = [frame for _, frame in zip(range(20), Video(DEMO_CLIP), strict=False)]
+    tracker = handmesh.HandTracker.load()
+    first = [tracker.track(frame.image_rgb, frame.time_s) for frame in frames]
+    tracker.reset()
+    again = [tracker.track(frame.image_rgb, frame.time_s) for frame in frames]
+    for a, b in zip(first, again, strict=True):
+        assert [hand.id for hand in a] == [hand.id for hand in b]
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_allclose(one.vertices_m, other.vertices_m, atol=1e-6)

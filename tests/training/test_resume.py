@@ -1,0 +1,60 @@
+"""The real training, small: killed at any step and started again, it gives the weights of an undisturbed run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the training extra")
+pytest.importorskip("lightning_fabric", reason="training needs the training extra")
+
+from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """A dozen synthetic samples."""
+    folder = tmp_path_factory.mktemp("shards")
+    command = [sys.executable, "scripts/make_synthetic.py", "--out", str(folder), "--count", "12", "--size", "96"]
+    subprocess.run([*command, "--workers", "1"], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+def _command(shards: Path, out: Path) -> list[str]:
+    preset = out.parent / "tiny.yaml"
+    preset.write_text(
+        "task: mesh\nrun: {schedule: [[3, 64, 4], [3, 96, 2]], checkpoint_every: 1, precision: 32-true, "
+        f"accelerator: cpu}}\ndata: {{shards: ['{shards}'], workers: 0}}\n"
+    )
+    return [sys.executable, "scripts/train.py", str(preset), "--run.out", str(out)]
+
+
+def test_a_killed_run_resumes_to_the_same_weights(shards, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(_command(shards, whole), cwd=ROOT, check=True, capture_output=True)
+    victim = subprocess.Popen(_command(shards, killed), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    victim.kill()
+    victim.wait()
+    assert not (killed / "weights.safetensors").exists()
+    assert 0 < load_state(killed / "last.pt")["step"] < 6
+    subprocess.run(_command(shards, killed), cwd=ROOT, check=True, capture_output=True)
+    # the run's folder is part of the config, the tensors are not
+    ours, theirs = (load_weights(out / "weights.safetensors").tensors for out in (killed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "scripts/train.py", str(tmp_path / "nothing.yaml")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 1 and run.stderr.count("\n") == 1 and "nothing.yaml" in run.stderr

@@ -1,0 +1,342 @@
+"""What is recorded of a session can be read back, in every format, whatever ends the recording."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gltf_reader import Glb
+from test_gltf import SEAMS, track
+
+from handmesh.app.capture import open_export
+from handmesh.files import OutputError
+from handmesh.geometry import mirror_faces, project
+from handmesh.hand.lbs import SkinnedHand
+from handmesh.types import Camera, Frame, Hand, Side
+from handmesh.video.clips import Clip, ClipError, read_clip, save_clip, save_rigged_hand
+from handmesh.video.sinks import GrowingFile
+from handmesh.xr.gltf import VIEW_FROM_CAMERA
+
+HAND = SkinnedHand.open_hand()
+CAMERA = Camera(500.0, 510.0, 319.5, 239.5, 640, 480)
+IMAGE = np.zeros((480, 640, 3), np.uint8)
+SEEN = {"right": [0, 1, 2, 3, 5, 6], "left": [3, 4]}
+FRAMES = 8
+SCALE = 0.93
+
+
+def hands_of(side: Side, number: int) -> list[Hand]:
+    """A hand that stays the same in shape and size, in poses at random."""
+    recorded, vertices = track(side, np.arange(number), SCALE, seed=len(side))
+    told = side == "left"
+    return [
+        Hand(
+            vertices_m=vertices[k].astype(np.float32),
+            joints_m=recorded.joints_m[k].astype(np.float32),
+            joints_px=project(recorded.joints_m[k], CAMERA).astype(np.float32),
+            side=side,
+            score=0.9 + k / 100,
+            pose=recorded.poses[k].astype(np.float32),
+            shape=recorded.shapes[k].astype(np.float32),
+            faces=HAND.faces if side == "right" else mirror_faces(HAND.faces),
+            id=7 if side == "right" else 8,
+            joints_spread_px=np.full(21, 2.5, np.float32) if told else None,
+            joints_spread_m=np.full(21, 0.004, np.float32) if told else None,
+            visible_s=k / 30,
+            predicted=k == 1,
+        )
+        for k in range(number)
+    ]
+
+
+@pytest.fixture(scope="module")
+def session() -> list[tuple[Frame, list[Hand]]]:
+    """Eight frames: one hand for long, with a gap, another for two of them, none in the last."""
+    shown: list[list[Hand]] = [[] for _ in range(FRAMES)]
+    for side, frames in SEEN.items():
+        for frame, hand in zip(frames, hands_of(side, len(frames)), strict=True):
+            shown[frame].append(hand)
+    times = 100 + np.array([0, 0.03, 0.07, 0.1, 0.2, 0.23, 0.27, 0.3])
+    return [(Frame(f"{k:06d}", times[k], IMAGE), hands) for k, hands in enumerate(shown)]
+
+
+def record(path: Path, session: list[tuple[Frame, list[Hand]]]) -> Path:
+    export = open_export(path, source_title="camera 0", fps=30)
+    for frame, hands in session:
+        export.add(frame, hands, CAMERA)
+    export.close()
+    return export.path
+
+
+def assert_same(clip: Clip, session: list, metres: float, others: float) -> None:
+    assert clip.title == "camera 0" and clip.fps == 30
+    assert len(clip.heads) == len(session)
+    np.testing.assert_allclose(clip.times_s, [frame.time_s - 100 for frame, _ in session], atol=1e-6)
+    for (head, found), (frame, expected) in zip(clip, session, strict=True):
+        assert head.name == frame.name and head.camera == CAMERA
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same_hand(one, other, metres, others)
+
+
+def assert_same_hand(found: Hand, expected: Hand, metres: float, others: float) -> None:
+    assert (found.side, found.id, found.predicted) == (expected.side, expected.id, expected.predicted)
+    assert found.score == pytest.approx(expected.score, abs=1e-4)
+    assert found.visible_s == pytest.approx(expected.visible_s, abs=1e-4)
+    np.testing.assert_allclose(found.vertices_m, expected.vertices_m, atol=metres)
+    for name in ("joints_m", "joints_px", "pose", "shape", "joints_spread_px", "joints_spread_m"):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert (one is None) == (other is None)
+        if other is not None:
+            np.testing.assert_allclose(one, other, atol=others)
+            assert one.dtype == np.float32
+    np.testing.assert_array_equal(found.faces, expected.faces)
+
+
+def test_npz_keeps_everything_exactly(tmp_path, session):
+    path = record(tmp_path / "deep" / "clip.npz", session)
+    assert_same(read_clip(path), session, 0, 0)
+    assert [p.name for p in path.parent.iterdir()] == ["clip.npz"]
+    with np.load(path) as plain:  # also for who has no handmesh
+        assert plain["side"].tolist()[:4] == ["right"] * 4 and plain["frame"].tolist()[-1] == 6
+        assert plain["vertices_m"].shape == (8, 1689, 3) and plain["vertices_m"].dtype == np.float32
+        np.testing.assert_allclose(plain["camera_K"][3], CAMERA.K)
+
+
+def test_a_clip_without_its_meshes_poses_them_anew(tmp_path, session):
+    path = record(tmp_path / "clip.npz", session)
+    clip = read_clip(path, vertices=False)
+    assert clip.vertices_m is None
+    assert_same(clip, session, 1e-5, 0)
+
+
+def test_json_is_readable_and_complete(tmp_path, session):
+    path = record(tmp_path / "clip.json", session)
+    lines = path.read_text().splitlines()
+    whole = json.loads("\n".join(lines))
+    assert (whole["format"], whole["version"], whole["source"]) == ("handmesh clip", 1, "camera 0")
+    assert len(lines) == FRAMES + 2 and all(json.loads(line.rstrip(",")) for line in lines[1:-1])
+    assert len(whole["frames"][3]["hands"]) == 2 and np.shape(whole["frames"][3]["hands"][0]["pose_xyzw"]) == (16, 4)
+    assert_same(read_clip(path), session, 2e-5, 0.006)
+
+
+def test_glb_plays_what_was_recorded(tmp_path, session):
+    path = record(tmp_path / "clip.glb", session)
+    glb = Glb(path.read_bytes())
+    assert [skin["name"] for skin in glb.json["skins"]] == ["right_7", "left_8"]
+    for frame, hands in session:
+        glb.play(frame.time_s - 100 + 1e-6)
+        shown = {hand.id: hand for hand in hands}
+        for skin, identity in enumerate((7, 8)):
+            found = glb.skinned(skin)
+            if identity in shown:
+                expected = shown[identity].vertices_m[SEAMS.vertex] @ VIEW_FROM_CAMERA
+                assert np.abs(found - expected).max() < 0.0001
+            else:
+                assert np.ptp(found, axis=0).max() < 1e-6
+
+
+def test_a_converted_clip_is_as_if_recorded_so(tmp_path, session):
+    record(tmp_path / "direct.glb", session)
+    record(tmp_path / "clip.npz", session)
+    save_clip(read_clip(tmp_path / "clip.npz", vertices=False), tmp_path / "converted.glb")
+    assert (tmp_path / "converted.glb").read_bytes() == (tmp_path / "direct.glb").read_bytes()
+    save_clip(read_clip(tmp_path / "clip.npz"), tmp_path / "clip.json")
+    save_clip(read_clip(tmp_path / "clip.json"), tmp_path / "again.npz")
+    assert_same(read_clip(tmp_path / "again.npz"), session, 2e-5, 0.006)
+
+
+@pytest.mark.parametrize(("asked", "suffix"), [("frames", ".glb"), ("frames.obj", ".obj"), ("frames.ply", ".ply")])
+def test_a_folder_gets_a_mesh_of_every_frame_with_hands(tmp_path, session, asked, suffix):
+    import trimesh
+
+    folder = record(tmp_path / asked, session[3:])
+    assert folder == tmp_path / "frames"
+    assert sorted(p.name for p in folder.iterdir()) == [f"{k:06d}{suffix}" for k in (3, 4, 5, 6)]
+    mesh = trimesh.load(folder / f"000004{suffix}", force="mesh")
+    expected = session[4][1][0].vertices_m @ VIEW_FROM_CAMERA
+    np.testing.assert_allclose(mesh.bounds, [expected.min(0), expected.max(0)], atol=1e-5)
+
+
+def test_a_rigged_hand_has_the_shape_and_size_of_the_one_seen_longest(tmp_path, session):
+    record(tmp_path / "clip.npz", session)
+    save_rigged_hand(read_clip(tmp_path / "clip.npz", vertices=False), tmp_path / "hand.glb")
+    glb, hand = Glb((tmp_path / "hand.glb").read_bytes()), session[0][1][0]
+    assert glb.json["skins"][0]["name"] == "right_hand"
+    places = glb.globals()[:, :3, 3]
+    bone = [places[glb.node(f"index-finger-phalanx-{part}")] for part in ("intermediate", "distal")]
+    assert np.linalg.norm(bone[1] - bone[0]) == pytest.approx(
+        np.linalg.norm(hand.joints_m[7] - hand.joints_m[6]), abs=0.0005
+    )
+
+
+_KILLED = """
+import os, pickle, signal, sys
+from handmesh.app.capture import open_export
+with open(sys.argv[1], "rb") as file:
+    session, camera = pickle.load(file)
+export = open_export(sys.argv[2], "camera 0", 30)
+for frame, hands in session:
+    export.add(frame, hands, camera)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_recorded_survives_a_kill(tmp_path, session, capsys):
+    import pickle
+
+    (tmp_path / "session.pkl").write_bytes(pickle.dumps((session, CAMERA)))
+    command = [sys.executable, "-c", _KILLED, str(tmp_path / "session.pkl"), str(tmp_path / "clip.npz")]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == -9, done.stderr
+    part = tmp_path / "clip.npz.part"
+    with open(part / "frames.jsonl", "a") as lines, open(part / "hands.bin", "ab") as hands:
+        lines.write('{"name": "0000')  # the kill came in the middle of a frame
+        hands.write(b"\0" * 100)
+    with pytest.raises(OutputError, match=r"was not finished.*convert_clip.py .*clip.npz.part"):
+        open_export(tmp_path / "clip.npz")
+    assert run_script(str(part), "--out", str(tmp_path / "saved.npz")) == 0
+    assert "8 frames, 2 hands" in capsys.readouterr().err
+    assert_same(read_clip(tmp_path / "saved.npz"), session, 0, 0)
+
+
+def run_script(*arguments: str) -> int:
+    path = Path(__file__).parents[2] / "scripts" / "convert_clip.py"
+    spec = importlib.util.spec_from_file_location("convert_clip", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.main(list(arguments))
+
+
+def test_the_script_says_in_a_line_what_is_wrong(tmp_path, capsys):
+    assert run_script(str(tmp_path / "none.npz"), "--out", str(tmp_path / "x.glb")) == 1
+    assert "error: no recorded clip at" in capsys.readouterr().err
+
+
+def test_a_full_disk_costs_only_the_frame_at_hand(tmp_path, session, monkeypatch):
+    export = open_export(tmp_path / "clip.npz", "camera 0", 30)
+    for frame, hands in session[:3]:
+        export.add(frame, hands, CAMERA)
+
+    def full(*_) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GrowingFile, "write", full)
+        with pytest.raises(OutputError, match=r"No space left.*what was recorded is in .*clip.npz.part"):
+            export.add(*session[3], CAMERA)
+    with pytest.raises(OutputError, match="since an earlier error"):
+        export.add(*session[4], CAMERA)
+    export.close()
+    assert_same(read_clip(tmp_path / "clip.npz"), session[:3], 0, 0)
+
+
+def test_what_cannot_be_finished_stays_as_it_grew(tmp_path, session, monkeypatch):
+    export = open_export(tmp_path / "clip.npz", "camera 0", 30)
+    for frame, hands in session:
+        export.add(frame, hands, CAMERA)
+
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match=r"No space left.*what was recorded is in .*clip.npz.part"):
+        export.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.npz.part"]
+    assert_same(read_clip(tmp_path / "clip.npz.part"), session, 0, 0)
+
+
+def test_times_begin_at_zero_and_rise_whatever_the_clock_does(tmp_path, session):
+    hands = session[0][1]
+    times = [5.0, 5.1, 5.1, 4.0, 4.1, float("nan")]
+    path = record(tmp_path / "clip.glb", [(Frame(str(k), t, IMAGE), hands) for k, t in enumerate(times)])
+    keys = Glb(path.read_bytes())
+    clock = keys.numbers(keys.json["animations"][0]["samplers"][0]["input"])
+    np.testing.assert_allclose(np.diff(clock), [0.1, 1 / 30, 1 / 30, 0.1, 1 / 30], atol=1e-6)
+    assert clock[0] == 0
+
+
+def test_without_frames_nothing_is_left_and_without_hands_no_animation(tmp_path, session):
+    record(tmp_path / "clip.npz", [])
+    with pytest.raises(OutputError, match="no hand was seen"):
+        record(tmp_path / "clip.glb", [session[-1]])
+    assert not list(tmp_path.iterdir())
+    empty = read_clip(record(tmp_path / "clip.npz", [session[-1]]))
+    assert len(empty.heads) == 1 and empty.tracks() == [] and [hands for _, hands in empty] == [[]]
+    with pytest.raises(OutputError, match="no hand"):
+        save_rigged_hand(empty, tmp_path / "hand.glb")
+
+
+def test_memory_does_not_grow_with_the_recording(tmp_path, session):
+    export = open_export(tmp_path / "clip.npz", fps=30)
+    frame, hands = session[3]
+    for k in range(20):
+        export.add(frame._replace(time_s=k / 30), hands, CAMERA)
+    tracemalloc.start()
+    for k in range(300):
+        export.add(frame._replace(time_s=1 + k / 30), hands, CAMERA)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 200_000  # the meshes alone are 12 MB
+    export.close()
+    assert len(read_clip(tmp_path / "clip.npz", vertices=False).rows) == 640
+
+
+def test_another_hand_model_is_refused_where_it_would_give_nonsense(tmp_path, session):
+    smaller = replace(session[0][1][0], vertices_m=np.zeros((778, 3), np.float32))
+    export = open_export(tmp_path / "clip.glb")
+    with pytest.raises(OutputError, match="778 vertices with a model of 1689"):
+        export.add(session[0][0], [smaller], CAMERA)
+    export.close()
+    record(tmp_path / "clip.json", session)
+    text = (tmp_path / "clip.json").read_text().replace('"num_vertices": 1689', '"num_vertices": 778')
+    (tmp_path / "clip.json").write_text(text)
+    with pytest.raises(ClipError, match="recorded with a hand of 778 vertices"):
+        save_clip(read_clip(tmp_path / "clip.json"), tmp_path / "x.glb")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("x.fbx", "clips are written as .npz, .json"), ("file/x.npz", "cannot write"), ("file/x", "cannot write to")],
+)
+def test_bad_paths_are_refused_at_once(tmp_path, name, reason):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=reason) as caught:
+        open_export(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("x.npz", b"PK"),
+        ("x.json", b"[1"),
+        ("x.json", b"[]"),
+        ("x.json", b'{"format": "handmesh clip", "version": 1, "frames": [{"file": "a"}]}'),
+        ("x.json", b'{"format": "handmesh clip", "version": 99}'),
+        ("x.mp4", b""),
+    ],
+)
+def test_what_is_no_clip_is_refused(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ClipError, match=name) as caught:
+        read_clip(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_npz_of_something_else_is_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", a=1)
+    with pytest.raises(ClipError, match="not a recorded clip"):
+        read_clip(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", format="handmesh clip", version=1)
+    with pytest.raises(ClipError, match="frame is not a file in the archive"):
+        read_clip(tmp_path / "x.npz")

@@ -1,0 +1,198 @@
+"""The whole pipeline in a browser: its hands are Python's, and lie where the picture shows them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
+from threading import Thread
+
+import cv2
+import numpy as np
+import pytest
+
+import handmesh
+from handmesh.assets import DEMO_CLIP
+from handmesh.evaluation.metrics import align
+from handmesh.render.overlay import overlay
+from handmesh.video.sources import Video
+
+chromium = pytest.importorskip("chromium", reason="needs websockets: pip install 'handmesh[stream]'")
+
+PAGE = Path(__file__).parents[2] / "demo" / "web" / "browser"
+PATIENCE_S = 240  # a browser that shares its cores with others is slow
+ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # a page that needs a CDN would fail
+NO_GESTURE = "--autoplay-policy=no-user-gesture-required"
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """Files of a folder, with the headers that `npm run preview` gives too."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+    def log_message(self, *_) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a folder."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The page, built from its sources and with the networks of this package."""
+    if not (chromium.CHROMIUM and shutil.which("npx") and (PAGE / "node_modules").is_dir()):
+        pytest.skip("needs Chromium, node, and `npm ci` in demo/web/browser")
+    folder = tmp_path_factory.mktemp("page")
+    command = ["npx", "vite", "build", "--outDir", str(folder), "--emptyOutDir", "--logLevel", "error"]
+    subprocess.run(command, cwd=PAGE, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[tuple[np.ndarray, float]]:
+    """Pictures and times of the clip, 0.1 s apart; hands are missed once, and one is hidden for a while."""
+    pictures = [(frame.image_rgb.copy(), frame.time_s) for frame in islice(Video(DEMO_CLIP), 0, 39, 3)]
+    pictures[4][0][:] = 128
+    for k in (7, 8, 9):
+        pictures[k][0][:, 320:] = 128
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def expected(frames) -> list[list[handmesh.Hand]]:
+    """What Python sees in the frames."""
+    with handmesh.HandTracker.load(threads=1) as tracker:
+        return [tracker.track(image, time_s) for image, time_s in frames]
+
+
+@pytest.fixture(scope="module")
+def answer(built, frames) -> dict:
+    """What the page says of the frames, and what it shows after the last."""
+    given = []
+    for k, (image, time_s) in enumerate(frames):
+        cv2.imwrite(str(built / f"{k}.png"), image[..., ::-1])
+        given.append({"url": f"{k}.png", "timeS": time_s})
+    with served(built) as address, chromium.browsing(ALONE) as page:
+        page.open(f"{address}?provider=wasm&threads=1", width=960, height=800)
+        page.wait_for("handmesh.ready")
+        page.value("handmesh.ready.then(() => 'loaded')")
+        page.value(f"void handmesh.run({json.dumps(given)}).then((answer) => window.answer = answer)")
+        page.wait_for("window.answer", PATIENCE_S)
+        answer = page.value("window.answer")
+        answer["rect"] = page.value("document.getElementById('stage').getBoundingClientRect().toJSON()")
+        answer["picture"] = page.picture()
+        answer["complaints"] = page.complaints
+    keep(answer["picture"], "browser.png")
+    return answer
+
+
+def test_dependencies_are_pinned():
+    package = json.loads((PAGE / "package.json").read_text())
+    versions = [*package["dependencies"].values(), *package["devDependencies"].values()]
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions)
+    assert '"resolved"' not in (PAGE / "package-lock.json").read_text()
+
+
+def keep(picture: np.ndarray, name: str) -> None:
+    """Store a picture for those who want to see it."""
+    if folder := os.environ.get("HANDMESH_PICTURES"):
+        cv2.imwrite(str(Path(folder) / name), picture[..., ::-1])
+
+
+def test_the_frames_are_a_trial(expected):
+    """Hands are found, missed, carried on, lost and found again."""
+    assert {len(hands) for hands in expected} == {1, 2}
+    assert any(hand.predicted for hands in expected for hand in hands)
+
+
+def test_the_same_hands_in_every_frame(answer, expected):
+    given = [[(hand["id"], hand["side"], hand["predicted"]) for hand in frame["hands"]] for frame in answer["frames"]]
+    assert given == [[(hand.id, hand.side, hand.predicted) for hand in hands] for hands in expected]
+
+
+def test_joints_are_pythons(answer, expected):
+    """A fiftieth of a pixel is usual: the browser's own arithmetic, and rounding in its crops."""
+    off_px, off_mm = [], []
+    for frame, hands in zip(answer["frames"], expected, strict=True):
+        for given, hand in zip(frame["hands"], hands, strict=True):
+            joints_px, joints_m = np.reshape(given["jointsPx"], (21, 2)), np.reshape(given["jointsM"], (21, 3))
+            off_px.append(np.linalg.norm(joints_px - hand.joints_px, axis=1).mean())
+            off_mm.append(
+                1000 * np.linalg.norm(align(joints_m[None], hand.joints_m[None])[0] - hand.joints_m, axis=1).mean()
+            )
+            assert given["score"] == pytest.approx(hand.score, abs=0.02)
+    print(f"median {np.median(off_px):.3f} px, {np.median(off_mm):.3f} mm; worst {max(off_px):.3f}, {max(off_mm):.3f}")
+    assert np.median(off_px) < 0.2 and max(off_px) < 2
+    assert np.median(off_mm) < 0.2 and max(off_mm) < 3
+
+
+def test_meshes_lie_where_python_draws_them(answer, frames, expected):
+    image = frames[-1][0]
+    ours = np.abs(overlay(image, expected[-1]).astype(int) - image).sum(2) > 60
+    rect = answer["rect"]
+    left, top, right, bottom = (round(rect[edge]) for edge in ("left", "top", "right", "bottom"))
+    stage = cv2.resize(answer["picture"][top:bottom, left:right], image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    theirs = np.abs(stage.astype(int) - image).sum(2) > 60
+    theirs[-60:] = ours[-60:] = False  # the words in the corner
+    keep(np.stack([ours, theirs, ours], axis=2) * np.uint8(255), "browser_masks.png")
+    assert (ours & theirs).sum() > 0.9 * (ours | theirs).sum()
+
+
+def test_it_tells_how_fast_it_is(answer):
+    assert answer["provider"] == "wasm" and answer["fps"] > 0
+    for frame in answer["frames"]:
+        stages = frame["timingsMs"]
+        assert 0 < stages["network"] < stages["total"]
+    print(f"{answer['fps']:.1f} frames/s", {name: round(ms, 1) for name, ms in stages.items()})
+
+
+def test_nothing_went_wrong(answer):
+    assert answer["complaints"] == []
+
+
+def test_a_camera_is_tracked_and_shown_mirrored(built, tmp_path):
+    """Chromium takes concatenated JPEG pictures for a camera's."""
+    with (tmp_path / "camera.mjpeg").open("wb") as file:
+        for frame in islice(Video(DEMO_CLIP), 30):
+            file.write(cv2.imencode(".jpg", frame.image_rgb[..., ::-1])[1].tobytes())
+    flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", NO_GESTURE)
+    with (
+        served(built) as address,
+        chromium.browsing(ALONE, *flags, f"--use-file-for-fake-video-capture={file.name}") as page,
+    ):
+        page.open(f"{address}?source=camera&provider=wasm", width=390, height=844)
+        page.wait_for("document.querySelectorAll('#hands li').length == 2", PATIENCE_S)
+        assert page.value("document.getElementById('stage').className") == "mirrored playing"
+        assert page.value("document.getElementById('state').textContent") == "camera"
+        page.wait_for("Number(document.getElementById('fps').textContent) > 0", PATIENCE_S)
+        keep(page.picture(), "browser_phone.png")
+        assert page.complaints == []
+
+
+def test_a_wrong_address_is_told(built):
+    with served(built) as address, chromium.browsing(ALONE) as page:
+        page.open(f"{address}?model=huge")
+        page.wait_for("document.getElementById('state').dataset.tone == 'wrong'")
+        assert page.value("document.getElementById('state').textContent") == (
+            "unknown model 'huge'; known are balanced, fast"
+        )

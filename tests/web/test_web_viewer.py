@@ -1,0 +1,200 @@
+"""The viewer: what is shipped is what the sources say, and in a browser it shows the hands that are streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("websockets", reason="the stream is an extra: pip install 'handmesh[stream]'")
+
+from chromium import CHROMIUM, Page, browsing
+from stream_clients import publish, streaming, two_hands
+
+from handmesh.app.stream import Player
+from handmesh.assets import DEMO_CLIP, VIEWER
+from handmesh.render.overlay import SIDE_COLOURS
+from handmesh.streaming.server import StreamServer
+from handmesh.types import Frame, Hand
+from handmesh.video.lens import Lens
+from handmesh.video.sources import Video
+
+SOURCES = Path(__file__).parents[2] / "demo" / "web" / "viewer"
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to look at the page")
+
+
+class TestShipped:
+    def test_is_built_from_these_sources(self) -> None:
+        files = [SOURCES / name for name in ("index.html", "package.json", "package-lock.json", "vite.config.js")]
+        files += [file for folder in ("public", "src") for file in (SOURCES / folder).rglob("*") if file.is_file()]
+        names = {file.relative_to(SOURCES).as_posix(): file for file in files}
+        digest = hashlib.sha256()
+        for name in sorted(names):
+            digest.update(name.encode() + b"\0" + names[name].read_bytes() + b"\0")
+        built = (VIEWER / "sources.sha256.txt").read_text().strip()
+        assert built == digest.hexdigest(), "build the viewer anew: npm ci && npm run build in demo/web/viewer"
+
+    def test_is_small_and_complete(self) -> None:
+        assert sum(file.stat().st_size for file in VIEWER.iterdir()) < 800_000
+        assert "Permission is hereby granted, free of charge" in (VIEWER / "three.LICENSE.txt").read_text()
+
+    def test_loads_nothing_from_elsewhere(self) -> None:
+        page, style = (VIEWER / "index.html").read_text(), (VIEWER / "index.css").read_text()
+        assert all(link.startswith("./") for link in re.findall(r'(?:src|href)="([^"]*)"', page))
+        assert "url(" not in style and "@import" not in style
+        assert not re.search(r"import\s*\(|from\s*[\"']https?:", (VIEWER / "viewer.js").read_text())
+
+    def test_dependencies_are_pinned(self) -> None:
+        package = json.loads((SOURCES / "package.json").read_text())
+        versions = [*package["dependencies"].values(), *package["devDependencies"].values()]
+        assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions)
+        assert '"resolved"' not in (SOURCES / "package-lock.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with browsing() as page:
+        yield page
+
+
+@contextmanager
+def publishing(server: StreamServer, hands: list[Hand]) -> Iterator[None]:
+    """Frames of the same hands, ten a second."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.1):
+            publish(server, hands)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def still(page: Page) -> np.ndarray:
+    """The picture once the page's camera has come to rest."""
+    page.wait_for("handmesh.views.size > 0")
+    before = None
+    for _ in range(60):
+        time.sleep(0.3)
+        matrix = page.value("handmesh.stage.camera.matrixWorldInverse.toArray()")
+        if before is not None and np.allclose(matrix, before, atol=2e-4):
+            break
+        before = matrix
+    return page.picture()
+
+
+def mask(picture: np.ndarray, side: str) -> np.ndarray:
+    """(H, W) where the picture has the hue of a side."""
+    towards = np.array(SIDE_COLOURS[side]) - np.mean(SIDE_COLOURS[side])
+    chroma = picture - picture.mean(2, keepdims=True)
+    strength = chroma @ (towards / np.linalg.norm(towards))
+    along = strength / np.maximum(np.linalg.norm(chroma, axis=2), 1e-6)
+    seen = (strength > 20) & (along > 0.9)
+    seen[:60], seen[-90:] = False, False  # the page's own lines
+    return seen
+
+
+def projected_px(page: Page, hand: Hand) -> np.ndarray:
+    """(V, 2) where the page's camera sees a hand's vertices."""
+    view = np.reshape(page.value("handmesh.stage.camera.matrixWorldInverse.toArray()"), (4, 4)).T
+    projection = np.reshape(page.value("handmesh.stage.camera.projectionMatrix.toArray()"), (4, 4)).T
+    points = np.c_[hand.vertices_m * [1, -1, -1], np.ones(len(hand.vertices_m))] @ (projection @ view).T
+    width, height = page.value("[innerWidth, innerHeight]")
+    return (points[:, :2] / points[:, 3:] * [0.5, -0.5] + 0.5) * [width, height]
+
+
+def box(points: np.ndarray) -> np.ndarray:
+    """(4,) left, top, right, bottom."""
+    return np.concatenate([points.min(0), points.max(0)])
+
+
+class Stoppable(Video):
+    """A video that ends when it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.over = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return takewhile(lambda _: not self.over.is_set(), super().__iter__())
+
+
+@needs_chromium
+class TestInBrowser:
+    def test_both_hands_are_where_they_should_be(self, page) -> None:
+        page.complaints.clear()
+        with streaming(token="a b") as (server, _), publishing(server, two_hands()):
+            page.open(server.url)
+            page.wait_for("document.getElementById('state').dataset.state === 'live'")
+            picture = still(page)
+            for hand in two_hands():
+                seen = np.argwhere(mask(picture, hand.side))[:, ::-1]
+                np.testing.assert_allclose(box(seen), box(projected_px(page, hand)), atol=4)
+            page.wait_for("Number(document.getElementById('fps').value) > 0")
+            assert 0 < float(page.value("document.getElementById('latency').value")) < 5000
+        assert page.complaints == []
+
+    def test_rig_looks_like_the_mesh(self, page) -> None:
+        with streaming() as (server, _), publishing(server, two_hands()):
+            page.open(server.url)
+            page.wait_for("document.getElementById('state').dataset.state === 'live'")
+            mesh = still(page)
+            page.value("document.getElementById('rig').click()")
+            page.wait_for("handmesh.connection.format === 'json' && handmesh.views.size === 2")
+            rig = still(page)
+            assert page.value("[...handmesh.views.values()].every((view) => view.rig.visible && !view.surface.visible)")
+            names = page.value("[...handmesh.views.values()][0].rig.skeleton.bones.map((bone) => bone.name)")
+        assert names[0] == "wrist" and names[-1] == "pinky-finger-tip"
+        for side in ("left", "right"):
+            shown, expected = mask(rig, side), mask(mesh, side)
+            assert (shown & expected).sum() / (shown | expected).sum() > 0.85, side
+
+    def test_joints_and_axes(self, page) -> None:
+        with streaming() as (server, _), publishing(server, two_hands()):
+            page.open(f"{server.url}?show=joints,axes", 390, 844)
+            page.wait_for("document.getElementById('state').dataset.state === 'live'")
+            still(page)
+            assert page.value("[...handmesh.views.values()].every((view) => view.joints.visible && view.axes.visible)")
+            assert page.value("document.documentElement.scrollWidth") == 390
+            bottom = page.value("document.querySelector('.switches').getBoundingClientRect().bottom")
+            assert bottom <= 844
+
+    def test_comes_back_by_itself(self, page) -> None:
+        with streaming() as (server, _), publishing(server, two_hands()):
+            page.open(server.url)
+            page.wait_for("document.getElementById('state').dataset.state === 'live'")
+            port = server.port
+        page.wait_for("document.getElementById('state').dataset.state === 'lost'")
+        assert page.value("handmesh.views.size") == 0
+        with streaming(port=port) as (server, _), publishing(server, two_hands()):
+            page.wait_for("document.getElementById('state').dataset.state === 'live'")
+
+    def test_bundled_clip(self, page) -> None:
+        from handmesh.tracking.tracker import HandTracker
+
+        with streaming() as (server, _), HandTracker.load(num_hands=2, threads=1) as tracker:
+            clip = Stoppable(DEMO_CLIP)
+            page.open(server.url)
+            thread = threading.Thread(target=Player(tracker, clip, Lens.from_fov(), server).play, args=(False,))
+            thread.start()
+            try:
+                page.wait_for("handmesh.views.size > 0")
+                picture = page.picture()
+            finally:
+                clip.over.set()
+                thread.join()
+        assert sum(mask(picture, side).sum() for side in ("left", "right")) > 3000
