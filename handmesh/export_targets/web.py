@@ -9,13 +9,10 @@ from handmesh.checkpoint import write_atomically
 from handmesh.export_targets.onnx_file import OnnxFile, runner
 from handmesh.export_targets.parity import CLIP, NOISE, Parity, check
 from handmesh.export_targets.rules import violations
-from handmesh.onnx_storage import convolutions_in_eight_bits, shared
+from handmesh.onnx_storage import for_browsers
 
 BUDGET_MB = 15
 """What the detector and one mesh network may weigh together, as they lie on the server, without compression."""
-
-EIGHT_BITS_FROM = 16_000
-"""The detector's convolutions with as many weights, all of them 1x1, are stored in eight bits: see `TOLERANCE`."""
 
 TOLERANCE = {"mesh": {NOISE: 1e-5, CLIP: 1e-5}, "detector": {NOISE: 0.1, CLIP: 0.05}}
 """The largest difference of any output. The mesh network keeps its weights as they are; a wrong logit of the
@@ -28,10 +25,8 @@ def export_web(source: OnnxFile, path: Path) -> Parity:
 
     Raises ValueError where the graph has what WebGPU does not run, ExportMismatch where numbers differ.
     """
-    proto = shared(source.proto)
     kind = source.metadata["kind"]
-    if kind == "detector":
-        proto = convolutions_in_eight_bits(proto, EIGHT_BITS_FROM)
+    proto = for_browsers(source.proto, is_detector=kind == "detector")
     wrong = violations(proto)
     if wrong:
         raise ValueError(f"the graph holds what browsers may not run: {'; '.join(wrong)}")
