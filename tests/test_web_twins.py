@@ -30,8 +30,8 @@ from handmesh.runtime.backend import open_session
 from handmesh.runtime.confidence import Confidence
 from handmesh.runtime.detector import Detector
 from handmesh.runtime.estimator import Estimate, Estimator, is_usable
-from handmesh.runtime.following import overlap, same_hand
-from handmesh.runtime.lifting import Crop, lift, place_root
+from handmesh.runtime.following import Track, nearest_track, overlap, same_hand, without_rivals
+from handmesh.runtime.lifting import Crop, is_plausible, lift, place_root
 from handmesh.runtime.media.sources import Video
 from handmesh.runtime.models import detector_path, model_path
 from handmesh.runtime.smoothing import PRESETS, Cutoff, HandSmoother, RotationOneEuro
@@ -196,6 +196,33 @@ def test_hands_are_lifted_and_bent_alike(ask, align):
         np.testing.assert_allclose(np.reshape(given["jointsPx"], (21, 2)), hand.joints_px, atol=0.02)
 
 
+def outputs_of(hand: Hand, box: Box) -> dict[str, np.ndarray]:
+    return network_outputs(hand, box, hand.side == "left", 128, CAMERA)
+
+
+def test_what_is_no_hand_is_refused_alike(ask):
+    """Each output with a number that is none, at its limit and beyond it, and hands too small or beside themselves."""
+    hand = posed_hand((0.0, 0.0, 0.5), (0.3, 0.8, 0.4), camera=CAMERA)
+    good = outputs_of(hand, Box.around(hand.joints_px, 1.5))
+    cases = [good]
+    for name, value in good.items():
+        for number in (np.nan, np.inf, -np.inf, 0.99, 1.02, 7.9, 8.1, 9.9, 10.1, 99.0, 101.0, 9.9e5, 1.1e6, 3e7):
+            changed = value.copy()
+            changed.flat[value.size // 2] = number
+            cases.append({**good, name: changed})
+    for factor in (0.01, 0.05, 0.1, 0.3, 9.0, 20.0):
+        cases.append({**good, "joints_m": good["joints_m"] * np.float32(factor)})
+    for step in (0.001, 0.01, 0.1):
+        noise = RNG.normal(0, step, (1, 16, 3, 3)).astype(np.float32)
+        cases.append({**good, "rotations": good["rotations"] + noise})
+        cases.append({**good, "rotations": good["rotations"] * np.float32(1 - step)})
+    cases.append({**good, "rotations": good["rotations"] * np.float32([1, 1, -1])[:, None]})
+    cases.append({**good, "vertices_m": good["vertices_m"] + np.float32(0.9)})
+    expected = [is_plausible(case) for case in cases]
+    assert ask("plausible", [{"outputs": flat(case)} for case in cases]) == expected
+    assert expected[0] and 20 < sum(expected) < len(expected) - 20
+
+
 def test_maps_are_read_alike(ask):
     """Random maps with many peaks, equal neighbours, peaks of one hand and sizes beyond all bounds among them."""
     cases, expected = [], []
@@ -269,6 +296,31 @@ def test_hands_are_the_same_alike(ask):
     given = ask("same", [{"a": as_estimate(one), "b": as_estimate(other)} for one, other in pairs])
     assert [same for same, _ in given] == [same for same, _ in expected] and 3 < sum(same for same, _ in expected) < 37
     np.testing.assert_allclose([share for _, share in given], [share for _, share in expected], rtol=1e-9)
+
+
+def test_hands_are_followed_alike(ask):
+    """What is left of several tracks that see one hand, some of which had missed it; and who gets a hand back."""
+    cases, expected = [], []
+    for _ in range(20):
+        begun, seen = estimates(4), estimates(4)
+        misses, times = RNG.integers(0, 3, 4).tolist(), RNG.uniform(0, 0.9, 4).tolist()
+        tracks = [
+            Track.begin(k, lambda hand, *_: hand, estimate, CAMERA, time_s)
+            for k, (estimate, time_s) in enumerate(zip(begun, times, strict=True))
+        ]
+        for track, missed in zip(tracks, misses, strict=True):
+            track.misses = missed
+        kept = without_rivals(dict(zip(tracks, seen, strict=True)), 1.0)
+        nearest = [nearest_track(tracks, estimate, 1.0) for estimate in seen]
+        expected.append(
+            {"kept": sorted(track.id for track in kept), "nearest": [track and track.id for track in nearest]}
+        )
+        plain = [
+            {"estimate": as_estimate(estimate), "timeS": time_s, "misses": missed}
+            for estimate, time_s, missed in zip(begun, times, misses, strict=True)
+        ]
+        cases.append({"tracks": plain, "seen": [*map(as_estimate, seen)], "camera": asdict(CAMERA), "timeS": 1.0})
+    assert ask("associate", cases) == expected
 
 
 def test_turns_are_smoothed_alike(ask):

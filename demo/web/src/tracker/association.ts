@@ -107,7 +107,8 @@ export function nearestTrack(missed: readonly Track[], estimate: Estimate, timeS
 /** What the tracks saw, with one left of those that saw the same hand: the one that trusts it and did not jump. */
 export function withoutRivals(seen: ReadonlyMap<Track, Estimate>, timeS: number): Map<Track, Estimate> {
   const doubt = ([track, estimate]: [Track, Estimate]) => track.distance(estimate, timeS) - trust(estimate);
-  const surestFirst = [...seen].sort((a, b) => doubt(a) - doubt(b));
+  const isMissed = ([track]: [Track, Estimate]) => Number(track.misses > 0);
+  const surestFirst = [...seen].sort((a, b) => isMissed(a) - isMissed(b) || doubt(a) - doubt(b));
   const kept = new Map<Track, Estimate>();
   for (const [track, estimate] of surestFirst) {
     if (![...kept.values()].some((other) => isSameHand(estimate, other))) {

@@ -1,13 +1,13 @@
 /** From what the network says of a crop to a hand in the camera's frame. As runtime/lifting.py. */
 
 import {
-  FARTHEST_M, LARGEST_OUTPUTS, LEAST_AHEAD, LEAST_SPREAD, NEAREST_M, ROOT, TRUST,
+  FARTHEST_M, LARGEST_OUTPUTS, LEAST_AHEAD, LEAST_SPREAD, NEAREST_M, ROOT, SMALLEST_M, TRUST,
 } from '../common/constants.ts';
 import type { Alignment } from './alignment.ts';
 import { project, rootTranslation, unproject } from './camera.ts';
 import { logistic } from './chance.ts';
 import { cropAffine, mirrorPoints, mirrorRotations, viewRotation, type Affine } from './crop.ts';
-import { moved, nearestOf, product, turned, type Vector } from './linear.ts';
+import { moved, nearestOf, product, turned, type Points, type Vector } from './linear.ts';
 import type { Box, Camera, Hand, Side } from './types.ts';
 
 /** The exported mesh network's outputs by name, for one crop, flat. */
@@ -56,10 +56,22 @@ export function lift(outputs: Outputs, crop: Crop, camera: Camera, alignment?: A
 
 /** Whether all numbers are finite, of a hand's size, and the rotations rotate. */
 export function isPlausible(outputs: Outputs): boolean {
-  const bounded = Object.entries({ vertices_m: 1, ...LARGEST_OUTPUTS }).every(([name, limit]) =>
+  const vertices = outputs['vertices_m']!; // they follow from the rest: a look at each would only take long
+  const bounded = Object.entries(LARGEST_OUTPUTS).every(([name, limit]) =>
     outputs[name]!.every((value) => Math.abs(value) <= limit),
   );
-  return bounded && areRotations(outputs['rotations']!);
+  return (
+    bounded &&
+    Math.abs(vertices.reduce((sum, value) => sum + value, 0)) <= vertices.length &&
+    extentOf(outputs['joints_m']!) >= SMALLEST_M &&
+    areRotations(outputs['rotations']!)
+  );
+}
+
+/** How far (N, 3) points reach along the axis that tells them best apart. */
+function extentOf(points: Float32Array): number {
+  const axes = [0, 1, 2].map((axis) => column(points, 3, axis));
+  return Math.max(...axes.map((values) => Math.max(...values) - Math.min(...values)));
 }
 
 /** Whether the first two rows of each are orthonormal and the third is their cross product. */
@@ -172,7 +184,7 @@ function rootBySize(jointsM: Float64Array, jointsPx: Float64Array, camera: Camer
   return unproject(jointsPx[2 * ROOT]!, jointsPx[2 * ROOT + 1]!, bounded, camera);
 }
 
-function column(points: Float64Array, width: number, axis: number): number[] {
+function column(points: Points, width: number, axis: number): number[] {
   return Array.from({ length: points.length / width }, (_, i) => points[width * i + axis]!);
 }
 
