@@ -45,10 +45,15 @@ const headers = {
   'Cross-Origin-Embedder-Policy': 'require-corp',
 };
 
+const page = (name: string): UserConfig => ({
+  base: './',
+  root: here(`src/${name}`),
+  cacheDir: here(`node_modules/.vite/${name}`),
+});
+
 /** Hands from the camera, computed on this device: `dist/` is a site of its own. */
 const browser: UserConfig = {
-  base: './',
-  root: here('src/browser'),
+  ...page('browser'),
   publicDir: PUBLIC,
   plugins: [licence, packagedFiles],
   resolve: { conditions: ['onnxruntime-web-use-extern-wasm', ...defaultClientConditions] },
@@ -68,8 +73,7 @@ const browser: UserConfig = {
 
 /** Hands from a stream: the Python package has the built page and serves it. */
 const viewer: UserConfig = {
-  base: './',
-  root: here('src/viewer'),
+  ...page('viewer'),
   plugins: [licence],
   build: {
     outDir: `${ASSETS}viewer`,
