@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const load = (name) => import(pathToFileURL(join(process.argv[2], `${name}.js`)));
-const [alignment, association, chances, confidence, crop, detection, estimator, lifting, skinning, smoothing, trackers, types] =
+const [alignment, association, confidence, crop, detection, estimator, geometry, lbs, lifting, smoothing, trackers, types] =
   await Promise.all(
     [
-      'alignment', 'association', 'chance', 'confidence', 'crop', 'detection', 'estimator', 'lifting', 'skinning',
+      'alignment', 'association', 'confidence', 'crop', 'detection', 'estimator', 'geometry', 'lbs', 'lifting',
       'smoothing', 'tracker', 'types',
     ].map((name) => load(`tracker/${name}`)),
   );
@@ -24,7 +24,7 @@ const floats = (named) => mapped(named, (values) => Float32Array.from(values));
 /** Arrays instead of typed arrays, as JSON has no others. */
 const plain = (named) => mapped(named, (value) => (ArrayBuffer.isView(value) ? [...value] : value));
 const picture = ({ width, height, rgba }) => ({ width, height, data: bytes(rgba) });
-const model = (constants) => new skinning.SkinnedHand(floats(constants));
+const model = (constants) => new lbs.SkinnedHand(floats(constants));
 const handOf = (hand) => mapped(hand, (value) => (Array.isArray(value) ? doubles(value) : value));
 const estimateOf = (estimate) => ({ ...estimate, hand: handOf(estimate.hand) });
 
@@ -38,11 +38,11 @@ const answers = {
   warp: ({ image, box, size, mirror }) => [...crop.warp(picture(image), crop.cropAffine(box, size, mirror), size)],
   letterbox: ({ image, height, width }) => plain(detection.letterbox(picture(image), height, width)),
   maps: ({ maps, columns, boxed, threshold }) => detection.readMaps(floats(maps), columns, boxed, threshold),
-  root: ({ joints, pixels, camera }) => lifting.placeRoot(doubles(joints), doubles(pixels), camera),
+  root: ({ joints, pixels, camera }) => geometry.placeRoot(doubles(joints), doubles(pixels), camera),
   box: ({ pixels }) => types.boxAround(doubles(pixels)),
   usable: ({ box, size }) => estimator.isUsable(box, size),
   plausible: ({ outputs }) => lifting.isPlausible(floats(outputs)),
-  chances: ({ logits }) => logits.map(chances.logistic),
+  chances: ({ logits }) => logits.map(geometry.logistic),
   confidence: ({ metadata, given }) => {
     const { found, followed, proposed } = confidence.confidenceOf(metadata);
     return [confidence.chance(found, given), confidence.chance(followed, given), proposed];

@@ -1,4 +1,4 @@
-/** Hand meshes over the picture, seen with the camera's own intrinsics, in the light of handmesh/shading.py. */
+/** Hand meshes over the picture, seen with the camera's own intrinsics, in the light of Python's overlay. */
 
 import * as THREE from 'three';
 

@@ -1,13 +1,13 @@
 /**
  * Bends the posed hand towards the joints that the network found in the crop, by one damped step of Gauss and
- * Newton. As runtime/alignment.py, which has the formula.
+ * Newton. The Python module of this name has the formula.
  */
 
 import {
   BACK_OF_HAND, FINGER_RAD, KEYPOINTS, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, PLACE_M, ROOT, THUMBNAIL, WRIST_RAD,
 } from '../common/constants.ts';
+import { jointChain, type Rest, type SkinnedHand } from './lbs.ts';
 import { product, solved, type Vector } from './linear.ts';
-import { jointChain, type Rest, type SkinnedHand } from './skinning.ts';
 
 /** A turn that the hand may make: of which joint, about which axis in its bone's frame, and how far it usually goes. */
 interface Turn {
@@ -134,7 +134,7 @@ export class Alignment {
   }
 }
 
-/** A finger joint's axes of flexion and abduction, in the hand's rest frame. As data/anatomy.py. */
+/** A finger joint's axes of flexion and abduction, in the hand's rest frame. */
 function hinges(name: (typeof MANO_JOINTS)[number], keypoints: Float64Array): [Vector, Vector] {
   const start = KEYPOINTS.indexOf(name);
   const bone = unit([0, 1, 2].map((axis) => keypoints[3 * start + 3 + axis]! - keypoints[3 * start + axis]!));

@@ -1,8 +1,8 @@
-/** Hands from frame to frame: where to look next, which are lost, which the same. As runtime/following.py. */
+/** Hands from frame to frame: where to look next, which are lost, which the same. */
 
 import { LONGEST_GAP_S, LONGEST_STEP_M, NEAREST_M, RULES, SHORTEST_GAP_S } from '../common/constants.ts';
-import { project } from './camera.ts';
 import { trust, type Estimate } from './estimator.ts';
+import { project } from './geometry.ts';
 import { moved, nearestOf, type Vector } from './linear.ts';
 import { rootOf, type HandSmoother } from './smoothing.ts';
 import type { Box, Camera, Hand, Point } from './types.ts';

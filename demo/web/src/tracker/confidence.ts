@@ -1,7 +1,7 @@
-/** From what the networks say of a place in a picture to the chance that a hand is there. As runtime/confidence.py. */
+/** From what the networks say of a place in a picture to the chance that a hand is there. */
 
 import { BARE_CONFIDENCE, THRESHOLD } from '../common/constants.ts';
-import { logistic, logit } from './chance.ts';
+import { logistic, logit } from './geometry.ts';
 
 /** A bias, and the weight of each chance by its name. */
 export type Weights = Readonly<Record<string, number>>;

@@ -1,18 +1,8 @@
-/** From a box in a picture to the network's crop and back: the one crop and the one mirror. As handmesh/crop.py. */
+/** From a box in a picture to the network's crop and back: the only warp. */
 
-import type { Points } from './linear.ts';
+import { invertAffine, type Affine } from './geometry.ts';
 import { halved } from './resize.ts';
 import type { Box, Camera, Picture } from './types.ts';
-
-/** x' = a x + b y + tx, y' = c x + d y + ty. */
-export interface Affine {
-  readonly a: number;
-  readonly b: number;
-  readonly tx: number;
-  readonly c: number;
-  readonly d: number;
-  readonly ty: number;
-}
 
 /** From picture pixels to pixels of a `size` x `size` crop of `box`; with `mirror`, flipped left to right. */
 export function cropAffine(box: Box, size: number, mirror = false): Affine {
@@ -27,13 +17,6 @@ export function cropAffine(box: Box, size: number, mirror = false): Affine {
   const middle = (size - 1) / 2;
   const [x, y] = box.centrePx;
   return { a, b, tx: middle - a * x - b * y, c, d, ty: middle - c * x - d * y };
-}
-
-/** The affine that undoes `m`. */
-export function invertAffine(m: Affine): Affine {
-  const determinant = m.a * m.d - m.b * m.c;
-  const [a, b, c, d] = [m.d / determinant, -m.b / determinant, -m.c / determinant, m.a / determinant];
-  return { a, b, tx: -(a * m.tx + b * m.ty), c, d, ty: -(c * m.tx + d * m.ty) };
 }
 
 /**
@@ -131,23 +114,4 @@ export function viewRotation(camera: Camera, box: Box): Float64Array {
     rolled.set([first * c + second * s, second * c - first * s, third], 3 * row);
   }
   return rolled;
-}
-
-/** (N, 3) points reflected left to right, in place. */
-export function mirrorPoints<T extends Points>(points: T): T {
-  for (let i = 0; i < points.length; i += 3) {
-    points[i] = -points[i]!;
-  }
-  return points;
-}
-
-/** (N, 3, 3) rotations of the reflected hand, M R M. */
-export function mirrorRotations(rotations: Float64Array): Float64Array {
-  const flips = [1, -1, -1, -1, 1, 1, -1, 1, 1];
-  return rotations.map((value, i) => value * flips[i % 9]!);
-}
-
-/** (F, 3) faces with their orientation reversed, so that a reflected mesh still faces outward. */
-export function mirrorFaces(faces: Uint32Array): Uint32Array {
-  return faces.map((_, i) => faces[3 * Math.floor(i / 3) + 2 - (i % 3)]!);
 }

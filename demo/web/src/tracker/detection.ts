@@ -1,7 +1,7 @@
-/** Hands found in a picture: before the detector's network, and after it. As handmesh/detection.py. */
+/** Hands found in a picture: before the detector's network, and after it. */
 
 import { LARGEST_LOG_SIZE, PADDING, SAME_HAND, STRIDE } from '../common/constants.ts';
-import { logistic } from './chance.ts';
+import { logistic } from './geometry.ts';
 import { resize } from './resize.ts';
 import type { Box, Picture, Point, Side } from './types.ts';
 

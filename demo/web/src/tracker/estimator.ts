@@ -1,14 +1,14 @@
-/** One box in one picture to one hand: crop, network, lifting, and which side it is. As runtime/estimator.py. */
+/** One box in one picture to one hand: crop, network, lifting, and which side it is. */
 
 import { ALIGN, HOPELESS, SURE_AGREEMENT, SURE_SIDE } from '../common/constants.ts';
 import { Alignment } from './alignment.ts';
-import { logistic } from './chance.ts';
 import { chance, confidenceOf, type Confidence } from './confidence.ts';
 import { warp } from './crop.ts';
 import type { Detection } from './detection.ts';
+import { logistic } from './geometry.ts';
+import type { SkinnedHand } from './lbs.ts';
 import { affineOf, lift, pictureJoints, type Crop } from './lifting.ts';
 import type { Session } from './session.ts';
-import type { SkinnedHand } from './skinning.ts';
 import type { Stopwatch } from './stopwatch.ts';
 import { boxAround, scaledBox, type Box, type Camera, type Hand, type Picture, type Side } from './types.ts';
 

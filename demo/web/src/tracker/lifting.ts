@@ -1,13 +1,12 @@
-/** From what the network says of a crop to a hand in the camera's frame. As runtime/lifting.py. */
+/** From what the network says of a crop to a hand in the camera's frame. */
 
-import {
-  FARTHEST_M, LARGEST_OUTPUTS, LEAST_AHEAD, LEAST_SPREAD, NEAREST_M, ROOT, SMALLEST_M, TRUST,
-} from '../common/constants.ts';
+import { LARGEST_OUTPUTS, LEAST_AHEAD, LEAST_SPREAD, ROOT, SMALLEST_M } from '../common/constants.ts';
 import type { Alignment } from './alignment.ts';
-import { project, rootTranslation, unproject } from './camera.ts';
-import { logistic } from './chance.ts';
-import { cropAffine, mirrorPoints, mirrorRotations, viewRotation, type Affine } from './crop.ts';
-import { moved, nearestOf, product, turned, type Points, type Vector } from './linear.ts';
+import { cropAffine, viewRotation } from './crop.ts';
+import {
+  extentOf, logistic, mirrorPoints, mirrorRotations, placeRoot, project, unproject, type Affine,
+} from './geometry.ts';
+import { moved, nearestOf, product, turned, type Vector } from './linear.ts';
 import type { Box, Camera, Hand, Side } from './types.ts';
 
 /** The exported mesh network's outputs by name, for one crop, flat. */
@@ -66,12 +65,6 @@ export function isPlausible(outputs: Outputs): boolean {
     extentOf(outputs['joints_m']!) >= SMALLEST_M &&
     areRotations(outputs['rotations']!)
   );
-}
-
-/** How far (N, 3) points reach along the axis that tells them best apart. */
-function extentOf(points: Float32Array): number {
-  const axes = [0, 1, 2].map((axis) => column(points, 3, axis));
-  return Math.max(...axes.map((values) => Math.max(...values) - Math.min(...values)));
 }
 
 /** Whether the first two rows of each are orthonormal and the third is their cross product. */
@@ -164,31 +157,4 @@ function inCameraAxes(posed: Posed, crop: Crop, toCamera: Float64Array): Posed {
   }
   rotations.set(product(toCamera, rotations.subarray(0, 9)));
   return { vertices: turned(vertices, toCamera), joints: turned(joints, toCamera), rotations };
-}
-
-/** Where the root lies in the camera's frame; always finite and in front of the camera. `trust`: of each joint. */
-export function placeRoot(
-  jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, trust: readonly number[] = TRUST,
-): Vector {
-  const nearest = NEAREST_M - nearestOf(jointsM);
-  const root = rootTranslation(jointsM, jointsPx, camera, trust);
-  return root && nearest <= root[2] && root[2] <= FARTHEST_M ? root : rootBySize(jointsM, jointsPx, camera, nearest);
-}
-
-/** The root on the ray through its own pixel, as far away as the joints' spread in the picture says. */
-function rootBySize(jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, nearest: number): Vector {
-  const largest = (points: Float64Array, width: number) =>
-    Math.max(deviation(column(points, width, 0)), deviation(column(points, width, 1)));
-  const depth = (Math.max(camera.fx, camera.fy) * largest(jointsM, 3)) / Math.max(largest(jointsPx, 2), 1e-6);
-  const bounded = Math.min(Math.max(depth, nearest), FARTHEST_M);
-  return unproject(jointsPx[2 * ROOT]!, jointsPx[2 * ROOT + 1]!, bounded, camera);
-}
-
-function column(points: Points, width: number, axis: number): number[] {
-  return Array.from({ length: points.length / width }, (_, i) => points[width * i + axis]!);
-}
-
-function deviation(values: number[]): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
 }

@@ -1,10 +1,9 @@
-/** Steadies a followed hand: One-Euro filters on place and turns, one shape for all frames. As runtime/smoothing.py. */
+/** Steadies a followed hand: One-Euro filters on place and turns, one shape for all frames. */
 
 import { BONES, DERIVATIVE_CUTOFF_HZ, NEAREST_M, PRESETS, ROOT, SHAPE_RESTS_AFTER_S } from '../common/constants.ts';
-import { project } from './camera.ts';
-import { mirrorPoints, mirrorRotations } from './crop.ts';
+import { mirrorPoints, mirrorRotations, project } from './geometry.ts';
+import type { Rest, SkinnedHand } from './lbs.ts';
 import { moved, nearestOf, product, type Vector } from './linear.ts';
-import type { Rest, SkinnedHand } from './skinning.ts';
 import type { Camera, Hand, Side } from './types.ts';
 
 export type Smooth = keyof typeof PRESETS;

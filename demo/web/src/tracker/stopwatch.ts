@@ -1,4 +1,4 @@
-/** Times the stages of a tracker's call. As runtime/stopwatch.py. */
+/** Times the stages of a tracker's call. */
 
 import { STAGES } from '../common/constants.ts';
 

@@ -1,11 +1,11 @@
-/** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. As runtime/tracker.py. */
+/** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. */
 
 import { RULES, SAME_PLACE, STRIDE } from '../common/constants.ts';
+import { isSameHand, nearestTrack, overlap, Track, withoutRivals } from './association.ts';
 import { letterbox, readMaps, type Detection } from './detection.ts';
 import { Estimator, isUsable, trust, type Estimate, type View } from './estimator.ts';
-import { isSameHand, nearestTrack, overlap, Track, withoutRivals } from './association.ts';
+import type { SkinnedHand } from './lbs.ts';
 import type { Session } from './session.ts';
-import type { SkinnedHand } from './skinning.ts';
 import { HandSmoother, type Smooth } from './smoothing.ts';
 import { Stopwatch, type Timings } from './stopwatch.ts';
 import type { Hand, Picture } from './types.ts';

@@ -1,4 +1,4 @@
-/** The values that cross rooms: a picture, a box in it, a camera, a hand. As handmesh/structs.py. */
+/** The values that cross modules: a picture, a box in it, a camera, a hand. */
 
 import { KNUCKLES, type SIDES, WRIST } from '../common/constants.ts';
 

@@ -1,12 +1,12 @@
 /** Tracks hands beside the page, so that a network at work never makes the page stutter. */
 
 import { DETECTOR } from '../common/constants.ts';
-import { mirrorFaces } from './crop.ts';
+import { mirrorFaces } from './geometry.ts';
+import { SkinnedHand, type HandConstants } from './lbs.ts';
 import type { Reply, Request, Settings } from './messages.ts';
 import { loadRuntime, Session } from './session.ts';
-import { SkinnedHand, type HandConstants } from './skinning.ts';
-import { cameraFromFov, type Picture } from './types.ts';
 import { HandTracker } from './tracker.ts';
+import { cameraFromFov, type Picture } from './types.ts';
 
 declare const self: DedicatedWorkerGlobalScope;
 

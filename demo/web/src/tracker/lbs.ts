@@ -1,4 +1,4 @@
-/** The parametric hand: smoothed hands are posed anew from their rotations and one shape. As handmesh/skinning.py. */
+/** The parametric hand: smoothed hands are posed anew from their rotations and one shape. */
 
 import { KEYPOINT_OF_MANO, PARENTS } from '../common/constants.ts';
 import { product } from './linear.ts';
