@@ -86,7 +86,7 @@ def flat(arrays: Mapping[str, np.ndarray]) -> dict[str, list]:
 CONSTANTS = flat({name: value for name, value in hand_constants().items() if name != "faces"})
 
 
-def smooth_picture(width: int, height: int) -> np.ndarray:
+def smooth_image(width: int, height: int) -> np.ndarray:
     """(H, W, 3) uint8 with structure of all sizes."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / 5 + k) + np.cos(y / 7 - k) + np.sin((x + y) / 60) for k in range(3)]
@@ -107,13 +107,13 @@ BOXES = [
     Box((120.4, 80.0), 60.0, 0.7),
     Box((150.0, 90.0), 215.0, -2.1),  # halved once
     Box((20.0, 180.0), 400.0, 0.3),  # twice, far over the border
-    Box((160.0, 90.0), 900.0, 3.0),  # four times, larger than the picture
+    Box((160.0, 90.0), 900.0, 3.0),  # four times, larger than the image
 ]
 
 
 @pytest.mark.parametrize("size", [(333, 201), (320, 240)])
 def test_crops(ask, size):
-    image = smooth_picture(*size)
+    image = smooth_image(*size)
     cases = [
         {"image": as_given(image), "box": as_box(b), "size": 96, "mirror": m} for b in BOXES for m in (False, True)
     ]
@@ -126,7 +126,7 @@ def test_crops(ask, size):
 
 @pytest.mark.parametrize("size", [(640, 480), (641, 333), (512, 384), (120, 90), (90, 200), (257, 193)])
 def test_letterboxes(ask, size):
-    image = smooth_picture(*size)
+    image = smooth_image(*size)
     (given,) = ask("letterbox", [{"image": as_given(image), "height": 192, "width": 256}])
     expected = letterbox(image, 192, 256)
     off = np.abs(np.reshape(given["image"], (192, 256, 3)) - expected.image.astype(int))
@@ -135,15 +135,15 @@ def test_letterboxes(ask, size):
     assert given["shiftPx"] == pytest.approx(expected.shift_px)
 
 
-def test_places_in_space_also_where_the_picture_tells_none(ask):
+def test_places_in_space_also_where_the_image_tells_none(ask):
     camera = Camera(520.0, 500.0, 310.0, 242.0, 640, 480)
     joints = RNG.normal(0, 0.05, (21, 3))
     seen = (joints + [0.05, -0.02, 0.6])[:, :2] / (joints[:, 2:] + 0.6) * 510 + [310, 242]
-    pictures = [seen, np.full((21, 2), 200.0), 620 - seen, RNG.uniform(0, 600, (21, 2)), seen * 1e-3]
+    images = [seen, np.full((21, 2), 200.0), 620 - seen, RNG.uniform(0, 600, (21, 2)), seen * 1e-3]
     cases = [
-        {"joints": joints.ravel().tolist(), "pixels": p.ravel().tolist(), "camera": asdict(camera)} for p in pictures
+        {"joints": joints.ravel().tolist(), "pixels": p.ravel().tolist(), "camera": asdict(camera)} for p in images
     ]
-    expected = [place_root(joints, pixels, camera) for pixels in pictures]
+    expected = [place_root(joints, pixels, camera) for pixels in images]
     np.testing.assert_allclose(ask("root", cases), expected, rtol=1e-9)
 
 
@@ -247,7 +247,7 @@ def test_maps_are_read_alike(ask):
 
 def test_chances_are_weighed_alike(ask):
     """Those of the bundled network and those of one that says nothing; certain chances, too."""
-    (given,) = ask("chances", [{"logits": [-1000.0, -3.0, 0.0, 0.1, 40.0]}])
+    (given,) = ask("logistic", [{"logits": [-1000.0, -3.0, 0.0, 0.1, 40.0]}])
     np.testing.assert_allclose(given, logistic(np.array([-1000.0, -3.0, 0.0, 0.1, 40.0])), rtol=1e-12)
     cases, expected = [], []
     for metadata in ({}, open_session(model_path("fast"), "mesh", threads=1).metadata):

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const load = (name) => import(pathToFileURL(join(process.argv[2], `${name}.js`)));
-const [alignment, association, confidence, crop, detection, estimator, geometry, lbs, lifting, smoothing, trackers, types] =
+const [alignment, association, cameraFrame, confidence, crop, detection, estimator, geometry, lbs, smoothing, trackers, types] =
   await Promise.all(
     [
-      'alignment', 'association', 'confidence', 'crop', 'detection', 'estimator', 'geometry', 'lbs', 'lifting',
+      'alignment', 'association', 'camera_frame', 'confidence', 'crop', 'detection', 'estimator', 'geometry', 'lbs',
       'smoothing', 'tracker', 'types',
     ].map((name) => load(`tracker/${name}`)),
   );
@@ -23,7 +23,7 @@ const mapped = (named, make) => Object.fromEntries(Object.entries(named).map(([n
 const floats = (named) => mapped(named, (values) => Float32Array.from(values));
 /** Arrays instead of typed arrays, as JSON has no others. */
 const plain = (named) => mapped(named, (value) => (ArrayBuffer.isView(value) ? [...value] : value));
-const picture = ({ width, height, rgba }) => ({ width, height, data: bytes(rgba) });
+const imageOf = ({ width, height, rgba }) => ({ width, height, data: bytes(rgba) });
 const model = (constants) => new lbs.SkinnedHand(floats(constants));
 const handOf = (hand) => mapped(hand, (value) => (Array.isArray(value) ? doubles(value) : value));
 const estimateOf = (estimate) => ({ ...estimate, hand: handOf(estimate.hand) });
@@ -35,17 +35,17 @@ function recorded({ runs, ...session }) {
 }
 
 const answers = {
-  warp: ({ image, box, size, mirror }) => [...crop.warp(picture(image), crop.cropAffine(box, size, mirror), size)],
-  letterbox: ({ image, height, width }) => plain(detection.letterbox(picture(image), height, width)),
+  warp: ({ image, box, size, mirror }) => [...crop.warp(imageOf(image), crop.cropAffine(box, size, mirror), size)],
+  letterbox: ({ image, height, width }) => plain(detection.letterbox(imageOf(image), height, width)),
   maps: ({ maps, columns, boxed, threshold }) => detection.readMaps(floats(maps), columns, boxed, threshold),
-  root: ({ joints, pixels, camera }) => geometry.placeRoot(doubles(joints), doubles(pixels), camera),
+  root: ({ joints, pixels, camera }) => geometry.solveTranslation(doubles(joints), doubles(pixels), camera),
   box: ({ pixels }) => types.boxAround(doubles(pixels)),
   usable: ({ box, size }) => estimator.isUsable(box, size),
-  plausible: ({ outputs }) => lifting.isPlausible(floats(outputs)),
-  chances: ({ logits }) => logits.map(geometry.logistic),
+  plausible: ({ outputs }) => cameraFrame.isPlausible(floats(outputs)),
+  logistic: ({ logits }) => logits.map(geometry.logistic),
   confidence: ({ metadata, given }) => {
     const { found, followed, proposed } = confidence.confidenceOf(metadata);
-    return [confidence.chance(found, given), confidence.chance(followed, given), proposed];
+    return [confidence.probability(found, given), confidence.probability(followed, given), proposed];
   },
   posed: ({ constants, rotations, shape }) => {
     const hand = model(constants);
@@ -53,7 +53,7 @@ const answers = {
   },
   lift: ({ constants, outputs, box, side, size, camera }) => {
     const bending = constants && new alignment.Alignment(model(constants));
-    return plain(lifting.lift(floats(outputs), { box, side, size }, camera, bending));
+    return plain(cameraFrame.toCameraFrame(floats(outputs), { box, side, size }, camera, bending));
   },
   same: ({ a, b }) => [
     association.isSameHand(estimateOf(a), estimateOf(b)),
@@ -66,7 +66,7 @@ const answers = {
     const estimates = seen.map(estimateOf);
     const looks = new Map(followed.map((track, k) => [track, estimates[k]]));
     return {
-      kept: [...association.withoutRivals(looks, timeS).keys()].map(({ id }) => id).sort(),
+      kept: [...association.deduplicate(looks, timeS).keys()].map(({ id }) => id).sort(),
       nearest: estimates.map((estimate) => association.nearestTrack(followed, estimate, timeS)?.id ?? null),
     };
   },
@@ -81,7 +81,7 @@ const answers = {
   track: async ({ constants, mesh, detector, preset, camera, times }) => {
     const tracker = new trackers.HandTracker(recorded(mesh), recorded(detector), model(constants), preset);
     const { width, height } = camera;
-    const view = { picture: { width, height, data: new Uint8Array(4 * width * height) }, camera };
+    const view = { image: { width, height, data: new Uint8Array(4 * width * height) }, camera };
     const frames = [];
     for (const timeS of times) {
       frames.push((await tracker.track(view, timeS)).map(plain));

@@ -12,7 +12,7 @@ import { Stage } from './stage.ts';
 
 const CLIP = 'demo.mp4';
 
-/** A picture of a video by its address, and when it was taken. */
+/** A image of a video by its address, and when it was taken. */
 export interface GivenFrame {
   readonly url: string;
   readonly timeS: number;
@@ -108,15 +108,15 @@ class App {
     }
   }
 
-  /** The picture that was tracked, not a newer one: so that hands lie where they were seen. */
-  private show({ picture, hands, timingsMs }: Tracked): void {
-    const { width, height } = this.stage.fit(picture.width, picture.height);
-    this.overlay.draw(hands, cameraFromFov(picture.width, picture.height, this.settings.fovDeg), width, height);
-    this.stage.show(picture);
+  /** The image that was tracked, not a newer one: so that hands lie where they were seen. */
+  private show({ image, hands, timingsMs }: Tracked): void {
+    const { width, height } = this.stage.fit(image.width, image.height);
+    this.overlay.draw(hands, cameraFromFov(image.width, image.height, this.settings.fovDeg), width, height);
+    this.stage.show(image);
     this.panel.show(timingsMs, hands);
   }
 
-  /** Track given pictures as one video, from its beginning, and show them: for tests and measurements. */
+  /** Track given images as one video, from its beginning, and show them: for tests and measurements. */
   async run(frames: readonly GivenFrame[]): Promise<{ provider: string; fps: number; frames: Report[] }> {
     this.end();
     this.stage.mirrored = false;
@@ -125,9 +125,9 @@ class App {
     for (const { url, timeS } of frames) {
       const file = await (await fetch(url)).blob();
       const options = { colorSpaceConversion: 'none', premultiplyAlpha: 'none' } as const;
-      const picture = await createImageBitmap(file, options);
+      const image = await createImageBitmap(file, options);
       const start = performance.now();
-      const tracked = await this.engine.track(picture, timeS);
+      const tracked = await this.engine.track(image, timeS);
       this.show(tracked);
       busyMs += performance.now() - start;
       reports.push({ hands: tracked.hands.map(plain), timingsMs: tracked.timingsMs });

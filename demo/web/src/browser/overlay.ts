@@ -1,4 +1,4 @@
-/** Hand meshes over the picture, seen with the camera's own intrinsics, in the light of Python's overlay. */
+/** Hand meshes over the image, seen with the camera's own intrinsics, in the light of Python's overlay. */
 
 import * as THREE from 'three';
 
@@ -41,7 +41,7 @@ void main() {
   gl_FragColor = vec4((gl_FrontFacing ? colour : colour * within) * opacity, opacity);
 }`;
 
-/** Draws hands into a transparent canvas that lies exactly over the picture. */
+/** Draws hands into a transparent canvas that lies exactly over the image. */
 export class Overlay {
   private readonly renderer: THREE.WebGLRenderer;
   private readonly scene = new THREE.Scene();
@@ -57,7 +57,7 @@ export class Overlay {
     this.scene.scale.set(1, -1, -1); // hands have y down and z forward
   }
 
-  /** Draw `hands` as `camera` sees them; `width` x `height` device pixels have the picture's proportions. */
+  /** Draw `hands` as `camera` sees them; `width` x `height` device pixels have the image's proportions. */
   draw(hands: readonly Hand[], camera: Camera, width: number, height: number): void {
     const size = this.renderer.getSize(new THREE.Vector2());
     if (size.x !== width || size.y !== height) {
@@ -102,7 +102,7 @@ function createMaterial(): THREE.ShaderMaterial {
 /**
  * From an OpenGL view's frame (y up, z towards the viewer) to clip space, for a pinhole camera in pixels.
  *
- * (0, 0) is the centre of the top-left pixel, so the picture reaches from -0.5 to width - 0.5.
+ * (0, 0) is the centre of the top-left pixel, so the image reaches from -0.5 to width - 0.5.
  */
 export function projectionOf({ fx, fy, cx, cy, width, height }: Camera): THREE.Matrix4 {
   const across = (2 * (cx + 0.5)) / width - 1;

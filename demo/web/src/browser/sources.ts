@@ -1,4 +1,4 @@
-/** Where pictures come from: a camera, a video file, the bundled clip. */
+/** Where images come from: a camera, a video file, the bundled clip. */
 
 /** Something that plays; `video` delivers its frames. */
 export interface Source {

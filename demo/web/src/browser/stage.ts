@@ -1,11 +1,11 @@
-/** The picture on the page, and the canvas of the hands exactly over it. */
+/** The image on the page, and the canvas of the hands exactly over it. */
 
 import { element } from '../common/dom.ts';
 
-/** Shows pictures as large as fits, in their own proportions. */
+/** Shows images as large as fits, in their own proportions. */
 export class Stage {
   private readonly frame: HTMLElement;
-  private readonly canvas = element<HTMLCanvasElement>('picture');
+  private readonly canvas = element<HTMLCanvasElement>('image');
   private readonly context = this.canvas.getContext('bitmaprenderer')!;
 
   constructor(frame: HTMLElement) {
@@ -17,7 +17,7 @@ export class Stage {
     this.frame.classList.toggle('mirrored', isMirrored);
   }
 
-  /** Take on the proportions of a picture; gives the stage's size in device pixels. */
+  /** Take on the proportions of an image; gives the stage's size in device pixels. */
   fit(width: number, height: number): { width: number; height: number } {
     this.frame.style.setProperty('--proportions', `${width / height}`);
     this.frame.classList.add('playing');
@@ -25,9 +25,9 @@ export class Stage {
     return { width: Math.round(shown), height: Math.round((shown * height) / width) };
   }
 
-  /** Show a picture, and let it go. */
-  show(picture: ImageBitmap): void {
-    [this.canvas.width, this.canvas.height] = [picture.width, picture.height];
-    this.context.transferFromImageBitmap(picture);
+  /** Show an image, and let it go. */
+  show(image: ImageBitmap): void {
+    [this.canvas.width, this.canvas.height] = [image.width, image.height];
+    this.context.transferFromImageBitmap(image);
   }
 }

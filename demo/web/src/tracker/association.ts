@@ -33,10 +33,10 @@ export class Track {
     if (gap === null) {
       return box;
     }
-    const way = Math.hypot(...this.velocityPxS) * gap;
-    const share = gap * Math.min(1, (0.5 * box.sizePx) / Math.max(way, 1e-9));
+    const displacementPx = Math.hypot(...this.velocityPxS) * gap;
+    const limitedGap = gap * Math.min(1, (0.5 * box.sizePx) / Math.max(displacementPx, 1e-9));
     const [x, y] = box.centrePx;
-    return { ...box, centrePx: [x + share * this.velocityPxS[0], y + share * this.velocityPxS[1]] };
+    return { ...box, centrePx: [x + limitedGap * this.velocityPxS[0], y + limitedGap * this.velocityPxS[1]] };
   }
 
   /** Take in the hand as found at `timeS`. */
@@ -56,9 +56,9 @@ export class Track {
   /** The hand as it should be at `timeS`: as it was, moved on with its last speed, in front of the camera. */
   predictedHand(camera: Camera, timeS: number): Hand {
     const gap = this.gapS(timeS) ?? 0;
-    const way = Math.hypot(...this.velocityMS) * gap;
-    const share = gap * Math.min(1, LONGEST_STEP_M / Math.max(way, 1e-9));
-    const step = this.velocityMS.map((speed) => speed * share) as Vector;
+    const displacementM = Math.hypot(...this.velocityMS) * gap;
+    const limitedGap = gap * Math.min(1, LONGEST_STEP_M / Math.max(displacementM, 1e-9));
+    const step = this.velocityMS.map((speed) => speed * limitedGap) as Vector;
     step[2] = Math.max(step[2], NEAREST_M - nearestOf(this.hand.jointsM));
     const jointsM = moved(this.hand.jointsM.slice(), step);
     const verticesM = moved(this.hand.verticesM.slice(), step);
@@ -105,7 +105,7 @@ export function nearestTrack(missed: readonly Track[], estimate: Estimate, timeS
 }
 
 /** What the tracks saw, with one left of those that saw the same hand: the one that trusts it and did not jump. */
-export function withoutRivals(seen: ReadonlyMap<Track, Estimate>, timeS: number): Map<Track, Estimate> {
+export function deduplicate(seen: ReadonlyMap<Track, Estimate>, timeS: number): Map<Track, Estimate> {
   const doubt = ([track, estimate]: [Track, Estimate]) => track.distance(estimate, timeS) - trust(estimate);
   const isMissed = ([track]: [Track, Estimate]) => Number(track.misses > 0);
   const surestFirst = [...seen].sort((a, b) => isMissed(a) - isMissed(b) || doubt(a) - doubt(b));

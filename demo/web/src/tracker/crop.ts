@@ -1,10 +1,10 @@
-/** From a box in a picture to the network's crop and back: the only warp. */
+/** From a box in an image to the network's crop and back: the only warp. */
 
 import { invertAffine, type Affine } from './geometry.ts';
 import { halved } from './resize.ts';
-import type { Box, Camera, Picture } from './types.ts';
+import type { Box, Camera, RgbaImage } from './types.ts';
 
-/** From picture pixels to pixels of a `size` x `size` crop of `box`; with `mirror`, flipped left to right. */
+/** From image pixels to pixels of a `size` x `size` crop of `box`; with `mirror`, flipped left to right. */
 export function cropAffine(box: Box, size: number, mirror = false): Affine {
   if (!(box.sizePx > 0 && Number.isFinite(box.sizePx))) {
     throw new Error(`a box needs a positive, finite side, got ${box.sizePx}`);
@@ -20,35 +20,35 @@ export function cropAffine(box: Box, size: number, mirror = false): Affine {
 }
 
 /**
- * The `size` x `size` RGB crop of the picture under `affine`, bilinear; the outside repeats the border.
+ * The `size` x `size` RGB crop of the image under `affine`, bilinear; the outside repeats the border.
  *
- * Where the crop shrinks the picture more than twice, the picture is halved first, so that fine texture
+ * Where the crop shrinks the image more than twice, the image is halved first, so that fine texture
  * does not alias.
  */
-export function warp(picture: Picture, affine: Affine, size: number): Uint8Array {
+export function warp(image: RgbaImage, affine: Affine, size: number): Uint8Array {
   let shrink = 1 / Math.sqrt(Math.abs(affine.a * affine.d - affine.b * affine.c));
   if (shrink > 2) {
-    [picture, affine] = partUnder(picture, affine, size, shrink);
+    [image, affine] = partUnder(image, affine, size, shrink);
   }
-  while (shrink > 2 && Math.min(picture.width, picture.height) >= 2) {
-    picture = halved(picture);
+  while (shrink > 2 && Math.min(image.width, image.height) >= 2) {
+    image = halved(image);
     const { a, b, c, d } = affine;
     affine = { a: 2 * a, b: 2 * b, tx: affine.tx + (a + b) / 2, c: 2 * c, d: 2 * d, ty: affine.ty + (c + d) / 2 };
     shrink /= 2;
   }
-  return sampled(picture, invertAffine(affine), size);
+  return sampled(image, invertAffine(affine), size);
 }
 
-/** The part of the picture that the crop shows, and the affine from there: less to halve. */
-function partUnder(picture: Picture, affine: Affine, size: number, shrink: number): [Picture, Affine] {
+/** The part of the image that the crop shows, and the affine from there: less to halve. */
+function partUnder(image: RgbaImage, affine: Affine, size: number, shrink: number): [RgbaImage, Affine] {
   const grain = 2 ** Math.ceil(Math.log2(shrink)); // on this grid, halving the part gives what halving the whole does
   const back = invertAffine(affine);
   const corners = [[0, 0], [size, 0], [0, size], [size, size]].map(([x, y]) => [x! - 0.5, y! - 0.5] as const);
-  const [left, right] = span(corners.map(([x, y]) => back.a * x + back.b * y + back.tx), picture.width, grain);
-  const [top, bottom] = span(corners.map(([x, y]) => back.c * x + back.d * y + back.ty), picture.height, grain);
+  const [left, right] = span(corners.map(([x, y]) => back.a * x + back.b * y + back.tx), image.width, grain);
+  const [top, bottom] = span(corners.map(([x, y]) => back.c * x + back.d * y + back.ty), image.height, grain);
   const { a, b, c, d } = affine;
   const moved = { ...affine, tx: affine.tx + a * left + b * top, ty: affine.ty + c * left + d * top };
-  return [part(picture, left, top, right, bottom), moved];
+  return [part(image, left, top, right, bottom), moved];
 }
 
 function span(values: number[], length: number, grain: number): [number, number] {
@@ -58,18 +58,18 @@ function span(values: number[], length: number, grain: number): [number, number]
   return [low, Math.min(high, length)];
 }
 
-function part(picture: Picture, left: number, top: number, right: number, bottom: number): Picture {
+function part(image: RgbaImage, left: number, top: number, right: number, bottom: number): RgbaImage {
   const [width, height] = [right - left, bottom - top];
   const data = new Uint8ClampedArray(4 * width * height);
   for (let y = 0; y < height; y++) {
-    const from = 4 * ((top + y) * picture.width + left);
-    data.set(picture.data.subarray(from, from + 4 * width), 4 * y * width);
+    const from = 4 * ((top + y) * image.width + left);
+    data.set(image.data.subarray(from, from + 4 * width), 4 * y * width);
   }
   return { width, height, data };
 }
 
 /** RGB at the places to which `back` takes the pixels of the crop. */
-function sampled({ width, height, data }: Picture, back: Affine, size: number): Uint8Array {
+function sampled({ width, height, data }: RgbaImage, back: Affine, size: number): Uint8Array {
   const out = new Uint8Array(3 * size * size);
   const within = (value: number, length: number) => (value < 0 ? 0 : value >= length ? length - 1 : value);
   for (let row = 0, to = 0; row < size; row++) {
@@ -97,7 +97,7 @@ function sampled({ width, height, data }: Picture, back: Affine, size: number): 
 /**
  * (3, 3) from the crop's own view to the camera's frame.
  *
- * The crop is taken as the picture of a camera that looks straight at the box's centre, by the smallest
+ * The crop is taken as the image of a camera that looks straight at the box's centre, by the smallest
  * turn from the camera's own axis, and is rolled with the box.
  */
 export function viewRotation(camera: Camera, box: Box): Float64Array {

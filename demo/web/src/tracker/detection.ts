@@ -1,9 +1,9 @@
-/** Hands found in a picture: before the detector's network, and after it. */
+/** Hands found in an image: before the detector's network, and after it. */
 
 import { LARGEST_LOG_SIZE, PADDING, SAME_HAND, STRIDE } from '../common/constants.ts';
 import { logistic } from './geometry.ts';
 import { resize } from './resize.ts';
-import type { Box, Picture, Point, Side } from './types.ts';
+import type { Box, RgbaImage, Point, Side } from './types.ts';
 
 export interface Detection {
   readonly box: Box; // turned, around the 21 joints, without margin
@@ -12,7 +12,7 @@ export interface Detection {
   readonly sideScore: number; // 0.5..1, how sure the side is
 }
 
-/** A picture fitted into the network's input, and how: input = scale * picture + shift, in pixels. */
+/** A image fitted into the network's input, and how: input = scale * image + shift, in pixels. */
 export interface Letterbox {
   readonly image: Uint8Array; // (H, W, 3)
   readonly scale: number;
@@ -22,25 +22,25 @@ export interface Letterbox {
 /** The network's maps by name: `heat`, `log_size`, `right` (h, w) and `offset`, `direction` (2, h, w). */
 export type Maps = Readonly<Record<string, Float32Array>>;
 
-/** The picture as large as fits into `height` x `width`, centred, grey around it. */
-export function letterbox(picture: Picture, height: number, width: number): Letterbox {
-  const scale = Math.min(width / picture.width, height / picture.height);
+/** The image as large as fits into `height` x `width`, centred, grey around it. */
+export function letterbox(image: RgbaImage, height: number, width: number): Letterbox {
+  const scale = Math.min(width / image.width, height / image.height);
   const fitted = (length: number) => Math.max(1, roundedToEven(length * scale));
-  const resized = resize(picture, fitted(picture.width), fitted(picture.height));
+  const resized = resize(image, fitted(image.width), fitted(image.height));
   const left = (width - resized.width) >> 1;
   const top = (height - resized.height) >> 1;
-  const image = new Uint8Array(3 * height * width).fill(PADDING);
+  const boxed = new Uint8Array(3 * height * width).fill(PADDING);
   for (let y = 0; y < resized.height; y++) {
     for (let x = 0; x < resized.width; x++) {
       const from = 4 * (y * resized.width + x);
       const to = 3 * ((top + y) * width + left + x);
-      image[to] = resized.data[from]!;
-      image[to + 1] = resized.data[from + 1]!;
-      image[to + 2] = resized.data[from + 2]!;
+      boxed[to] = resized.data[from]!;
+      boxed[to + 1] = resized.data[from + 1]!;
+      boxed[to + 2] = resized.data[from + 2]!;
     }
   }
   const half = 0.5 * scale - 0.5; // pixel centres, not corners, lie at whole numbers
-  return { image, scale, shiftPx: [left + half, top + half] };
+  return { image: boxed, scale, shiftPx: [left + half, top + half] };
 }
 
 function roundedToEven(value: number): number {
@@ -85,11 +85,11 @@ function readCell(maps: Maps, cell: number, columns: number, boxed: Letterbox): 
   const cells = maps['heat']!.length;
   const pair = (name: string) => [maps[name]![cell]!, maps[name]![cells + cell]!] as const;
   const place = (index: number, offset: number) => (index + offset + 0.5) * STRIDE - 0.5;
-  const toPicture = (input: number, axis: 0 | 1) => (input - boxed.shiftPx[axis]) / boxed.scale;
+  const toImage = (input: number, axis: 0 | 1) => (input - boxed.shiftPx[axis]) / boxed.scale;
   const [dx, dy] = pair('offset');
   const [cosine, sine] = pair('direction');
   const box = {
-    centrePx: [toPicture(place(cell % columns, dx), 0), toPicture(place(Math.floor(cell / columns), dy), 1)] as const,
+    centrePx: [toImage(place(cell % columns, dx), 0), toImage(place(Math.floor(cell / columns), dy), 1)] as const,
     sizePx: (Math.exp(Math.min(maps['log_size']![cell]!, LARGEST_LOG_SIZE)) * STRIDE) / boxed.scale,
     angleRad: Math.atan2(sine, cosine),
   };

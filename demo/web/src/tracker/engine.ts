@@ -7,7 +7,7 @@ import type { Hand } from './types.ts';
 
 /** A frame with the hands in it. */
 export interface Tracked {
-  readonly picture: ImageBitmap;
+  readonly image: ImageBitmap;
   readonly hands: Hand[];
   readonly timingsMs: Timings;
 }
@@ -45,9 +45,9 @@ export class Engine {
     }
   }
 
-  /** The hands in the next frame of a video; the picture is lent to the worker and comes back. */
-  track(picture: ImageBitmap, timeS: number): Promise<Tracked> {
-    const answer = this.turn.then(() => ask(this.worker, { kind: 'track', picture, timeS }, [picture]));
+  /** The hands in the next frame of a video; the image is lent to the worker and comes back. */
+  track(image: ImageBitmap, timeS: number): Promise<Tracked> {
+    const answer = this.turn.then(() => ask(this.worker, { kind: 'track', image, timeS }, [image]));
     this.turn = answer.catch(() => {});
     return answer as Promise<Tracked & Answer>;
   }

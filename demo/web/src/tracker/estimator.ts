@@ -1,21 +1,21 @@
-/** One box in one picture to one hand: crop, network, lifting, and which side it is. */
+/** One box in one image to one hand: crop, network, lifting, and which side it is. */
 
 import { ALIGN, HOPELESS, SURE_AGREEMENT, SURE_SIDE } from '../common/constants.ts';
 import { Alignment } from './alignment.ts';
-import { chance, confidenceOf, type Confidence } from './confidence.ts';
+import { confidenceOf, probability, type Confidence } from './confidence.ts';
 import { warp } from './crop.ts';
 import type { Detection } from './detection.ts';
 import { logistic } from './geometry.ts';
 import type { SkinnedHand } from './lbs.ts';
-import { affineOf, lift, pictureJoints, type Crop } from './lifting.ts';
+import { affineOf, toCameraFrame, imageJoints, type Crop } from './camera_frame.ts';
 import type { Session } from './session.ts';
 import type { Stopwatch } from './stopwatch.ts';
-import { boxAround, scaledBox, type Box, type Camera, type Hand, type Picture, type Side } from './types.ts';
+import { boxAround, scaledBox, type Box, type Camera, type Hand, type RgbaImage, type Side } from './types.ts';
 
 /** What the mesh network makes of a box. */
 export interface Estimate {
-  readonly hand: Hand; // its score is the chance of a hand that is followed
-  readonly box: Box; // turned and tight around the joints that the network saw in the picture
+  readonly hand: Hand; // its score is the probability of a hand that is followed
+  readonly box: Box; // turned and tight around the joints that the network saw in the image
   readonly presence: number; // 0..1, what the network says of a hand in the crop
   readonly agreement: number; // 0..1, that the hand is of the side it was taken for
 }
@@ -23,9 +23,9 @@ export interface Estimate {
 /** 0..1, that there is a hand and that it is of this side. */
 export const trust = (estimate: Estimate): number => estimate.presence * estimate.agreement;
 
-/** A picture and what took it. */
+/** A image and what took it. */
 export interface View {
-  readonly picture: Picture;
+  readonly image: RgbaImage;
   readonly camera: Camera;
 }
 
@@ -50,18 +50,18 @@ export class Estimator {
   }
 
   /** The hand of `side` in `box` (tight around its joints); null where the numbers are no hand. */
-  async estimate({ picture, camera }: View, box: Box, side: Side): Promise<Estimate | null> {
+  async estimate({ image, camera }: View, box: Box, side: Side): Promise<Estimate | null> {
     const crop: Crop = { box: scaledBox(box, this.boxScale), side, size: this.session.width };
-    const pixels = this.stopwatch.time('crop', () => warp(picture, affineOf(crop), crop.size));
+    const pixels = this.stopwatch.time('crop', () => warp(image, affineOf(crop), crop.size));
     const outputs = await this.stopwatch.timeAsync('network', () => this.session.run(pixels));
     return this.stopwatch.time('lift', () => {
-      const hand = lift(outputs, crop, camera, this.alignment);
+      const hand = toCameraFrame(outputs, crop, camera, this.alignment);
       if (hand === null) {
         return null;
       }
-      const chances = { presence: hand.score, agreement: logistic(outputs['right']![0]!) };
-      const score = chance(this.confidence.followed, chances);
-      return { ...chances, hand: { ...hand, score }, box: boxAround(pictureJoints(outputs, crop)) };
+      const probabilities = { presence: hand.score, agreement: logistic(outputs['right']![0]!) };
+      const score = probability(this.confidence.followed, probabilities);
+      return { ...probabilities, hand: { ...hand, score }, box: boxAround(imageJoints(outputs, crop)) };
     });
   }
 
@@ -72,7 +72,7 @@ export class Estimator {
       return null;
     }
     const { presence, agreement } = estimate;
-    const score = chance(this.confidence.found, { detector: detection.score, presence, agreement });
+    const score = probability(this.confidence.found, { detector: detection.score, presence, agreement });
     return { ...estimate, hand: { ...estimate.hand, score } };
   }
 
@@ -85,7 +85,7 @@ export class Estimator {
     if (estimate.agreement < SURE_AGREEMENT || sideScore < SURE_SIDE) {
       estimate = await this.betterSide(view, box, estimate, sideScore);
     }
-    for (let pass = 1; pass < passes && estimate && isUsable(estimate.box, view.picture); pass++) {
+    for (let pass = 1; pass < passes && estimate && isUsable(estimate.box, view.image); pass++) {
       estimate = await this.estimate(view, estimate.box, estimate.hand.side);
     }
     return estimate;
@@ -102,8 +102,8 @@ export class Estimator {
   }
 }
 
-/** Whether a crop there can show a hand: its centre in the picture, its size neither a dot nor far beyond it. */
-export function isUsable({ centrePx: [x, y], sizePx }: Box, { width, height }: Picture): boolean {
+/** Whether a crop there can show a hand: its centre in the image, its size neither a dot nor far beyond it. */
+export function isUsable({ centrePx: [x, y], sizePx }: Box, { width, height }: RgbaImage): boolean {
   const margin = 0.25 * sizePx;
   const inside = -margin <= x && x <= width + margin && -margin <= y && y <= height + margin;
   return inside && sizePx >= 8 && sizePx <= 3 * Math.max(height, width);

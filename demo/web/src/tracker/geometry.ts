@@ -1,15 +1,15 @@
-/** Projection, the distance of a hand from its joints in an image, affines, mirroring, chances. */
+/** Projection, the distance of a hand from its joints in an image, affines, mirroring, probabilities. */
 
 import { FARTHEST_M, LEAST_RAY_SPREAD, NEAREST_M, ROOT, SUREST, TRUST } from '../common/constants.ts';
 import { nearestOf, type Points, type Vector } from './linear.ts';
 import type { Camera } from './types.ts';
 
-/** The chance of a logit; without overflow, however large it is. */
+/** The probability of a logit; without overflow, however large it is. */
 export const logistic = (logit: number): number => 0.5 + 0.5 * Math.tanh(0.5 * logit);
 
 /** The logarithm of the odds. */
-export function logit(chance: number): number {
-  const bounded = Math.min(Math.max(chance, SUREST), 1 - SUREST);
+export function logit(probability: number): number {
+  const bounded = Math.min(Math.max(probability, SUREST), 1 - SUREST);
   return Math.log(bounded / (1 - bounded));
 }
 
@@ -32,10 +32,10 @@ export function unproject(xPx: number, yPx: number, depthM: number, camera: Came
  * The translation that makes root-relative joints project to their pixels, weighted least squares; null
  * where the joints do not determine it (all at one pixel).
  *
- * With normalised picture coordinates a = (u - cx) / fx the pinhole equation is linear in the
+ * With normalised image coordinates a = (u - cx) / fx the pinhole equation is linear in the
  * translation: X + tx = a (Z + tz). Given tz, the best tx and ty are means; what is left determines tz.
  */
-export function rootTranslation(
+export function byLeastSquares(
   jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, weights: readonly number[],
 ): Vector | null {
   const total = weights.reduce((sum, weight) => sum + weight * weight, 0);
@@ -64,16 +64,16 @@ function solveAxis(
 }
 
 /** Where the root lies in the camera's frame; always finite and in front of the camera. `trust`: of each joint. */
-export function placeRoot(
+export function solveTranslation(
   jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, trust: readonly number[] = TRUST,
 ): Vector {
   const nearest = NEAREST_M - nearestOf(jointsM);
-  const root = rootTranslation(jointsM, jointsPx, camera, trust);
-  return root && nearest <= root[2] && root[2] <= FARTHEST_M ? root : rootBySize(jointsM, jointsPx, camera, nearest);
+  const root = byLeastSquares(jointsM, jointsPx, camera, trust);
+  return root && nearest <= root[2] && root[2] <= FARTHEST_M ? root : bySize(jointsM, jointsPx, camera, nearest);
 }
 
-/** The root on the ray through its own pixel, as far away as the joints' spread in the picture says. */
-function rootBySize(jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, nearest: number): Vector {
+/** The root on the ray through its own pixel, as far away as the joints' spread in the image says. */
+function bySize(jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, nearest: number): Vector {
   const largest = (points: Float64Array, width: number) =>
     Math.max(deviation(column(points, width, 0)), deviation(column(points, width, 1)));
   const depth = (Math.max(camera.fx, camera.fy) * largest(jointsM, 3)) / Math.max(largest(jointsPx, 2), 1e-6);

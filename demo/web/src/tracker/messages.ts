@@ -11,17 +11,17 @@ export interface Settings {
   readonly provider: Provider | 'auto';
   readonly smooth: Smooth;
   readonly threads?: number; // of WebAssembly; as many as seem good where it is missing
-  readonly fovDeg: number; // of the camera, across the picture's longer side
+  readonly fovDeg: number; // of the camera, across the image's longer side
 }
 
 export type Faces = Readonly<Record<Side, Uint32Array>>; // (F, 3), outward
 
 export type Request =
   | { kind: 'load'; settings: Settings; base: string } // base: where the networks lie
-  | { kind: 'track'; picture: ImageBitmap; timeS: number }
+  | { kind: 'track'; image: ImageBitmap; timeS: number }
   | { kind: 'reset' };
 
 export type Reply =
   | { kind: 'ready'; provider: Provider; threads: number; model: string; faces: Faces }
-  | { kind: 'tracked'; picture: ImageBitmap; hands: Hand[]; timingsMs: Timings }
+  | { kind: 'tracked'; image: ImageBitmap; hands: Hand[]; timingsMs: Timings }
   | { kind: 'failed'; reason: string };

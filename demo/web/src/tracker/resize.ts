@@ -1,6 +1,6 @@
-/** Pictures made smaller or larger, as OpenCV's `resize` does it with INTER_AREA and INTER_LINEAR. */
+/** Images made smaller or larger, as OpenCV's `resize` does it with INTER_AREA and INTER_LINEAR. */
 
-import type { Picture } from './types.ts';
+import type { RgbaImage } from './types.ts';
 
 /** What part of which source pixels makes each target pixel, along one axis. */
 interface Taps {
@@ -9,18 +9,18 @@ interface Taps {
   readonly weight: Float32Array;
 }
 
-/** The picture at `width` x `height`: means over areas where it shrinks, bilinear where it grows. */
-export function resize(picture: Picture, width: number, height: number): Picture {
-  const shrinks = width <= picture.width && height <= picture.height;
+/** The image at `width` x `height`: means over areas where it shrinks, bilinear where it grows. */
+export function resize(image: RgbaImage, width: number, height: number): RgbaImage {
+  const shrinks = width <= image.width && height <= image.height;
   const taps = shrinks ? areaTaps : linearTaps;
-  return separable(picture, taps(picture.width, width), taps(picture.height, height));
+  return separable(image, taps(image.width, width), taps(image.height, height));
 }
 
 /** Half the size, rounded down: the step that keeps fine texture from aliasing. */
-export function halved(picture: Picture): Picture {
-  const { width, height, data } = picture;
+export function halved(image: RgbaImage): RgbaImage {
+  const { width, height, data } = image;
   if (width % 2 || height % 2) {
-    return resize(picture, width >> 1, height >> 1);
+    return resize(image, width >> 1, height >> 1);
   }
   const out = new Uint8ClampedArray(width * height);
   for (let y = 0, to = 0; y < height; y += 2) {
@@ -68,24 +68,24 @@ function collectTaps(targets: number, tapsOf: (target: number) => [number, numbe
   return { first, pixel: Int32Array.from(flat, (t) => t[0]), weight: Float32Array.from(flat, (t) => t[1]) };
 }
 
-function separable(picture: Picture, across: Taps, down: Taps): Picture {
+function separable(image: RgbaImage, across: Taps, down: Taps): RgbaImage {
   const width = across.first.length - 1;
   const height = down.first.length - 1;
   const data = new Uint8ClampedArray(4 * width * height);
-  const sums = new Float32Array(4 * picture.width);
+  const sums = new Float32Array(4 * image.width);
   for (let y = 0; y < height; y++) {
-    sumRows(picture, down, y, sums);
+    sumRows(image, down, y, sums);
     sumColumns(sums, across, data.subarray(4 * y * width, 4 * (y + 1) * width));
   }
   return { width, height, data };
 }
 
 /** The weighted sum of the source rows that make target row `y`. */
-function sumRows(picture: Picture, down: Taps, y: number, sums: Float32Array): void {
+function sumRows(image: RgbaImage, down: Taps, y: number, sums: Float32Array): void {
   sums.fill(0);
   for (let tap = down.first[y]!; tap < down.first[y + 1]!; tap++) {
     const weight = down.weight[tap]!;
-    const row = picture.data.subarray(down.pixel[tap]! * sums.length);
+    const row = image.data.subarray(down.pixel[tap]! * sums.length);
     for (let i = 0; i < sums.length; i++) {
       sums[i]! += weight * row[i]!;
     }

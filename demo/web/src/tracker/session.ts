@@ -60,19 +60,19 @@ function withFiles(ort: typeof Ort, mjs: string, wasm: string): typeof Ort {
   return ort;
 }
 
-/** A network that is ready to run: pictures in, named arrays out. */
+/** A network that is ready to run: images in, named arrays out. */
 export class Session {
   readonly metadata: Metadata;
-  readonly height: number; // of the pictures that it takes
+  readonly height: number; // of the images that it takes
   readonly width: number;
   private readonly ort: typeof Ort;
   private readonly inference: InferenceSession;
-  private readonly outputs: string[]; // those that differ from picture to picture
+  private readonly outputs: string[]; // those that differ from image to image
 
   private constructor(ort: typeof Ort, inference: InferenceSession, metadata: Metadata) {
     const input = inference.inputMetadata[0];
     if (!input?.isTensor || input.type !== 'uint8' || input.shape.length !== 4 || input.shape[3] !== 3) {
-      throw new Error(`${metadata.name} takes ${JSON.stringify(input)}; expected one picture, uint8 (1, H, W, 3)`);
+      throw new Error(`${metadata.name} takes ${JSON.stringify(input)}; expected one image, uint8 (1, H, W, 3)`);
     }
     [this.height, this.width] = [Number(input.shape[1]), Number(input.shape[2])];
     [this.ort, this.inference, this.metadata] = [ort, inference, metadata];
@@ -92,7 +92,7 @@ export class Session {
     return (await this.fetch(this.outputs, image)) as Record<string, Float32Array>;
   }
 
-  /** The outputs that are the same for every picture: the hand that a mesh network poses. */
+  /** The outputs that are the same for every image: the hand that a mesh network poses. */
   async constants(): Promise<Record<string, Float32Array | Int32Array>> {
     const names = this.inference.outputNames.filter(isConstant);
     return this.fetch(names, new Uint8Array(3 * this.height * this.width));

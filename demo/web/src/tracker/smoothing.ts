@@ -16,8 +16,8 @@ interface Cutoff {
 }
 
 /** One preset: a cut-off for each thing that is smoothed, in its own unit of speed. */
-interface Steadiness {
-  readonly bearing: Cutoff; // direction of the root, picture widths at unit focal length a second
+interface SmoothingPreset {
+  readonly bearing: Cutoff; // direction of the root, image widths at unit focal length a second
   readonly distance: Cutoff; // log of the root's depth a second
   readonly turn: Cutoff; // radians a second, of the wrist and of each joint
 }
@@ -55,10 +55,10 @@ export class OneEuro {
     const settling = gain(DERIVATIVE_CUTOFF_HZ, dtS);
     this.derivative = this.derivative.map((old, i) => old + settling * ((value[i]! - before[i]!) / dtS - old));
     const speed = Math.hypot(...this.derivative) / this.unit;
-    const way = value.map((to, i) => to - this.smooth[i]!);
-    const isJump = Math.hypot(...way) / this.unit > (this.cutoff.jump);
-    const share = isJump ? 1 : gain(this.cutoff.stillHz + this.cutoff.perSpeed * speed, dtS);
-    this.smooth = this.settled(this.smooth.map((from, i) => from + share * way[i]!));
+    const displacement = value.map((to, i) => to - this.smooth[i]!);
+    const isJump = Math.hypot(...displacement) / this.unit > (this.cutoff.jump);
+    const weight = isJump ? 1 : gain(this.cutoff.stillHz + this.cutoff.perSpeed * speed, dtS);
+    this.smooth = this.settled(this.smooth.map((from, i) => from + weight * displacement[i]!));
   }
 
   /** What the filtered vector must be brought back to. */
@@ -89,13 +89,13 @@ export function nearestRotation(matrix: Float64Array, steps = 2): Float64Array {
   return matrix;
 }
 
-/** The share of the new value in a first-order low-pass filter. */
+/** The weight of the new value in a first-order low-pass filter. */
 function gain(cutoffHz: number, dtS: number): number {
   return 1 / (1 + 1 / (2 * Math.PI * cutoffHz * dtS));
 }
 
 /** The one shape of a followed hand: the mean over its first seconds, which rests from then on. */
-class RestingShape {
+class ShapeAverage {
   private readonly model: SkinnedHand;
   private frames = 0;
   private seenS = 0;
@@ -120,15 +120,15 @@ class RestingShape {
 
 /** The filters of one followed hand. */
 export class HandSmoother {
-  private readonly preset: Steadiness | null;
+  private readonly preset: SmoothingPreset | null;
   private readonly model: SkinnedHand;
   private readonly filters: { bearing: OneEuro; distance: OneEuro; turns: OneEuro[] } | null;
-  private readonly shape: RestingShape;
+  private readonly shape: ShapeAverage;
 
   constructor(smooth: Smooth, model: SkinnedHand) {
     this.preset = PRESETS[smooth];
     this.model = model;
-    this.shape = new RestingShape(model);
+    this.shape = new ShapeAverage(model);
     this.filters = this.preset && {
       bearing: new OneEuro(this.preset.bearing),
       distance: new OneEuro(this.preset.distance),
@@ -145,24 +145,24 @@ export class HandSmoother {
     const pose = new Float64Array(144);
     this.filters.turns.forEach((turn, i) => pose.set(turn.step(hand.pose.slice(9 * i, 9 * i + 9), dtS), 9 * i));
     const { vertices, joints } = posed(this.model, pose, rest, hand.side);
-    // The picture tells how large a hand looks: one of another size is as much farther away.
+    // The image tells how large a hand looks: one of another size is as much farther away.
     const growth = bonesM(joints) / bonesM(hand.jointsM);
-    const place = this.smoothPlace(rootOf(hand.jointsM).map((value) => growth * value) as Vector, dtS);
+    const place = this.smoothPosition(rootOf(hand.jointsM).map((value) => growth * value) as Vector, dtS);
     const shift = rootOf(joints).map((value, axis) => place[axis]! - value) as Vector;
     shift[2] = Math.max(shift[2], NEAREST_M - nearestOf(joints)); // turned anew, a near hand may reach behind it
     const jointsM = moved(joints, shift);
     return { ...hand, verticesM: moved(vertices, shift), jointsM, jointsPx: project(jointsM, camera), pose, shape };
   }
 
-  /** The root, its direction apart from its distance, of which a picture tells far less. */
-  private smoothPlace([x, y, z]: Vector, dtS: number | null): Vector {
+  /** The root, its direction apart from its distance, of which an image tells far less. */
+  private smoothPosition([x, y, z]: Vector, dtS: number | null): Vector {
     const [across, down] = this.filters!.bearing.step(Float64Array.of(x / z, y / z), dtS);
     const depth = Math.exp(this.filters!.distance.step(Float64Array.of(Math.log(z)), dtS)[0]!);
     return [across! * depth, down! * depth, depth];
   }
 }
 
-/** Vertices and joints of a hand of `side`, whose rotations are in its own, unmirrored picture. */
+/** Vertices and joints of a hand of `side`, whose rotations are in its own, unmirrored image. */
 function posed(model: SkinnedHand, pose: Float64Array, rest: Rest, side: Side) {
   const hand = model.posed(side === 'right' ? pose : mirrorRotations(pose), rest);
   return side === 'right' ? hand : { vertices: mirrorPoints(hand.vertices), joints: mirrorPoints(hand.joints) };

@@ -2,7 +2,7 @@
 
 import { STAGES } from '../common/constants.ts';
 
-/** Python's stages, and before them the reading of the picture's pixels. */
+/** Python's stages, and before them the reading of the image's pixels. */
 export const PAGE_STAGES = ['read', ...STAGES] as const;
 
 export type Stage = (typeof PAGE_STAGES)[number];

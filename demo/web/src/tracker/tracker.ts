@@ -1,14 +1,14 @@
 /** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. */
 
 import { RULES, SAME_PLACE, STRIDE } from '../common/constants.ts';
-import { isSameHand, nearestTrack, overlap, Track, withoutRivals } from './association.ts';
+import { isSameHand, nearestTrack, overlap, Track, deduplicate } from './association.ts';
 import { letterbox, readMaps, type Detection } from './detection.ts';
 import { Estimator, isUsable, trust, type Estimate, type View } from './estimator.ts';
 import type { SkinnedHand } from './lbs.ts';
 import type { Session } from './session.ts';
 import { HandSmoother, type Smooth } from './smoothing.ts';
 import { Stopwatch, type Timings } from './stopwatch.ts';
-import type { Hand, Picture } from './types.ts';
+import type { Hand, RgbaImage } from './types.ts';
 
 /**
  * Takes the frames of one video in order: looks where each hand should be, searches the whole frame only
@@ -29,7 +29,7 @@ export class HandTracker {
   private framesSinceSearch = 0;
   private size = '';
   private searched: { detections: Detection[]; spentMs: number } | null = null;
-  private wanted: Picture | null = null; // the picture of a search that is yet to begin
+  private wanted: RgbaImage | null = null; // the image of a search that is yet to begin
 
   constructor(mesh: Session, detector: Session, model: SkinnedHand, smooth: Smooth = 'low', numHands = 2) {
     this.estimator = new Estimator(mesh, model, this.stopwatch);
@@ -52,7 +52,7 @@ export class HandTracker {
     await this.searchAhead(); // where the caller did not
     this.stopwatch.restart();
     return this.stopwatch.timeAsync('total', async () => {
-      const size = `${view.picture.width}x${view.picture.height}`;
+      const size = `${view.image.width}x${view.image.height}`;
       if (size !== this.size) {
         [this.tracks, this.size, this.searched] = [[], size, null]; // another video, in which hands have new ids
       }
@@ -94,7 +94,7 @@ export class HandTracker {
         seen.set(track, look);
       }
     }
-    const kept = this.withinNumber(withoutRivals(seen, timeS));
+    const kept = this.withinNumber(deduplicate(seen, timeS));
     for (const track of this.tracks) {
       const estimate = kept.get(track);
       if (estimate) {
@@ -114,7 +114,7 @@ export class HandTracker {
 
   private async lookAgain(track: Track, view: View, timeS: number): Promise<Estimate | null> {
     const box = track.boxAt(timeS);
-    if (!isUsable(box, view.picture)) {
+    if (!isUsable(box, view.image)) {
       return null;
     }
     let estimate = await this.estimator.estimate(view, box, track.hand.side);
@@ -123,7 +123,7 @@ export class HandTracker {
       track.sideDoubts = 0; // if this changed nothing, doubt for as long again before the next try
     }
     const leastScore = track.misses <= RULES.predictedFrames ? RULES.keptScore : RULES.foundScore;
-    return isHand(estimate, view.picture, leastScore) ? estimate : null;
+    return isHand(estimate, view.image, leastScore) ? estimate : null;
   }
 
   /** Search for hands that are not followed: in this frame if none is, otherwise between this one and the next. */
@@ -137,11 +137,11 @@ export class HandTracker {
     const seen = this.seen().length;
     if (seen === 0) {
       this.framesSinceSearch = 0;
-      const detections = await this.stopwatch.timeAsync('detect', () => this.detections(view.picture));
+      const detections = await this.stopwatch.timeAsync('detect', () => this.detections(view.image));
       await this.takeIn(detections, view, timeS);
     } else if (this.isSearchDue(seen)) {
       this.framesSinceSearch = 0;
-      this.wanted = view.picture;
+      this.wanted = view.image;
     }
   }
 
@@ -151,8 +151,8 @@ export class HandTracker {
     return seen < this.numHands && (seen < this.tracks.length || this.framesSinceSearch >= RULES.detectEvery);
   }
 
-  private async detections(picture: Picture): Promise<Detection[]> {
-    const boxed = letterbox(picture, this.detector.height, this.detector.width);
+  private async detections(image: RgbaImage): Promise<Detection[]> {
+    const boxed = letterbox(image, this.detector.height, this.detector.width);
     const maps = await this.detector.run(boxed.image);
     return readMaps(maps, this.detector.width / STRIDE, boxed, this.estimator.confidence.proposed);
   }
@@ -186,11 +186,11 @@ export class HandTracker {
         break;
       }
       const { box } = detection;
-      if (!isUsable(box, view.picture) || hands.some((hand) => overlap(box, hand.box) > SAME_PLACE)) {
+      if (!isUsable(box, view.image) || hands.some((hand) => overlap(box, hand.box) > SAME_PLACE)) {
         continue;
       }
       const estimate = await this.estimator.found(view, detection);
-      if (isHand(estimate, view.picture, RULES.foundScore) && !hands.some((hand) => isSameHand(estimate, hand))) {
+      if (isHand(estimate, view.image, RULES.foundScore) && !hands.some((hand) => isSameHand(estimate, hand))) {
         hands.push(estimate);
       }
     }
@@ -207,6 +207,6 @@ export class HandTracker {
   }
 }
 
-function isHand(estimate: Estimate | null, picture: Picture, score: number): estimate is Estimate {
-  return estimate !== null && estimate.hand.score >= score && isUsable(estimate.box, picture);
+function isHand(estimate: Estimate | null, image: RgbaImage, score: number): estimate is Estimate {
+  return estimate !== null && estimate.hand.score >= score && isUsable(estimate.box, image);
 }

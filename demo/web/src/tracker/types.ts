@@ -1,4 +1,4 @@
-/** The values that cross modules: a picture, a box in it, a camera, a hand. */
+/** The values that cross modules: an image, a box in it, a camera, a hand. */
 
 import { KNUCKLES, type SIDES, WRIST } from '../common/constants.ts';
 
@@ -6,13 +6,13 @@ export type Side = (typeof SIDES)[number];
 export type Point = readonly [number, number];
 
 /** RGBA, 8 bits each, rows from the top: an `ImageData` is one. */
-export interface Picture {
+export interface RgbaImage {
   readonly width: number;
   readonly height: number;
   readonly data: Uint8ClampedArray | Uint8Array;
 }
 
-/** A square in a picture, turned clockwise by `angleRad`; (0, 0) is the centre of the top-left pixel. */
+/** A square in an image, turned clockwise by `angleRad`; (0, 0) is the centre of the top-left pixel. */
 export interface Box {
   readonly centrePx: Point;
   readonly sizePx: number;
@@ -43,7 +43,7 @@ export interface Hand {
   readonly predicted: boolean; // not seen in this frame, but carried on from those before
 }
 
-/** A camera whose longer picture side spans `fovDeg` degrees. */
+/** A camera whose longer image side spans `fovDeg` degrees. */
 export function cameraFromFov(width: number, height: number, fovDeg = 60): Camera {
   if (!(fovDeg > 1 && fovDeg < 179)) {
     throw new Error(`the field of view must lie between 1 and 179 degrees, got ${fovDeg}`);
@@ -76,7 +76,7 @@ export function boxAround(jointsPx: Float64Array): Box {
   return { centrePx: [c * x - s * y, s * x + c * y], sizePx, angleRad };
 }
 
-/** The turn, clockwise, from picture-up to the direction from the wrist to the knuckles. */
+/** The turn, clockwise, from image-up to the direction from the wrist to the knuckles. */
 function uprightAngleRad(jointsPx: Float64Array): number {
   const mean = (axis: number) => KNUCKLES.reduce((sum, k) => sum + jointsPx[2 * k + axis]!, 0) / KNUCKLES.length;
   return Math.atan2(mean(0) - jointsPx[2 * WRIST]!, -(mean(1) - jointsPx[2 * WRIST + 1]!));

@@ -6,7 +6,7 @@ import { SkinnedHand, type HandConstants } from './lbs.ts';
 import type { Reply, Request, Settings } from './messages.ts';
 import { loadRuntime, Session } from './session.ts';
 import { HandTracker } from './tracker.ts';
-import { cameraFromFov, type Picture } from './types.ts';
+import { cameraFromFov, type RgbaImage } from './types.ts';
 
 declare const self: DedicatedWorkerGlobalScope;
 
@@ -24,7 +24,7 @@ async function answer(request: Request): Promise<void> {
   if (request.kind === 'load') {
     await load(request.settings, request.base);
   } else if (request.kind === 'track') {
-    await track(request.picture, request.timeS);
+    await track(request.image, request.timeS);
   } else {
     tracker?.reset();
   }
@@ -52,19 +52,19 @@ async function track(bitmap: ImageBitmap, timeS: number): Promise<void> {
     throw new Error('no network is loaded yet');
   }
   const start = performance.now();
-  const picture = pixelsOf(bitmap);
+  const image = pixelsOf(bitmap);
   const read = performance.now() - start;
-  const camera = cameraFromFov(picture.width, picture.height, settings.fovDeg);
-  const hands = await tracker.track({ picture, camera }, timeS);
+  const camera = cameraFromFov(image.width, image.height, settings.fovDeg);
+  const hands = await tracker.track({ image, camera }, timeS);
   const timings = tracker.timingsMs;
   const timingsMs = { ...timings, read, total: timings.total + read };
-  reply({ kind: 'tracked', picture: bitmap, hands, timingsMs }, [bitmap]);
+  reply({ kind: 'tracked', image: bitmap, hands, timingsMs }, [bitmap]);
   await tracker.searchAhead(); // while the page draws
 }
 
 let canvas: OffscreenCanvasRenderingContext2D | null = null;
 
-function pixelsOf(bitmap: ImageBitmap): Picture {
+function pixelsOf(bitmap: ImageBitmap): RgbaImage {
   const { width, height } = bitmap;
   if (canvas?.canvas.width !== width || canvas.canvas.height !== height) {
     canvas = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true, alpha: false });

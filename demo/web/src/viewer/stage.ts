@@ -1,4 +1,4 @@
-/** The room the hands are in: light, a floor to judge places by, and a camera that is turned by hand. */
+/** Where the hands are shown: light, a floor to judge places by, and a camera that is turned by hand. */
 
 import {
   AxesHelper, BufferGeometry, DirectionalLight, Fog, GridHelper, Group, HemisphereLight, LineBasicMaterial,

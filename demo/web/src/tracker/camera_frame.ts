@@ -4,7 +4,7 @@ import { LARGEST_OUTPUTS, LEAST_AHEAD, LEAST_SPREAD, ROOT, SMALLEST_M } from '..
 import type { Alignment } from './alignment.ts';
 import { cropAffine, viewRotation } from './crop.ts';
 import {
-  extentOf, logistic, mirrorPoints, mirrorRotations, placeRoot, project, unproject, type Affine,
+  extentOf, logistic, mirrorPoints, mirrorRotations, solveTranslation, project, unproject, type Affine,
 } from './geometry.ts';
 import { moved, nearestOf, product, turned, type Vector } from './linear.ts';
 import type { Box, Camera, Hand, Side } from './types.ts';
@@ -12,14 +12,14 @@ import type { Box, Camera, Hand, Side } from './types.ts';
 /** The exported mesh network's outputs by name, for one crop, flat. */
 export type Outputs = Readonly<Record<string, Float32Array>>;
 
-/** How a crop was taken: the square of the picture, whose hand it shows, and its side in crop pixels. */
+/** How a crop was taken: the square of the image, whose hand it shows, and its side in crop pixels. */
 export interface Crop {
   readonly box: Box;
   readonly side: Side;
   readonly size: number;
 }
 
-/** From picture pixels to crop pixels; a left hand is shown mirrored, which makes it a right one. */
+/** From image pixels to crop pixels; a left hand is shown mirrored, which makes it a right one. */
 export function affineOf(crop: Crop): Affine {
   return cropAffine(crop.box, crop.size, crop.side === 'left');
 }
@@ -28,16 +28,16 @@ export function affineOf(crop: Crop): Affine {
  * The hand that the network saw in `crop`, in the camera's frame; null where its numbers are no hand. With an
  * alignment, it is bent towards the joints found in the crop.
  */
-export function lift(outputs: Outputs, crop: Crop, camera: Camera, alignment?: Alignment | null): Hand | null {
+export function toCameraFrame(outputs: Outputs, crop: Crop, camera: Camera, alignment?: Alignment | null): Hand | null {
   if (!isPlausible(outputs)) {
     return null;
   }
   const toCamera = viewRotation(camera, crop.box);
-  const found = pictureJoints(outputs, crop);
+  const found = imageJoints(outputs, crop);
   const spread = foundSpread(outputs);
   const posed = (alignment && bent(outputs, crop, found, spread, toCamera, camera, alignment)) || asPosed(outputs);
   const { vertices, joints, rotations } = inCameraAxes(posed, crop, toCamera);
-  const root = placeRoot(joints, found, camera, trustOf(spread));
+  const root = solveTranslation(joints, found, camera, trustOf(spread));
   const jointsM = moved(joints, root);
   return {
     verticesM: moved(vertices, root),
@@ -81,8 +81,8 @@ function areRotations(matrices: Float32Array): boolean {
   return true;
 }
 
-/** (21, 2) the joints that the network saw in the crop, in pixels of the picture. */
-export function pictureJoints(outputs: Outputs, { box, side }: Crop): Float64Array {
+/** (21, 2) the joints that the network saw in the crop, in pixels of the image. */
+export function imageJoints(outputs: Outputs, { box, side }: Crop): Float64Array {
   const c = (box.sizePx / 2) * Math.cos(box.angleRad);
   const s = (box.sizePx / 2) * Math.sin(box.angleRad);
   const flip = side === 'left' ? -1 : 1;
@@ -140,7 +140,7 @@ function bent(
     found.set([(flip * rays[3 * j]!) / rays[3 * j + 2]!, rays[3 * j + 1]! / rays[3 * j + 2]!], 2 * j);
   }
   const given = asPosed(outputs);
-  const root = placeRoot(given.joints, found, VIEW, trustOf(spread));
+  const root = solveTranslation(given.joints, found, VIEW, trustOf(spread));
   const rest = alignment.model.rest(Float64Array.from(outputs['shape']!));
   const seen = spread.map((value) => (value * crop.box.sizePx) / (camera.fx + camera.fy));
   const rotations = alignment.bent(given.rotations, rest, found, seen, root);
