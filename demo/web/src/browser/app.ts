@@ -12,7 +12,7 @@ import { Stage } from './stage.ts';
 
 const CLIP = 'demo.mp4';
 
-/** A image of a video by its address, and when it was taken. */
+/** An image of a video by its address, and when it was taken. */
 export interface GivenFrame {
   readonly url: string;
   readonly timeS: number;

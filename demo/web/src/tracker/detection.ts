@@ -12,7 +12,7 @@ export interface Detection {
   readonly sideScore: number; // 0.5..1, how sure the side is
 }
 
-/** A image fitted into the network's input, and how: input = scale * image + shift, in pixels. */
+/** An image fitted into the network's input, and how: input = scale * image + shift, in pixels. */
 export interface Letterbox {
   readonly image: Uint8Array; // (H, W, 3)
   readonly scale: number;

@@ -2,12 +2,12 @@
 
 import { ALIGN, HOPELESS, SURE_AGREEMENT, SURE_SIDE } from '../common/constants.ts';
 import { Alignment } from './alignment.ts';
+import { affineOf, imageJoints, toCameraFrame, type Crop } from './camera_frame.ts';
 import { confidenceOf, probability, type Confidence } from './confidence.ts';
 import { warp } from './crop.ts';
 import type { Detection } from './detection.ts';
 import { logistic } from './geometry.ts';
 import type { SkinnedHand } from './lbs.ts';
-import { affineOf, toCameraFrame, imageJoints, type Crop } from './camera_frame.ts';
 import type { Session } from './session.ts';
 import type { Stopwatch } from './stopwatch.ts';
 import { boxAround, scaledBox, type Box, type Camera, type Hand, type RgbaImage, type Side } from './types.ts';
@@ -23,7 +23,7 @@ export interface Estimate {
 /** 0..1, that there is a hand and that it is of this side. */
 export const trust = (estimate: Estimate): number => estimate.presence * estimate.agreement;
 
-/** A image and what took it. */
+/** An image and what took it. */
 export interface View {
   readonly image: RgbaImage;
   readonly camera: Camera;
