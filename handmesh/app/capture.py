@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from handmesh.files import OutputError, make_folder, write_picture
+from handmesh.files import OutputError, make_folder, write_image
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.types import Camera, Frame, Hand
 from handmesh.video.clips import (
@@ -336,7 +336,7 @@ class Snapshots:
 def _write(path: Path, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> list[Path]:
     """Write `path`.png, and `path`.glb where there are hands; the paths."""
     written = [path.with_suffix(".png")]
-    write_picture(written[0], picture_rgb)
+    write_image(written[0], picture_rgb)
     if hands:
         written.append(path.with_suffix(".glb"))
         write_meshes(written[1], hands)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from handmesh.app.hud import font
-from handmesh.files import OutputError, write_whole
+from handmesh.files import OutputError, write_bytes
 from handmesh.types import Camera
 from handmesh.video.lens import Intrinsics, LensError
 
@@ -325,7 +325,7 @@ def write_board(path: Path, board: Board, paper: Paper = "a4") -> None:
     origin_mm = _origin_mm(board, paper)
     suffix = path.suffix.lower()
     if suffix == ".svg":
-        return write_whole(path, _svg(board, paper, origin_mm).encode())
+        return write_bytes(path, _svg(board, paper, origin_mm).encode())
     if suffix not in (".pdf", ".png"):
         raise OutputError(f"cannot write {path}: boards are written as .pdf, .svg, .png")
     data = io.BytesIO()
@@ -334,7 +334,7 @@ def write_board(path: Path, board: Board, paper: Paper = "a4") -> None:
         sheet.save(data, "PDF", resolution=_DPI, title="handmesh calibration board")
     else:
         sheet.save(data, "PNG", dpi=(_DPI, _DPI))
-    write_whole(path, data.getvalue())
+    write_bytes(path, data.getvalue())
 
 
 def _size_mm(board: Board) -> tuple[float, float]:

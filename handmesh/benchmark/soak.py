@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -20,7 +19,7 @@ import numpy as np
 from handmesh import console
 from handmesh.app.player import Tracker
 from handmesh.assets import DEMO_CLIP
-from handmesh.files import write_whole
+from handmesh.files import write_json
 from handmesh.machine import peak_memory_mb
 from handmesh.render.overlay import Style, overlay
 from handmesh.types import Camera, Frame
@@ -137,7 +136,7 @@ class SoakReport:
     def write(self, path: Path) -> None:
         """Write everything as JSON. Raises OutputError."""
         report = {**asdict(self), "passed": self.passed, "samples": [sample._asdict() for sample in self.samples]}
-        write_whole(path, json.dumps(report, indent=1, allow_nan=False).encode())
+        write_json(path, report)
 
 
 def _signed(number: float | None, unit: str, percent: bool = False) -> str:

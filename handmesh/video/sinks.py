@@ -19,7 +19,7 @@ import av
 import cv2
 import numpy as np
 
-from handmesh.files import WRITABLE, OutputError, make_folder, write_picture
+from handmesh.files import WRITABLE, OutputError, make_folder, write_image
 from handmesh.types import Frame, Hand
 
 # Ctrl-C that waits until what is being written is whole.
@@ -306,7 +306,7 @@ class OverlayPicture:
 
     def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
         """Write the picture, whole or not at all."""
-        write_picture(self.path, picture_rgb)
+        write_image(self.path, picture_rgb)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -323,7 +323,7 @@ class OverlayFolder:
 
     def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
         """Write the overlay, then note its hands."""
-        write_picture(self.path / overlay_name(frame.name), picture_rgb)
+        write_image(self.path / overlay_name(frame.name), picture_rgb)
         self._hands.append(describe(frame, hands))
 
     def close(self) -> None:

@@ -306,9 +306,9 @@ def test_only_the_window_is_mirrored(tmp_path):
     np.testing.assert_array_equal(window.pictures[-1], seen.overlay(Style())[:, ::-1])
     assert (window.pictures[0] != window.pictures[-1]).any()  # with and without the head-up display
     snapshots.close()
-    from handmesh.files import read_picture
+    from handmesh.files import read_image
 
-    np.testing.assert_array_equal(read_picture(snapshots.saved[0]).image_rgb, seen.overlay(Style()))
+    np.testing.assert_array_equal(read_image(snapshots.saved[0]), seen.overlay(Style()))
 
 
 def test_what_is_written_on_the_window_is_not_mirrored(tmp_path):

@@ -12,7 +12,7 @@ import trimesh
 from posed_hand import posed_hand
 
 from handmesh.app.capture import ClipRecording, Kept, Outputs, Snapshots, Writer
-from handmesh.files import OutputError, read_picture
+from handmesh.files import OutputError, read_image
 from handmesh.types import Camera, Frame
 from handmesh.video.sources import Video
 
@@ -113,7 +113,7 @@ def test_a_snapshot_is_a_picture_and_its_meshes(tmp_path):
     snapshots.take(picture, [posed_hand(camera)])
     (news,) = snapshots.close()
     png, glb = snapshots.saved
-    np.testing.assert_array_equal(read_picture(png).image_rgb, picture)
+    np.testing.assert_array_equal(read_image(png), picture)
     assert len(trimesh.load(glb, force="mesh").vertices) >= 1689 and png.stem == glb.stem
     assert news == f"saved {png} and .glb"
 

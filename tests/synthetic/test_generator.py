@@ -130,7 +130,7 @@ def test_resumed_and_parallel_runs_write_the_same_files(tmp_path):
     write(order(tmp_path / "parallel", workers=2))
     write(order(tmp_path / "resumed"))
     (tmp_path / "resumed" / "shard-00001.tar").unlink()
-    (tmp_path / "resumed" / "shard-00002.tar").rename(tmp_path / "resumed" / "shard-00002.tar.tmp")
+    (tmp_path / "resumed" / "shard-00002.tar").rename(tmp_path / "resumed" / "shard-00002.tar.123.part")
     untouched = (tmp_path / "resumed" / "shard-00000.tar").stat().st_mtime_ns
     write(order(tmp_path / "resumed"))
     assert files(tmp_path / "whole") == files(tmp_path / "parallel") == files(tmp_path / "resumed")

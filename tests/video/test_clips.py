@@ -306,7 +306,7 @@ def test_another_hand_model_is_refused_where_it_would_give_nonsense(tmp_path, se
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("x.fbx", "clips are written as .npz, .json"), ("file/x.npz", "cannot write"), ("file/x", "cannot write to")],
+    [("x.fbx", "clips are written as .npz, .json"), ("file/x.npz", "cannot write"), ("file/x", "cannot write")],
 )
 def test_bad_paths_are_refused_at_once(tmp_path, name, reason):
     (tmp_path / "file").write_text("in the way")
