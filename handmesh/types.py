@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -175,6 +175,14 @@ class Frame(NamedTuple):
     image_rgb: np.ndarray  # (H, W, 3) uint8
     shrink: int = 1  # pixels of the file, along each side, to one of `image_rgb`
     captured_s: float | None = None  # `time.perf_counter()` when it came in; None where it comes from a file
+
+
+class TrackedFrame(NamedTuple):
+    """A frame and what the tracker found in it."""
+
+    frame: Frame  # its image straightened, as `camera` takes it
+    hands: Sequence[Hand]
+    camera: Camera
 
 
 @runtime_checkable

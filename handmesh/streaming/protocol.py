@@ -19,7 +19,7 @@ from handmesh.assets import OPEN_HAND
 from handmesh.geometry import mirror_faces, mirror_rotations, project
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.render.overlay import SIDE_COLOURS
-from handmesh.types import Camera, Hand, Side
+from handmesh.types import Camera, Hand, Side, TrackedFrame
 from handmesh.xr import WEBXR_JOINTS, XRHand, to_webxr
 from handmesh.xr.joints import JOINTS, keypoint_name
 from handmesh.xr.poses import FROM_CAMERA
@@ -57,16 +57,19 @@ class Poser:
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
-    """The hands of one frame. What costs time is worked out when a message asks for it, and once."""
+class Update:
+    """A tracked frame to be sent. What costs time is worked out when a message asks for it, and once."""
 
+    tracked: TrackedFrame
     sequence: int  # counts the frames published, from 1
-    time_s: float  # the frame's place in the source
     captured_s: float  # on the clock of `time.perf_counter`
-    camera: Camera
-    hands: Sequence[Hand]
     metric: bool = False  # metres are metres; otherwise they are up to a common scale
     poser: Poser = field(default_factory=Poser)
+
+    @property
+    def hands(self) -> Sequence[Hand]:
+        """The frame's hands."""
+        return self.tracked.hands
 
     @cached_property
     def poses(self) -> list[XRHand]:
@@ -116,34 +119,34 @@ def rounded(array: np.ndarray, decimals: int) -> list[float]:
     return np.round(np.asarray(array, np.float64), decimals).ravel().tolist()
 
 
-def frame_message(moment: Moment, pixels: bool = True) -> str:
+def frame_message(update: Update, pixels: bool = True) -> str:
     """The joints of a frame as JSON; `pixels` False leaves out those of the picture, for short datagrams."""
-    hands = [_hand_fields(moment, index, pixels) for index in range(len(moment.hands))]
+    hands = [_hand_fields(update, index, pixels) for index in range(len(update.hands))]
     return dumped(
         {
             "type": "frame",
             "version": VERSION,
-            "sequence": moment.sequence,
-            "time_s": round(moment.time_s, 4),
-            "captured_unix_ms": round(moment.captured_unix_ms, 3),
-            "captured_monotonic_ms": round(moment.captured_s * 1000, 3),
-            "sent_unix_ms": round(moment.sent_unix_ms, 3),
-            "metric": moment.metric,
-            "camera": asdict(moment.camera),
+            "sequence": update.sequence,
+            "time_s": round(update.tracked.frame.time_s, 4),
+            "captured_unix_ms": round(update.captured_unix_ms, 3),
+            "captured_monotonic_ms": round(update.captured_s * 1000, 3),
+            "sent_unix_ms": round(update.sent_unix_ms, 3),
+            "metric": update.metric,
+            "camera": asdict(update.tracked.camera),
             "hands": hands,
         }
     )
 
 
-def _hand_fields(moment: Moment, index: int, pixels: bool) -> Fields:
-    hand, pose = moment.hands[index], moment.poses[index]
+def _hand_fields(update: Update, index: int, pixels: bool) -> Fields:
+    hand, pose = update.hands[index], update.poses[index]
     fields: Fields = {
         "id": int(hand.id),
         "side": hand.side,
         "score": round(float(hand.score), 3),
         "visible_s": round(float(hand.visible_s), 3),
         "predicted": bool(hand.predicted),
-        "pinch_m": round(moment.pinch_m(index), 5),
+        "pinch_m": round(update.pinch_m(index), 5),
         "positions_m": rounded(pose.positions_m, 5),
         "orientations_xyzw": rounded(pose.orientations_xyzw, 5),
         "radii_m": rounded(pose.radii_m, 4),
@@ -220,21 +223,21 @@ class BinaryFrame(NamedTuple):
     hands: list[BinaryHand]
 
 
-def frame_bytes(moment: Moment) -> bytes:
+def frame_bytes(update: Update) -> bytes:
     """A frame with joints and vertices as one binary message."""
-    camera = moment.camera
-    times = (moment.time_s, moment.captured_unix_ms, moment.captured_s * 1000, moment.sent_unix_ms)
+    camera = update.tracked.camera
+    times = (update.tracked.frame.time_s, update.captured_unix_ms, update.captured_s * 1000, update.sent_unix_ms)
     lens = (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
-    parts = [_HEADER.pack(MAGIC, moment.sequence, *times, *lens, len(moment.hands), _METRIC * moment.metric)]
-    for index in range(len(moment.hands)):
-        parts += _hand_parts(moment, index)
+    parts = [_HEADER.pack(MAGIC, update.sequence, *times, *lens, len(update.hands), _METRIC * update.metric)]
+    for index in range(len(update.hands)):
+        parts += _hand_parts(update, index)
     return b"".join(parts)
 
 
-def _hand_parts(moment: Moment, index: int) -> list[bytes]:
-    hand, pose = moment.hands[index], moment.poses[index]
-    vertices_m = moment.vertices_m(index)
-    numbers = (hand.score, hand.visible_s, moment.pinch_m(index))
+def _hand_parts(update: Update, index: int) -> list[bytes]:
+    hand, pose = update.hands[index], update.poses[index]
+    vertices_m = update.vertices_m(index)
+    numbers = (hand.score, hand.visible_s, update.pinch_m(index))
     flags = _PREDICTED * hand.predicted
     head = _HAND.pack(hand.id, _SIDES.index(hand.side), flags, len(vertices_m), *numbers)
     joints = np.concatenate([pose.positions_m, pose.orientations_xyzw, pose.radii_m[:, None]], axis=1)

@@ -71,7 +71,7 @@ class Pictures:
             except ImageError as error:
                 if len(self._files) == 1:
                     raise
-                self.troubles.append(f"skipped: {error}")
+                _note(self.troubles, f"skipped: {error}")
                 continue
             yield Frame(self._name(file), float(index), image_rgb, shrink)
 
@@ -134,10 +134,16 @@ class Video:
     def _ended_early(self, count: int, reason: str) -> None:
         if count == 0:
             raise SourceError(f"{self.title} holds no frame that can be read ({reason})")
-        self.troubles.append(f"{self.title} ended early, after {count} of {self.length or '?'} frames ({reason})")
+        _note(self.troubles, f"{self.title} ended early, after {count} of {self.length or '?'} frames ({reason})")
 
     def close(self) -> None:
         """Nothing is held open between plays."""
+
+
+def _note(troubles: list[str], trouble: str) -> None:
+    """Once, however often the source is played."""
+    if trouble not in troubles:
+        troubles.append(trouble)
 
 
 _TOLERATED_MISSING_FRAMES = 2  # containers count frames that decoders then do not show

@@ -308,8 +308,8 @@ sys.path[:0] = [{tests!r}]
 from pathlib import Path
 from posed_hand import FakeTracker
 from handmesh.app import webcam as app
-from handmesh.tracking import console
-from handmesh.video import recording
+from handmesh import console
+from handmesh.video import sinks as recording
 
 class Struck(FakeTracker):
     def track(self, *args, **kwargs):

@@ -113,7 +113,7 @@ def test_bad_pictures(tmp_path):
     with pytest.raises(photos.PhotoError, match="64x48, its labels are for 65x48"):
         wrong_size.load()
     for photo in (text, empty):
-        with pytest.raises(ImageError, match="known format|cannot be read|empty"):
+        with pytest.raises(ImageError, match=r"known format|cannot be read|empty"):
             photo.load()
 
 
