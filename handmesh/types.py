@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import trimesh
 
-from handmesh import skeleton, xr
+from handmesh import skeleton
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from handmesh import xr
 
 # The values that cross rooms: a box in a picture, a camera, a hand. NumPy only.
 

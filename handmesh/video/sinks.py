@@ -13,14 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import av
 import cv2
 import numpy as np
 
 from handmesh.files import WRITABLE, OutputError, make_folder, write_image
 from handmesh.types import Frame, Hand
+
+if TYPE_CHECKING:
+    import av
 
 # Ctrl-C that waits until what is being written is whole.
 

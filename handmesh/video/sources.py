@@ -6,13 +6,16 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 
 from handmesh.files import READABLE, ImageError, read_shrunk
 from handmesh.types import Frame, Source, SourceError
 from handmesh.video.camera import CameraFeed
+
+if TYPE_CHECKING:
+    import av
 
 
 def open_source(*specs: str | Path) -> Source:
