@@ -17,11 +17,11 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.geometry import mirror_faces, mirror_rotations, project
-from handmesh.hand.lbs import SkinnedHand
+from handmesh.hand.lbs import SkinnedHand, strongest_joints
 from handmesh.render.overlay import SIDE_COLOURS
 from handmesh.types import Camera, Hand, Side, TrackedFrame
 from handmesh.xr import WEBXR_JOINTS, XRHand, to_webxr
-from handmesh.xr.joints import JOINTS, keypoint_name
+from handmesh.xr.joints import WEBXR_OF_MANO, WEBXR_PARENTS
 from handmesh.xr.poses import FROM_CAMERA
 
 # What one frame gave, at its places in time: the one thing that every message is made of.
@@ -285,28 +285,16 @@ def _read_hand(message: bytes, offset: int) -> tuple[BinaryHand, int]:
 # enough to move a skinned mesh, and the vertices of a binary frame have faces.
 
 
-INFLUENCES = 4
-"""Joints that may move one vertex, as glTF and game engines have it."""
-
-WEBXR_PARENTS: tuple[int, ...] = tuple(
-    -1 if joint.part == "wrist" else 0 if joint.part == "metacarpal" else index - 1
-    for index, joint in enumerate(JOINTS[1:])
-)
-"""The parent of each of the 25 joints; the wrist's is -1."""
-
-_XR_OF_MANO = [[keypoint_name(joint) for joint in JOINTS[1:]].index(name) for name in skeleton.MANO_JOINTS]
-
-
 def bind_message(hand: SkinnedHand) -> str:
     """The message that tells clients of the hand in use, in its mean shape; both sides of it."""
-    joints, weights = strongest_weights(hand.weights)
+    joints, weights = strongest_joints(hand.weights)  # four, as game engines have it
     fields: Fields = {
         "type": "bind",
         "version": VERSION,
         "joints": list(WEBXR_JOINTS),
         "parents": list(WEBXR_PARENTS),
         "keypoints": list(skeleton.KEYPOINTS),
-        "weight_joints": joints.ravel().tolist(),
+        "weight_joints": np.array(WEBXR_OF_MANO)[joints].ravel().tolist(),
         "weights": rounded(weights, 5),
         "hands": {side: _side_fields(hand, side) for side in ("left", "right")},
     }
@@ -324,13 +312,6 @@ def bound_hand(hand: SkinnedHand, side: Side) -> Hand:
     camera = Camera.from_fov(640, 480)
     joints_px = project(joints + [0, 0, 1], camera)
     return Hand(vertices, joints, joints_px, side, 1.0, rotations, np.zeros(10, np.float32), faces)
-
-
-def strongest_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(V, 16) blend weights in MANO order to (V, 4) WebXR joints and (V, 4) weights that sum to 1."""
-    order = np.argsort(-weights, axis=1, kind="stable")[:, :INFLUENCES]
-    kept = np.take_along_axis(weights, order, axis=1)
-    return np.array(_XR_OF_MANO)[order], kept / kept.sum(1, keepdims=True)
 
 
 def _side_fields(hand: SkinnedHand, side: Side) -> Fields:

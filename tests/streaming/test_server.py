@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from handmesh import xr
 from handmesh.benchmark.streaming import Listener, never_reading, request_for
-from handmesh.hand.lbs import SkinnedHand
+from handmesh.hand.lbs import SkinnedHand, strongest_joints
 from handmesh.streaming.access import Access, Notes
 from handmesh.streaming.datagrams import json_datagram, osc_datagram, split_address
 from handmesh.streaming.protocol import (
@@ -34,7 +34,6 @@ from handmesh.streaming.protocol import (
     frame_message,
     pong_message,
     read_frame,
-    strongest_weights,
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -201,7 +200,7 @@ class TestRig:
 
     def test_weights_are_whole(self) -> None:
         weights = SkinnedHand.open_hand().weights
-        _, kept = strongest_weights(weights)
+        _, kept = strongest_joints(weights)
         np.testing.assert_allclose(kept, -np.sort(-weights, axis=1)[:, :4], atol=1e-5)
 
     def test_parents_are_nearer_to_the_wrist(self, bind) -> None:

@@ -18,6 +18,7 @@ from gltf_reader import Glb
 from test_gltf import SEAMS, track
 
 from handmesh.app.capture import open_export
+from handmesh.types import TrackedFrame
 from handmesh.files import OutputError
 from handmesh.geometry import mirror_faces, project
 from handmesh.hand.lbs import SkinnedHand
@@ -182,6 +183,7 @@ def test_a_rigged_hand_has_the_shape_and_size_of_the_one_seen_longest(tmp_path, 
 _KILLED = """
 import os, pickle, signal, sys
 from handmesh.app.capture import open_export
+from handmesh.types import TrackedFrame
 with open(sys.argv[1], "rb") as file:
     session, camera = pickle.load(file)
 export = open_export(sys.argv[2], "camera 0", 30)
