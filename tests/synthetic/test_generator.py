@@ -270,7 +270,7 @@ def test_an_interrupted_freihand_set_is_taken_up_again(tmp_path, monkeypatch):
     stop_after(1, "write")
     first = broken / "parts" / "training-00000.npz"
     made = first.stat().st_mtime_ns
-    for count in range(12):  # ever further into the merging
+    for count in range(8):  # ever further into the merging
         stop_after(count, "_list")
         assert first.stat().st_mtime_ns == made  # nothing that was whole is made again
     stop_after(0, "tidy")

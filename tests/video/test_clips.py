@@ -18,7 +18,6 @@ from gltf_reader import Glb
 from test_gltf import SEAMS, track
 
 from handmesh.app.capture import open_export
-from handmesh.types import TrackedFrame
 from handmesh.files import OutputError
 from handmesh.geometry import mirror_faces, project
 from handmesh.hand.lbs import SkinnedHand
