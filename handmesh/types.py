@@ -66,7 +66,7 @@ _KNUCKLES = [skeleton.KEYPOINTS.index(f"{finger}1") for finger in ("index", "mid
 
 
 def upright_angle_rad(joints_px: np.ndarray) -> float:
-    """The turn, clockwise, from picture-up to the direction from the wrist to the knuckles."""
+    """The rotation, clockwise, from up in the image to the direction from wrist to knuckles of (21, 2) points."""
     x, y = np.asarray(joints_px)[_KNUCKLES].mean(0) - np.asarray(joints_px)[skeleton.WRIST]
     return math.atan2(x, -y)
 
@@ -243,7 +243,7 @@ LONGEST_FOCAL, FARTHEST_CENTRE = 1000.0, 100.0
 
 
 def checked_camera(camera: Camera | None, image: np.ndarray) -> Camera:
-    """`camera` if it is one for pictures of this size, a usual one if it is None; ValueError otherwise."""
+    """`camera` if it is one for (H, W, 3) images of this size, a usual one if it is None; ValueError otherwise."""
     height, width = image.shape[:2]
     if camera is None:
         return Camera.from_fov(width, height)

@@ -311,10 +311,10 @@ class Snapshots:
         self.saved: list[Path] = []
         """What was written so far."""
 
-    def take(self, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
-        """Have a picture and its hands written."""
+    def take(self, image_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
+        """Have an image, (H, W, 3) uint8, and its hands written."""
         name = f"snapshot-{datetime.now():%Y%m%d-%H%M%S-%f}"
-        self._running.append(self._worker.submit(_write, self._folder / name, picture_rgb, list(hands)))
+        self._running.append(self._worker.submit(_write, self._folder / name, image_rgb, list(hands)))
 
     def news(self) -> list[str]:
         """A line for each snapshot that was finished since the last call, or could not be written."""
@@ -336,10 +336,10 @@ class Snapshots:
         return self.news()
 
 
-def _write(path: Path, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> list[Path]:
+def _write(path: Path, image_rgb: np.ndarray, hands: Sequence[Hand]) -> list[Path]:
     """Write `path`.png, and `path`.glb where there are hands; the paths."""
     written = [path.with_suffix(".png")]
-    write_image(written[0], picture_rgb)
+    write_image(written[0], image_rgb)
     if hands:
         written.append(path.with_suffix(".glb"))
         write_meshes(written[1], hands)

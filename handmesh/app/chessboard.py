@@ -120,18 +120,18 @@ class Views:
         self._looks: list[Looks] = []
 
     def adds(self, corners_px: np.ndarray) -> bool:
-        """Whether a view differs from all that are kept."""
+        """Whether a view differs from all that are kept; corners_px: (N, 2) float32."""
         looks = np.array(self.looks(corners_px))
         return all(np.abs(looks - other).max() > LEAST_NEWS for other in self._looks)
 
     def keep(self, name: str, corners_px: np.ndarray) -> None:
-        """Keep a view."""
+        """Keep a view; corners_px: (N, 2) float32."""
         self.kept.append(View(name, corners_px))
         self._looks.append(self.looks(corners_px))
         self.covered |= self._cells_in(corners_px)
 
     def looks(self, corners_px: np.ndarray) -> Looks:
-        """What the view is like."""
+        """What the view of (N, 2) corners is like."""
         quad = corners_px[list(self.board.outer)]
         across, right, back, left = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
         middle_x, middle_y = quad.mean(0) / (self.width, self.height)

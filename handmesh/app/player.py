@@ -35,9 +35,11 @@ class Tracker(Protocol):
     @property
     def hand(self) -> SkinnedHand: ...
 
-    def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]: ...
+    def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]:
+        """The hands of an image, (H, W, 3) uint8."""
 
-    def track(self, frame_rgb: np.ndarray, time_s: float | None = None, camera: Camera | None = None) -> list[Hand]: ...
+    def track(self, frame_rgb: np.ndarray, time_s: float | None = None, camera: Camera | None = None) -> list[Hand]:
+        """The hands of the next frame, (H, W, 3) uint8."""
 
     def close(self) -> None: ...
 

@@ -82,7 +82,7 @@ def joined(panes: Panes) -> np.ndarray:
 
 
 def canvas(panes: Panes, mirror: bool) -> np.ndarray:
-    """A new picture for the window, of a size to write on: the panes, each mirrored if wanted.
+    """A new image (H, W, 3) for the window, of a size to write on: the panes, each mirrored if wanted.
 
     The first pane stays on the left, since it is the world that is mirrored, not the screen.
     """

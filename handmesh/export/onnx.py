@@ -97,7 +97,7 @@ def export_mesh(
 
 
 def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
-    """The parametric hand by the names that the runtime reads it by, for what it poses itself: smoothed hands."""
+    """The parametric hand (see `SkinnedHand`) by the names that the runtime reads, which poses smoothed hands."""
     constants = {
         "faces": model.faces.astype(np.int32),
         "hand_template": model.template,

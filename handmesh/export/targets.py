@@ -390,7 +390,7 @@ class Trained(NamedTuple):
         return (DetectorGraph(network) if self.model is None else MeshGraph(network, self.model)).eval()
 
     def pictures(self) -> dict[str, list[np.ndarray]]:
-        """What to compare it on."""
+        """What to compare it on: (N, H, W, 3) uint8 images by name."""
         return pictures_for(self.kind, self.size, self.box_scale)
 
 

@@ -115,7 +115,7 @@ def dumped(fields: Fields) -> str:
 
 
 def rounded(array: np.ndarray, decimals: int) -> list[float]:
-    """All numbers of an array in one flat list, which Unity's JsonUtility and typed arrays read as they are."""
+    """All numbers of an array (...) in one flat list, which Unity's JsonUtility and typed arrays read as they are."""
     return np.round(np.asarray(array, np.float64), decimals).ravel().tolist()
 
 
