@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import trimesh
 
-from handmesh import skeleton, xr
+from handmesh import skeleton
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from handmesh import xr
 
 # The values that cross rooms: a box in a picture, a camera, a hand. NumPy only.
 
@@ -62,7 +66,7 @@ _KNUCKLES = [skeleton.KEYPOINTS.index(f"{finger}1") for finger in ("index", "mid
 
 
 def upright_angle_rad(joints_px: np.ndarray) -> float:
-    """The turn, clockwise, from picture-up to the direction from the wrist to the knuckles."""
+    """The rotation, clockwise, from up in the image to the direction from wrist to knuckles of (21, 2) points."""
     x, y = np.asarray(joints_px)[_KNUCKLES].mean(0) - np.asarray(joints_px)[skeleton.WRIST]
     return math.atan2(x, -y)
 
@@ -177,6 +181,14 @@ class Frame(NamedTuple):
     captured_s: float | None = None  # `time.perf_counter()` when it came in; None where it comes from a file
 
 
+class TrackedFrame(NamedTuple):
+    """A frame and what the tracker found in it."""
+
+    frame: Frame  # its image straightened, as `camera` takes it
+    hands: Sequence[Hand]
+    camera: Camera
+
+
 @runtime_checkable
 class Source(Protocol):
     """What all sources have in common. Iterating over one gives its frames, once."""
@@ -231,7 +243,7 @@ LONGEST_FOCAL, FARTHEST_CENTRE = 1000.0, 100.0
 
 
 def checked_camera(camera: Camera | None, image: np.ndarray) -> Camera:
-    """`camera` if it is one for pictures of this size, a usual one if it is None; ValueError otherwise."""
+    """`camera` if it is one for (H, W, 3) images of this size, a usual one if it is None; ValueError otherwise."""
     height, width = image.shape[:2]
     if camera is None:
         return Camera.from_fov(width, height)

@@ -20,6 +20,7 @@ from open_hand.spaces import joint_regressor, lengthening, pose_space, shape_spa
 
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
+from handmesh.files import write_npz
 from handmesh.hand.poses import PoseSampler
 
 _ROUND_M = 1e-7
@@ -112,10 +113,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OPEN_HAND)
     output = parser.parse_args().output
     fields = build()
-    part = output.with_name(output.name + ".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **fields)  # its zip entries carry no time of day
-    part.replace(output)
+    write_npz(output, compressed=True, **fields)  # its zip entries carry no time of day
     print(f"{output}: {len(fields['v_template'])} vertices, {output.stat().st_size / 1e3:.0f} kB")
 
 

@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.assets import POSE_LIBRARY
+from handmesh.files import write_npz
 from handmesh.hand import anatomy
 from handmesh.hand.anatomy import Clearance
 from handmesh.hand.fitting import FINGERS, PLACE, SHAPE, KeypointHand, Limits, Posed
@@ -257,10 +258,7 @@ def main() -> None:
     angles_deg, sources = build(json.loads(options.poses.read_text()))
     for source, count in sorted(Counter(sources).items()):
         print(f"{count:6} {source}")
-    part = options.out.with_name(options.out.name + ".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, angles_deg=angles_deg)  # its zip entries carry no time of day
-    part.replace(options.out)
+    write_npz(options.out, compressed=True, angles_deg=angles_deg)  # its zip entries carry no time of day
     print(f"{options.out}: {len(angles_deg)} poses, {options.out.stat().st_size / 1e3:.0f} kB")
 
 

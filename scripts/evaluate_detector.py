@@ -58,11 +58,12 @@ def print_found(detector, folder: Path) -> None:
 
 def print_false_alarms(detector, folder: Path) -> None:
     """How many hands are seen in 100 held-out pictures of `folder`, where there are none."""
-    from handmesh.data.photos import list_pictures, load_picture, split_of
+    from handmesh.data.photos import list_pictures, split_of
     from handmesh.evaluation.metrics import LEAST_SCORE, false_alarm_scores
+    from handmesh.files import read_image
 
     held_out = [path for path in list_pictures(folder) if split_of(path.name) == "val"]
-    scores, count = false_alarm_scores(lambda image: detector.detect(image, LEAST_SCORE), map(load_picture, held_out))
+    scores, count = false_alarm_scores(lambda image: detector.detect(image, LEAST_SCORE), map(read_image, held_out))
     print(f"{folder.name}: {count} pictures without hands")
     for threshold in THRESHOLDS:
         print(f"{threshold:9.2f} {100 * float((scores >= threshold).sum()) / count:7.1f} false hands per 100 pictures")

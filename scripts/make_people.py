@@ -25,10 +25,10 @@ def main() -> int:
         from rich.progress import track
 
         from handmesh.data.cutouts import write_sprites
-        from handmesh.data.photos import load_picture
+        from handmesh.files import read_image
         from handmesh.synthetic.people import Studio, sample_bodies
 
-        skin = load_picture(options.skin)
+        skin = read_image(options.skin)
         studio = Studio(*sample_bodies(options.bodies, np.random.default_rng([options.seed, 0])), skin)
         seeds = track(range(1, options.count + 1), "rendering people")
         sprites = (studio.sprite(np.random.default_rng([options.seed, k])) for k in seeds)

@@ -34,7 +34,7 @@ def write_freihand(
         for name in LISTS if count else ():
             write_list(root, split, name, [label[name] for label in labels])
         for row, label in enumerate(labels):
-            write_pictures(root / split, row, count, copies, label, hand.faces, size)
+            write_images(root / split, row, count, copies, label, hand.faces, size)
     return root
 
 
@@ -75,7 +75,7 @@ def make_label(hand: HandModel, seed: int, size: int = 224) -> dict[str, Any]:
     return {name: np.round(values[name], 8).tolist() for name in LISTS}
 
 
-def write_pictures(
+def write_images(
     folder: Path, row: int, rows: int, versions: int, label: dict[str, Any], faces: np.ndarray, size: int
 ) -> None:
     """The pictures of one row, alike but for their colours, and, beside training pictures, its mask."""

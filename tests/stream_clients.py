@@ -14,9 +14,9 @@ from hand_scenes import CAMERA, posed_hand
 from websockets.sync.client import ClientConnection, connect
 
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.streaming.protocol import Moment
+from handmesh.streaming.protocol import Update
 from handmesh.streaming.server import Addresses, StreamServer
-from handmesh.types import Frame, Hand
+from handmesh.types import Frame, Hand, TrackedFrame
 
 NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
@@ -31,9 +31,10 @@ def _single(hand: Hand) -> Hand:
     return replace(hand, vertices_m=np.float32(hand.vertices_m), joints_m=np.float32(hand.joints_m))
 
 
-def moment(hands: list[Hand] | None = None, sequence: int = 7) -> Moment:
+def update(hands: list[Hand] | None = None, sequence: int = 7) -> Update:
     """A frame with two hands, unless others are given."""
-    return Moment(sequence, 0.25, time.perf_counter(), CAMERA, two_hands() if hands is None else hands)
+    frame = Frame("", 0.25, NO_PICTURE)
+    return Update(TrackedFrame(frame, two_hands() if hands is None else hands, CAMERA), sequence, time.perf_counter())
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def streaming(port: int = 0, **addresses: object) -> Iterator[tuple[StreamServer
 def publish(server: StreamServer, hands: list[Hand] | None = None) -> None:
     """One frame of two hands, captured now."""
     frame = Frame("", 0.0, NO_PICTURE, captured_s=time.perf_counter())
-    server.publish(frame, two_hands() if hands is None else hands, CAMERA)
+    server.publish(TrackedFrame(frame, two_hands() if hands is None else hands, CAMERA))
 
 
 def follow(server: StreamServer, query: str = "", **options: object) -> ClientConnection:

@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from handmesh.files import OutputError, make_folder, write_picture
+from handmesh.files import OutputError, make_folder, write_image
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.types import Camera, Frame, Hand
+from handmesh.types import Hand, TrackedFrame
 from handmesh.video.clips import (
     SPOOL_SUFFIX,
     FrameHead,
@@ -38,8 +38,8 @@ class Export(Protocol):
 
     path: Path
 
-    def add(self, frame: Frame, hands: Sequence[Hand], camera: Camera) -> None:
-        """Keep the hands of a frame, as `camera` saw it."""
+    def add(self, tracked: TrackedFrame) -> None:
+        """Keep the hands of a frame."""
 
     def close(self) -> None:
         """Finish the files."""
@@ -68,9 +68,9 @@ class MeshExport:
         self._folder = MeshFolder(path)
         self.path = self._folder.path
 
-    def add(self, frame: Frame, hands: Sequence[Hand], camera: Camera) -> None:
+    def add(self, tracked: TrackedFrame) -> None:
         """Write the frame's hands, if there are any. Raises OutputError."""
-        self._folder.write(frame.name, hands)
+        self._folder.write(tracked.frame.name, tracked.hands)
 
     def close(self) -> None:
         """Nothing is held open between frames."""
@@ -90,8 +90,9 @@ class ClipExport:
         keeps_meshes = path.suffix.lower() == ".npz"
         self._spool = Spool(path.with_name(path.name + SPOOL_SUFFIX), title, fps, model, keeps_meshes)
 
-    def add(self, frame: Frame, hands: Sequence[Hand], camera: Camera) -> None:
+    def add(self, tracked: TrackedFrame) -> None:
         """Keep a frame; its time counts from the first one and always rises. Raises OutputError."""
+        frame, hands, camera = tracked
         with uninterrupted():
             self._spool.add(FrameHead(frame.name, self._clock.shown_s(frame.time_s), camera), hands)
 
@@ -124,13 +125,11 @@ _WAITING_FRAMES = 8  # bounds memory: two pictures each
 _LOOK_UP_S = 0.1
 
 
-class Kept(NamedTuple):
-    """A frame and all that came of it."""
+class Drawn(NamedTuple):
+    """A tracked frame and what was drawn of it."""
 
-    frame: Frame
-    picture_rgb: np.ndarray  # (H, W, 3) uint8, what was drawn of it
-    hands: Sequence[Hand]
-    camera: Camera
+    tracked: TrackedFrame
+    image_rgb: np.ndarray  # (H, W, 3) uint8
 
 
 class Writer:
@@ -141,25 +140,25 @@ class Writer:
     written by half.
     """
 
-    def __init__(self, path: Path, take: Callable[[Kept], None], finish: Callable[[], None], live: bool) -> None:
+    def __init__(self, path: Path, take: Callable[[Drawn], None], finish: Callable[[], None], live: bool) -> None:
         """take: writes a frame; finish: completes the file. Both are called by the thread alone."""
         self.path = path
         self.dropped = 0
         """Frames of a live source that were left out."""
         self.ended = False
         self._take, self._finish, self._live = take, finish, live
-        self._queue: queue.Queue[Kept | None] = queue.Queue(_WAITING_FRAMES)
+        self._queue: queue.Queue[Drawn | None] = queue.Queue(_WAITING_FRAMES)
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name=f"writes {path.name}")
         self._thread.start()
 
-    def write(self, kept: Kept) -> None:
+    def write(self, drawn: Drawn) -> None:
         """Have a frame written. Raises what went wrong with an earlier one."""
         self._raise_failure()
         if not self._live:
-            self._put(kept)
+            self._put(drawn)
         elif not self._queue.full():  # nobody else fills it
-            self._queue.put(kept)
+            self._queue.put(drawn)
         else:
             self.dropped += 1
 
@@ -175,11 +174,11 @@ class Writer:
         self._thread.join()
         self._raise_failure()
 
-    def _put(self, kept: Kept | None) -> None:
+    def _put(self, drawn: Drawn | None) -> None:
         """Wait for a free place; the thread takes from the queue until its end, also after a failure."""
         while self._thread.is_alive():
             try:
-                return self._queue.put(kept, timeout=_LOOK_UP_S)
+                return self._queue.put(drawn, timeout=_LOOK_UP_S)
             except queue.Full:
                 continue
 
@@ -190,8 +189,8 @@ class Writer:
 
     def _work(self) -> None:
         failed = False
-        for kept in iter(self._queue.get, None):
-            failed = failed or not self._attempt(lambda kept=kept: self._take(kept))
+        for drawn in iter(self._queue.get, None):
+            failed = failed or not self._attempt(lambda drawn=drawn: self._take(drawn))
         self._attempt(self._finish)
 
     def _attempt(self, work: Callable[[], None]) -> bool:
@@ -226,17 +225,17 @@ class Outputs:
         """The most frames that a file lacks since the disk or the processor could not keep up with a camera."""
         return max((writer.dropped for writer in self._writers), default=0)
 
-    def add(self, path: Path, take: Callable[[Kept], None], finish: Callable[[], None]) -> Writer:
+    def add(self, path: Path, take: Callable[[Drawn], None], finish: Callable[[], None]) -> Writer:
         """Keep every frame from now on; see `Writer`."""
         writer = Writer(path, take, finish, self._live)
         self._writers.append(writer)
         return writer
 
-    def write(self, kept: Kept) -> None:
+    def write(self, drawn: Drawn) -> None:
         """Have a frame written everywhere. Raises what went wrong with an earlier one."""
         for writer in self._writers:
             if not writer.ended:
-                writer.write(kept)
+                writer.write(drawn)
 
     def close(self) -> None:
         """Complete all files, also where one of them fails; then raise the first failure. Ctrl-C waits for it."""
@@ -255,7 +254,11 @@ class Outputs:
 
 def add_output(outputs: Outputs, output: Output) -> Writer:
     """Keep the pictures of all frames in an output."""
-    return outputs.add(output.path, lambda kept: output.write(kept.frame, kept.picture_rgb, kept.hands), output.close)
+
+    def take(drawn: Drawn) -> None:
+        output.write(drawn.tracked.frame, drawn.image_rgb, drawn.tracked.hands)
+
+    return outputs.add(output.path, take, output.close)
 
 
 # The recording that the user starts and stops with a key.
@@ -308,10 +311,10 @@ class Snapshots:
         self.saved: list[Path] = []
         """What was written so far."""
 
-    def take(self, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
-        """Have a picture and its hands written."""
+    def take(self, image_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
+        """Have an image, (H, W, 3) uint8, and its hands written."""
         name = f"snapshot-{datetime.now():%Y%m%d-%H%M%S-%f}"
-        self._running.append(self._worker.submit(_write, self._folder / name, picture_rgb, list(hands)))
+        self._running.append(self._worker.submit(_write, self._folder / name, image_rgb, list(hands)))
 
     def news(self) -> list[str]:
         """A line for each snapshot that was finished since the last call, or could not be written."""
@@ -333,10 +336,10 @@ class Snapshots:
         return self.news()
 
 
-def _write(path: Path, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> list[Path]:
+def _write(path: Path, image_rgb: np.ndarray, hands: Sequence[Hand]) -> list[Path]:
     """Write `path`.png, and `path`.glb where there are hands; the paths."""
     written = [path.with_suffix(".png")]
-    write_picture(written[0], picture_rgb)
+    write_image(written[0], image_rgb)
     if hands:
         written.append(path.with_suffix(".glb"))
         write_meshes(written[1], hands)

@@ -14,13 +14,16 @@ import time
 from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from handmesh import machine
 from handmesh.app.doctor import Finding, missing, note, ok, reason
 from handmesh.assets import DEMO_CLIP
-from handmesh.tracking.tracker import HandTracker
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from handmesh.tracking.tracker import HandTracker
 
 # The doctor's checks of Python, of packages, of the processor, of memory and of the disk. Standard library only.
 

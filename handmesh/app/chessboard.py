@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from handmesh.app.hud import font
-from handmesh.files import OutputError, write_whole
+from handmesh.files import OutputError, write_bytes
 from handmesh.types import Camera
 from handmesh.video.lens import Intrinsics, LensError
 
@@ -120,18 +120,18 @@ class Views:
         self._looks: list[Looks] = []
 
     def adds(self, corners_px: np.ndarray) -> bool:
-        """Whether a view differs from all that are kept."""
+        """Whether a view differs from all that are kept; corners_px: (N, 2) float32."""
         looks = np.array(self.looks(corners_px))
         return all(np.abs(looks - other).max() > LEAST_NEWS for other in self._looks)
 
     def keep(self, name: str, corners_px: np.ndarray) -> None:
-        """Keep a view."""
+        """Keep a view; corners_px: (N, 2) float32."""
         self.kept.append(View(name, corners_px))
         self._looks.append(self.looks(corners_px))
         self.covered |= self._cells_in(corners_px)
 
     def looks(self, corners_px: np.ndarray) -> Looks:
-        """What the view is like."""
+        """What the view of (N, 2) corners is like."""
         quad = corners_px[list(self.board.outer)]
         across, right, back, left = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
         middle_x, middle_y = quad.mean(0) / (self.width, self.height)
@@ -325,7 +325,7 @@ def write_board(path: Path, board: Board, paper: Paper = "a4") -> None:
     origin_mm = _origin_mm(board, paper)
     suffix = path.suffix.lower()
     if suffix == ".svg":
-        return write_whole(path, _svg(board, paper, origin_mm).encode())
+        return write_bytes(path, _svg(board, paper, origin_mm).encode())
     if suffix not in (".pdf", ".png"):
         raise OutputError(f"cannot write {path}: boards are written as .pdf, .svg, .png")
     data = io.BytesIO()
@@ -334,7 +334,7 @@ def write_board(path: Path, board: Board, paper: Paper = "a4") -> None:
         sheet.save(data, "PDF", resolution=_DPI, title="handmesh calibration board")
     else:
         sheet.save(data, "PNG", dpi=(_DPI, _DPI))
-    write_whole(path, data.getvalue())
+    write_bytes(path, data.getvalue())
 
 
 def _size_mm(board: Board) -> tuple[float, float]:

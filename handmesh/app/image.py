@@ -12,7 +12,7 @@ import tyro
 from handmesh import console
 from handmesh.app.player import Tracker
 from handmesh.assets import DEFAULT, model_help
-from handmesh.files import check_writable, read_picture, write_picture
+from handmesh.files import check_writable, read_shrunk, write_image
 from handmesh.render.overlay import Renderer, Style, overlay
 from handmesh.types import Hand
 from handmesh.video import clips
@@ -71,13 +71,13 @@ def run(options: Options, load: Callable[[Options], Tracker]) -> int:
     mesh_path = options.mesh or DEFAULT_OUTPUTS / f"{options.picture.stem}.glb"
     check_writable(overlay_path)
     clips.check_writable(mesh_path)
-    image_rgb = read_picture(options.picture).image_rgb
+    image_rgb = read_shrunk(options.picture).image_rgb
     lens = chosen_lens(options.intrinsics, options.fov_deg, options.picture)
     camera = lens.camera_for(image_rgb.shape[1], image_rgb.shape[0])
     image_rgb = lens.rectified(image_rgb)
     hands = load(options).detect(image_rgb, camera)
     style = Style(wireframe=options.wireframe, skeleton=options.skeleton, renderer=options.renderer)
-    write_picture(overlay_path, overlay(image_rgb, hands, camera, style))
+    write_image(overlay_path, overlay(image_rgb, hands, camera, style))
     console.say(lens.describe("given" if options.hand_size else "unknown"))
     for hand in hands:
         console.say(_describe(hand))

@@ -1,30 +1,198 @@
-"""One run of the demo: every frame of a source through the tracker, to the window and to the files."""
+"""The one loop that plays a source: its frames through lens and tracker to whoever consumes them; pacing, repeating,
+skipping, warnings, and what a frame takes.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from handmesh import console
-from handmesh.app.capture import ClipRecording, Kept, Outputs
-from handmesh.app.hud import Meter
-from handmesh.app.keys import Look
-from handmesh.app.viewer import Seen, Situation, Viewer, Views, joined
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking.hand_size import HandSizeCalibration
-from handmesh.types import Camera, Frame, Hand, Source, SourceError
+from handmesh.types import Camera, Frame, Hand, Source, SourceError, TrackedFrame
 from handmesh.video.lens import Lens
 
-# Measures the user's hand in a running session, and tells the tracker.
+Consumer = Callable[[TrackedFrame], object]
+"""Takes a tracked frame; returns False where no more are wanted."""
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """What a player needs of a `HandTracker`."""
+
+    hand_size_m: float | None
+
+    @property
+    def timings_ms(self) -> dict[str, float]: ...
+
+    @property
+    def hand(self) -> SkinnedHand: ...
+
+    def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]:
+        """The hands of an image, (H, W, 3) uint8."""
+
+    def track(self, frame_rgb: np.ndarray, time_s: float | None = None, camera: Camera | None = None) -> list[Hand]:
+        """The hands of the next frame, (H, W, 3) uint8."""
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Tally:
+    """What was played so far."""
+
+    frames: int = 0
+    frames_with_hands: int = 0
+    skipped: int = 0
+
+
+class Pacer:
+    """Holds frames to a rate, so that a video plays no faster than it was taken."""
+
+    def __init__(self, period_s: float) -> None:
+        """period_s: from one frame to the next; 0 for no waiting."""
+        self._period_s = period_s
+        self._due_s: float | None = None
+
+    @classmethod
+    def of(cls, source: Source) -> Pacer:
+        """At the source's own rate; a live source keeps it by itself."""
+        return cls(0.0 if source.live else 1 / source.fps)
+
+    def wait_s(self) -> float:
+        """Seconds from now, when a frame is done with, to the next. What was late is not made up for by haste."""
+        now = time.perf_counter()
+        self._due_s = max(now, (now if self._due_s is None else self._due_s) + self._period_s)
+        return self._due_s - now
+
+
+@dataclass
+class Player:
+    """Plays a source once, or over and over. `tally` and `meter` say what came of it."""
+
+    tracker: Tracker
+    source: Source
+    lens: Lens = field(default_factory=Lens.from_fov)
+    sizing: HandSizing | None = None
+    repeat: bool = False
+    """Begin again at the end of what is not live; the frames' clock goes on."""
+    pacer: Pacer | None = None
+    """Waits after each frame; None: frames follow one another as fast as they are consumed."""
+    clock: Callable[[], float] | None = None
+    """Gives the frames' times in seconds, asked right before a frame is tracked; None: the source's own."""
+    tally: Tally = field(default_factory=Tally)
+    meter: Meter = field(default_factory=lambda: Meter())
+    taken_s: float = 0.0
+    """When the newest frame came out of the source, by `time.perf_counter`."""
+    _warned: int = 0  # of the source's troubles
+    _refused: bool = False  # whether a frame of a live source was
+
+    def play(self, *consumers: Consumer) -> bool:
+        """Give every tracked frame to the consumers, in turn, until one returns False; False where Ctrl-C ended it.
+
+        Raises SourceError where not one frame could be used.
+        """
+        try:
+            for tracked in self:
+                if any(consume(tracked) is False for consume in consumers):
+                    break
+        except KeyboardInterrupt:
+            return False
+        finally:
+            self._warn()
+        if not self.tally.frames:
+            raise SourceError(f"nothing in {self.source.title} could be used")
+        return True
+
+    def __iter__(self) -> Iterator[TrackedFrame]:
+        """The tracked frames; those that the tracker refuses are skipped."""
+        start_s = 0.0
+        while True:
+            last_s, before = 0.0, self.tally.frames
+            for frame in self._frames():
+                last_s = frame.time_s
+                time_s = self.clock() if self.clock else start_s + frame.time_s
+                tracked = self._track(frame._replace(time_s=time_s))
+                if tracked is not None:
+                    yield tracked
+                    self.meter.end_frame()
+                    if self.pacer:
+                        time.sleep(self.pacer.wait_s())
+            if self.source.live or not self.repeat or self.tally.frames == before:
+                return
+            start_s += last_s + 1 / self.source.fps
+
+    def _frames(self) -> Iterator[Frame]:
+        """The source's frames, and how long each was waited for."""
+        frames = iter(self.source)
+        while True:
+            with self.meter.stage("wait" if self.source.live else "read"):
+                frame = next(frames, None)
+            self.taken_s = time.perf_counter()
+            self._warn()
+            if frame is None:
+                return
+            yield frame
+
+    def _track(self, frame: Frame) -> TrackedFrame | None:
+        """What the tracker finds; None for one frame of many that it refuses, which is counted."""
+        height, width = frame.image_rgb.shape[:2]
+        try:
+            camera = self.lens.camera_for(width, height)
+            frame = frame._replace(image_rgb=self.lens.rectified(frame.image_rgb))
+            if self.source.stills:
+                hands = self.tracker.detect(frame.image_rgb, camera)
+            else:
+                hands = self.tracker.track(frame.image_rgb, frame.time_s, camera)
+        except ValueError as error:
+            self._skip(frame, error)
+            return None
+        self.meter.add(self.tracker.timings_ms)
+        self.tally.frames += 1
+        self.tally.frames_with_hands += bool(hands)
+        if self.sizing:
+            self.sizing.add(self.tracker, hands, frame.time_s)
+        return TrackedFrame(frame, hands, camera)
+
+    def _skip(self, frame: Frame, error: ValueError) -> None:
+        """Go on without an image of many, or a frame of a camera; the error is raised where there is no other."""
+        if not (self.source.live or (self.source.stills and self.source.length != 1)):
+            raise error
+        self.tally.skipped += 1
+        if self.source.stills or not self._refused:
+            more = "" if self.source.stills else "; further ones are counted only"
+            console.warn(f"skipped: {frame.name}: {error}{more}")
+        self._refused = True
+
+    def _warn(self) -> None:
+        """Tell what went wrong at the source since the last time."""
+        for trouble in self.source.troubles[self._warned :]:
+            console.warn(trouble)
+            self.tally.skipped += self.source.stills
+        self._warned = len(self.source.troubles)
+
+    @property
+    def metric(self) -> bool:
+        """Whether the hands' metres are metres, not only up to a common scale."""
+        return self.lens.known and self.tracker.hand_size_m is not None
+
+    @property
+    def scale(self) -> str:
+        """What is known of the metric scale, in one line."""
+        if self.sizing and self.sizing.measured:
+            return self.lens.describe("calibrated")
+        return self.lens.describe("given" if self.tracker.hand_size_m else "unknown")
 
 
 class HandSizing:
-    """One measurement after another, each begun by the user."""
+    """Measures the user's hand while a source plays, and tells the tracker; each measurement is begun by the user."""
 
     def __init__(self, distance_m: float) -> None:
         """Begins the first. distance_m: of the hand from the camera. Raises ValueError for no such distance."""
@@ -57,203 +225,92 @@ class HandSizing:
         console.say(f"{done.describe()}; next time: --hand-size {done.size_m:.3f}")
 
 
-# One run of the demo: every frame of a source through the tracker, to the window and to the files.
+# What frames take, published seldom enough to be read.
 
 
-@runtime_checkable
-class Tracker(Protocol):
-    """What a session needs of a `HandTracker`."""
-
-    hand_size_m: float | None
-
-    @property
-    def timings_ms(self) -> dict[str, float]: ...
-
-    @property
-    def hand(self) -> SkinnedHand: ...
-
-    def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]: ...
-
-    def track(self, frame_rgb: np.ndarray, time_s: float | None = None, camera: Camera | None = None) -> list[Hand]: ...
-
-    def close(self) -> None: ...
+_PUBLISHED_S = 0.4  # numbers that change faster cannot be read
+_BREAK_S = 1.0  # a longer time between frames was a pause, not a slow frame
 
 
-@dataclass
-class Tally:
-    """What was seen so far."""
+class Readings(NamedTuple):
+    """Means over the last frames."""
 
-    frames: int = 0
-    frames_with_hands: int = 0
-    hands: int = 0
-    skipped: int = 0
+    fps: float = 0.0  # 0 until there are two frames
+    age_ms: float | None = None  # from the camera's picture to the screen; None for files
+    stages_ms: Mapping[str, float] = {}
+    number: int = 0  # counts the publications
 
-    def add(self, hands: Sequence[Hand]) -> None:
+
+class RateMeter:
+    """Frames a second over the last thirty frames."""
+
+    def __init__(self) -> None:
+        self._ticks: deque[float] = deque(maxlen=30)
+
+    def tick(self, now_s: float) -> None:
         """Count a frame."""
-        self.frames += 1
-        self.frames_with_hands += bool(hands)
-        self.hands += len(hands)
-
-
-class Pacer:
-    """Says how long a frame should stay on the screen, so that a video plays no faster than it was taken."""
-
-    def __init__(self, period_s: float) -> None:
-        """period_s: from one frame to the next; 0 for no waiting."""
-        self._period_s = period_s
-        self._due_s: float | None = None
-
-    def wait_s(self) -> float:
-        """Seconds from now, when a frame is shown, to the next. What was late is not made up for by haste."""
-        now = time.perf_counter()
-        self._due_s = max(now, (now if self._due_s is None else self._due_s) + self._period_s)
-        return self._due_s - now
-
-
-@dataclass
-class Session:
-    """Takes frames one by one; `tally` says what came of them."""
-
-    tracker: Tracker
-    source: Source
-    outputs: Outputs
-    lens: Lens = field(default_factory=Lens.from_fov)
-    look: Look = field(default_factory=Look)
-    sizing: HandSizing | None = None
-    recording: ClipRecording | None = None
-    viewer: Viewer | None = None
-    tally: Tally = field(default_factory=Tally)
-    meter: Meter = field(default_factory=Meter)
-    views: Views = field(default_factory=Views)
-
-    def __post_init__(self) -> None:
-        self._pacer = Pacer(0.0 if self.source.live else 1 / self.source.fps)
-        self._told = 0
-        self._refused = False  # whether a frame of a live source was
-
-    def play(self, frames: Iterable[Frame]) -> bool:
-        """Take all `frames`, those of the source; False if Ctrl-C ended it.
-
-        Raises SourceError if not one of them could be used.
-        """
-        with nullcontext() if self.viewer else console.progress() as bar:
-            task = bar.add_task(self.source.title, total=self.source.length) if bar else None
-            try:
-                for frame in self._timed(frames):
-                    if not self._take(frame):
-                        break
-                    if bar:
-                        bar.update(task, completed=self.tally.frames + self.tally.skipped)
-            except KeyboardInterrupt:
-                return False
-            finally:
-                self._tell_troubles()
-        if not self.tally.frames and not (self.viewer and self.viewer.controls.quit):
-            raise SourceError(f"nothing in {self.source.title} could be used")
-        return True
-
-    def _timed(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The frames, and how long each was waited for."""
-        frames = iter(frames)
-        while True:
-            with self.meter.stage("wait" if self.source.live else "read"):
-                frame = next(frames, None)
-            if frame is None:
-                return
-            yield frame
-
-    def _take(self, frame: Frame) -> bool:
-        """Track, keep and show a frame; False when the user quits."""
-        self._tell_troubles()
-        seen = self._see(frame)
-        if seen is None:
-            return True
-        self.tally.add(seen.hands)
-        if self.sizing:
-            self.sizing.add(self.tracker, seen.hands, frame.time_s)
-        self._keep(seen)
-        self.meter.end_frame()
-        return self.viewer is None or self.viewer.show(seen, self._pacer.wait_s()) or self._goes_on_unseen()
-
-    def _see(self, frame: Frame) -> Seen | None:
-        """What the tracker finds; None for one frame of many that it refuses, which is noted."""
-        height, width = frame.image_rgb.shape[:2]
-        try:
-            camera = self.lens.camera_for(width, height)
-            frame = frame._replace(image_rgb=self.lens.rectified(frame.image_rgb))
-            if self.source.stills:
-                hands = self.tracker.detect(frame.image_rgb, camera)
-            else:
-                hands = self.tracker.track(frame.image_rgb, frame.time_s, camera)
-        except ValueError as error:
-            self._skip(frame, error)
-            return None
-        self.meter.add(self.tracker.timings_ms)
-        return Seen(frame, hands, camera)
-
-    def _skip(self, frame: Frame, error: ValueError) -> None:
-        """Go on without a picture of many, or a frame of a camera; the error is raised where there is no other."""
-        if not (self.source.live or (self.source.stills and self.source.length != 1)):
-            raise error
-        self.tally.skipped += 1
-        if self.source.stills or not self._refused:
-            more = "" if self.source.stills else "; further ones are counted only"
-            console.warn(f"skipped: {frame.name}: {error}{more}")
-        self._refused = True
-
-    def _keep(self, seen: Seen) -> None:
-        """Hand the frame to all that is being written."""
-        if not self.outputs:
-            return
-        look, now_s = self.look, seen.frame.time_s
-        if self.viewer:
-            look, now_s = self.viewer.look, time.perf_counter()
-        with self.meter.stage("draw"):
-            picture = joined(self.views.panes(seen, look, now_s))
-        with self.meter.stage("write"):
-            self.outputs.write(Kept(seen.frame, picture, seen.hands, seen.camera))
-
-    def show_in(self, viewer: Viewer) -> None:
-        """Show all frames there, and do what its keys ask for."""
-        self.viewer = viewer
-        viewer.situation = self._situation
-        viewer.actions = {"record": self._record, "calibrate": self._calibrate}
+        if self._ticks and now_s - self._ticks[-1] > _BREAK_S:
+            self._ticks.clear()
+        self._ticks.append(now_s)
 
     @property
-    def scale(self) -> str:
-        """What is known of the metric scale, in one line."""
-        if self.sizing and self.sizing.measured:
-            return self.lens.describe("calibrated")
-        return self.lens.describe("given" if self.tracker.hand_size_m else "unknown")
+    def fps(self) -> float:
+        """0 until there are two frames."""
+        if len(self._ticks) < 2:
+            return 0.0
+        return (len(self._ticks) - 1) / max(self._ticks[-1] - self._ticks[0], 1e-6)
 
-    def _situation(self) -> Situation:
-        recorded_s = self.recording.since_s if self.recording else None
-        recording = "" if recorded_s is None else f"REC {int(recorded_s // 60)}:{int(recorded_s % 60):02d}"
-        task, progress = self.sizing.task if self.sizing else ("", 0.0)
-        return Situation(self.scale, recording, task, progress)
 
-    def _record(self) -> str:
-        return self.recording.toggle() if self.recording else "not here"
+class Meter:
+    """Collects the times of stages; `readings` is what to show of them."""
 
-    def _calibrate(self) -> str:
-        if self.sizing is None:
-            return "to measure your hand, start with --calibrate-hand 0.5 (metres)"
-        return self.sizing.begin()
+    def __init__(self) -> None:
+        self.readings = Readings()
+        self._rate = RateMeter()
+        self._stages_ms: defaultdict[str, float] = defaultdict(float)
+        self._shown_ms: list[float] = []
+        self._ages_ms: list[float] = []
+        self._frames, self._published_s = 0, 0.0
 
-    def _goes_on_unseen(self) -> bool:
-        """Whether to go on although the window takes no more frames: it was lost, and files are being written."""
-        if not (self.viewer and self.viewer.lost):
-            return False
-        self.viewer = None
-        if self.outputs:
-            console.warn("the window is gone, as its display is; going on with the files, Ctrl-C stops")
-            return True
-        console.warn("the window is gone, as its display is")
-        return False
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a stage."""
+        start_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._stages_ms[name] += (time.perf_counter() - start_s) * 1e3
 
-    def _tell_troubles(self) -> None:
-        """Warn of what went wrong at the source since the last time."""
-        for trouble in self.source.troubles[self._told :]:
-            console.warn(trouble)
-            self.tally.skipped += self.source.stills
-        self._told = len(self.source.troubles)
+    def add(self, stages_ms: Mapping[str, float]) -> None:
+        """Add times measured elsewhere; a 'total' is left out."""
+        for name, ms in stages_ms.items():
+            if name != "total":
+                self._stages_ms[name] += ms
+
+    def add_shown(self, way_s: float, age_s: float | None) -> None:
+        """Note how long a picture's way to the screen was, and how old it was then; not all frames get there."""
+        self._shown_ms.append(way_s * 1e3)
+        if age_s is not None:
+            self._ages_ms.append(age_s * 1e3)
+
+    def end_frame(self) -> None:
+        """Count a frame, and publish where it is time to."""
+        now_s = time.perf_counter()
+        self._rate.tick(now_s)
+        self._frames += 1
+        if now_s - self._published_s < _PUBLISHED_S:
+            return
+        stages_ms = {name: ms / self._frames for name, ms in self._stages_ms.items()}
+        shown_ms = _mean(self._shown_ms, self.readings.stages_ms.get("show"))
+        if shown_ms is not None:
+            stages_ms["show"] = shown_ms
+        age_ms = _mean(self._ages_ms, self.readings.age_ms)
+        self.readings = Readings(self._rate.fps, age_ms, stages_ms, self.readings.number + 1)
+        for collected in (self._stages_ms, self._shown_ms, self._ages_ms):
+            collected.clear()
+        self._frames, self._published_s = 0, now_s
+
+
+def _mean(values: Sequence[float], before: float | None) -> float | None:
+    """The mean of the values; what it was before where there are none."""
+    return sum(values) / len(values) if values else before

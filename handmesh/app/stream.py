@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -12,11 +11,10 @@ import tyro
 
 from handmesh import console
 from handmesh.app.options import TrackerOptions
-from handmesh.app.player import HandSizing, Pacer, Tracker
+from handmesh.app.player import Consumer, HandSizing, Pacer, Player, Tracker
 from handmesh.app.webcam import choose_source, load_tracker
 from handmesh.streaming.server import Addresses, StreamServer
-from handmesh.types import Camera, Frame, Hand, Source, SourceError
-from handmesh.video.lens import Lens
+from handmesh.types import TrackedFrame
 
 
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
@@ -55,12 +53,10 @@ def run(options: Options, load: Callable[[TrackerOptions], Tracker]) -> int:
             stack.callback(tracker.close)
             server = stack.enter_context(StreamServer(tracker.hand, options.addresses))
         _greet(server)
-        player = Player(tracker, source, lens, server, sizing)
-        try:
-            player.play(options.repeat)
-        except KeyboardInterrupt:
+        player = Player(tracker, source, lens, sizing, options.repeat, Pacer.of(source))
+        if not player.play(publishing(player, server)):
             console.say("stopped")
-        console.say(f"frames streamed: {player.frames}")
+        console.say(f"frames streamed: {player.tally.frames}")
     return 0
 
 
@@ -80,69 +76,13 @@ def _is_private(host: str) -> bool:
         return False
 
 
-@dataclass
-class Player:
-    """Takes a source's frames through the tracker to the server, at the source's own pace."""
+def publishing(player: Player, server: StreamServer) -> Consumer:
+    """What gives each tracked frame to the server; frames of a file count as captured when they were read."""
 
-    tracker: Tracker
-    source: Source
-    lens: Lens
-    server: StreamServer
-    sizing: HandSizing | None = None
-    frames: int = 0  # streamed so far
-    _told: set[str] = field(default_factory=set)
+    def publish(tracked: TrackedFrame) -> None:
+        frame = tracked.frame
+        if frame.captured_s is None:
+            frame = frame._replace(captured_s=player.taken_s)
+        server.publish(tracked._replace(frame=frame), player.metric)
 
-    def play(self, repeat: bool) -> None:
-        """Stream all frames; for ever, if `repeat` and the source is a file. Raises SourceError if none is usable."""
-        pacer = Pacer(0.0 if self.source.live else 1 / self.source.fps)
-        for frame in self._frames(repeat):
-            self._take(frame)
-            time.sleep(pacer.wait_s())
-        if not self.frames:
-            raise SourceError(f"nothing in {self.source.title} could be used")
-
-    def _frames(self, repeat: bool) -> Iterator[Frame]:
-        """The source's frames, with a clock that goes on where the source begins again."""
-        start_s = 0.0
-        while True:
-            frame_s, before = 0.0, self.frames
-            for frame in self.source:
-                self._tell_troubles()
-                frame_s = frame.time_s
-                captured_s = time.perf_counter() if frame.captured_s is None else frame.captured_s
-                yield frame._replace(time_s=start_s + frame_s, captured_s=captured_s)
-            self._tell_troubles()
-            if self.source.live or not repeat or self.frames == before:
-                return
-            start_s += frame_s + 1 / self.source.fps
-
-    def _tell_troubles(self) -> None:
-        """Warn of what went wrong at the source, once of each."""
-        for trouble in self.source.troubles:
-            if trouble not in self._told:
-                console.warn(trouble)
-                self._told.add(trouble)
-        self.source.troubles.clear()
-
-    def _take(self, frame: Frame) -> None:
-        try:
-            hands, camera = self._look_at(frame)
-        except ValueError as error:
-            if self.source.length == 1 or not (self.source.live or self.source.stills):
-                raise
-            name = self.source.title if self.source.live else frame.name
-            self.source.troubles.append(f"skipped: {name}: {error}")
-            return
-        if self.sizing:
-            self.sizing.add(self.tracker, hands, frame.time_s)
-        metric = self.lens.known and self.tracker.hand_size_m is not None
-        self.server.publish(frame, hands, camera, metric)
-        self.frames += 1
-
-    def _look_at(self, frame: Frame) -> tuple[list[Hand], Camera]:
-        height, width = frame.image_rgb.shape[:2]
-        camera = self.lens.camera_for(width, height)
-        image_rgb = self.lens.rectified(frame.image_rgb)
-        if self.source.stills:
-            return self.tracker.detect(image_rgb, camera), camera
-        return self.tracker.track(image_rgb, frame.time_s, camera), camera
+    return publish

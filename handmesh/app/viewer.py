@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 
 from handmesh.app.capture import Snapshots
-from handmesh.app.hud import Hud, Meter, Status, line_panel
+from handmesh.app.hud import Hud, Status, line_panel
 from handmesh.app.keys import Action, Angle, Controls, Look, View, key_name
 from handmesh.app.orbit import Orbit, Stand
+from handmesh.app.player import Meter
 from handmesh.app.window import MAX_SIDE, Window
 from handmesh.render.overlay import Style, overlay
-from handmesh.types import Camera, Frame, Hand
+from handmesh.types import TrackedFrame
 
 # Which picture of a frame is shown and recorded: the overlay, the meshes beside it, or the meshes alone.
 
@@ -27,22 +28,6 @@ _LEAST_PANE = 640
 """Pixels: narrower panes are enlarged for the window, so that what is written over them stays legible."""
 
 _GROUND_TOP, _GROUND_BOTTOM = (46, 50, 57), (24, 26, 30)
-
-
-@dataclass(eq=False)
-class Seen:
-    """A frame and what the tracker found in it."""
-
-    frame: Frame
-    hands: Sequence[Hand]
-    camera: Camera
-    _drawn: tuple[Style, np.ndarray] | None = None
-
-    def overlay(self, style: Style) -> np.ndarray:
-        """The frame with the hands over it, drawn once however often it is asked for."""
-        if self._drawn is None or self._drawn[0] != style:
-            self._drawn = (style, overlay(self.frame.image_rgb, self.hands, self.camera, style))
-        return self._drawn[1]
 
 
 Panes = tuple[np.ndarray, ...]
@@ -54,23 +39,33 @@ class Views:
 
     def __init__(self) -> None:
         self._orbit = Orbit()
-        self._mesh: tuple[Seen, Style, Stand | None, np.ndarray] | None = None
+        self._overlay: tuple[TrackedFrame, Style, np.ndarray] | None = None
+        self._mesh: tuple[TrackedFrame, Style, Stand | None, np.ndarray] | None = None
 
-    def panes(self, seen: Seen, look: Look, time_s: float) -> Panes:
-        """The pictures of the frame that `look` asks for; time_s: now, on the clock by which views turn."""
+    def panes(self, tracked: TrackedFrame, look: Look, time_s: float) -> Panes:
+        """The images of the frame that `look` asks for; time_s: now, on the clock by which views turn."""
         if look.view == "overlay":
             self._orbit.rest()
-            return (seen.overlay(look.style),)
-        meshes = self._meshes(seen, look, time_s)
-        return (meshes,) if look.view == "mesh" else (seen.overlay(look.style), meshes)
+            return (self.overlay(tracked, look.style),)
+        meshes = self._meshes(tracked, look, time_s)
+        return (meshes,) if look.view == "mesh" else (self.overlay(tracked, look.style), meshes)
 
-    def _meshes(self, seen: Seen, look: Look, time_s: float) -> np.ndarray:
+    def overlay(self, tracked: TrackedFrame, style: Style) -> np.ndarray:
+        """(H, W, 3) uint8: the frame with the hands over it."""
+        drawn = self._overlay
+        if drawn is None or drawn[0] is not tracked or drawn[1] != style:
+            image = overlay(tracked.frame.image_rgb, tracked.hands, tracked.camera, style)
+            self._overlay = drawn = (tracked, style, image)
+        return drawn[2]
+
+    def _meshes(self, tracked: TrackedFrame, look: Look, time_s: float) -> np.ndarray:
         """The meshes on plain ground, from the look's angle."""
-        hands = self._orbit.seen_from(look.seen_from, seen.hands, seen.camera, time_s)
+        camera = tracked.camera
+        hands = self._orbit.seen_from(look.seen_from, tracked.hands, camera, time_s)
         drawn, stand = self._mesh, self._orbit.stand
-        if drawn is None or drawn[0] is not seen or drawn[1:3] != (look.style, stand):
-            picture = overlay(ground(seen.camera.width, seen.camera.height), hands, seen.camera, look.style)
-            self._mesh = drawn = (seen, look.style, stand, picture)
+        if drawn is None or drawn[0] is not tracked or drawn[1:3] != (look.style, stand):
+            image = overlay(ground(camera.width, camera.height), hands, camera, look.style)
+            self._mesh = drawn = (tracked, look.style, stand, image)
         return drawn[3]
 
 
@@ -87,7 +82,7 @@ def joined(panes: Panes) -> np.ndarray:
 
 
 def canvas(panes: Panes, mirror: bool) -> np.ndarray:
-    """A new picture for the window, of a size to write on: the panes, each mirrored if wanted.
+    """A new image (H, W, 3) for the window, of a size to write on: the panes, each mirrored if wanted.
 
     The first pane stays on the left, since it is the world that is mirrored, not the screen.
     """
@@ -156,7 +151,7 @@ class Viewer:
         self._help_until_s = time.perf_counter() + _HELP_S
         self._notice, self._notice_until_s = "", 0.0
         self._handed_over: _HandedOver | None = None
-        self._seen: Seen | None = None
+        self._tracked: TrackedFrame | None = None
         self._shown_s = time.perf_counter()
 
     @property
@@ -169,18 +164,18 @@ class Viewer:
         """What is to be seen at present."""
         return self.controls.look
 
-    def show(self, seen: Seen, wait_s: float = 0.0) -> bool:
+    def show(self, tracked: TrackedFrame, wait_s: float = 0.0) -> bool:
         """Show a frame and obey the keys; False when the user quits or the window is gone.
 
         Returns after `wait_s`, or, while paused or for a still picture, after a key that goes on.
         """
-        if self._seen is None:
+        if self._tracked is None:
             self._help_until_s = time.perf_counter() + _HELP_S
-        self._seen, self._shown_s = seen, time.perf_counter()
+        self._tracked, self._shown_s = tracked, time.perf_counter()
         self.controls = replace(self.controls, paused=self._stills or self.controls.paused)
         until_s = time.perf_counter() + wait_s
         self._obey(0.0)
-        self._draw(seen, first=True)
+        self._draw(tracked, first=True)
         while True:
             left_s = until_s - time.perf_counter()
             changed = self._obey(_TICK_S if self.controls.paused else min(max(left_s, 0.0), _TICK_S))
@@ -189,7 +184,7 @@ class Viewer:
             if not self.controls.paused and time.perf_counter() >= until_s - 1e-3:
                 return True
             if changed or self.controls.paused:
-                self._draw(seen)
+                self._draw(tracked)
 
     def idle(self) -> bool:
         """Keep the window alive while no frame comes; False when the user quits or the window is gone."""
@@ -197,25 +192,25 @@ class Viewer:
         silent = time.perf_counter() - self._shown_s > _SILENT_S
         if silent:
             self._notify("waiting for the camera")
-        if self._seen and (changed or silent):
-            self._draw(self._seen)
+        if self._tracked and (changed or silent):
+            self._draw(self._tracked)
         return not (self.controls.quit or self._window.closed or self._window.lost)
 
-    def _draw(self, seen: Seen, first: bool = False) -> None:
+    def _draw(self, tracked: TrackedFrame, first: bool = False) -> None:
         with self._meter.stage("draw"):
-            picture = canvas(self._views.panes(seen, self.look, time.perf_counter()), self._mirror)
-            self._hud.draw(picture, self._meter.readings, self._status(seen), self.controls.info, self.controls.help)
+            picture = canvas(self._views.panes(tracked, self.look, time.perf_counter()), self._mirror)
+            self._hud.draw(picture, self._meter.readings, self._status(tracked), self.controls.info, self.controls.help)
         handed_s = time.perf_counter()
         stamp = self._window.show(picture)
         if first and stamp is not None:
-            self._handed_over = _HandedOver(stamp, handed_s, seen.frame.captured_s)
+            self._handed_over = _HandedOver(stamp, handed_s, tracked.frame.captured_s)
 
-    def _status(self, seen: Seen) -> Status:
+    def _status(self, tracked: TrackedFrame) -> Status:
         view, situation = self.look.view, self.situation()
         mode = [] if view == "overlay" else [_VIEW_NAMES[view] + _SEEN_FROM[self.look.seen_from]]
         mode += ["space: next picture" if self._stills else "paused"] if self.controls.paused else []
         notice = self._notice if time.perf_counter() < self._notice_until_s else ""
-        return Status(seen.hands, mode="   ".join(mode), notice=notice, **situation._asdict())
+        return Status(tracked.hands, mode="   ".join(mode), notice=notice, **situation._asdict())
 
     def _obey(self, wait_s: float) -> bool:
         """Do what the next key asks for, after waiting for it; whether that changes the picture."""
@@ -235,9 +230,9 @@ class Viewer:
 
     def _act(self, action: Action) -> None:
         self.controls = replace(self.controls, action=None)
-        if action == "snapshot" and self._seen:
-            panes = self._views.panes(self._seen, self.look, time.perf_counter())
-            self._snapshots.take(joined(panes), self._seen.hands)
+        if action == "snapshot" and self._tracked:
+            panes = self._views.panes(self._tracked, self.look, time.perf_counter())
+            self._snapshots.take(joined(panes), self._tracked.hands)
         elif action in self.actions:
             self._notify(self.actions[action]())
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
 from handmesh import console
-from handmesh.app.capture import ClipRecording, Outputs, Snapshots, add_output, open_export
+from handmesh.app.capture import ClipRecording, Drawn, Outputs, Snapshots, add_output, open_export
+from handmesh.app.keys import Look
 from handmesh.app.options import Options, TrackerOptions
-from handmesh.app.player import HandSizing, Session, Tracker
-from handmesh.app.viewer import Viewer, greeting
+from handmesh.app.player import HandSizing, Pacer, Player, Tracker
+from handmesh.app.viewer import Situation, Viewer, Views, greeting, joined
 from handmesh.app.window import Window, WindowError
 from handmesh.assets import DEMO_CLIP
 from handmesh.render.overlay import warm_up
-from handmesh.types import Frame, Source, SourceError
+from handmesh.types import Source, SourceError, TrackedFrame
 from handmesh.video.camera import CameraFeed, list_cameras
 from handmesh.video.sinks import open_output
 from handmesh.video.sources import Video, open_source
@@ -69,20 +71,20 @@ def run(options: Options, load: Callable[[Options], Tracker]) -> int:
     Raises ValueError, OSError or RuntimeError, with one clear line, where that cannot be done.
     """
     with ExitStack() as stack:
-        session, bundled = _prepare(options, load, stack)
+        session = _prepare(options, load, stack)
         started_s = time.perf_counter()
         try:
-            finished = session.play(_endless(session) if bundled and session.viewer else session.source)
+            finished = session.play()
         finally:
             seconds = time.perf_counter() - started_s
             if session.viewer:
                 session.viewer.close()  # first, since finishing the files may take a while
-    _report(session, seconds)
-    return 0 if finished or session.source.live else console.INTERRUPTED
+    _report(session.player, seconds)
+    return 0 if finished or session.player.source.live else console.INTERRUPTED
 
 
-def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitStack) -> tuple[Session, bool]:
-    """A session that is ready to play, all of it closed by `stack`, and whether its source is the bundled clip."""
+def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitStack) -> Session:
+    """A session that is ready to play, all of it closed by `stack`."""
     lens = options.lens
     sizing = None if options.calibrate_hand is None else HandSizing(options.calibrate_hand)
     source, bundled = choose_source(options)
@@ -96,10 +98,11 @@ def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitSt
         recording = ClipRecording(outputs, DEFAULT_OUTPUTS, source.fps)
         _begin_outputs(options, source, tracker, recording, outputs, seen=window is not None)
         warm_up()
-    session = Session(tracker, source, outputs, lens, options.look, sizing, recording)
+    player = Player(tracker, source, lens, sizing, repeat=bundled and window is not None)
+    session = Session(player, outputs, recording, options.look)
     if window:
         session.show_in(_viewer(window, options, session, stack))
-    return session, bundled
+    return session
 
 
 def choose_source(options: TrackerOptions) -> tuple[Source, bool]:
@@ -130,10 +133,11 @@ def _open_window(options: Options, source: Source, stack: ExitStack) -> Window |
 def _viewer(window: Window, options: Options, session: Session, stack: ExitStack) -> Viewer:
     snapshots = Snapshots(DEFAULT_OUTPUTS)
     stack.callback(_close_snapshots, snapshots)
-    mirror, stills = options.mirror and session.source.live, session.source.stills
-    viewer = Viewer(window, session.look, session.views, session.meter, snapshots, mirror, stills)
-    if session.source.live:
-        session.source.while_waiting = viewer.idle
+    source = session.player.source
+    mirror = options.mirror and source.live
+    viewer = Viewer(window, session.look, session.views, session.player.meter, snapshots, mirror, source.stills)
+    if source.live:
+        source.while_waiting = viewer.idle
     return viewer
 
 
@@ -152,18 +156,78 @@ def _begin_outputs(
         add_output(outputs, open_output(output, many=source.length != 1, fps=source.fps))
     if options.export:
         export = open_export(options.export, source.title, source.fps, tracker.hand)
-        outputs.add(export.path, lambda kept: export.add(kept.frame, kept.hands, kept.camera), export.close)
+        outputs.add(export.path, lambda drawn: export.add(drawn.tracked), export.close)
 
 
-def _endless(session: Session) -> Iterator[Frame]:
-    """The bundled clip is short: it goes on, with a clock that does, until the user has seen enough."""
-    start_s = 0.0
-    while session.viewer:
-        frame_s = 0.0
-        for frame in session.source:
-            frame_s = frame.time_s
-            yield frame._replace(time_s=start_s + frame_s)
-        start_s += frame_s + 1 / session.source.fps
+@dataclass
+class Session:
+    """One run: what the player tracks is drawn, written and shown, and the window's keys are obeyed."""
+
+    player: Player
+    outputs: Outputs
+    recording: ClipRecording
+    look: Look = field(default_factory=Look)
+    views: Views = field(default_factory=Views)
+    viewer: Viewer | None = None
+
+    def show_in(self, viewer: Viewer) -> None:
+        """Show all frames there, and do what its keys ask for."""
+        self.viewer = viewer
+        self._pacer = Pacer.of(self.player.source)
+        viewer.situation = self._situation
+        viewer.actions = {"record": self.recording.toggle, "calibrate": self._calibrate}
+
+    def play(self) -> bool:
+        """Take all frames; False if Ctrl-C ended it. Raises SourceError if not one of them could be used."""
+        tally, source = self.player.tally, self.player.source
+        with nullcontext() if self.viewer else console.progress() as bar:
+            task = bar.add_task(source.title, total=source.length) if bar else None
+
+            def advance(_: TrackedFrame) -> None:
+                if bar:
+                    bar.update(task, completed=tally.frames + tally.skipped)
+
+            try:
+                return self.player.play(self._write, self._show, advance)
+            except SourceError:
+                if self.viewer and self.viewer.controls.quit:  # before the first frame
+                    return True
+                raise
+
+    def _write(self, tracked: TrackedFrame) -> None:
+        """Hand the frame to all that is being written."""
+        if not self.outputs:
+            return
+        look, now_s = self.look, tracked.frame.time_s
+        if self.viewer:
+            look, now_s = self.viewer.look, time.perf_counter()
+        with self.player.meter.stage("draw"):
+            image = joined(self.views.panes(tracked, look, now_s))
+        with self.player.meter.stage("write"):
+            self.outputs.write(Drawn(tracked, image))
+
+    def _show(self, tracked: TrackedFrame) -> bool:
+        """Show the frame for as long as it lasts; False where the user quits."""
+        return self.viewer is None or self.viewer.show(tracked, self._pacer.wait_s()) or self._goes_on_unseen()
+
+    def _goes_on_unseen(self) -> bool:
+        """Whether to go on although the window takes no more frames: it was lost, and files are being written."""
+        if not (self.viewer and self.viewer.lost):
+            return False
+        self.viewer, self.player.repeat = None, False
+        going_on = "; going on with the files, Ctrl-C stops" if self.outputs else ""
+        console.warn(f"the window is gone, as its display is{going_on}")
+        return bool(self.outputs)
+
+    def _situation(self) -> Situation:
+        recorded_s, sizing = self.recording.since_s, self.player.sizing
+        recording = "" if recorded_s is None else f"REC {int(recorded_s // 60)}:{int(recorded_s % 60):02d}"
+        return Situation(self.player.scale, recording, *(sizing.task if sizing else ()))
+
+    def _calibrate(self) -> str:
+        if self.player.sizing is None:
+            return "to measure your hand, start with --calibrate-hand 0.5 (metres)"
+        return self.player.sizing.begin()
 
 
 def _finish(outputs: Outputs) -> None:
@@ -185,10 +249,10 @@ def _close_snapshots(snapshots: Snapshots) -> None:
         console.say(f"wrote {path}")
 
 
-def _report(session: Session, seconds: float) -> None:
+def _report(player: Player, seconds: float) -> None:
     """Say what was seen."""
-    tally, kind = session.tally, "pictures" if session.source.stills else "frames"
+    tally, kind = player.tally, "pictures" if player.source.stills else "frames"
     skipped = f" ({tally.skipped} skipped)" if tally.skipped else ""
     rate = tally.frames / max(seconds, 1e-6)
     console.say(f"{kind}: {tally.frames}{skipped}, with hands: {tally.frames_with_hands}, a second: {rate:.1f}")
-    console.say(session.scale)
+    console.say(player.scale)

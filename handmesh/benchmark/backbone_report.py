@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXER, MIXERS, Cell, Form, Results, family_of
-from handmesh.files import write_atomically
+from handmesh.files import write_text
 
 # The results as tables: on the screen, in Markdown and as CSV.
 
@@ -346,7 +346,7 @@ def write_files(results: Results) -> list[Path]:
     write_csv(table, results)
     texts = {path.with_suffix(".csv"): table.getvalue(), path.with_suffix(".md"): markdown(results)}
     for file, text in texts.items():
-        write_atomically(file, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
+        write_text(file, text)
     plots = [path.with_suffix(".png"), path.with_suffix(".svg")]
     write_plots(plots, results)
     return [path, *texts, *plots]

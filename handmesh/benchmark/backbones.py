@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from handmesh.files import write_atomically
+from handmesh.files import write_text
 
 # What to measure, and how: the command line of `scripts/benchmark.py backbones`. It needs no torch.
 
@@ -274,7 +274,7 @@ class Results:
         }
         cells = ",\n  ".join(json.dumps(_as_json(cell), allow_nan=False) for cell in self.ordered())
         text = json.dumps(content, indent=1).removesuffix("\n}") + f',\n "cells": [\n  {cells}\n ]\n}}\n'
-        write_atomically(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(self.path, text)
 
 
 def _as_json(cell: Cell) -> dict[str, object]:

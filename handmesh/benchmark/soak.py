@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -18,12 +17,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from handmesh import console
-from handmesh.app.player import Tracker
+from handmesh.app.player import Pacer, Player, Tracker
 from handmesh.assets import DEMO_CLIP
-from handmesh.files import write_whole
+from handmesh.files import write_json
 from handmesh.machine import peak_memory_mb
 from handmesh.render.overlay import Style, overlay
-from handmesh.types import Camera, Frame
 from handmesh.video.sinks import VideoRecorder
 from handmesh.video.sources import open_source
 
@@ -137,7 +135,7 @@ class SoakReport:
     def write(self, path: Path) -> None:
         """Write everything as JSON. Raises OutputError."""
         report = {**asdict(self), "passed": self.passed, "samples": [sample._asdict() for sample in self.samples]}
-        write_whole(path, json.dumps(report, indent=1, allow_nan=False).encode())
+        write_json(path, report)
 
 
 def _signed(number: float | None, unit: str, percent: bool = False) -> str:
@@ -275,7 +273,7 @@ class _Soak:
     def play(self, tracker: Tracker, folder: Path) -> None:
         """Play the sources in turn until the time is over."""
         self._begin_s = self._sampled_s = time.perf_counter()
-        self._due_s = 0.0
+        self._pacer = Pacer(1 / self.options.fps) if self.options.fps > 0 else None
         self._times_ms: list[float] = []
         total_s = self.options.minutes * 60
         with console.progress() as bar:
@@ -299,30 +297,23 @@ class _Soak:
             if self.options.record:
                 recorder = VideoRecorder(folder / "soak.mp4", source.fps)
                 stack.callback(recorder.close)
-            for frame in source:
-                self._take(frame, tracker, recorder)
+            for tracked in Player(tracker, source, pacer=self._pacer, clock=self._begin_frame):
+                frame, hands, camera = tracked
+                image = overlay(frame.image_rgb, hands, camera, Style())
+                if recorder:
+                    recorder.write(frame, image, hands)
+                self._times_ms.append((self._judged_s() - self._frame_began_s) * 1e3)
+                self.frames += 1
+                self._sample()
                 yield
 
-    def _take(self, frame: Frame, tracker: Tracker, recorder: VideoRecorder | None) -> None:
-        """Track, draw and record a frame on the soak's own clock, which runs on from play to play."""
-        self._wait()
-        clock = time.perf_counter if self.options.clock == "wall" else time.process_time
-        start_s = clock()
-        height, width = frame.image_rgb.shape[:2]
-        camera = Camera.from_fov(width, height)
-        hands = tracker.track(frame.image_rgb, self._elapsed_s, camera)
-        picture = overlay(frame.image_rgb, hands, camera, Style())
-        if recorder:
-            recorder.write(frame, picture, hands)
-        self._times_ms.append((clock() - start_s) * 1e3)
-        self.frames += 1
-        self._sample()
+    def _begin_frame(self) -> float:
+        """When a frame is about to be tracked: its time on the soak's own clock, which runs on from play to play."""
+        self._frame_began_s = self._judged_s()
+        return self._elapsed_s
 
-    def _wait(self) -> None:
-        """Hold to the frame rate that was asked for."""
-        if self.options.fps > 0:
-            time.sleep(max(0.0, self._due_s - self._elapsed_s))
-            self._due_s = max(self._elapsed_s, self._due_s) + 1 / self.options.fps
+    def _judged_s(self) -> float:
+        return time.perf_counter() if self.options.clock == "wall" else time.process_time()
 
     def _sample(self) -> None:
         now_s = time.perf_counter()

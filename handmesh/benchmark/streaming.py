@@ -21,7 +21,7 @@ from handmesh.machine import peak_memory_mb
 from handmesh.streaming.protocol import MAGIC, bound_hand
 from handmesh.streaming.server import Addresses, StreamServer
 from handmesh.tracking.tracker import HandTracker
-from handmesh.types import Camera, Frame, Hand
+from handmesh.types import Camera, Frame, Hand, TrackedFrame
 
 # Clients that only listen, in a process of their own, and say how old each message was when it came.
 
@@ -229,7 +229,7 @@ def _publish_for(server: StreamServer, hands: Sequence[Hand], rate: float, secon
 
 def _publish(server: StreamServer, hands: Sequence[Hand], time_s: float) -> float:
     called_s = time.perf_counter()
-    server.publish(Frame("", time_s, _NO_PICTURE, captured_s=called_s), hands, _CAMERA)
+    server.publish(TrackedFrame(Frame("", time_s, _NO_PICTURE, captured_s=called_s), hands, _CAMERA))
     return (time.perf_counter() - called_s) * 1000
 
 

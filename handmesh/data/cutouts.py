@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from handmesh.data.photos import LabelledHand, Photo, usable_hands
+from handmesh.files import read_image, write_image, write_json
 from handmesh.skeleton import BONES, KEYPOINTS, WRIST
 from handmesh.types import Box, Side
 
@@ -91,10 +92,8 @@ class SpriteSet:
 
     def __getitem__(self, i: int) -> Sprite:
         entry = self.entries[i]
-        image = cv2.imread(str(self.folder / entry["file"]), cv2.IMREAD_UNCHANGED)
-        if image is None or image.ndim != 3 or image.shape[2] != 4:
-            raise ValueError(f"{self.folder / entry['file']}: expected a PNG with four channels")
-        return Sprite(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), tuple(map(SpriteHand.from_plain, entry["hands"])))
+        rgba = read_image(self.folder / entry["file"], "RGBA")
+        return Sprite(rgba, tuple(map(SpriteHand.from_plain, entry["hands"])))
 
 
 def write_sprites(folder: Path | str, sprites: Iterable[Sprite]) -> int:
@@ -104,12 +103,9 @@ def write_sprites(folder: Path | str, sprites: Iterable[Sprite]) -> int:
     entries = []
     for k, sprite in enumerate(sprites):
         file = f"{k:06d}.png"
-        bgra = cv2.cvtColor(sprite.rgba, cv2.COLOR_RGBA2BGRA)
-        cv2.imwrite(str(folder / file), bgra, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        write_image(folder / file, sprite.rgba)
         entries.append({"file": file, "hands": [hand.as_plain() for hand in sprite.hands]})
-    partial = folder / f".{LIST_FILE}.part"
-    partial.write_text(json.dumps(entries))
-    partial.replace(folder / LIST_FILE)
+    write_json(folder / LIST_FILE, entries, indent=None)
     return len(entries)
 
 

@@ -17,9 +17,10 @@ from handmesh.crop import PADDING
 from handmesh.data.augment import vary_colour
 from handmesh.data.cutouts import Sprite, SpriteSet
 from handmesh.data.loader import Stage, StepBatches
-from handmesh.data.photos import Photo, list_pictures, load_picture, read_photos, split_of
+from handmesh.data.photos import Photo, list_pictures, read_photos, split_of
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
+from handmesh.files import read_image
 from handmesh.geometry import apply_affine
 from handmesh.types import Box, Side
 
@@ -129,7 +130,7 @@ class EmptyScenes:
         self.paths = list(paths)
 
     def draw(self, size: Size, rng: np.random.Generator) -> Scene:
-        image = load_picture(self.paths[rng.integers(len(self.paths))])
+        image = read_image(self.paths[rng.integers(len(self.paths))])
         return Scene(warp_to(image, random_view(image.shape, size, rng), size, padded=rng.random() < 0.3))
 
 
@@ -188,7 +189,7 @@ class PastedScenes:
     def _background(self, size: Size, rng: np.random.Generator) -> np.ndarray:
         if not self.backgrounds or rng.random() < 0.1:
             return flat_background(size, rng)
-        image = load_picture(self.backgrounds[rng.integers(len(self.backgrounds))])
+        image = read_image(self.backgrounds[rng.integers(len(self.backgrounds))])
         return warp_to(image, random_view(image.shape, size, rng), size)
 
 

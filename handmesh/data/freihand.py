@@ -10,7 +10,6 @@ import json
 import os
 import re
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ import rich.progress
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from handmesh.data.photos import load_picture
 from handmesh.data.samples import Labelled
+from handmesh.files import ImageError, atomic_write, read_image, remove_parts
 from handmesh.geometry import project
 from handmesh.hand.model import HandModel
 from handmesh.types import Box, Camera
@@ -103,23 +102,16 @@ def _writable(folders: Sequence[Path]) -> Path:
 
 def _write(path: Path, rows: Iterator[np.ndarray]) -> None:
     """Write the rows as one array, in one step: an error or a kill leaves no half file of that name."""
-    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
-    try:
-        with open(descriptor, "wb") as file:
-            _write_npy(file, rows)
-        os.chmod(part, 0o644)  # temporary files are for their owner alone
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    with atomic_write(path) as part, part.open("wb") as file:
+        _write_npy(file, rows)
 
 
 def _tidy(cached: Path, stem: str) -> None:
     """Remove what older lists of this name and killed readings left beside the cached list."""
+    remove_parts(cached.parent, f"{stem}.", _ABANDONED_S)
     for other in cached.parent.glob(f"{stem}.*"):
-        with contextlib.suppress(OSError):
-            abandoned = other.suffix != ".part" or time.time() - other.stat().st_mtime > _ABANDONED_S
-            if other != cached and abandoned:
+        if other != cached and other.suffix != ".part":
+            with contextlib.suppress(OSError):
                 other.unlink()
 
 
@@ -269,7 +261,7 @@ class FreihandSet:
 
     def image(self, i: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB; FreihandError where the file is missing or damaged."""
-        return _load_picture(self.image_path(i))
+        return _read_image(self.image_path(i))
 
     def mask(self, i: int) -> np.ndarray | None:
         """(H, W) uint8, 255 on the hand; None in the evaluation split, which has none.
@@ -278,10 +270,7 @@ class FreihandSet:
         """
         if self.split != "training":
             return None
-        path = mask_path(self.root, self.row(i))
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise FreihandError(f"{path}: missing or damaged: unpack it again; scripts/check_freihand.py lists all")
+        mask = _read_image(mask_path(self.root, self.row(i)), "L")
         return cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)[1]  # JPEG blurs its border
 
     def camera(self, i: int) -> Camera:
@@ -300,10 +289,10 @@ class FreihandSet:
             )
 
 
-def _load_picture(path: Path) -> np.ndarray:
+def _read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> np.ndarray:
     try:
-        return load_picture(path)
-    except (ValueError, OSError) as error:
+        return read_image(path, mode)
+    except ImageError as error:
         raise FreihandError(f"{error}: unpack it again; scripts/check_freihand.py lists all such files") from None
 
 
@@ -336,7 +325,7 @@ def read_freihand(
     lists = {name: load_list(path, name, progress) if path.is_file() else None for name, path in paths.items()}
     rows = _count(root, lists)
     _check_pictures(root, split, versions, rows)
-    height, width = _load_picture(picture_path(root, split, 0, versions[0], rows)).shape[:2]
+    height, width = _read_image(picture_path(root, split, 0, versions[0], rows)).shape[:2]
     in_memory = {name: np.array(values) for name, values in lists.items() if values is not None and name != "verts"}
     return FreihandSet(root, split, versions, (width, height), **{**lists, **in_memory})
 

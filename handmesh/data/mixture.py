@@ -30,7 +30,6 @@ from handmesh.data.photos import (
     Split,
     contexts_of,
     list_pictures,
-    load_picture,
     read_accepted,
     read_photos,
     with_fits,
@@ -40,6 +39,7 @@ from handmesh.data.samples import Labelled
 from handmesh.data.shards import PhotoShard, ShardSet, read_shard_files, read_shards
 from handmesh.data.teacher import TaughtSource, read_banks
 from handmesh.detection import Detection
+from handmesh.files import read_image, write_image, write_json
 from handmesh.hand.model import MANO_VERTICES, HandModel
 from handmesh.types import Box
 
@@ -94,12 +94,10 @@ def write_false_hands(folder: Path, places: Iterable[FalseHand]) -> int:
     entries = []
     for k, place in enumerate(places):
         file = f"{k:06d}.jpg"
-        cv2.imwrite(str(folder / file), cv2.cvtColor(place.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        write_image(folder / file, place.image, jpeg_quality=92)
         numbers = {"size_px": place.box.size_px, "angle_rad": place.box.angle_rad, "score": place.score}
         entries.append({"file": file} | {name: round(value, 4) for name, value in numbers.items()})
-    partial = folder / f".{LIST_FILE}.part"
-    partial.write_text(json.dumps(entries))
-    partial.replace(folder / LIST_FILE)
+    write_json(folder / LIST_FILE, entries, indent=None)
     return len(entries)
 
 
@@ -121,7 +119,7 @@ class FalseHandSource:
 
     def __getitem__(self, i: int) -> Labelled:
         entry = self.entries[i]
-        image = load_picture(self.folder / entry["file"])
+        image = read_image(self.folder / entry["file"])
         middle = (image.shape[1] - 1) / 2
         return Labelled(image, Box((middle, middle), entry["size_px"], entry["angle_rad"]))
 
@@ -305,7 +303,7 @@ class CutOutSource:
         return fit and fit.moved(hand.origin.affine).moved(affine)
 
     def _background(self, rng: np.random.Generator) -> np.ndarray:
-        image = load_picture(self.paths[int(rng.integers(len(self.paths)))])
+        image = read_image(self.paths[int(rng.integers(len(self.paths)))])
         box = _any_box(image, rng).scaled(1.5)
         return crop.warp(image, crop.crop_affine(box, CONTEXT_PX), CONTEXT_PX)
 
@@ -327,7 +325,7 @@ class EmptySource:
         self.paths = list_pictures(folder, split)
 
     def draw(self, rng: np.random.Generator) -> Labelled:
-        image = load_picture(self.paths[int(rng.integers(len(self.paths)))])
+        image = read_image(self.paths[int(rng.integers(len(self.paths)))])
         return Labelled(image, _any_box(image, rng))
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from handmesh import crop, geometry
+from handmesh.files import read_image, write_npz
 from handmesh.types import Box, Camera, Side
 
 # Reading photographs with labelled hands: a folder with `pseudo_labels.json`, and the fixed split of it.
@@ -63,21 +64,12 @@ class Photo:
     hands: tuple[LabelledHand, ...]
 
     def load(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB; PhotoError where it does not decode or is not of the labelled size."""
-        image = load_picture(self.path)
+        """(H, W, 3) uint8 RGB; ImageError where it does not decode, PhotoError where it is not of the labelled size."""
+        image = read_image(self.path)
         if image.shape[:2] != (self.height, self.width):
             found = f"{image.shape[1]}x{image.shape[0]}"
             raise PhotoError(f"{self.path}: the picture is {found}, its labels are for {self.width}x{self.height}")
         return image
-
-
-def load_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of any picture that OpenCV reads, turned as its EXIF data says."""
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    if image is None:
-        raise PhotoError(f"{path}: not a picture, or damaged")
-    return image
 
 
 def list_pictures(root: Path | str, split: Split = "all") -> list[Path]:
@@ -238,10 +230,8 @@ def write_fits(path: Path, fits: Mapping[Key, Fit]) -> None:
     names, indices = zip(*fits, strict=True) if fits else ((), ())
     columns = {name: np.array([getattr(fit, name) for fit in fits.values()]) for name in _COLUMNS}
     columns["camera"] = np.array([astuple(fit.camera) for fit in fits.values()])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.part.npz")
-    np.savez_compressed(partial, picture=np.array(names, np.str_), index=np.array(indices, np.int64), **columns)
-    partial.replace(path)
+    keys = {"picture": np.array(names, np.str_), "index": np.array(indices, np.int64)}
+    write_npz(path, compressed=True, **keys, **columns)
 
 
 def read_accepted(paths: Iterable[Path]) -> dict[Key, Fit]:

@@ -6,7 +6,6 @@ import contextlib
 import glob
 import hashlib
 import itertools
-import os
 import re
 import threading
 import time
@@ -21,6 +20,8 @@ from urllib.parse import urlsplit
 import fsspec
 import numpy as np
 from filelock import FileLock, Timeout
+
+from handmesh.files import atomic_write, remove_parts
 
 # Remote shards, a few at a time on disk: fetched whole or not at all, shared by the processes of a node.
 
@@ -108,12 +109,9 @@ class FetchedShards(Generic[Opened]):
         return self.open_shard(self.path(url))
 
     def _fetch(self, url: str) -> None:
-        partial = self.path(url).with_suffix(".tar.part")
-        try:
-            download(url, partial)
-            os.replace(partial, self.path(url))
-        finally:
-            partial.unlink(missing_ok=True)
+        remove_parts(self.folder, f"{self._keys[url]}.")
+        with atomic_write(self.path(url)) as part:
+            download(url, part)
 
     def _delete(self, url: str) -> None:
         """The shard, its cached labels and what a killed process left of it."""

@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import mmap
-import os
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from handmesh.data.photos import Context, LabelledHand, Photo, context_of, read_hand, usable_hands
+from handmesh.files import OutputError, atomic_write, remove_parts, write_json, write_npz
 from handmesh.types import Camera
 
 # Synthetic shards: tar files of `{key}.jpg`, `{key}.png`, `{key}.json` (WebDataset's layout).
@@ -169,14 +169,8 @@ def _load_cache(cache: Path, stamp: np.ndarray) -> _Table | None:
 
 def _write_cache(cache: Path, table: _Table) -> None:
     """Write in one step, so that a reader or a kill never sees half a cache; skip read-only folders."""
-    partial = cache.with_name(f"{cache.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, **table)
-        os.replace(partial, cache)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    with contextlib.suppress(OutputError):
+        write_npz(cache, **table)
 
 
 class Span(NamedTuple):
@@ -251,14 +245,12 @@ def _read_label(file: Path, stream: BinaryIO, key: str, span: Span) -> dict[str,
 
 def write_tar(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:
     """Write a tar of (key, part -> data) under a temporary name, then rename: a shard is whole or not there."""
-    unfinished = path.with_suffix(".tar.tmp")
-    with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with atomic_write(path) as part_path, tarfile.open(part_path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for key, parts in samples:
             for part, data in parts.items():
                 member = tarfile.TarInfo(f"{key}.{part}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
-    os.replace(unfinished, path)
 
 
 # Labelled photographs as shards: tar files of `{key}.jpg`, a hand's context, and `{key}.json`, its label.
@@ -350,8 +342,9 @@ def _check_settings(out: Path, hands: Sequence[_Marked], shard_size: int) -> Non
     ]
     digest = hashlib.sha1(json.dumps(listing).encode(), usedforsecurity=False).hexdigest()
     settings, file = {"shard_size": shard_size, "hands": len(hands), "sha1": digest}, out / SETTINGS_FILE
+    remove_parts(out)
     if not file.exists():
-        file.write_text(json.dumps(settings, indent=1))
+        write_json(file, settings)
     elif (begun := json.loads(file.read_text())) != settings:
         raise ValueError(
             f"{out} was begun with other photographs or sizes ({begun}, now {settings}); choose another --out"

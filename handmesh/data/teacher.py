@@ -16,6 +16,7 @@ import numpy as np
 from handmesh import crop
 from handmesh.data.augment import AugmentConfig, jitter_box
 from handmesh.data.samples import Labelled, Taught
+from handmesh.files import write_json
 from handmesh.types import Box
 
 # What a teacher sees in crops: features of a network that has seen many real hands, cached to be matched in training.
@@ -236,9 +237,7 @@ def write_bank(
             rows.append((place, *box.centre_px, box.size_px, box.angle_rad, wrong))
         kept += views
     np.save(folder / VIEWS_FILE, np.array(rows))
-    partial = folder / f".{INFO_FILE}.part"
-    partial.write_text(json.dumps(info | {key: _statistics(values) for key, values in files.items()}))
-    partial.replace(folder / INFO_FILE)
+    write_json(folder / INFO_FILE, info | {key: _statistics(values) for key, values in files.items()}, indent=None)
     return kept
 
 

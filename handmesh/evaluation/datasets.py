@@ -17,10 +17,10 @@ import numpy as np
 from rich.progress import track
 
 from handmesh import skeleton
-from handmesh.data.photos import MIN_SCORE, LabelledHand, Photo, PhotoError, load_picture
+from handmesh.data.photos import MIN_SCORE, LabelledHand, Photo, PhotoError
 from handmesh.data.shards import ShardSet, tar_members
 from handmesh.evaluation.metrics import errors_2d
-from handmesh.files import replaced, write_json
+from handmesh.files import ImageError, read_image, write_json, write_npz
 from handmesh.tracking.association import Rules
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
@@ -213,7 +213,7 @@ def from_photos(photos: Iterable[Photo]) -> list[Picture]:
 
 def from_files(files: Iterable[Path]) -> list[Picture]:
     """Pictures without any hand."""
-    return [Picture(file.name, partial(load_picture, file)) for file in files]
+    return [Picture(file.name, partial(read_image, file)) for file in files]
 
 
 def from_shards(shards: ShardSet) -> list[Picture]:
@@ -254,7 +254,7 @@ def opened(pictures: Sequence[Picture], what: str, unreadable: list[str]) -> Ite
     for picture in track(pictures, what or "evaluating", disable=not what, transient=True):
         try:
             image = picture.load()
-        except (PhotoError, OSError):
+        except (ImageError, PhotoError):
             unreadable.append(picture.name)
         else:
             yield picture, image
@@ -303,8 +303,7 @@ class ArrayCache:
 
     def put(self, name: str, **arrays: np.ndarray) -> None:
         """Keep arrays under `name`."""
-        with replaced(self._folder / f"{name}.npz") as part, part.open("wb") as file:
-            np.savez(file, **arrays)
+        write_npz(self._folder / f"{name}.npz", **arrays)
 
 
 def _difference(folder: Path, kept: Mapping[str, object], given: Mapping[str, object]) -> str:

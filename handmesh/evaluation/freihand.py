@@ -24,7 +24,7 @@ from handmesh.evaluation.datasets import ArrayCache
 from handmesh.evaluation.intervals import Figure, about_root, figure
 from handmesh.evaluation.metrics import F_THRESHOLDS_M, MeshErrors, auc, errors, mesh_errors
 from handmesh.evaluation.predictor import Finder, Looks, Predictor, Reader, Seen, View, with_bone_length
-from handmesh.files import replaced, sha256_of
+from handmesh.files import atomic_write, sha256_of
 from handmesh.geometry import project
 from handmesh.skeleton import KEYPOINTS
 from handmesh.tracking.backends import open_session
@@ -172,7 +172,7 @@ def true_points(folder: Path, name: str, count: int | None) -> Iterator[np.ndarr
 def write_submission(path: Path, joints_m: np.ndarray, vertices_m: Iterable[np.ndarray]) -> None:
     """Write (N, 21, 3) joints and N meshes (V, 3) as the zip that the server takes. Replaces the file in one step."""
     with (
-        replaced(path) as part,
+        atomic_write(path) as part,
         zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open(_NAME_IN_ZIP, "w", force_zip64=True) as file,
     ):

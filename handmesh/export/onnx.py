@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from handmesh.data.detection import Size
 from handmesh.export.compress import Precision, shared, stored_in
-from handmesh.files import write_atomically
+from handmesh.files import write_bytes
 from handmesh.hand.model import HandModel
 from handmesh.models.checkpoint import load_weights
 from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig, DetectorOutput
@@ -92,12 +92,12 @@ def export_mesh(
             f"vertices differ by {difference_mm:.4f} mm between ONNX (weights stored as {precision}) and torch, "
             f"expected less than {tolerance_mm}; nothing was written"
         )
-    write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
+    write_bytes(path, proto.SerializeToString())
     return differences
 
 
 def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
-    """The parametric hand by the names that the runtime reads it by, for what it poses itself: smoothed hands."""
+    """The parametric hand (see `SkinnedHand`) by the names that the runtime reads, which poses smoothed hands."""
     constants = {
         "faces": model.faces.astype(np.int32),
         "hand_template": model.template,
@@ -211,5 +211,5 @@ def export_detector(
     difference = max(differences.values())
     if not difference < TOLERANCE[precision]:
         raise ExportMismatch(f"outputs differ by {difference:.5f} between ONNX and torch; nothing was written")
-    write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
+    write_bytes(path, proto.SerializeToString())
     return differences

@@ -46,7 +46,7 @@ from handmesh.export.parity import (
     runner,
     torch_runner,
 )
-from handmesh.files import write_atomically
+from handmesh.files import write_bytes
 from handmesh.hand.model import HandModel
 from handmesh.models.checkpoint import load_network, load_weights
 from handmesh.models.detector_net import DetectorNet, DetectorOutput
@@ -145,7 +145,7 @@ def export_web(source: OnnxFile, path: Path) -> Parity:
         raise ValueError(f"the graph holds what browsers may not run: {'; '.join(wrong)}")
     parity = source.compared(runner(OnnxFile(proto, source.metadata)))
     check(parity, WEB_TOLERANCE[kind])
-    write_atomically(path, lambda temporary: temporary.write_bytes(proto.SerializeToString()))
+    write_bytes(path, proto.SerializeToString())
     return parity
 
 
@@ -385,7 +385,7 @@ class Trained(NamedTuple):
         return (DetectorGraph(network) if self.model is None else MeshGraph(network, self.model)).eval()
 
     def pictures(self) -> dict[str, list[np.ndarray]]:
-        """What to compare it on."""
+        """What to compare it on: (N, H, W, 3) uint8 images by name."""
         return pictures_for(self.kind, self.size, self.box_scale)
 
 

@@ -169,6 +169,17 @@ def joint_chain(rotations: np.ndarray, joints_m: np.ndarray) -> tuple[np.ndarray
     return turns, places
 
 
+def strongest_joints(weights: np.ndarray, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """(V, count) joints and (V, count) float32 weights, strongest first, of (V, J) blend weights; rows sum to 1.
+
+    A vertex that fewer joints move has joint 0 with weight 0 in the rest of its row.
+    """
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :count]
+    kept = np.take_along_axis(weights.astype(np.float64), order, axis=1)
+    kept /= kept.sum(1, keepdims=True)
+    return np.where(kept > 0, order, 0), kept.astype(np.float32)
+
+
 def _evenly(indices: tuple[int, ...]) -> slice:
     """The slice of evenly spaced indices; of one index, a single item that broadcasts."""
     first, *others = sorted(set(indices))

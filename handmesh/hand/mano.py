@@ -4,10 +4,8 @@ an .npz.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
-import os
 import pickle
 import re
 import zipfile
@@ -20,6 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
+from handmesh.files import sha256_of, write_npz
 from handmesh.types import Side
 
 # MANO's pickles read without chumpy, and without running anything that they say.
@@ -290,13 +289,9 @@ def convert_mano(path: Path, out: Path | None = None, right: Path | None = None)
     mirrored = side == "left" and _shapes_are_the_right_hands(fields, path, right)
     if mirrored:
         fields["shapedirs"] = fields["shapedirs"] * np.array([-1.0, 1, 1])[:, None]
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = sha256_of(path)
     origin = {"side": np.array(side), "source_sha256": np.array(sha256), "format_version": np.array(FORMAT_VERSION)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(out.name + ".tmp")
-    with unfinished.open("wb") as file:
-        np.savez_compressed(file, **fields, **origin)
-    os.replace(unfinished, out)
+    write_npz(out, compressed=True, **fields, **origin)
     return Conversion(out, side, sha256, mirrored)
 
 

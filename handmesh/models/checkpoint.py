@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from handmesh.files import write_atomically
+from handmesh.files import atomic_write, output_errors, write_bytes
 from handmesh.models.mesh_net import HandNet, NetworkConfig
 
 FORMAT = 1
@@ -28,7 +28,7 @@ def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
     """Write tensors (any device) and JSON-able metadata to a .safetensors file."""
     header = {"handmesh": json.dumps({"format": FORMAT, **metadata})}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda temporary: temporary.write_bytes(save(plain, metadata=header)))
+    write_bytes(path, save(plain, metadata=header), durable=True)
 
 
 def load_weights(path: Path) -> Weights:
@@ -72,7 +72,8 @@ def load_trained(path: Path) -> Trained:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a training state (anything torch can save) for resuming."""
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    with output_errors(path), atomic_write(path, durable=True) as part:
+        torch.save(state, part)
 
 
 def load_state(path: Path) -> dict[str, Any]:

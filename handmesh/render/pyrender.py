@@ -7,13 +7,16 @@ import os
 import sys
 import threading
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyrender
 from scipy.spatial.transform import Rotation
 
 from handmesh.render.shading import KEY, vertex_normals
 from handmesh.types import Camera
+
+if TYPE_CHECKING:
+    import pyrender
 
 _NEAR_M, _FAR_M = 0.01, 100.0
 _CAMERA_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL's cameras look along -z, with y up

@@ -10,9 +10,9 @@ from functools import cache
 
 import numpy as np
 
-from handmesh.streaming.protocol import Moment, frame_message
+from handmesh.streaming.protocol import Update, frame_message
 
-Encoder = Callable[[Moment], bytes]
+Encoder = Callable[[Update], bytes]
 
 
 class Datagrams:
@@ -32,9 +32,9 @@ class Datagrams:
         if family == socket.AF_INET:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
 
-    def deliver(self, moment: Moment) -> None:
+    def deliver(self, update: Update) -> None:
         """Send a frame."""
-        datagram = self._encode(moment)
+        datagram = self._encode(update)
         with suppress(OSError):  # a full buffer, no route or no listener: the next frame may fare better
             self._socket.sendto(datagram, self._place)
 
@@ -51,32 +51,32 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def json_datagram(moment: Moment) -> bytes:
+def json_datagram(update: Update) -> bytes:
     """The JSON frame without the joints in the picture: about 3 kB for two hands."""
-    return frame_message(moment, pixels=False).encode()
+    return frame_message(update, pixels=False).encode()
 
 
-def osc_datagram(moment: Moment) -> bytes:
+def osc_datagram(update: Update) -> bytes:
     """The frame as one OSC bundle: about 5 kB for two hands; docs/stream.md has the addresses."""
-    messages = [_osc("/handmesh/frame", "idi", moment.sequence, moment.captured_unix_ms, len(moment.hands))]
+    messages = [_osc("/handmesh/frame", "idi", update.sequence, update.captured_unix_ms, len(update.hands))]
     for side in ("left", "right"):
-        shown = [index for index, hand in enumerate(moment.hands) if hand.side == side]
+        shown = [index for index, hand in enumerate(update.hands) if hand.side == side]
         messages.append(_osc(f"/handmesh/{side}/present", "i", bool(shown)))
         if shown:
-            surest = max(shown, key=lambda index: moment.hands[index].score)
-            messages += _osc_hand(f"/handmesh/{side}", moment, surest)
+            surest = max(shown, key=lambda index: update.hands[index].score)
+            messages += _osc_hand(f"/handmesh/{side}", update, surest)
     return _BUNDLE + b"".join(struct.pack(">i", len(message)) + message for message in messages)
 
 
 _BUNDLE = struct.pack(">8sQ", b"#bundle", 1)  # 1: to be handled at once
 
 
-def _osc_hand(address: str, moment: Moment, index: int) -> list[bytes]:
-    hand, pose = moment.hands[index], moment.poses[index]
+def _osc_hand(address: str, update: Update, index: int) -> list[bytes]:
+    hand, pose = update.hands[index], update.poses[index]
     joints = np.concatenate([pose.positions_m, pose.orientations_xyzw, pose.radii_m[:, None]], axis=1).tolist()
     return [
         _osc(f"{address}/hand", "iff", hand.id, hand.score, hand.visible_s),
-        _osc(f"{address}/pinch", "f", moment.pinch_m(index)),
+        _osc(f"{address}/pinch", "f", update.pinch_m(index)),
         *(_osc(f"{address}/joint/{name}", "f" * 8, *joint) for name, joint in zip(pose.names, joints, strict=True)),
     ]
 

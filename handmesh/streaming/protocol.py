@@ -17,11 +17,11 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.geometry import mirror_faces, mirror_rotations, project
-from handmesh.hand.lbs import SkinnedHand
+from handmesh.hand.lbs import SkinnedHand, strongest_joints
 from handmesh.render.overlay import SIDE_COLOURS
-from handmesh.types import Camera, Hand, Side
+from handmesh.types import Camera, Hand, Side, TrackedFrame
 from handmesh.xr import WEBXR_JOINTS, XRHand, to_webxr
-from handmesh.xr.joints import JOINTS, keypoint_name
+from handmesh.xr.joints import WEBXR_OF_MANO, WEBXR_PARENTS
 from handmesh.xr.poses import FROM_CAMERA
 
 # What one frame gave, at its places in time: the one thing that every message is made of.
@@ -57,16 +57,19 @@ class Poser:
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
-    """The hands of one frame. What costs time is worked out when a message asks for it, and once."""
+class Update:
+    """A tracked frame to be sent. What costs time is worked out when a message asks for it, and once."""
 
+    tracked: TrackedFrame
     sequence: int  # counts the frames published, from 1
-    time_s: float  # the frame's place in the source
     captured_s: float  # on the clock of `time.perf_counter`
-    camera: Camera
-    hands: Sequence[Hand]
     metric: bool = False  # metres are metres; otherwise they are up to a common scale
     poser: Poser = field(default_factory=Poser)
+
+    @property
+    def hands(self) -> Sequence[Hand]:
+        """The frame's hands."""
+        return self.tracked.hands
 
     @cached_property
     def poses(self) -> list[XRHand]:
@@ -112,38 +115,38 @@ def dumped(fields: Fields) -> str:
 
 
 def rounded(array: np.ndarray, decimals: int) -> list[float]:
-    """All numbers of an array in one flat list, which Unity's JsonUtility and typed arrays read as they are."""
+    """All numbers of an array (...) in one flat list, which Unity's JsonUtility and typed arrays read as they are."""
     return np.round(np.asarray(array, np.float64), decimals).ravel().tolist()
 
 
-def frame_message(moment: Moment, pixels: bool = True) -> str:
+def frame_message(update: Update, pixels: bool = True) -> str:
     """The joints of a frame as JSON; `pixels` False leaves out those of the picture, for short datagrams."""
-    hands = [_hand_fields(moment, index, pixels) for index in range(len(moment.hands))]
+    hands = [_hand_fields(update, index, pixels) for index in range(len(update.hands))]
     return dumped(
         {
             "type": "frame",
             "version": VERSION,
-            "sequence": moment.sequence,
-            "time_s": round(moment.time_s, 4),
-            "captured_unix_ms": round(moment.captured_unix_ms, 3),
-            "captured_monotonic_ms": round(moment.captured_s * 1000, 3),
-            "sent_unix_ms": round(moment.sent_unix_ms, 3),
-            "metric": moment.metric,
-            "camera": asdict(moment.camera),
+            "sequence": update.sequence,
+            "time_s": round(update.tracked.frame.time_s, 4),
+            "captured_unix_ms": round(update.captured_unix_ms, 3),
+            "captured_monotonic_ms": round(update.captured_s * 1000, 3),
+            "sent_unix_ms": round(update.sent_unix_ms, 3),
+            "metric": update.metric,
+            "camera": asdict(update.tracked.camera),
             "hands": hands,
         }
     )
 
 
-def _hand_fields(moment: Moment, index: int, pixels: bool) -> Fields:
-    hand, pose = moment.hands[index], moment.poses[index]
+def _hand_fields(update: Update, index: int, pixels: bool) -> Fields:
+    hand, pose = update.hands[index], update.poses[index]
     fields: Fields = {
         "id": int(hand.id),
         "side": hand.side,
         "score": round(float(hand.score), 3),
         "visible_s": round(float(hand.visible_s), 3),
         "predicted": bool(hand.predicted),
-        "pinch_m": round(moment.pinch_m(index), 5),
+        "pinch_m": round(update.pinch_m(index), 5),
         "positions_m": rounded(pose.positions_m, 5),
         "orientations_xyzw": rounded(pose.orientations_xyzw, 5),
         "radii_m": rounded(pose.radii_m, 4),
@@ -220,21 +223,21 @@ class BinaryFrame(NamedTuple):
     hands: list[BinaryHand]
 
 
-def frame_bytes(moment: Moment) -> bytes:
+def frame_bytes(update: Update) -> bytes:
     """A frame with joints and vertices as one binary message."""
-    camera = moment.camera
-    times = (moment.time_s, moment.captured_unix_ms, moment.captured_s * 1000, moment.sent_unix_ms)
+    camera = update.tracked.camera
+    times = (update.tracked.frame.time_s, update.captured_unix_ms, update.captured_s * 1000, update.sent_unix_ms)
     lens = (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
-    parts = [_HEADER.pack(MAGIC, moment.sequence, *times, *lens, len(moment.hands), _METRIC * moment.metric)]
-    for index in range(len(moment.hands)):
-        parts += _hand_parts(moment, index)
+    parts = [_HEADER.pack(MAGIC, update.sequence, *times, *lens, len(update.hands), _METRIC * update.metric)]
+    for index in range(len(update.hands)):
+        parts += _hand_parts(update, index)
     return b"".join(parts)
 
 
-def _hand_parts(moment: Moment, index: int) -> list[bytes]:
-    hand, pose = moment.hands[index], moment.poses[index]
-    vertices_m = moment.vertices_m(index)
-    numbers = (hand.score, hand.visible_s, moment.pinch_m(index))
+def _hand_parts(update: Update, index: int) -> list[bytes]:
+    hand, pose = update.hands[index], update.poses[index]
+    vertices_m = update.vertices_m(index)
+    numbers = (hand.score, hand.visible_s, update.pinch_m(index))
     flags = _PREDICTED * hand.predicted
     head = _HAND.pack(hand.id, _SIDES.index(hand.side), flags, len(vertices_m), *numbers)
     joints = np.concatenate([pose.positions_m, pose.orientations_xyzw, pose.radii_m[:, None]], axis=1)
@@ -282,28 +285,16 @@ def _read_hand(message: bytes, offset: int) -> tuple[BinaryHand, int]:
 # enough to move a skinned mesh, and the vertices of a binary frame have faces.
 
 
-INFLUENCES = 4
-"""Joints that may move one vertex, as glTF and game engines have it."""
-
-WEBXR_PARENTS: tuple[int, ...] = tuple(
-    -1 if joint.part == "wrist" else 0 if joint.part == "metacarpal" else index - 1
-    for index, joint in enumerate(JOINTS[1:])
-)
-"""The parent of each of the 25 joints; the wrist's is -1."""
-
-_XR_OF_MANO = [[keypoint_name(joint) for joint in JOINTS[1:]].index(name) for name in skeleton.MANO_JOINTS]
-
-
 def bind_message(hand: SkinnedHand) -> str:
     """The message that tells clients of the hand in use, in its mean shape; both sides of it."""
-    joints, weights = strongest_weights(hand.weights)
+    joints, weights = strongest_joints(hand.weights)  # four, as game engines have it
     fields: Fields = {
         "type": "bind",
         "version": VERSION,
         "joints": list(WEBXR_JOINTS),
         "parents": list(WEBXR_PARENTS),
         "keypoints": list(skeleton.KEYPOINTS),
-        "weight_joints": joints.ravel().tolist(),
+        "weight_joints": np.array(WEBXR_OF_MANO)[joints].ravel().tolist(),
         "weights": rounded(weights, 5),
         "hands": {side: _side_fields(hand, side) for side in ("left", "right")},
     }
@@ -321,13 +312,6 @@ def bound_hand(hand: SkinnedHand, side: Side) -> Hand:
     camera = Camera.from_fov(640, 480)
     joints_px = project(joints + [0, 0, 1], camera)
     return Hand(vertices, joints, joints_px, side, 1.0, rotations, np.zeros(10, np.float32), faces)
-
-
-def strongest_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(V, 16) blend weights in MANO order to (V, 4) WebXR joints and (V, 4) weights that sum to 1."""
-    order = np.argsort(-weights, axis=1, kind="stable")[:, :INFLUENCES]
-    kept = np.take_along_axis(weights, order, axis=1)
-    return np.array(_XR_OF_MANO)[order], kept / kept.sum(1, keepdims=True)
 
 
 def _side_fields(hand: SkinnedHand, side: Side) -> Fields:

@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,14 +30,14 @@ from handmesh.streaming.access import SAFETY_HEADERS, Access, Note, Notes, Page,
 from handmesh.streaming.datagrams import Datagrams, json_datagram, osc_datagram
 from handmesh.streaming.protocol import (
     MessageError,
-    Moment,
     Poser,
+    Update,
     bind_message,
     frame_bytes,
     frame_message,
     pong_message,
 )
-from handmesh.types import Camera, Frame, Hand
+from handmesh.types import TrackedFrame
 
 # One client's connection, which holds at most one message: a slow client misses frames, no one waits for it.
 
@@ -140,7 +140,7 @@ class Service:
     open_timeout_s: float = 10.0
     _clients: dict[Format, set[Client]] = field(default_factory=lambda: {name: set() for name in FORMATS})
     _connections: int = 0
-    _moment: Moment | None = None
+    _update: Update | None = None
     _encoded: dict[Format, str | bytes] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -171,9 +171,9 @@ class Service:
         """How many follow the stream now."""
         return sum(map(len, self._clients.values()))
 
-    def deliver(self, moment: Moment) -> None:
+    def deliver(self, update: Update) -> None:
         """Send a frame to everyone whose last one has left; the others get the newest when they have room."""
-        self._moment = moment
+        self._update = update
         self._encoded.clear()
         for name, clients in self._clients.items():
             ready = [client for client in clients if self._has_room(client)]
@@ -188,13 +188,13 @@ class Service:
         return not client.behind
 
     def _message(self, name: Format) -> str | bytes:
-        if name not in self._encoded and self._moment:
-            self._encoded[name] = _ENCODERS[name](self._moment)
+        if name not in self._encoded and self._update:
+            self._encoded[name] = _ENCODERS[name](self._update)
         return self._encoded[name]
 
     def _catch_up(self, client: Client) -> None:
         client.behind = False
-        if self._moment:
+        if self._update:
             broadcast([client], self._message(client.format))
 
     # Connections
@@ -361,7 +361,7 @@ class StreamServer:
 
     >>> with StreamServer(SkinnedHand.open_hand()) as server:
     ...     print(server.url)
-    ...     server.publish(frame, hands, camera)
+    ...     server.publish(TrackedFrame(frame, hands, camera))
     """
 
     def __init__(self, hand: SkinnedHand, addresses: Addresses | None = None, note: Note = console.warn) -> None:
@@ -385,15 +385,17 @@ class StreamServer:
         self._thread.start()
         self.port = self._listening.result(_PATIENCE_S)
 
-    def publish(self, frame: Frame, hands: Sequence[Hand], camera: Camera, metric: bool = False) -> None:
+    def publish(self, tracked: TrackedFrame, metric: bool = False) -> None:
         """Give out a frame's hands. Returns at once: what clients have no time for, they miss.
 
-        frame: for its times; one without `captured_s` counts as captured now. metric: whether the
-        hands' metres are metres, not only up to a scale.
+        A frame without `captured_s` counts as captured now. metric: whether the hands' metres are
+        metres, not only up to a scale.
         """
         self._sequence += 1
-        captured_s = time.perf_counter() if frame.captured_s is None else frame.captured_s
-        self._newest = Moment(self._sequence, frame.time_s, captured_s, camera, hands, metric, self._poser)
+        captured_s = tracked.frame.captured_s
+        if captured_s is None:
+            captured_s = time.perf_counter()
+        self._newest = Update(tracked, self._sequence, captured_s, metric, self._poser)
         if not self._woken and not self._loop.is_closed():
             self._woken = True
             self._loop.call_soon_threadsafe(self._deliver)

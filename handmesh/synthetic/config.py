@@ -12,6 +12,7 @@ import numpy as np
 
 from handmesh.assets import OPEN_HAND
 from handmesh.data.photos import Split
+from handmesh.files import remove_parts, write_json
 from handmesh.hand import poses
 from handmesh.synthetic.split import Materials, backgrounds_of
 
@@ -206,8 +207,9 @@ def check_settings(order: Order) -> None:
     Raises SettingsMismatchError where they differ, FileNotFoundError where an ingredient is missing.
     """
     file, settings = order.out / SETTINGS_FILE, order.settings()
+    remove_parts(order.out)
     if not file.exists():
-        file.write_text(json.dumps(settings, indent=1))
+        write_json(file, settings)
         return
     begun = json.loads(file.read_text())
     differ = [name for name in settings if begun.get(name) != settings[name]]

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from handmesh import skeleton
+from handmesh.files import read_image
 from handmesh.render.rasterizer import rasterize
 from handmesh.synthetic.hand_mesh import Arm
 from handmesh.synthetic.split import Materials, files_of, painted_numbers
@@ -250,10 +251,7 @@ def load_skins(folder: Path | str, arm: Arm, materials: Materials = "all") -> li
 
 
 def _read_square(file: Path) -> np.ndarray:
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError(f"{file} is not a readable picture")
-    return cv2.resize(image, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(read_image(file), (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_AREA)
 
 
 _LIGHTEST, _DARKEST = np.log([0.74, 0.50, 0.40]), np.log([0.050, 0.024, 0.016])

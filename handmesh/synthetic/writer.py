@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,6 +26,7 @@ from handmesh.crop import crop_affine, warp
 from handmesh.data.freihand import SHAPE, VERSIONS, FreihandSplit, rotations_from_mano
 from handmesh.data.freihand_check import roots_m
 from handmesh.data.shards import write_tar
+from handmesh.files import atomic_write, write_image, write_npz
 from handmesh.hand.model import HandModel
 from handmesh.synthetic.config import FREIHAND_CHANCES, Layout, Order, Sources, check_settings
 from handmesh.synthetic.generator import Develop, Generator, Sample
@@ -68,27 +68,22 @@ class FreihandWriter:
         mean = Rotation.from_matrix(model.mean_pose.numpy()).as_rotvec()
         rows = []
         for sample in samples:
-            self._write_pictures(sample)
+            self._write_images(sample)
             rows.append(labels(sample, mean))
         columns = {name: np.stack([row[name] for row in rows]) for name in LISTS}
         columns["errors"] = reproduction_errors(columns, model)
-        partial = self._part(chunk).with_suffix(".tmp")
-        with open(partial, "wb") as file:
-            np.savez(file, **columns)
-        os.replace(partial, self._part(chunk))
+        write_npz(self._part(chunk), **columns)
 
     def merge(self, chunks: int) -> None:
         """Write the lists from the chunks, in order; `evaluation_errors.json` too, which training has not."""
         if self._list("mano").exists():
             return
         for name in LISTS if self.split == "training" else ("errors", *LISTS):
-            partial = self._list(name).with_suffix(".tmp")
-            with open(partial, "w") as file:
+            with atomic_write(self._list(name)) as part, part.open("w") as file:
                 rows = (json.dumps(row) for k in range(chunks) for row in np.load(self._part(k))[name].tolist())
                 file.write("[" + next(rows))
                 file.writelines(f", {row}" for row in rows)
                 file.write("]")
-            os.replace(partial, self._list(name))
 
     def tidy(self) -> None:
         """Remove the chunks' own labels, once every split is merged."""
@@ -100,7 +95,7 @@ class FreihandWriter:
     def _list(self, name: str) -> Path:
         return self.folder / f"{self.split}_{name}.json"
 
-    def _write_pictures(self, sample: Sample) -> None:
+    def _write_images(self, sample: Sample) -> None:
         size = sample.image.shape[-3:]
         for version, image in enumerate(sample.image.reshape(-1, *size)):
             bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
@@ -388,9 +383,7 @@ def write_sheet(order: Order) -> None:
     if order.out.suffix.lower() not in (".jpg", ".jpeg"):
         raise ValueError(f"--sheet writes a picture: --out must be a .jpg file, got {order.out}")
     samples = Generator(order.sources).samples(order.seed, range(order.count), order.picture_size)
-    bgr = cv2.cvtColor(draw_sheet(samples), cv2.COLOR_RGB2BGR)
-    if not cv2.imwrite(str(order.out), bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
-        raise OSError(f"cannot write {order.out}")
+    write_image(order.out, draw_sheet(samples), _JPEG_QUALITY)
 
 
 def draw_sheet(samples: list[Sample]) -> np.ndarray:

@@ -15,10 +15,11 @@ from torch.nn import functional
 from handmesh.crop import letterbox
 from handmesh.data.detection import DetectionBatch, DetectionBatches, SceneConfig, Size, input_size, scene_sources
 from handmesh.data.loader import Stage, batches_from
-from handmesh.data.photos import Photo, list_pictures, load_picture, read_photos, split_of
+from handmesh.data.photos import Photo, list_pictures, read_photos, split_of
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import THRESHOLD, Detection, read_maps
 from handmesh.evaluation.metrics import LEAST_SCORE, Detect, false_alarm_scores, figures_at, match_pictures
+from handmesh.files import read_image
 from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig, DetectorOutput
 from handmesh.training.config import OptimiserConfig, RunConfig, as_plain
 from handmesh.training.losses import detection_losses
@@ -117,7 +118,7 @@ class DetectionTask:
             figures |= {f"{name}/{key}": value for key, value in at._asdict().items() if key != "threshold"}
             pictures += [drawn(photo.load(), detect, self.config.threshold) for photo in photos[:4]]
         if self.empty:
-            scores, count = false_alarm_scores(detect, map(load_picture, self.empty))
+            scores, count = false_alarm_scores(detect, map(read_image, self.empty))
             figures["false_alarms_per_100"] = 100 * float((scores >= self.config.threshold).sum()) / count
         return figures, np.concatenate(pictures, axis=1) if pictures else None
 

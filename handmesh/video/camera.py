@@ -30,7 +30,7 @@ class Capture(Protocol):
 
     def isOpened(self) -> bool: ...
 
-    def read(self, image: np.ndarray | None = None) -> tuple[bool, np.ndarray | None]: ...
+    def read(self, image: np.ndarray | None = None) -> tuple[bool, np.ndarray | None]: ...  # (H, W, 3) uint8 BGR
 
     def get(self, property_id: int) -> float: ...
 
@@ -226,7 +226,7 @@ class Grabber:
             return taken
 
     def reuse(self, picture: np.ndarray | None) -> None:
-        """Take back the memory of a picture that is no longer looked at."""
+        """Take back the memory of an image, (H, W, 3) uint8, that is no longer looked at."""
         with self._changed:
             self._spare = picture
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from handmesh.files import OutputError, make_folder, write_whole
+from handmesh.files import OutputError, atomic_write, make_folder, output_errors, write_bytes
 from handmesh.geometry import mirror_faces
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.render.overlay import SIDE_COLOURS
@@ -405,7 +404,7 @@ def write_meshes(path: Path, hands: Sequence[Hand]) -> None:
         name = f"{hand.side}_{hand.id}"
         scene.add_geometry(mesh, node_name=name, geom_name=name)
     data = scene.export(file_type=path.suffix.lower()[1:])
-    write_whole(path, data.encode() if isinstance(data, str) else data)
+    write_bytes(path, data.encode() if isinstance(data, str) else data)
 
 
 def check_writable(path: Path) -> None:
@@ -455,9 +454,10 @@ def save_clip(clip: Clip, path: str | Path) -> Path:
             folder.write(head.name, hands)
         return folder.path
     if path.suffix.lower() == ".glb":
-        write_whole(path, _animated(clip))
+        write_bytes(path, _animated(clip))
     else:
-        _replace(path, lambda part: (write_npz if path.suffix.lower() == ".npz" else write_json)(clip, part))
+        with output_errors(path), atomic_write(path) as part:
+            (write_npz if path.suffix.lower() == ".npz" else write_json)(clip, part)
     return path
 
 
@@ -475,7 +475,7 @@ def save_rigged_hand(clip: Clip, path: str | Path, flat: bool = False) -> Path:
     clip.check_model()
     track = max(tracks, key=lambda track: len(track.frames))
     shape = track.shapes.mean(0)
-    write_whole(path, rigged_glb(clip.model, shape, track.side, fit_rig(track, clip.model).scale, flat=flat))
+    write_bytes(path, rigged_glb(clip.model, shape, track.side, fit_rig(track, clip.model).scale, flat=flat))
     return path
 
 
@@ -517,17 +517,3 @@ class MeshFolder:
         """Write the hands of a frame, if there are any. Raises OutputError."""
         if hands:
             write_meshes(self.path / Path(name).with_suffix(self._suffix), hands)
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Have `write` make the file beside its place, then move it there."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from handmesh.files import write_whole
+from handmesh.files import write_json
 from handmesh.types import Camera
 
 # What a photograph's file says of the camera that took it.
@@ -234,7 +234,7 @@ def write_intrinsics(path: Path, intrinsics: Intrinsics) -> None:
     record["distortion"] = dict(zip(COEFFICIENTS, intrinsics.distortion, strict=False))
     record["reprojection_error_px"] = intrinsics.error_px
     record["date"] = intrinsics.date
-    write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
+    write_json(path, record)
 
 
 def read_intrinsics(path: Path) -> Intrinsics:

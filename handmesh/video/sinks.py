@@ -13,14 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import av
 import cv2
 import numpy as np
 
-from handmesh.files import WRITABLE, OutputError, make_folder, write_picture
+from handmesh.files import WRITABLE, OutputError, make_folder, write_image
 from handmesh.types import Frame, Hand
+
+if TYPE_CHECKING:
+    import av
 
 # Ctrl-C that waits until what is being written is whole.
 
@@ -102,15 +104,15 @@ class VideoRecorder:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         self._container = av.open(self._file, "w", format="mp4", options=_GROWING, buffer_size=_LARGEST_FRAGMENT)
 
-    def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand] = ()) -> None:
-        """Add a picture at its frame's time. One of another size than the first is fitted into its size."""
+    def write(self, frame: Frame, image_rgb: np.ndarray, hands: Sequence[Hand] = ()) -> None:
+        """Add an image, (H, W, 3) uint8, at its frame's time; one of another size is fitted into the first's."""
         import av
 
         with uninterrupted(), self._disk_errors():
             if self._stream is None:
-                self._stream = self._open_stream(picture_rgb)
+                self._stream = self._open_stream(image_rgb)
             size = (self._stream.width, self._stream.height)
-            shown = av.VideoFrame.from_ndarray(fitted(picture_rgb, size), format="rgb24")
+            shown = av.VideoFrame.from_ndarray(fitted(image_rgb, size), format="rgb24")
             shown.pts, shown.time_base = round(self._clock.shown_s(frame.time_s) / _TIME_BASE), _TIME_BASE
             self._container.mux(self._stream.encode(shown))
 
@@ -126,8 +128,8 @@ class VideoRecorder:
             kept = "; what was recorded before is kept" if self._file.plays else ""
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}{kept}") from error
 
-    def _open_stream(self, picture_rgb: np.ndarray) -> av.VideoStream:
-        height, width = picture_rgb.shape[:2]
+    def _open_stream(self, image_rgb: np.ndarray) -> av.VideoStream:
+        height, width = image_rgb.shape[:2]
         stream = self._container.add_stream("libx264", rate=self._fps)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
@@ -270,8 +272,8 @@ class Output(Protocol):
 
     path: Path
 
-    def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
-        """Keep what was seen in `frame`; `picture_rgb` is the frame with the hands drawn over it."""
+    def write(self, frame: Frame, image_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
+        """Keep what was seen in `frame`; image_rgb: (H, W, 3) uint8, the frame with the hands drawn over it."""
 
     def close(self) -> None:
         """Finish the files."""
@@ -304,9 +306,9 @@ class OverlayPicture:
         make_folder(path.parent)
         self.path = path
 
-    def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
-        """Write the picture, whole or not at all."""
-        write_picture(self.path, picture_rgb)
+    def write(self, frame: Frame, image_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
+        """Write the (H, W, 3) uint8 image, whole or not at all."""
+        write_image(self.path, image_rgb)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -321,9 +323,9 @@ class OverlayFolder:
         self.path = path
         self._hands = HandsFile(path / HANDS_FILE)
 
-    def write(self, frame: Frame, picture_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
-        """Write the overlay, then note its hands."""
-        write_picture(self.path / overlay_name(frame.name), picture_rgb)
+    def write(self, frame: Frame, image_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
+        """Write the overlay, (H, W, 3) uint8, then note its hands."""
+        write_image(self.path / overlay_name(frame.name), image_rgb)
         self._hands.append(describe(frame, hands))
 
     def close(self) -> None:

@@ -6,20 +6,23 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 
-from handmesh.files import READABLE, PictureError, read_picture
+from handmesh.files import READABLE, ImageError, read_shrunk
 from handmesh.types import Frame, Source, SourceError
 from handmesh.video.camera import CameraFeed
+
+if TYPE_CHECKING:
+    import av
 
 
 def open_source(*specs: str | Path) -> Source:
     """The source that `specs` describe: a camera's index, a video, a picture, a folder or a glob.
 
     Several specs, as a shell makes them of a glob, must all be pictures. Raises SourceError, or
-    PictureError for a single picture that cannot be read.
+    ImageError for a single picture that cannot be read.
     """
     if len(specs) != 1:
         return Pictures([Path(spec) for spec in specs], title=f"{len(specs)} pictures")
@@ -67,13 +70,13 @@ class Pictures:
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):
             try:
-                picture = read_picture(file)
-            except PictureError as error:
+                image_rgb, shrink = read_shrunk(file)
+            except ImageError as error:
                 if len(self._files) == 1:
                     raise
-                self.troubles.append(f"skipped: {error}")
+                _note(self.troubles, f"skipped: {error}")
                 continue
-            yield Frame(self._name(file), float(index), picture.image_rgb, picture.shrink)
+            yield Frame(self._name(file), float(index), image_rgb, shrink)
 
     def _name(self, file: Path) -> str:
         return file.absolute().relative_to(self._base.absolute()).as_posix()
@@ -134,10 +137,16 @@ class Video:
     def _ended_early(self, count: int, reason: str) -> None:
         if count == 0:
             raise SourceError(f"{self.title} holds no frame that can be read ({reason})")
-        self.troubles.append(f"{self.title} ended early, after {count} of {self.length or '?'} frames ({reason})")
+        _note(self.troubles, f"{self.title} ended early, after {count} of {self.length or '?'} frames ({reason})")
 
     def close(self) -> None:
         """Nothing is held open between plays."""
+
+
+def _note(troubles: list[str], trouble: str) -> None:
+    """Once, however often the source is played."""
+    if trouble not in troubles:
+        troubles.append(trouble)
 
 
 _TOLERATED_MISSING_FRAMES = 2  # containers count frames that decoders then do not show

@@ -13,11 +13,11 @@ from scipy.spatial.transform import Rotation
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations
-from handmesh.hand.lbs import SkinnedHand, joint_transforms
+from handmesh.hand.lbs import SkinnedHand, joint_transforms, strongest_joints
 from handmesh.render.shading import vertex_normals
 from handmesh.types import Hand, Side
 from handmesh.xr import WEBXR_JOINTS, to_webxr
-from handmesh.xr.joints import JOINTS, keypoint_name
+from handmesh.xr.joints import WEBXR_OF_MANO, WEBXR_PARENTS
 from handmesh.xr.poses import FROM_CAMERA
 
 # A glTF 2.0 file in the making: its JSON, and the one buffer of numbers that follows it in a `.glb`.
@@ -122,19 +122,14 @@ def split_at_seams(hand: SkinnedHand) -> Seams:
     return Seams(pairs[:, 0], flipped.astype(np.float32), faces.reshape(-1, 3).astype(np.uint32))
 
 
-def strongest_joints(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(V, 4 k) joints and their weights, strongest first, of (V, J) weights; rows sum to 1.
-
-    k is 1 where four joints a vertex are enough: where what the others weigh, and so what leaving them
-    out can move a vertex, stays within `TOLERATED_M`. Unused places hold joint 0 with weight 0.
-    """
-    order = np.argsort(-weights, axis=1, kind="stable")
-    sorted_weights = np.take_along_axis(weights.astype(np.float64), order, axis=1)
+def influences(weights: np.ndarray) -> int:
+    """How many joints a vertex needs, four or a multiple, of (V, J) blend weights: as many as it takes for what the
+    others weigh, and so what leaving them out can move a vertex, to stay within `TOLERATED_M`."""
+    weakest_first = np.sort(weights.astype(np.float64), axis=1)
     count = INFLUENCES_A_SET
-    while sorted_weights[:, count:].sum(1).max(initial=0.0) * _REACH_M > TOLERATED_M:
+    while weakest_first[:, :-count].sum(1).max(initial=0.0) * _REACH_M > TOLERATED_M:
         count += INFLUENCES_A_SET
-    kept = sorted_weights[:, :count] / sorted_weights[:, :count].sum(1, keepdims=True)
-    return np.where(kept > 0, order[:, :count], 0).astype(np.uint8), kept.astype(np.float32)
+    return count
 
 
 # A hand that nodes move: WebXR's joints, each with WebXR's axes, and the skin bound to them.
@@ -146,18 +141,6 @@ def strongest_joints(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 VIEW_FROM_CAMERA = np.diag(FROM_CAMERA)
 """From the camera's frame (y down, z forward) to glTF's: y up, the camera at the origin looking along -z."""
-
-_NODES = JOINTS[1:]  # WebXR has no palm
-
-PARENTS: tuple[int, ...] = tuple(
-    k - 1 if joint.part not in ("wrist", "metacarpal") else (0 if k else -1) for k, joint in enumerate(_NODES)
-)
-"""The parent of each node, in the order of `WEBXR_JOINTS`; the wrist's is -1."""
-
-_KEYPOINT_NAMES = [keypoint_name(joint) for joint in _NODES]
-
-NODE_OF_MANO: tuple[int, ...] = tuple(_KEYPOINT_NAMES.index(name) for name in skeleton.MANO_JOINTS)
-"""The nodes that turn, in MANO's order of joints."""
 
 
 class Skin(NamedTuple):
@@ -192,25 +175,25 @@ class Rig(NamedTuple):
 
     def inverse_binds(self) -> np.ndarray:
         """(25, 4, 4) from the rest frame to each node's own."""
-        matrices = np.tile(np.eye(4), (len(PARENTS), 1, 1))
+        matrices = np.tile(np.eye(4), (len(WEBXR_PARENTS), 1, 1))
         matrices[:, :3, :3] = self.turns.swapaxes(1, 2)
         matrices[:, :3, 3] = -(matrices[:, :3, :3] @ self.positions_m[..., None])[..., 0]
         return matrices
 
     def local_places(self) -> tuple[np.ndarray, np.ndarray]:
         """(25, 3) translations and (25, 3, 3) rotations of the nodes at rest, relative to their parents."""
-        children, parents = np.arange(1, len(PARENTS)), np.array(PARENTS[1:])
+        children, parents = np.arange(1, len(WEBXR_PARENTS)), np.array(WEBXR_PARENTS[1:])
         to_parent = self.turns[parents].swapaxes(1, 2)
-        places, turns = np.zeros((len(PARENTS), 3)), self.turns.copy()
+        places, turns = np.zeros((len(WEBXR_PARENTS), 3)), self.turns.copy()
         bones = self.positions_m[children] - self.positions_m[parents]
         places[1:], turns[1:] = (to_parent @ bones[..., None])[..., 0], to_parent @ self.turns[children]
         return places, turns
 
     def local_turns(self, poses: np.ndarray) -> np.ndarray:
-        """(T, 16, 3, 3) rotations of the nodes `NODE_OF_MANO` relative to their parents, in a hand posed by
+        """(T, 16, 3, 3) rotations of the nodes `WEBXR_OF_MANO` relative to their parents, in a hand posed by
         (T, 16, 3, 3): `Hand.pose` of T frames, of this rig's side. The wrist's is relative to the scene."""
-        own = self.axes[list(NODE_OF_MANO)]
-        parents = [PARENTS[node] for node in NODE_OF_MANO[1:]]
+        own = self.axes[list(WEBXR_OF_MANO)]
+        parents = [WEBXR_PARENTS[node] for node in WEBXR_OF_MANO[1:]]
         above = np.concatenate([VIEW_FROM_CAMERA[None], self.axes[parents].swapaxes(1, 2)])
         return above @ np.asarray(poses, np.float64) @ own
 
@@ -242,8 +225,8 @@ def _skin(hand: SkinnedHand, vertices_m: np.ndarray, side: Side) -> Skin:
     seams = split_at_seams(hand)
     vertices_m = vertices_m.astype(np.float32)
     faces = (hand.faces if side == "right" else mirror_faces(hand.faces)).astype(np.int32)
-    joints, weights = strongest_joints(hand.weights)
-    nodes = np.where(weights > 0, np.array(NODE_OF_MANO, np.uint8)[joints], 0).astype(np.uint8)
+    joints, weights = strongest_joints(hand.weights, influences(hand.weights))
+    nodes = np.where(weights > 0, np.array(WEBXR_OF_MANO, np.uint8)[joints], 0).astype(np.uint8)
     return Skin(
         vertices_m[seams.vertex],
         vertex_normals(vertices_m, faces)[seams.vertex],
@@ -340,10 +323,10 @@ def _add_material(document: Document, name: str, colour: Colour) -> int:
 def _add_joint_tree(document: Document, rig: Rig, prefix: str) -> list[int]:
     places, turns = rig.local_places()
     first = document.next_index("nodes")
-    for k in range(len(PARENTS)):
-        children = [first + child for child, parent in enumerate(PARENTS) if parent == k]
+    for k in range(len(WEBXR_PARENTS)):
+        children = [first + child for child, parent in enumerate(WEBXR_PARENTS) if parent == k]
         _add_joint(document, rig, k, prefix, (places[k], turns[k]), children or None)
-    return list(range(first, first + len(PARENTS)))
+    return list(range(first, first + len(WEBXR_PARENTS)))
 
 
 def _add_flat_joints(document: Document, rig: Rig, prefix: str) -> list[int]:
@@ -364,8 +347,8 @@ def _add_joint(
     A joint that turns says which joint of `Hand.pose` it is, and how its axes lie in the hand model's frame.
     """
     extras = None
-    if number in NODE_OF_MANO:
-        joint = skeleton.MANO_JOINTS[NODE_OF_MANO.index(number)]
+    if number in WEBXR_OF_MANO:
+        joint = skeleton.MANO_JOINTS[WEBXR_OF_MANO.index(number)]
         extras = {"joint": joint, "axes_xyzw": _quaternion(rig.axes[number])}
     translation, turn = place
     return document.add(
@@ -493,7 +476,7 @@ def _animate(animation: _Animation, joints: list[int], fit: Fit, track: Track, t
     clock = animation.clock(times[track.frames])
     animation.add(joints[0], "translation", clock, fit.wrists_m)
     turns = fit.rig.local_turns(track.poses)
-    for number, node in enumerate(NODE_OF_MANO):
+    for number, node in enumerate(WEBXR_OF_MANO):
         animation.add(joints[node], "rotation", clock, continuous_quaternions(turns[:, number]))
     present = np.zeros(len(times), bool)
     present[track.frames] = True

@@ -47,6 +47,12 @@ OPENXR_JOINTS: tuple[str, ...] = tuple(
 WEBXR_JOINTS: tuple[str, ...] = tuple(_webxr_name(joint) for joint in JOINTS[1:])
 """The 25 names of `XRHandJoint`, in the specification's order."""
 
+WEBXR_PARENTS: tuple[int, ...] = tuple(
+    -1 if joint.part == "wrist" else 0 if joint.part == "metacarpal" else index - 1
+    for index, joint in enumerate(JOINTS[1:])
+)
+"""The parent of each joint of WebXR, in its order; the wrist's is -1."""
+
 UNITY_ORDER: tuple[int, ...] = (1, 0, *range(2, len(JOINTS)))
 """`array[list(UNITY_ORDER)]` takes OpenXR's order to that of Unity's XR Hands."""
 
@@ -67,6 +73,12 @@ def keypoint_name(joint: Joint) -> str | None:
         return f"thumb{THUMB_PARTS.index(joint.part) + 1}"
     knuckle = FINGER_PARTS.index(joint.part) if joint.finger else 0
     return f"{joint.finger}{knuckle}" if knuckle else None
+
+
+WEBXR_OF_MANO: tuple[int, ...] = tuple(
+    [keypoint_name(joint) for joint in JOINTS[1:]].index(name) for name in skeleton.MANO_JOINTS
+)
+"""The joints of WebXR that rotate, in MANO's order."""
 
 
 def _keypoint(name: str) -> np.ndarray:

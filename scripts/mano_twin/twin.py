@@ -8,7 +8,6 @@ bundled open hand alone, whose data are CC0. Shape and pose numbers mean differe
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from scipy.optimize import nnls
 
 from handmesh import geometry, skeleton
 from handmesh.assets import OPEN_HAND
+from handmesh.files import write_bytes
 from handmesh.hand import anatomy
 from handmesh.hand.mano import FIELDS
 from handmesh.hand.model import HandModel
@@ -175,10 +175,7 @@ def write_twin(path: Path, side: Side = "right", faulty_shapes: bool = False, te
     so that the generator can paint it.
     """
     fields = twin_fields() if side == "right" else mirrored_fields(twin_fields(), faulty_shapes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_bytes(dumps(_pickled(fields, texture)))
-    os.replace(unfinished, path)
+    write_bytes(path, dumps(_pickled(fields, texture)))
 
 
 def _pickled(fields: dict[str, np.ndarray], texture: bool) -> dict[str, object]:

@@ -20,7 +20,7 @@ from handmesh.app import calibrate_camera
 from handmesh.app.calibrate_camera import Collector
 from handmesh.app.chessboard import PAPERS_MM, Board, View, Views, solve, write_board
 from handmesh.app.window import WindowError
-from handmesh.files import write_picture
+from handmesh.files import write_image
 from handmesh.geometry import project
 from handmesh.types import Camera, Frame
 from handmesh.video.lens import Lens, LensError
@@ -76,7 +76,7 @@ def views_of(poses: list[Pose], noise_px: float = 0.0) -> Views:
 def folder(path: Path, poses: list[Pose] = POSES) -> Path:
     path.mkdir()
     for k, pose in enumerate(poses):
-        write_picture(path / f"{k:02d}.png", picture(pose))
+        write_image(path / f"{k:02d}.png", picture(pose))
     return path
 
 

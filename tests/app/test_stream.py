@@ -22,9 +22,10 @@ import tyro
 from posed_hand import FakeTracker
 
 from handmesh.app.options import TrackerOptions
-from handmesh.app.stream import Options, Player, run
+from handmesh.app.player import Pacer, Player
+from handmesh.app.stream import Options, publishing, run
 from handmesh.streaming.server import Addresses
-from handmesh.types import Camera, Frame, Hand, SourceError
+from handmesh.types import Frame, Hand, SourceError, TrackedFrame
 from handmesh.video.lens import Lens
 
 ROOT = Path(__file__).parents[2]
@@ -48,40 +49,47 @@ class Listed:
         """Nothing is open."""
 
 
-class Kept:
+class FakeServer:
     """A server that keeps what is published, and has had enough after some frames."""
 
     def __init__(self, enough: int = 1000) -> None:
         self.enough = enough
-        self.published: list[tuple[Frame, list[Hand], Camera, bool]] = []
+        self.published: list[tuple[TrackedFrame, bool]] = []
 
-    def publish(self, frame: Frame, hands: list[Hand], camera: Camera, metric: bool = False) -> None:
-        self.published.append((frame, hands, camera, metric))
+    def publish(self, tracked: TrackedFrame, metric: bool = False) -> None:
+        self.published.append((tracked, metric))
         if len(self.published) == self.enough:
             raise KeyboardInterrupt
 
+    @property
+    def frames(self) -> list[Frame]:
+        return [tracked.frame for tracked, _ in self.published]
+
+
+def stream(source: Listed, server: FakeServer, tracker: FakeTracker | None = None, **options: object) -> bool:
+    player = Player(tracker or FakeTracker(), source, pacer=Pacer.of(source), **options)
+    return player.play(publishing(player, server))
+
 
 def test_every_frame_is_published_with_its_times() -> None:
-    server = Kept()
-    Player(FakeTracker(), Listed(4), Lens.from_fov(), server).play(repeat=False)
-    frames = [frame for frame, *_ in server.published]
+    server = FakeServer()
+    assert stream(Listed(4), server)
+    frames = server.frames
     assert [frame.time_s for frame in frames] == [0, 1 / 200, 2 / 200, 3 / 200]
     assert frames[-1].captured_s - frames[0].captured_s > 0.8 * 3 / 200  # at the source's own pace
-    assert all(len(hands) == 1 and camera.width == 32 for _, hands, camera, _ in server.published)
+    assert all(len(tracked.hands) == 1 and tracked.camera.width == 32 for tracked, _ in server.published)
 
 
 def test_a_camera_tells_when_its_frames_came() -> None:
-    server = Kept()
-    Player(FakeTracker(), Listed(3, live=True), Lens.from_fov(), server).play(repeat=True)
-    assert [frame.captured_s for frame, *_ in server.published] == [1.0] * 3  # and it does not begin again
+    server = FakeServer()
+    stream(Listed(3, live=True), server, repeat=True)
+    assert [frame.captured_s for frame in server.frames] == [1.0] * 3  # and it does not begin again
 
 
 def test_a_file_begins_again_and_time_goes_on() -> None:
-    server = Kept(enough=7)
-    with pytest.raises(KeyboardInterrupt):
-        Player(FakeTracker(), Listed(3), Lens.from_fov(), server).play(repeat=True)
-    times = [frame.time_s for frame, *_ in server.published]
-    np.testing.assert_allclose(np.diff(times), 1 / 200)
+    server = FakeServer(enough=7)
+    assert not stream(Listed(3), server, repeat=True)
+    np.testing.assert_allclose(np.diff([frame.time_s for frame in server.frames]), 1 / 200)
 
 
 @pytest.mark.parametrize(
@@ -89,10 +97,10 @@ def test_a_file_begins_again_and_time_goes_on() -> None:
     [(Lens.from_fov(), None, False), (Lens.from_fov(), 0.18, False), (Lens.from_fov(70, "--fov-deg"), 0.18, True)],
 )
 def test_metric_needs_camera_and_hand(lens, size_m, metric) -> None:
-    tracker, server = FakeTracker(), Kept()
+    tracker, server = FakeTracker(), FakeServer()
     tracker.hand_size_m = size_m
-    Player(tracker, Listed(1), lens, server).play(repeat=False)
-    assert server.published[0][3] is metric
+    stream(Listed(1), server, tracker, lens=lens)
+    assert server.published[0][1] is metric
 
 
 class Refusing(FakeTracker):
@@ -102,10 +110,9 @@ class Refusing(FakeTracker):
 
 def test_frames_that_the_tracker_refuses(capsys) -> None:
     with pytest.raises(ValueError, match="too small"):
-        Player(Refusing(), Listed(3), Lens.from_fov(), Kept()).play(repeat=True)
-    source = Listed(3, live=True)
+        stream(Listed(3), FakeServer(), Refusing(), repeat=True)
     with pytest.raises(SourceError, match="a list"):
-        Player(Refusing(), source, Lens.from_fov(), Kept()).play(repeat=True)
+        stream(Listed(3, live=True), FakeServer(), Refusing(), repeat=True)
     assert capsys.readouterr().err.count("too small") == 1  # said once, not of every frame
 
 

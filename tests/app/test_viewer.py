@@ -21,24 +21,24 @@ from handmesh.app import options as options_module
 from handmesh.app import viewer as viewer_module
 from handmesh.app import webcam as app
 from handmesh.app.capture import Snapshots
-from handmesh.app.hud import Hud, Meter, Panel, RateMeter, Readings, Status, text_width, wrapped
+from handmesh.app.hud import Hud, Panel, Status, text_width, wrapped
 from handmesh.app.keys import ANGLES, KEYS, Controls, Look, key_name
 from handmesh.app.orbit import Orbit
-from handmesh.app.player import Pacer
-from handmesh.app.viewer import Seen, Situation, Viewer, Views, canvas, ground, joined
+from handmesh.app.player import Meter, Pacer, RateMeter, Readings
+from handmesh.app.viewer import Situation, Viewer, Views, canvas, ground, joined
 from handmesh.app.window import MAX_SIDE, Shown, Window, WindowError, first_size, has_display
 from handmesh.geometry import project
 from handmesh.render.overlay import Style
-from handmesh.types import Camera, Frame, Hand
+from handmesh.types import Camera, Frame, Hand, TrackedFrame
 from handmesh.video.sources import Video
 
 
-def scene(width: int = 320, height: int = 240, level: int = 90, hands: int = 1) -> Seen:
+def scene(width: int = 320, height: int = 240, level: int = 90, hands: int = 1) -> TrackedFrame:
     camera = Camera.from_fov(width, height)
     left = replace(posed_hand(camera, (-0.1, 0.0, 0.6), side="left"), id=1)
     found = [posed_hand(camera, (0.1, 0.0, 0.5)), left][:hands]
     image = np.full((height, width, 3), level, np.uint8)
-    return Seen(Frame("0", 0.0, image, captured_s=time.perf_counter()), found, camera)
+    return TrackedFrame(Frame("0", 0.0, image, captured_s=time.perf_counter()), found, camera)
 
 
 # Keys.
@@ -174,9 +174,9 @@ def test_the_eye_follows_hands_calmly_but_finds_a_new_one_at_once():
 
 def test_a_predicted_hand_is_drawn_fainter():
     seen = scene(level=0)
-    guessed = Seen(seen.frame, [replace(seen.hands[0], predicted=True)], seen.camera)
+    guessed = TrackedFrame(seen.frame, [replace(seen.hands[0], predicted=True)], seen.camera)
     for style in (Style(), Style(mesh=False, wireframe=True), Style(mesh=False, skeleton=True)):
-        solid, faint = (each.overlay(style).astype(float) for each in (seen, guessed))
+        solid, faint = (Views().overlay(each, style).astype(float) for each in (seen, guessed))
         assert 0.2 < faint.sum() / solid.sum() < 0.6 and (faint <= solid + 1).all()
 
 
@@ -303,16 +303,16 @@ def test_only_the_window_is_mirrored(tmp_path):
     seen, window, snapshots = scene(640, 480), FakeWindow("hi.s"), Snapshots(tmp_path)
     shown = Viewer(window, Look(), Views(), Meter(), snapshots, mirror=True, stills=False)
     assert shown.show(seen, wait_s=1e6) is False  # help off, info off, snapshot, then q
-    np.testing.assert_array_equal(window.pictures[-1], seen.overlay(Style())[:, ::-1])
+    np.testing.assert_array_equal(window.pictures[-1], Views().overlay(seen, Style())[:, ::-1])
     assert (window.pictures[0] != window.pictures[-1]).any()  # with and without the head-up display
     snapshots.close()
-    from handmesh.files import read_picture
+    from handmesh.files import read_image
 
-    np.testing.assert_array_equal(read_picture(snapshots.saved[0]).image_rgb, seen.overlay(Style()))
+    np.testing.assert_array_equal(read_image(snapshots.saved[0]), Views().overlay(seen, Style()))
 
 
 def test_what_is_written_on_the_window_is_not_mirrored(tmp_path):
-    empty = Seen(scene().frame, [], Camera.from_fov(320, 240))
+    empty = TrackedFrame(scene().frame, [], Camera.from_fov(320, 240))
     plain, mirrored = FakeWindow("h"), FakeWindow("h")
     viewer_of(plain, tmp_path).show(empty)
     viewer_of(mirrored, tmp_path, mirror=True).show(empty)

@@ -23,7 +23,7 @@ from handmesh import console
 from handmesh.app import image as image_app
 from handmesh.app import options as options_module
 from handmesh.app import webcam as app
-from handmesh.files import OutputError, read_picture
+from handmesh.files import OutputError, read_image
 from handmesh.types import Camera, Frame, SourceError
 from handmesh.video.camera import CameraInfo
 from handmesh.video.sinks import VideoRecorder
@@ -113,7 +113,7 @@ def test_a_folder_gets_an_overlay_a_picture_and_the_hands(elsewhere, capsys):
 def test_one_picture_to_one_file_and_to_the_default_place(elsewhere):
     picture = pictures(elsewhere / "in", 1) / "0.png"
     assert run(picture, output=Path("x.jpg"), wireframe=True, skeleton=True) == 0
-    assert (read_picture(Path("x.jpg")).image_rgb > 100).any()
+    assert (read_image(Path("x.jpg")) > 100).any()
     assert run(picture) == 0
     assert Path("outputs/overlays/0.png").exists()
 
@@ -185,7 +185,7 @@ def test_output_that_breaks_off_keeps_what_is_written(elsewhere, monkeypatch, ca
             raise OutputError(f"cannot write {path}: No space left on device")
         written.append(path)
 
-    monkeypatch.setattr("handmesh.video.sinks.write_picture", refuse_third)
+    monkeypatch.setattr("handmesh.video.sinks.write_image", refuse_third)
     assert run(pictures(elsewhere / "in", 4), output=Path("out")) == 1
     assert "No space left" in capsys.readouterr().err
     assert len(json.loads(Path("out/hands.json").read_text())) == 2
@@ -308,8 +308,8 @@ sys.path[:0] = [{tests!r}]
 from pathlib import Path
 from posed_hand import FakeTracker
 from handmesh.app import webcam as app
-from handmesh.tracking import console
-from handmesh.video import recording
+from handmesh import console
+from handmesh.video import sinks as recording
 
 class Struck(FakeTracker):
     def track(self, *args, **kwargs):

@@ -11,15 +11,15 @@ import pytest
 import trimesh
 from posed_hand import posed_hand
 
-from handmesh.app.capture import ClipRecording, Kept, Outputs, Snapshots, Writer
-from handmesh.files import OutputError, read_picture
-from handmesh.types import Camera, Frame
+from handmesh.app.capture import ClipRecording, Drawn, Outputs, Snapshots, Writer
+from handmesh.files import OutputError, read_image
+from handmesh.types import Camera, Frame, TrackedFrame
 from handmesh.video.sources import Video
 
 
-def kept(number: int = 0) -> Kept:
+def kept(number: int = 0) -> Drawn:
     picture = np.full((48, 64, 3), number, np.uint8)
-    return Kept(Frame(str(number), number / 30, picture), picture, [], Camera.from_fov(64, 48))
+    return Drawn(TrackedFrame(Frame(str(number), number / 30, picture), [], Camera.from_fov(64, 48)), picture)
 
 
 class SlowFile:
@@ -28,9 +28,9 @@ class SlowFile:
     def __init__(self) -> None:
         self.let, self.taken, self.finished = threading.Event(), [], 0
 
-    def take(self, frame: Kept) -> None:
+    def take(self, drawn: Drawn) -> None:
         assert self.let.wait(10)
-        self.taken.append(int(frame.frame.name))
+        self.taken.append(int(drawn.tracked.frame.name))
 
     def finish(self) -> None:
         self.finished += 1
@@ -58,7 +58,7 @@ def test_of_a_file_no_frame_is_lost_however_slow_the_disk_is():
 
 
 def test_a_failure_is_told_once_and_the_file_still_finished():
-    def refuse(_: Kept) -> None:
+    def refuse(_: Drawn) -> None:
         raise OutputError("no space left")
 
     file = SlowFile()
@@ -113,7 +113,7 @@ def test_a_snapshot_is_a_picture_and_its_meshes(tmp_path):
     snapshots.take(picture, [posed_hand(camera)])
     (news,) = snapshots.close()
     png, glb = snapshots.saved
-    np.testing.assert_array_equal(read_picture(png).image_rgb, picture)
+    np.testing.assert_array_equal(read_image(png), picture)
     assert len(trimesh.load(glb, force="mesh").vertices) >= 1689 and png.stem == glb.stem
     assert news == f"saved {png} and .glb"
 

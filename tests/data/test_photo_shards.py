@@ -72,7 +72,7 @@ def test_an_interrupted_call_is_repeated_and_others_are_refused(root, tmp_path):
     first, second, third = sorted(out.glob("*.tar"))
     content, written = second.read_bytes(), first.stat().st_mtime_ns
     second.unlink()
-    (out / "photos-00001.tar.tmp").write_bytes(b"half")
+    (out / "photos-00001.tar.123.part").write_bytes(b"half")
     assert write_photo_shards(photos, out, shard_size=8) == 19
     assert second.read_bytes() == content and first.stat().st_mtime_ns == written
     assert sorted(out.iterdir()) == [out / SETTINGS_FILE, first, second, third]

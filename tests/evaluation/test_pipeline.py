@@ -16,7 +16,7 @@ import pytest
 
 from handmesh import skeleton
 from handmesh.assets import model_path
-from handmesh.data.photos import LabelledHand, load_picture
+from handmesh.data.photos import LabelledHand
 from handmesh.data.shards import read_shards
 from handmesh.evaluation import pipeline as evaluation
 from handmesh.evaluation.datasets import (
@@ -34,6 +34,7 @@ from handmesh.evaluation.datasets import (
 from handmesh.evaluation.intervals import background_figures, photo_figures, synthetic_figures, true_meshes
 from handmesh.evaluation.report import folder_names
 from handmesh.evaluation.sheets import case_sheet
+from handmesh.files import read_image
 from handmesh.geometry import project
 from handmesh.types import Box, Camera, Hand
 
@@ -159,7 +160,7 @@ def test_background_figures_count_false_hands():
 
 
 def test_unreadable_pictures_are_named_not_fatal(tmp_path):
-    good, bad = picture_of(name="good"), Picture("bad", lambda: load_picture(tmp_path / "missing"))
+    good, bad = picture_of(name="good"), Picture("bad", lambda: read_image(tmp_path / "missing"))
     run = ask(lambda image, picture: Answers([], []), [bad, good])
     assert run.unreadable == ["bad"] and [picture.name for picture, _ in run.said] == ["good"]
 

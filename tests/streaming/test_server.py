@@ -17,26 +17,23 @@ from scipy.spatial.transform import Rotation
 pytest.importorskip("websockets", reason="the stream is an extra: pip install 'handmesh[stream]'")
 pytest.importorskip("pythonosc", reason="the stream is an extra: pip install 'handmesh[stream]'")
 
-from hand_scenes import CAMERA
-from stream_clients import eventually, follow, get, moment, publish, send_raw, streaming, two_hands
+from stream_clients import eventually, follow, get, publish, send_raw, streaming, two_hands, update
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from handmesh import xr
 from handmesh.benchmark.streaming import Listener, never_reading, request_for
-from handmesh.hand.lbs import SkinnedHand
+from handmesh.hand.lbs import SkinnedHand, strongest_joints
 from handmesh.streaming.access import Access, Notes
 from handmesh.streaming.datagrams import json_datagram, osc_datagram, split_address
 from handmesh.streaming.protocol import (
     RADII_EVERY,
     MessageError,
-    Moment,
     Poser,
     bind_message,
     frame_bytes,
     frame_message,
     pong_message,
     read_frame,
-    strongest_weights,
 )
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -65,7 +62,7 @@ def server():
 class TestMessages:
     @pytest.mark.parametrize("count", [0, 1, 2])
     def test_frames_are_as_written_down(self, schema, count) -> None:
-        frame = moment(two_hands()[:count])
+        frame = update(two_hands()[:count])
         for text in (frame_message(frame), json_datagram(frame)):
             schema.validate(json.loads(text))
 
@@ -75,17 +72,17 @@ class TestMessages:
 
     @pytest.mark.parametrize("field", ["sequence", "sent_unix_ms", "hands", "camera"])
     def test_schema_misses_a_field(self, schema, field) -> None:
-        fields = json.loads(frame_message(moment()))
+        fields = json.loads(frame_message(update()))
         del fields[field]
         assert not schema.is_valid(fields)
 
     def test_schema_counts_joints(self, schema) -> None:
-        fields = json.loads(frame_message(moment()))
+        fields = json.loads(frame_message(update()))
         fields["hands"][0]["positions_m"].pop()
         assert not schema.is_valid(fields)
 
     def test_json_tells_the_webxr_poses(self) -> None:
-        frame = moment()
+        frame = update()
         for fields, hand in zip(json.loads(frame_message(frame))["hands"], frame.hands, strict=True):
             pose = xr.to_webxr(hand)
             np.testing.assert_allclose(np.reshape(fields["positions_m"], (25, 3)), pose.positions_m, atol=6e-6)
@@ -97,15 +94,15 @@ class TestMessages:
             assert (fields["side"], fields["id"]) == (hand.side, hand.id)
 
     def test_datagram_is_short(self) -> None:
-        assert len(json_datagram(moment())) < 4500
+        assert len(json_datagram(update())) < 4500
 
     def test_times_are_of_one_clock(self) -> None:
         before_ms = time.time() * 1000
-        fields = json.loads(frame_message(moment()))
+        fields = json.loads(frame_message(update()))
         assert before_ms - 1000 < fields["captured_unix_ms"] <= fields["sent_unix_ms"] <= time.time() * 1000 + 1
 
     def test_binary_comes_back(self) -> None:
-        frame = moment([replace(two_hands()[0], predicted=True), two_hands()[1]])
+        frame = update([replace(two_hands()[0], predicted=True), two_hands()[1]])
         read = read_frame(frame_bytes(frame))
         assert (read.sequence, read.size_px, read.metric) == (7, (640, 480), False)
         assert read.captured_unix_ms == pytest.approx(frame.captured_unix_ms, abs=1e-3)
@@ -118,7 +115,7 @@ class TestMessages:
             np.testing.assert_allclose(hand.vertices_m, sent.vertices_m * [1, -1, -1], atol=7e-5)
 
     def test_torn_binary_is_refused(self) -> None:
-        whole = frame_bytes(moment())
+        whole = frame_bytes(update())
         for end in (0, 3, 63, 64, 70, 84, 900, len(whole) // 2, len(whole) - 30):
             with pytest.raises(MessageError):
                 read_frame(whole[:end])
@@ -153,7 +150,7 @@ class TestMessages:
     def test_osc_is_read_by_its_own_library(self) -> None:
         from pythonosc.osc_bundle import OscBundle
 
-        frame = moment([*two_hands(), replace(two_hands()[0], score=0.2, id=9)])
+        frame = update([*two_hands(), replace(two_hands()[0], score=0.2, id=9)])
         said = {message.address: message.params for message in OscBundle(osc_datagram(frame))}
         assert said["/handmesh/frame"][0::2] == [7, 3]
         assert said["/handmesh/frame"][1] == frame.captured_unix_ms
@@ -168,7 +165,7 @@ class TestMessages:
     def test_osc_tells_of_absence(self) -> None:
         from pythonosc.osc_bundle import OscBundle
 
-        said = {message.address: message.params for message in OscBundle(osc_datagram(moment([])))}
+        said = {message.address: message.params for message in OscBundle(osc_datagram(update([])))}
         assert said["/handmesh/left/present"] == said["/handmesh/right/present"] == [0]
 
 
@@ -203,7 +200,7 @@ class TestRig:
 
     def test_weights_are_whole(self) -> None:
         weights = SkinnedHand.open_hand().weights
-        _, kept = strongest_weights(weights)
+        _, kept = strongest_joints(weights)
         np.testing.assert_allclose(kept, -np.sort(-weights, axis=1)[:, :4], atol=1e-5)
 
     def test_parents_are_nearer_to_the_wrist(self, bind) -> None:
@@ -335,7 +332,7 @@ class TestSlowClients:
                 largest = max(largest, stuck.transport.get_write_buffer_size())
             assert newest == 120
             assert stuck.behind
-            assert largest <= max(len(frame_bytes(moment())), len(service.bind)) + 20
+            assert largest <= max(len(frame_bytes(update())), len(service.bind)) + 20
             service.stuck_s = 0.05
             publish(server, hands)
             assert eventually(lambda: publish(server, hands) or server.num_clients == 1)
@@ -354,7 +351,7 @@ class TestSlowClients:
             published = server._sequence
             raw.settimeout(10)
             data = b""
-            newest = frame_bytes(Moment(published, 0.0, 0.0, CAMERA, hands))[:8]
+            newest = frame_bytes(update(hands, published))[:8]
             while newest not in data:
                 data += raw.recv(1 << 20)
         assert data.count(newest[:4]) < published  # some were left out

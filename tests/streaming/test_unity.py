@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("websockets", reason="the stream is an extra: pip install 'handmesh[stream]'")
 
 from scipy.spatial.transform import Rotation
-from stream_clients import moment
+from stream_clients import update
 
 from handmesh import xr
 from handmesh.hand.lbs import SkinnedHand
@@ -43,7 +43,7 @@ def test_twin_is_a_change_of_basis() -> None:
 
 
 def test_twin_agrees_with_the_xr_room() -> None:
-    for hand in moment().hands:
+    for hand in update().hands:
         openxr = xr.to_openxr(hand)
         unity = xr.to_unity(openxr)
         order = [xr.UNITY_JOINTS.index(name) for name in _unity_names(openxr.names)]
@@ -77,7 +77,7 @@ def test_scripts_run_outside_unity(tmp_path) -> None:
     if "Metadata file" in compiled.stderr:
         pytest.skip("needs Mono's System.Runtime.Serialization, which reads JSON here as Unity does there")
     assert compiled.returncode == 0, compiled.stdout + compiled.stderr
-    frame = moment()
+    frame = update()
     said = _run(program, bind, [b"noise", b'{"type":"frame","version":1}', json_datagram(frame)])
     told = {tuple(words[1:3]): np.array(words[3:], float) for words in said if words[0] == "joint"}
     for hand, pose in zip(frame.hands, frame.poses, strict=True):

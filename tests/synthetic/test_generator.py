@@ -130,7 +130,7 @@ def test_resumed_and_parallel_runs_write_the_same_files(tmp_path):
     write(order(tmp_path / "parallel", workers=2))
     write(order(tmp_path / "resumed"))
     (tmp_path / "resumed" / "shard-00001.tar").unlink()
-    (tmp_path / "resumed" / "shard-00002.tar").rename(tmp_path / "resumed" / "shard-00002.tar.tmp")
+    (tmp_path / "resumed" / "shard-00002.tar").rename(tmp_path / "resumed" / "shard-00002.tar.123.part")
     untouched = (tmp_path / "resumed" / "shard-00000.tar").stat().st_mtime_ns
     write(order(tmp_path / "resumed"))
     assert files(tmp_path / "whole") == files(tmp_path / "parallel") == files(tmp_path / "resumed")
@@ -270,7 +270,7 @@ def test_an_interrupted_freihand_set_is_taken_up_again(tmp_path, monkeypatch):
     stop_after(1, "write")
     first = broken / "parts" / "training-00000.npz"
     made = first.stat().st_mtime_ns
-    for count in range(12):  # ever further into the merging
+    for count in range(8):  # ever further into the merging
         stop_after(count, "_list")
         assert first.stat().st_mtime_ns == made  # nothing that was whole is made again
     stop_after(0, "tidy")

@@ -21,7 +21,7 @@ from handmesh.app.capture import open_export
 from handmesh.files import OutputError
 from handmesh.geometry import mirror_faces, project
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.types import Camera, Frame, Hand, Side
+from handmesh.types import Camera, Frame, Hand, Side, TrackedFrame
 from handmesh.video.clips import Clip, ClipError, read_clip, save_clip, save_rigged_hand
 from handmesh.video.sinks import GrowingFile
 from handmesh.xr.gltf import VIEW_FROM_CAMERA
@@ -72,7 +72,7 @@ def session() -> list[tuple[Frame, list[Hand]]]:
 def record(path: Path, session: list[tuple[Frame, list[Hand]]]) -> Path:
     export = open_export(path, source_title="camera 0", fps=30)
     for frame, hands in session:
-        export.add(frame, hands, CAMERA)
+        export.add(TrackedFrame(frame, hands, CAMERA))
     export.close()
     return export.path
 
@@ -182,11 +182,12 @@ def test_a_rigged_hand_has_the_shape_and_size_of_the_one_seen_longest(tmp_path, 
 _KILLED = """
 import os, pickle, signal, sys
 from handmesh.app.capture import open_export
+from handmesh.types import TrackedFrame
 with open(sys.argv[1], "rb") as file:
     session, camera = pickle.load(file)
 export = open_export(sys.argv[2], "camera 0", 30)
 for frame, hands in session:
-    export.add(frame, hands, camera)
+    export.add(TrackedFrame(frame, hands, camera))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -225,7 +226,7 @@ def test_the_script_says_in_a_line_what_is_wrong(tmp_path, capsys):
 def test_a_full_disk_costs_only_the_frame_at_hand(tmp_path, session, monkeypatch):
     export = open_export(tmp_path / "clip.npz", "camera 0", 30)
     for frame, hands in session[:3]:
-        export.add(frame, hands, CAMERA)
+        export.add(TrackedFrame(frame, hands, CAMERA))
 
     def full(*_) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -233,9 +234,9 @@ def test_a_full_disk_costs_only_the_frame_at_hand(tmp_path, session, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(GrowingFile, "write", full)
         with pytest.raises(OutputError, match=r"No space left.*what was recorded is in .*clip.npz.part"):
-            export.add(*session[3], CAMERA)
+            export.add(TrackedFrame(*session[3], CAMERA))
     with pytest.raises(OutputError, match="since an earlier error"):
-        export.add(*session[4], CAMERA)
+        export.add(TrackedFrame(*session[4], CAMERA))
     export.close()
     assert_same(read_clip(tmp_path / "clip.npz"), session[:3], 0, 0)
 
@@ -243,7 +244,7 @@ def test_a_full_disk_costs_only_the_frame_at_hand(tmp_path, session, monkeypatch
 def test_what_cannot_be_finished_stays_as_it_grew(tmp_path, session, monkeypatch):
     export = open_export(tmp_path / "clip.npz", "camera 0", 30)
     for frame, hands in session:
-        export.add(frame, hands, CAMERA)
+        export.add(TrackedFrame(frame, hands, CAMERA))
 
     def full(*_) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -280,10 +281,10 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, session):
     export = open_export(tmp_path / "clip.npz", fps=30)
     frame, hands = session[3]
     for k in range(20):
-        export.add(frame._replace(time_s=k / 30), hands, CAMERA)
+        export.add(TrackedFrame(frame._replace(time_s=k / 30), hands, CAMERA))
     tracemalloc.start()
     for k in range(300):
-        export.add(frame._replace(time_s=1 + k / 30), hands, CAMERA)
+        export.add(TrackedFrame(frame._replace(time_s=1 + k / 30), hands, CAMERA))
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert grown < 200_000  # the meshes alone are 12 MB
@@ -295,7 +296,7 @@ def test_another_hand_model_is_refused_where_it_would_give_nonsense(tmp_path, se
     smaller = replace(session[0][1][0], vertices_m=np.zeros((778, 3), np.float32))
     export = open_export(tmp_path / "clip.glb")
     with pytest.raises(OutputError, match="778 vertices with a model of 1689"):
-        export.add(session[0][0], [smaller], CAMERA)
+        export.add(TrackedFrame(session[0][0], [smaller], CAMERA))
     export.close()
     record(tmp_path / "clip.json", session)
     text = (tmp_path / "clip.json").read_text().replace('"num_vertices": 1689', '"num_vertices": 778')
@@ -306,7 +307,7 @@ def test_another_hand_model_is_refused_where_it_would_give_nonsense(tmp_path, se
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("x.fbx", "clips are written as .npz, .json"), ("file/x.npz", "cannot write"), ("file/x", "cannot write to")],
+    [("x.fbx", "clips are written as .npz, .json"), ("file/x.npz", "cannot write"), ("file/x", "cannot write")],
 )
 def test_bad_paths_are_refused_at_once(tmp_path, name, reason):
     (tmp_path / "file").write_text("in the way")

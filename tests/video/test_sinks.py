@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from posed_hand import posed_hand
 
-from handmesh.files import OutputError, read_picture, write_picture
+from handmesh.files import OutputError, read_image, write_image
 from handmesh.types import Camera, Frame
 from handmesh.video.sinks import GrowingFile, HandsFile, VideoRecorder, fitted, open_output, overlay_name
 from handmesh.video.sources import Video
@@ -204,7 +204,7 @@ def test_a_folder_gets_overlays_and_the_hands(tmp_path):
     output.write(frame("b.tif", shrink=4), picture, [hand])
     output.write(frame("c.jpg"), picture, [])
     output.close()
-    np.testing.assert_array_equal(read_picture(tmp_path / "out/deep/a.png").image_rgb, picture)
+    np.testing.assert_array_equal(read_image(tmp_path / "out/deep/a.png"), picture)
     assert (tmp_path / "out/b.tif.png").exists() and (tmp_path / "out/c.jpg").exists()
     a, b, c = json.loads((tmp_path / "out/hands.json").read_text())
     assert a["file"] == "deep/a.png" and (a["width"], a["height"]) == (64, 48)
@@ -254,16 +254,16 @@ def test_a_full_disk_costs_only_the_record_at_hand(tmp_path, monkeypatch):
 
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path, old = tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8)
-    write_picture(path, old)
+    write_image(path, old)
 
     def refuse(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OutputError, match=r"cannot write .*x\.png: No space left"):
-        write_picture(path, old + 9)
+        write_image(path, old + 9)
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
-    np.testing.assert_array_equal(read_picture(path).image_rgb, old)
+    np.testing.assert_array_equal(read_image(path), old)
 
 
 def test_names_of_overlays():

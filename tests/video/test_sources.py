@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from handmesh import files
-from handmesh.files import PictureError, read_picture
+from handmesh.files import ImageError, read_image, read_shrunk
 from handmesh.types import Frame, SourceError
 from handmesh.video import sources
 from handmesh.video.sinks import VideoRecorder
@@ -64,7 +64,7 @@ def test_globs_and_lists_name_files_below_what_they_share(folder):
 def test_every_kind_of_picture_becomes_rgb(tmp_path, image, mode):
     path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
     Image.fromarray(image).convert(mode).save(path)
-    read = read_picture(path).image_rgb
+    read = read_image(path)
     assert read.shape == (*SIZE, 3) and read.dtype == np.uint8
     if mode == "RGBA":
         np.testing.assert_array_equal(read, image)
@@ -74,22 +74,22 @@ def test_sixteen_bits_become_eight(tmp_path, image):
     grey = image[..., 0]
     cv2.imwrite(str(tmp_path / "grey.png"), grey.astype(np.uint16) * 257)
     cv2.imwrite(str(tmp_path / "colour.png"), image.astype(np.uint16) * 257)
-    np.testing.assert_array_equal(read_picture(tmp_path / "grey.png").image_rgb, np.repeat(grey[..., None], 3, 2))
-    np.testing.assert_array_equal(read_picture(tmp_path / "colour.png").image_rgb, image[..., ::-1])
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(grey[..., None], 3, 2))
+    np.testing.assert_array_equal(read_image(tmp_path / "colour.png"), image[..., ::-1])
 
 
 def test_exif_turns_a_picture_upright(tmp_path, image):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held turned: to be shown turned clockwise
     Image.fromarray(image).save(tmp_path / "x.png", exif=exif)
-    np.testing.assert_array_equal(read_picture(tmp_path / "x.png").image_rgb, np.rot90(image, -1))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), np.rot90(image, -1))
 
 
 @pytest.mark.parametrize(("suffix", "size"), [("png", (400, 300)), ("jpg", (400, 300)), ("jpg", (1001, 333))])
 def test_large_pictures_are_shrunk(tmp_path, monkeypatch, suffix, size):
     monkeypatch.setattr(files, "LARGEST_PIXELS", 10_000)
     Image.new("RGB", size, (200, 100, 50)).save(tmp_path / f"x.{suffix}")
-    picture = read_picture(tmp_path / f"x.{suffix}")
+    picture = read_shrunk(tmp_path / f"x.{suffix}")
     height, width = picture.image_rgb.shape[:2]
     assert width * height <= 10_000 * 1.05 and picture.shrink in (4, 8)
     assert abs(width * picture.shrink - size[0]) < 2 * picture.shrink
@@ -99,8 +99,8 @@ def test_large_pictures_are_shrunk(tmp_path, monkeypatch, suffix, size):
 def test_far_too_large_pictures_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "REFUSED_PIXELS", 1000)
     Image.new("RGB", (50, 40)).save(tmp_path / "x.png")
-    with pytest.raises(PictureError, match=r"x\.png has 50x40 pixels"):
-        read_picture(tmp_path / "x.png")
+    with pytest.raises(ImageError, match=r"x\.png has 50x40 pixels"):
+        read_image(tmp_path / "x.png")
 
 
 def broken_pictures(folder: Path, image: np.ndarray) -> dict[str, str]:
@@ -114,12 +114,12 @@ def broken_pictures(folder: Path, image: np.ndarray) -> dict[str, str]:
         data = (folder / f"whole.{suffix}").read_bytes()
         (folder / f"cut.{suffix}").write_bytes(data[: len(data) // 2])
         (folder / f"whole.{suffix}").unlink()
-    return {"empty.jpg": "empty", "text.jpg": "not a picture", "cut.jpg": "truncated", "cut.png": "truncated"}
+    return {"empty.jpg": "empty", "text.jpg": "not an image", "cut.jpg": "truncated", "cut.png": "truncated"}
 
 
 def test_a_broken_picture_alone_is_an_error_of_one_line(tmp_path, image):
     for name, reason in broken_pictures(tmp_path, image).items():
-        with pytest.raises(PictureError, match=reason) as caught:
+        with pytest.raises(ImageError, match=reason) as caught:
             list(open_source(tmp_path / name))
         assert name in str(caught.value) and "\n" not in str(caught.value)
 

@@ -17,19 +17,17 @@ from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.geometry import mirror_points_m, mirror_rotations
-from handmesh.hand.lbs import SkinnedHand, joint_transforms
+from handmesh.hand.lbs import SkinnedHand, joint_transforms, strongest_joints
 from handmesh.types import Side
 from handmesh.xr import WEBXR_JOINTS
 from handmesh.xr.gltf import (
-    NODE_OF_MANO,
-    PARENTS,
     VIEW_FROM_CAMERA,
     Track,
     animated_glb,
     rigged_glb,
     split_at_seams,
-    strongest_joints,
 )
+from handmesh.xr.joints import WEBXR_OF_MANO, WEBXR_PARENTS
 
 SIDES = ("left", "right")
 HAND = SkinnedHand.open_hand()
@@ -158,7 +156,7 @@ def test_nodes_are_the_centres_that_the_skin_turns_about():
     """Our 21 joints are regressed from the posed skin, and lie a little beside these: 1 mm at the wrist."""
     recorded, _ = track("right", np.arange(5))
     glb = Glb(animated_glb([recorded], np.arange(5) / 30, HAND))
-    nodes = [glb.node(f"right_1_{WEBXR_JOINTS[node]}") for node in NODE_OF_MANO]
+    nodes = [glb.node(f"right_1_{WEBXR_JOINTS[node]}") for node in WEBXR_OF_MANO]
     rest = HAND.rest(recorded.shapes[0])
     for k in range(5):
         glb.play(k / 30)
@@ -255,7 +253,7 @@ def test_trimesh_opens_both_kinds():
 
 def test_parents_are_those_of_a_hand():
     names = dict(enumerate(WEBXR_JOINTS))
-    parents = {names[k]: names.get(parent) for k, parent in enumerate(PARENTS)}
+    parents = {names[k]: names.get(parent) for k, parent in enumerate(WEBXR_PARENTS)}
     assert parents["wrist"] is None and parents["thumb-metacarpal"] == parents["pinky-finger-metacarpal"] == "wrist"
     assert parents["index-finger-tip"] == "index-finger-phalanx-distal"
 
