@@ -20,9 +20,8 @@ from handmesh import skeleton
 from handmesh.assets import Device, detector_path
 from handmesh.data.freihand import FreihandSet, read_rows
 from handmesh.detection import Detector
-from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.intervals import Figure, about_root, figure
-from handmesh.evaluation.metrics import F_THRESHOLDS_M, MeshErrors, auc, errors, mesh_errors
+from handmesh.evaluation.datasets import ArrayCache, about_root
+from handmesh.evaluation.metrics import F_THRESHOLDS_M, MeshErrors, Metric, auc, errors, mesh_errors, metric
 from handmesh.evaluation.predictor import Finder, Looks, Predictor, Reader, Seen, View, with_bone_length
 from handmesh.files import replaced, sha256_of
 from handmesh.geometry import project
@@ -211,9 +210,9 @@ class Scores:
         root = {"root error": np.linalg.norm(self.root_m, axis=1), "root depth error": np.abs(self.root_m[:, 2])}
         return columns | {name: 1000 * column for name, column in root.items()}
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """The mean of each column with its interval."""
-        return [figure(name, column, unit_of(name)) for name, column in self.per_sample().items()]
+        return [metric(name, column, unit_of(name)) for name, column in self.per_sample().items()]
 
     def per_joint_mm(self) -> dict[str, np.ndarray]:
         """(21,) mean error of each joint, by what was aligned before: nothing, the root, all of it."""
