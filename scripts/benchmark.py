@@ -90,7 +90,7 @@ def latency(
         print(f"\nMedians of {clock} time; {machine()}; {setting}; {seen}.")
         return
     console.print(f"{machine()}\n{setting}, {seen}", highlight=False)
-    console.print(latency_table(rows).rich())
+    console.print(latency_table(rows))
     console.print(f"peak memory {peak_memory_mb():.0f} MB with {len(rows)} of them loaded")
 
 

@@ -436,7 +436,7 @@ def _paces(options: Options, contenders: Mapping[Case, Contender]) -> dict[Case,
 def print_measured(out: Console, measured: Measured, options: Options) -> None:
     """All tables."""
     for name in dict.fromkeys(case.name for case, _ in measured):
-        out.print(stage_table(measured, name).rich())
+        out.print(stage_table(measured, name))
     out.print("Stages of two hands that ran side by side add up to more than `track`.\n", markup=False)
     kept_busy = f"{options.busy} core{'s' if options.busy > 1 else ''} busy"
     for title, ratios, over, under in (
@@ -445,7 +445,7 @@ def print_measured(out: Console, measured: Measured, options: Options) -> None:
         (f"With {kept_busy}", busy_against_idle(measured), "busy", "idle"),
     ):
         if ratios:
-            out.print(ratio_table(title, ratios, over, under).rich())
+            out.print(ratio_table(title, ratios, over, under))
             out.print()
 
 

@@ -74,7 +74,7 @@ def score_file(truth: Path, predictions: Path, output: Path) -> Scores:
     scores = score_samples(predicted.joints_m, meshes, true_joints, truths, "scoring")
     setting = {"truth": str(truth), "predictions": str(predictions), "predictions_sha256": sha256_of(predictions)}
     write_scores(output, scores, setting | {"vertices": counts})
-    console.print(official_table(scores).rich())
+    console.print(official_table(scores))
     if scores.vertices_rooted_m is None:
         console.print(f"[yellow]{OTHER_MESH.format(**counts)}[/]", highlight=False)
     console.print(f"written to {output}")

@@ -49,8 +49,8 @@ class Table(NamedTuple):
     ends: Sequence[int] = ()  # rows below which there is a line on the screen
     on_screen: bool = True
 
-    def rich(self) -> RichTable:
-        """For the screen."""
+    def __rich__(self) -> RichTable:
+        """For the screen, as rich prints it."""
         table = RichTable(title=self.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for k, column in enumerate(self.columns):
             table.add_column(column, justify="left" if k < self.words else "right", no_wrap=True)
@@ -160,9 +160,8 @@ class Report:
         """Tables as wide as they are, then warnings, notes and setting."""
         tables = [table for section in self.sections for table in section.tables if table.on_screen]
         for table in tables:
-            shown = table.rich()
-            needed = console.measure(shown, options=console.options.update(max_width=400)).maximum
-            Console(file=console.file, width=max(console.width, needed)).print(shown)
+            needed = console.measure(table, options=console.options.update(max_width=400)).maximum
+            Console(file=console.file, width=max(console.width, needed)).print(table)
             if table.note:
                 console.print(table.note, highlight=False, markup=False)
         for warning in self.warnings:

@@ -17,7 +17,7 @@ from handmesh import skeleton
 from handmesh.data.freihand import FreihandSet
 from handmesh.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.freihand import PART, configuration, finder, view_of
+from handmesh.evaluation.freihand import PART, configuration, finder, predict_part
 from handmesh.evaluation.freihand_report import open_set, reading_setting, short_name
 from handmesh.evaluation.metrics import align, errors
 from handmesh.evaluation.predictor import ErrorKind, Looks, Predictor, Reader, RobustnessOptions, open_predictor
@@ -96,19 +96,14 @@ def _predict(
     freihand: FreihandSet, reader: Reader, looks: Looks, batch: int, count: int, name: str, severity: int
 ) -> np.ndarray:
     """(N, 21, 3) joints; zeros where the network's numbers are no hand."""
-    joints = np.zeros((count, len(skeleton.KEYPOINTS), 3), np.float32)
-    for start in range(0, count, PART):
-        samples = range(start, min(start + PART, count))
-        views = [view_of(freihand, i, looks.crop, _picture(freihand, i, name, severity)) for i in samples]
-        for i, seen in zip(samples, reader.read(views, batch), strict=True):
-            if seen.hand is not None:
-                joints[i] = seen.hand.joints_m
-    return joints
 
+    def image_of(i: int) -> np.ndarray:
+        image = freihand.image(i)
+        return image if name == CLEAN else corrupt(image, name, severity, seed=i)
 
-def _picture(freihand: FreihandSet, i: int, name: str, severity: int) -> np.ndarray:
-    image = freihand.image(i)
-    return image if name == CLEAN else corrupt(image, name, severity, seed=i)
+    starts = range(0, count, PART)
+    parts = [range(start, min(start + PART, count)) for start in starts]
+    return np.concatenate([predict_part(freihand, reader, looks, batch, one, image_of)["joints_m"] for one in parts])
 
 
 def measure(model: str, joints: Mapping[str, np.ndarray], true_joints_m: np.ndarray, kind: ErrorKind) -> Robustness:
@@ -165,15 +160,16 @@ def _severity_table(network: Robustness, baselines: Sequence[Robustness], kind: 
 
 def _curves(networks: Sequence[Robustness], kind: ErrorKind) -> Figure:
     """Error against severity: the mean of all corruptions, then each of them, on one scale."""
-    figure = Figure(figsize=(11, 10), layout="constrained")
-    panels = figure.subplots(4, 4, sharex=True, sharey=True).flat
-    for axes, name in zip(panels, ("mean of all", *CORRUPTIONS), strict=True):
+    names = ("mean of all", *CORRUPTIONS)
+    rows = -(-len(names) // 4)
+    figure = Figure(figsize=(11, 2.5 * rows), layout="constrained")
+    for axes, name in zip(figure.subplots(rows, 4, sharex=True, sharey=True).flat, names, strict=False):
         for network, colour in zip(networks, cycle(COLOURS), strict=False):
             own = network.by_severity_mm[1:] if name == "mean of all" else network.corrupted_mm[name]
             axes.plot([0, *SEVERITIES], [network.clean_mm, *own], color=colour, marker=".", label=network.model)
         axes.set_title(name, fontsize=9)
-        axes.set_ylim(bottom=0)
         axes.grid(color="#eeeeee")
+    figure.axes[0].set_ylim(0, 1.05 * max(float(np.max(list(one.corrupted_mm.values()))) for one in networks))
     figure.axes[0].legend(fontsize=8)
     figure.supxlabel("severity (0: clean)", fontsize=9)
     figure.supylabel(f"{kind}, mm", fontsize=9)

@@ -99,7 +99,7 @@ def test_other_files_are_one_clear_line(files, content):
 
 def test_all_times_on_the_screen():
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(latency_table([row("small", 96, 5.94), row("large", 160, 12.35)]).rich())
+    console.print(latency_table([row("small", 96, 5.94), row("large", 160, 12.35)]))
     shown = console.export_text()
     for text in ("crop to vertices", "5.94 / 11.88", "12.35 / 24.70", "processor time", "6.19", "12.7 MB", "160 px"):
         assert text in shown

@@ -114,7 +114,7 @@ def coded(freihand, monkeypatch) -> Predictor:
 )
 def test_what_the_network_sees_comes_back_in_metres(freihand, looks, coded):
     """Crop, turns and lifting undo each other, whatever the protocol: the truth comes back."""
-    seen = Reader(coded, looks).read([view_of(freihand, i, looks.crop) for i in range(4)], batch=3)
+    seen = Reader(coded, looks).read([view_of(freihand, i, looks.crop, freihand.image(i)) for i in range(4)], batch=3)
     for i, (hand, located) in enumerate(seen):
         assert located
         np.testing.assert_allclose(hand.vertices_m, freihand.verts[i], atol=1e-4)
@@ -130,7 +130,7 @@ def test_crops_are_taken_where_the_protocol_says(freihand, coded):
 
     def look(looks, find=None):
         boxes.clear()
-        views = [view_of(freihand, 1, looks.crop)]
+        views = [view_of(freihand, 1, looks.crop, freihand.image(1))]
         return Reader(replace(coded, run=run), looks, find).read(views, 8)
 
     look(Looks("centre-130"))
@@ -152,7 +152,7 @@ def test_crops_are_taken_where_the_protocol_says(freihand, coded):
 
 
 def test_a_mean_hand_and_a_hand_of_known_bone_length(freihand, coded):
-    (seen,) = Reader(coded, Looks()).read([view_of(freihand, 0, "gt-keypoints")], 1)
+    (seen,) = Reader(coded, Looks()).read([view_of(freihand, 0, "gt-keypoints", freihand.image(0))], 1)
     hand = seen.hand
     other = replace(hand, vertices_m=hand.vertices_m + 0.02, joints_m=hand.joints_m + 0.02, score=0.0)
     mean = mean_hand([hand, None, other])
