@@ -167,6 +167,8 @@ def root(tmp_path_factory) -> Path:
 class Remembering:
     """A reader that answers with the truth and remembers the pictures; it stops after so many calls."""
 
+    num_vertices = 1
+
     def __init__(self, freihand, calls: int = 1000) -> None:
         self.freihand, self.calls, self.pictures = freihand, calls, []
 
