@@ -87,7 +87,7 @@ def measure_latency(
     numbered = enumerate(frames)
     while turn := list(islice(numbered, TURN_FRAMES)):
         for (name, contender), (i, frame) in product(contenders.items(), turn):
-            look, track = _look(contender, frame), _track(contender, frame, i * FRAME_S)
+            look, track = estimator_call(contender, frame), tracker_call(contender, frame, i * FRAME_S)
             if i >= warm_up:
                 looks[name].append(look)
                 tracks[name].append(track)
@@ -102,7 +102,7 @@ class _Call(NamedTuple):
     hands: int
 
 
-def _look(contender: Contender, frame: np.ndarray) -> _Call:
+def estimator_call(contender: Contender, frame: np.ndarray) -> _Call:
     """One look at the middle of the frame; what is there does not change what it costs."""
     height, width = frame.shape[:2]
     camera, stopwatch = Camera.from_fov(width, height), contender.estimator.stopwatch
@@ -114,7 +114,7 @@ def _look(contender: Contender, frame: np.ndarray) -> _Call:
     return _Call(dict(stopwatch.ms), _ms_since(begin_s), estimate is not None)
 
 
-def _track(contender: Contender, frame: np.ndarray, time_s: float) -> _Call:
+def tracker_call(contender: Contender, frame: np.ndarray, time_s: float) -> _Call:
     begin_s = time.process_time()
     found = contender.tracker.track(frame, time_s)
     return _Call(contender.tracker.timings_ms, _ms_since(begin_s), len(found))

@@ -177,11 +177,11 @@ def write_twin(path: Path, side: Side = "right", faulty_shapes: bool = False, te
     fields = twin_fields() if side == "right" else mirrored_fields(twin_fields(), faulty_shapes)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_bytes(dumps(_pickled(fields, texture)))
+    unfinished.write_bytes(dumps(pickled(fields, texture)))
     os.replace(unfinished, path)
 
 
-def _pickled(fields: dict[str, np.ndarray], texture: bool) -> dict[str, object]:
+def pickled(fields: dict[str, np.ndarray], texture: bool) -> dict[str, object]:
     """MANO's keys in MANO's classes."""
     plain = ("hands_components", "f", "kintree_table", "J", "hands_coeffs", "weights", "hands_mean", "v_template")
     return {

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from hand_scenes import SceneDetector, SceneSession, coded_frame, posed_hand
 
-from handmesh.benchmark.latency import FRAME_S, Contender, _look, _track, drawn_frames, measure_latency, recorded_frames
+from handmesh.benchmark.latency import (
+    FRAME_S,
+    Contender,
+    drawn_frames,
+    estimator_call,
+    measure_latency,
+    recorded_frames,
+    tracker_call,
+)
 from handmesh.machine import machine
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
@@ -52,7 +60,7 @@ def test_frames_are_counted_by_what_they_cost():
 def test_the_stages_of_a_call_are_parts_of_its_total():
     contender = contender_of(one_hand)
     for n in range(12):
-        for call in (_look(contender, coded_frame(n)), _track(contender, coded_frame(n), n * FRAME_S)):
+        for call in (estimator_call(contender, coded_frame(n)), tracker_call(contender, coded_frame(n), n * FRAME_S)):
             assert 0 < sum(call.stages_ms[stage] for stage in ("crop", "network", "lift")) < call.stages_ms["total"]
 
 
