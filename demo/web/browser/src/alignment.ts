@@ -1,6 +1,6 @@
 /**
  * Bends the posed hand towards the joints that the network found in the crop, by one damped step of Gauss and
- * Newton. As runtime/alignment.py, which has the formula.
+ * Newton. As tracking/alignment.py, which has the formula.
  */
 
 import { product, solved, type Vector } from './linear.ts';

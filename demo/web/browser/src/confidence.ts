@@ -1,4 +1,4 @@
-/** From what the networks say of a place in a picture to the chance that a hand is there. As runtime/confidence.py. */
+/** From what the networks say of a place in a picture to the chance that a hand is there. As tracking/estimator.py. */
 
 import { logistic, logit } from './chance.ts';
 import { THRESHOLD } from './detection.ts';

@@ -1,4 +1,4 @@
-/** One box in one picture to one hand: crop, network, lifting, and which side it is. As runtime/estimator.py. */
+/** One box in one picture to one hand: crop, network, lifting, and which side it is. As tracking/estimator.py. */
 
 import { ALIGN, Alignment } from './alignment.ts';
 import { logistic } from './chance.ts';

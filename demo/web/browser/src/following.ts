@@ -1,4 +1,4 @@
-/** Hands from frame to frame: where to look next, which are lost, which the same. As runtime/following.py. */
+/** Hands from frame to frame: where to look next, which are lost, which the same. As tracking/association.py. */
 
 import { project } from './camera.ts';
 import { trust, type Estimate } from './estimator.ts';

@@ -1,4 +1,4 @@
-/** From what the network says of a crop to a hand in the camera's frame. As runtime/lifting.py. */
+/** From what the network says of a crop to a hand in the camera's frame. As tracking/estimator.py. */
 
 import { LEAST_SPREAD, type Alignment } from './alignment.ts';
 import { project, rootTranslation, unproject } from './camera.ts';

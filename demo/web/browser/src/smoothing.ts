@@ -1,4 +1,4 @@
-/** Steadies a followed hand: One-Euro filters on place and turns, one shape for all frames. As runtime/smoothing.py. */
+/** Steadies a followed hand: One-Euro filters on place and turns, one shape for all frames. As tracking/smoothing.py. */
 
 import { project } from './camera.ts';
 import { mirrorPoints, mirrorRotations } from './crop.ts';

@@ -1,4 +1,4 @@
-/** Times the stages of a tracker's call. As runtime/stopwatch.py. */
+/** Times the stages of a tracker's call. As tracking/estimator.py. */
 
 export const STAGES = ['read', 'detect', 'crop', 'network', 'lift', 'smooth', 'total'] as const;
 

@@ -1,4 +1,4 @@
-/** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. As runtime/tracker.py. */
+/** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. As tracking/tracker.py. */
 
 import { letterbox, readMaps, STRIDE, type Detection } from './detection.ts';
 import { Estimator, isUsable, trust, type Estimate, type View } from './estimator.ts';
