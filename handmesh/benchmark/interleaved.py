@@ -61,26 +61,26 @@ class Burden:
         if cores < 0:
             raise ValueError(f"expected 0 or more cores to keep busy, got {cores}")
         self.cores = cores
-        self._spinners: list[subprocess.Popen] = []
+        self.spinners: list[subprocess.Popen] = []
 
     def __enter__(self) -> Burden:
         pipe = subprocess.PIPE
         for _ in range(self.cores):
-            self._spinners.append(subprocess.Popen([sys.executable, "-c", _SPIN], stdin=pipe, stdout=pipe, text=True))
-        for spinner in self._spinners:
+            self.spinners.append(subprocess.Popen([sys.executable, "-c", _SPIN], stdin=pipe, stdout=pipe, text=True))
+        for spinner in self.spinners:
             spinner.stdout.readline()  # it is there
         return self
 
     def turn(self, on: bool) -> None:
         """Make them spin or rest, and give the scheduler time to notice."""
-        for spinner in self._spinners:
+        for spinner in self.spinners:
             spinner.stdin.write(f"{on:d}\n")
             spinner.stdin.flush()
-        if self._spinners:
+        if self.spinners:
             time.sleep(_LOAD_SETTLES_S)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for spinner in self._spinners:
+        for spinner in self.spinners:
             spinner.kill()
             spinner.communicate()
 

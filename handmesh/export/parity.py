@@ -25,7 +25,7 @@ Runner = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 NOISE, CLIP = "noise", "clip"
 """Where pictures come from: numbers at random, which are harder than any photograph, and the bundled clip."""
 
-_STEP, _FRAMES = 25, 300
+STEP, FRAMES = 25, 300
 
 
 class ExportMismatch(RuntimeError):
@@ -98,16 +98,16 @@ def pictures_for(kind: Kind, size: tuple[int, int], box_scale: float = 1.0) -> d
     """
     numbers = np.random.default_rng(0)
     noise = [numbers.integers(0, 256, (1, *size, 3), np.uint8) for _ in range(4)]
-    frames = _frames()
+    frames = clip_frames()
     if kind == "detector":
         return {NOISE: noise, CLIP: [letterbox(frame, *size).image[None] for frame in frames]}
     return {NOISE: noise, CLIP: _crops(frames, size[0], box_scale)}
 
 
-def _frames() -> list[np.ndarray]:
+def clip_frames() -> list[np.ndarray]:
     source = open_source(DEMO_CLIP)
     try:
-        return [frame.image_rgb for frame in islice(source, 0, _FRAMES, _STEP)]
+        return [frame.image_rgb for frame in islice(source, 0, FRAMES, STEP)]
     finally:
         source.close()
 

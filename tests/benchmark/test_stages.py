@@ -194,7 +194,7 @@ def test_a_line_on_the_pace():
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux what a process has used")
 def test_spinners_spin_when_they_are_told_to_and_end():
     with Burden(1) as burden:
-        pid = burden._spinners[0].pid
+        pid = burden.spinners[0].pid
         idle = ticks(pid, 0.3)
         burden.turn(True)
         busy = ticks(pid, 0.6)
@@ -223,7 +223,7 @@ def test_spinners_do_not_outlive_a_program_that_is_killed():
     code = (
         "import os, signal; from handmesh.benchmark.interleaved import Burden\n"
         "burden = Burden(1).__enter__(); burden.turn(True)\n"
-        "print(burden._spinners[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "print(burden.spinners[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     place = Path(f"/proc/{int(run.stdout)}")

@@ -43,7 +43,7 @@ MESH = bundled_models()[0]
 @pytest.fixture(scope="module", autouse=True)
 def few_pictures():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "_STEP", 100)
+        patch.setattr(parity, "STEP", 100)
         yield
 
 
@@ -106,7 +106,7 @@ def test_the_detector_in_eight_bits_finds_the_same_hands(web):
     before, after = (open_session(path, "detector", threads=1) for path in (ASSETS / "detector.onnx", web[DETECTOR]))
     assert web[DETECTOR].stat().st_size < 0.6 * (ASSETS / "detector.onnx").stat().st_size
     seen = 0
-    for frame in parity._frames():
+    for frame in parity.clip_frames():
         boxed = crop.letterbox(frame, *before.input_size)
         maps = [{name: value[0] for name, value in s.run(boxed.image[None]).items()} for s in (before, after)]
         expected, given = (read_maps(one, boxed, 0.3) for one in maps)
