@@ -23,7 +23,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from handmesh.assets import detector_path
-from handmesh.files import sha256_of, write_csv, write_json, write_text, write_whole
+from handmesh.files import sha256_of, write_bytes, write_csv, write_json, write_text
 from handmesh.machine import machine
 from handmesh.tracking.backends import Session, default_threads
 
@@ -150,7 +150,7 @@ class Report:
         paths = [_write_file(folder / file, content) for file, content in (files or {}).items()]
         for image in self.images:
             paths.append(folder / f"{image.name}.png")
-            write_whole(paths[-1], image.png)
+            write_bytes(paths[-1], image.png)
         paths += [folder / f"{name}.md", folder / f"{name}.html"]
         write_text(paths[-2], self.markdown())
         write_text(paths[-1], self.html())
