@@ -30,7 +30,7 @@ COMMANDS = {
     "image": Command("handmesh.app.image", "the hands of one picture as an overlay and a 3D file"),
     "stream": Command("handmesh.app.stream", "hands to browsers, engines and OSC, as they move", "stream"),
     "doctor": Command("handmesh.app.doctor", "what this machine offers, and what to do about what is missing"),
-    "bench": Command("handmesh.benchmark.stages", "how long each stage takes here, beside MediaPipe's"),
+    "bench": Command("handmesh.benchmark.latency", "how long each stage takes here, beside MediaPipe's"),
 }
 """The tools by the words that choose them."""
 

@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 def machine() -> str:
@@ -30,7 +30,7 @@ def usable_cores() -> float:
     """How many cores' worth of time this process may use: its affinity, within the limit of its container."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = map(float, _CGROUP_LIMIT.read_text().split())
+        quota, period = map(float, CGROUP_LIMIT.read_text().split())
     except (OSError, ValueError):  # no such file, or no limit: "max 100000"
         return float(allowed)
     return min(float(allowed), quota / period)

@@ -119,8 +119,8 @@ class SceneSession:
         self.input_size, self.metadata = (224, 224), {"format": 1, "kind": "mesh", "box_scale": BOX_SCALE}
         self.constants = hand_constants()
         self.runs = 0
-        self._nothing = network_outputs(posed_hand(), Box((320, 240), 200), False, 224, CAMERA)
-        self._nothing["presence"] = np.array([-8.0], np.float32)
+        self.nothing = network_outputs(posed_hand(), Box((320, 240), 200), False, 224, CAMERA)
+        self.nothing["presence"] = np.array([-8.0], np.float32)
 
     def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
         assert image_nhwc.shape == (1, 224, 224, 3)
@@ -128,10 +128,10 @@ class SceneSession:
         self.runs += 1
         decoded = decoded_crop(image_nhwc[0], self.camera)
         if decoded is None:
-            return dict(self._nothing)
+            return dict(self.nothing)
         number, crop_box, mirrored = decoded
         hand = _hand_shown(self.scene(number), crop_box)
-        return network_outputs(hand, crop_box, mirrored, 224, self.camera) if hand else dict(self._nothing)
+        return network_outputs(hand, crop_box, mirrored, 224, self.camera) if hand else dict(self.nothing)
 
 
 def _hand_shown(hands: Sequence[Hand], crop_box: Box) -> Hand | None:

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
+from handmesh.assets import model_path
 from handmesh.crop import LARGEST_BOX_PX, crop_affine, warp
 from handmesh.detection import Detection
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking.association import Track
+from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Estimate, Estimator
 from handmesh.tracking.smoothing import HandSmoother
 from handmesh.tracking.tracker import HandTracker
@@ -162,11 +164,17 @@ def real_tracker() -> HandTracker:
     return HandTracker.load("fast", threads=1, smooth="high")
 
 
+@cache
+def real_estimator() -> Estimator:
+    """The bundled network."""
+    return Estimator(open_session(model_path("fast"), "mesh", threads=1))
+
+
 @tried(25)
 @given(st.data(), SEEDS, st.sampled_from(["off", "low", "high"]), st.sampled_from([None, 0.19]))
 def test_any_network_on_any_frames_at_any_times_through_any_camera(data, seed, smooth, hand_size_m):
     with HandTracker(Estimator(AnySession(seed)), AnyDetector(seed), 2, smooth, hand_size_m=hand_size_m) as tracker:
-        tracker._side_by_side = False  # what the network says depends on the order in which it is asked
+        tracker.side_by_side = False  # what the network says depends on the order in which it is asked
         black = np.zeros((64, 64, 3), np.uint8)
         check(tracker.detect(black), 2)
         for time_s in data.draw(st.lists(st.none() | NUMBERS | NEAR_NUMBERS, min_size=1, max_size=4)):
@@ -193,7 +201,7 @@ def test_any_box_for_the_estimator(data, picture, seed, side):
     size = data.draw(st.floats(1e-3, LARGEST_BOX_PX) | st.floats(1, 1000))
     box = Box(centre, size / BOX_SCALE, data.draw(NUMBERS | st.floats(-10, 10)))
     camera = Camera.from_fov(picture.width, picture.height)
-    for estimator in (Estimator(AnySession(seed)), real_tracker()._estimator):
+    for estimator in (Estimator(AnySession(seed)), real_estimator()):
         try:
             estimate = estimator.estimate(picture.pixels(), camera, box, side)
         except ValueError as error:

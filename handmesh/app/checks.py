@@ -245,13 +245,13 @@ def providers() -> Iterator[Finding]:
     yield ok(f"ONNX Runtime {onnxruntime.__version__}: {names}")
     if "CPUExecutionProvider" not in offered:
         yield missing("it cannot run on the processor", "pip install --force-reinstall onnxruntime")
-    if _has_nvidia() and "CUDAExecutionProvider" not in offered:
+    if has_nvidia() and "CUDAExecutionProvider" not in offered:
         yield note(
             "there is an NVIDIA GPU that it cannot use", "pip uninstall onnxruntime; pip install onnxruntime-gpu"
         )
 
 
-def _has_nvidia() -> bool:
+def has_nvidia() -> bool:
     return bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia/version").exists()
 
 
@@ -306,7 +306,7 @@ def display() -> Iterator[Finding]:
     try:
         Window("handmesh doctor").close()
     except WindowError as error:
-        if _toolkit() == "NONE":
+        if toolkit() == "NONE":
             remedy = "pip uninstall opencv-python-headless; pip install --force-reinstall opencv-python"
             yield missing("this OpenCV cannot open windows", remedy)
         elif where:
@@ -316,10 +316,10 @@ def display() -> Iterator[Finding]:
         else:
             yield missing(f"{error}", _WITHOUT_WINDOW)
         return
-    yield ok(f"a window opens{f' ({where})' if where else ''}, drawn with {_toolkit()}")
+    yield ok(f"a window opens{f' ({where})' if where else ''}, drawn with {toolkit()}")
 
 
-def _toolkit() -> str:
+def toolkit() -> str:
     """What OpenCV draws windows with: QT5, GTK3, COCOA, WIN32UI ... or NONE."""
     import cv2
 

@@ -198,7 +198,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for check in CHECKS:
         report[check.name] = [_private(finding) for finding in examine(check.function, check.timeout_s)]
         if not options.json:
-            print("\n".join(_lines(check.name, report[check.name])), flush=True)
+            print("\n".join(report_lines(check.name, report[check.name])), flush=True)
     print(as_json(report) if options.json else f"\n{verdict(report)}")
     return 0 if works(report) else 1
 
@@ -235,7 +235,7 @@ def _private(finding: Finding) -> Finding:
     return finding._replace(what=finding.what.replace(home, "~"), remedy=finding.remedy.replace(home, "~"))
 
 
-def _lines(name: str, findings: Iterable[Finding]) -> list[str]:
+def report_lines(name: str, findings: Iterable[Finding]) -> list[str]:
     """The findings of a check as they are printed, within the terminal's width."""
     lines, width = [], max(60, shutil.get_terminal_size().columns)
     for i, (mark, what, remedy) in enumerate(findings):

@@ -15,7 +15,7 @@ OPEN_HAND = ASSETS / "open_hand_right.npz"
 DEMO_CLIP = ASSETS / "demo.mp4"
 
 VIEWER = ASSETS / "viewer"
-"""The built page of demo/web/viewer."""
+"""The built page of demo/web/src/viewer."""
 
 POSE_LIBRARY = ASSETS / "pose_library.npz"
 """Finger angles of poses that people made; see `handmesh.hand.poses`."""

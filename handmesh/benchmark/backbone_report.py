@@ -1,94 +1,67 @@
-"""What was measured of backbones: tables on the screen, in Markdown and as CSV, and plots."""
+"""What was measured of backbones: tables, curves, and a report with both."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, TextIO
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXER, MIXERS, Cell, Form, Results, family_of
-from handmesh.files import write_text
+from handmesh.evaluation.report import UNKNOWN, Image, Report, Section, Table
 
-# The results as tables: on the screen, in Markdown and as CSV.
-
-
-COLUMNS = ("model", "family", "form", "size", "batch", "parameters", "macs", "activation_bytes",
-           "median_ms", "p90_ms", "passes", "rounds", "note")  # fmt: skip
-
-UNKNOWN = "-"
+# The results as tables.
 
 
-class Sheet(NamedTuple):
-    """A table with its title and a line below it."""
-
-    title: str
-    words: tuple[str, ...]  # titles of the columns of words,
-    numbers: tuple[str, ...]  # and of those of numbers after them
-    rows: list[tuple[str, ...]]
-    note: str = ""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self.words + self.numbers
-
-
-def header(results: Results) -> list[str]:
-    """What all figures have in common, in lines."""
+def header(results: Results) -> dict[str, str]:
+    """What all numbers have in common."""
     s = results.setting
     cores = f"{s.threads} thread{'s' if s.threads > 1 else ''}, {s.clock} time"
     loads = [f"{start.load}" for start in results.starts if start.load is not None]
     dates = list(dict.fromkeys([results.starts[0].date, results.starts[-1].date] if results.starts else []))
-    return [
-        f"{s.machine}; {s.device}",
-        f"{s.runtime}; torch {s.torch}, timm {s.timm}",
-        f"batch {s.batch}, {s.precision}, {s.layout}, {cores}",
-        f"begun {' and '.join(dates) or 'never'}; jobs on the machine then: {', '.join(loads) or 'unknown'}",
-        "random weights, on which latency does not depend; whole classifiers; models took turns",
-    ]
+    return {
+        "machine": f"{s.machine}; {s.device}",
+        "runtime": f"{s.runtime}; torch {s.torch}, timm {s.timm}",
+        "pass": f"batch {s.batch}, {s.precision}, {s.layout}, {cores}",
+        "begun": f"{' and '.join(dates) or 'never'}; jobs on the machine then: {', '.join(loads) or 'unknown'}",
+        "models": "random weights, on which latency does not depend; whole classifiers; models took turns",
+    }
 
 
-def sheets(results: Results, percentiles: bool = True) -> list[Sheet]:
-    """The tables that there is something to say in; with 90th percentiles beside the medians if there is room."""
-    every = [_latencies(results, percentiles), _gains(results), _mixers(results), _skipped(results)]
-    return [sheet for sheet in every if sheet.rows]
+def tables(results: Results) -> list[Table]:
+    """The tables that there is something to say in."""
+    every = [_latencies(results), _gains(results), _mixers(results), _skipped(results)]
+    return [table for table in every if table.rows]
 
 
-def _latencies(results: Results, percentiles: bool) -> Sheet:
+def _latencies(results: Results) -> Table:
     sizes = results.sizes()
     rows = []
     for name in results.names():
         form, model = results.deployed(name), results.models[name]
         cells = [results.cells.get((name, form, size)) for size in sizes]
         macs = f"{model.macs[min(model.macs)] / results.setting.batch / 1e9:.2f}"
-        latencies = [_latency(cell, percentiles) for cell in cells]
+        latencies = [_latency(cell) for cell in cells]
         rows.append((name, f"{model.parameters[form] / 1e6:.1f}", macs, *latencies))
     smallest = min((min(results.models[name].macs) for name in results.names()), default=0)
-    return Sheet(
-        f"Latency as deployed, median{' (90th percentile)' if percentiles else ''}, ms",
-        ("model",),
-        ("params, M", "MACs, G", *map(_px, sizes)),
+    return Table(
+        "Latency as deployed, median (90th percentile), ms",
+        ("model", "params, M", "MACs, G", *map(_px, sizes)),
         rows,
-        f"Each in the last of its forms; MACs of one picture of {smallest} px. {_spread(results)}",
+        note=f"Each in the last of its forms; MACs of one picture of {smallest} px. {_spread(results)}",
     )
 
 
-def _latency(cell: Cell | None, percentiles: bool) -> str:
+def _latency(cell: Cell | None) -> str:
     if cell is None or not cell.rounds_ms:
         return UNKNOWN
-    return short(cell.median_ms) + (f" ({short(cell.p90_ms)})" if percentiles else "")
+    return f"{short(cell.median_ms)} ({short(cell.p90_ms)})"
 
 
 def _spread(results: Results) -> str:
@@ -104,7 +77,7 @@ def short(number: float) -> str:
     return UNKNOWN if math.isnan(number) else f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def _gains(results: Results) -> Sheet:
+def _gains(results: Results) -> Table:
     sizes = results.sizes()
     measured = {form for _, form, _ in results.cells}
     rows = []
@@ -112,12 +85,12 @@ def _gains(results: Results) -> Sheet:
         for before, after in pairwise(results.forms(name)):
             ratios = [ratio(results, (name, before), (name, after), size) for size in sizes]
             rows.append((name, f"{before} / {after}", *map(_times, ratios)))
-    return Sheet(
+    return Table(
         "What fusing saves: time before / after",
-        ("model", "step"),
-        tuple(map(_px, sizes)),
+        ("model", "step", *map(_px, sizes)),
         rows,
-        "; ".join(f"{form}: {meaning}" for form, meaning in FORMS.items() if form in measured)
+        words=2,
+        note="; ".join(f"{form}: {meaning}" for form, meaning in FORMS.items() if form in measured)
         + ". A step that changes nothing in a model is left out.",
     )
 
@@ -131,7 +104,7 @@ def _times(value: float) -> str:
     return UNKNOWN if math.isnan(value) else f"{value:.2f}"
 
 
-def _mixers(results: Results) -> Sheet:
+def _mixers(results: Results) -> Table:
     sizes = results.sizes()
     reference = FAMILIES[MIXERS][0]
     rows = []
@@ -139,66 +112,42 @@ def _mixers(results: Results) -> Sheet:
         if reference in results.names() and name != reference:
             forms = (name, results.deployed(name)), (reference, results.deployed(reference))
             rows.append((name.removeprefix(MIXER), *(_times(ratio(results, *forms, size)) for size in sizes)))
-    return Sheet(
+    return Table(
         "Token mixing: time over that of RepMixer, all else equal (FastViT-S12)",
-        ("mixer",),
-        tuple(map(_px, sizes)),
+        ("mixer", *map(_px, sizes)),
         rows,
-        "attention_last: RepMixer in three stages, attention in the last. As deployed.",
+        note="attention_last: RepMixer in three stages, attention in the last. As deployed.",
     )
 
 
-def _skipped(results: Results) -> Sheet:
+def _skipped(results: Results) -> Table:
     rows = [(cell.model, cell.form, _px(cell.size), cell.skipped) for cell in results.ordered() if cell.skipped]
-    return Sheet("Not measured", ("model", "form", "size", "why"), (), rows)
+    return Table("Not measured", ("model", "form", "size", "why"), rows, words=4)
 
 
 def _px(size: int) -> str:
     return f"{size} px"
 
 
-def print_report(console: Console, results: Results) -> None:
-    """The header and all tables."""
-    for line in header(results):
-        console.print(line, highlight=False)
-    for sheet in sheets(results, percentiles=False):
-        table = Table(title=sheet.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for column in sheet.columns:
-            word = column in sheet.words
-            table.add_column(column, justify="left" if word else "right", no_wrap=word and column != "why")
-        for row in sheet.rows:
-            table.add_row(*row)
-        console.print(table)
-        console.print(sheet.note, highlight=False)
-
-
-def markdown(results: Results) -> str:
-    """The header and all tables."""
-    lines = ["# Backbones", "", *(f"- {line}" for line in header(results))]
-    for sheet in sheets(results):
-        marks = ["---"] * len(sheet.words) + ["---:"] * len(sheet.numbers)
-        table = [_row(sheet.columns), _row(marks), *map(_row, sheet.rows)]
-        lines += ["", f"**{sheet.title}**", "", *table, *(["", sheet.note] if sheet.note else [])]
-    return "\n".join(lines) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def write_csv(file: TextIO, results: Results) -> None:
+def csv_columns(results: Results) -> dict[str, list[object]]:
     """A row for each model, form and size. Parameters are of the form, MACs and activations of the last form."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for cell in results.ordered():
-        model = results.models[cell.model]
-        measured = bool(cell.rounds_ms)
-        writer.writerow([
-            cell.model, family_of(cell.model), cell.form, cell.size, results.setting.batch,
-            model.parameters[cell.form], model.macs[cell.size], model.activation_bytes[cell.size],
-            f"{cell.median_ms:.4f}" if measured else "", f"{cell.p90_ms:.4f}" if measured else "",
-            len(cell.passes_ms), len(cell.rounds_ms), cell.skipped,
-        ])  # fmt: skip
+    cells = list(results.ordered())
+    pairs = [(cell, results.models[cell.model]) for cell in cells]
+    return {
+        "model": [cell.model for cell in cells],
+        "family": [family_of(cell.model) for cell in cells],
+        "form": [cell.form for cell in cells],
+        "size": [cell.size for cell in cells],
+        "batch": [results.setting.batch] * len(cells),
+        "parameters": [model.parameters[cell.form] for cell, model in pairs],
+        "macs": [model.macs[cell.size] for cell, model in pairs],
+        "activation_bytes": [model.activation_bytes[cell.size] for cell, model in pairs],
+        "median_ms": [f"{cell.median_ms:.4f}" if cell.rounds_ms else "" for cell in cells],
+        "p90_ms": [f"{cell.p90_ms:.4f}" if cell.rounds_ms else "" for cell in cells],
+        "passes": [len(cell.passes_ms) for cell in cells],
+        "rounds": [len(cell.rounds_ms) for cell in cells],
+        "note": [cell.skipped for cell in cells],
+    }
 
 
 # The results as a picture: latency by resolution for each family, the token mixers, and what fusing saves.
@@ -217,16 +166,8 @@ _MIXER_STYLES = (_STYLE["FastViT"], _STYLE["RepViT"], _STYLE["MobileOne"], ("#00
 _GREY = "#BBBBBB"
 
 
-def write_plots(paths: Sequence[Path], results: Results) -> None:
-    """Draw the results into files, whose endings say the format."""
-    figure = draw(results)
-    for path in paths:
-        figure.savefig(path, dpi=110)
-
-
 def draw(results: Results) -> Figure:
     """All panels; those without anything measured are left empty."""
-    matplotlib.rcParams["svg.hashsalt"] = "handmesh"  # the same picture gives the same file
     figure = Figure(figsize=(15, 15.5), layout="constrained")
     grid = figure.add_gridspec(3, 6)
     families: list[Axes] = []
@@ -238,7 +179,7 @@ def draw(results: Results) -> Figure:
         families.append(axes)
     _draw_mixers(figure.add_subplot(grid[2, :2]), results)
     _draw_gains(figure.add_subplot(grid[2, 2:]), results)
-    figure.suptitle("\n".join(header(results)[:4]), fontsize=10)
+    figure.suptitle("\n".join(list(header(results).values())[:4]), fontsize=10)
     return figure
 
 
@@ -336,17 +277,28 @@ def _common_size(results: Results) -> int:
     return max(results.sizes(), key=sizes.count, default=0)
 
 
-# The files of a benchmark's folder.
+# The report.
+
+
+def report_of(results: Results) -> Report:
+    """Tables and curves."""
+    return Report(
+        title="Backbones",
+        subtitle="parameters, multiply-accumulates and latency by resolution, as trained and as deployed",
+        setting=header(results),
+        sections=[
+            Section("Tables", tables(results)),
+            Section("Curves", (), [Image.of_figure("backbones", draw(results))]),
+        ],
+    )
+
+
+def print_report(console: Console, results: Results) -> None:
+    """All tables, and what they have in common."""
+    Report("", "", header(results), [Section("", tables(results))]).print(console)
 
 
 def write_files(results: Results) -> list[Path]:
-    """Write table, figures and plots beside the results' own file; gives the paths of all."""
-    path = results.path
-    table = io.StringIO()
-    write_csv(table, results)
-    texts = {path.with_suffix(".csv"): table.getvalue(), path.with_suffix(".md"): markdown(results)}
-    for file, text in texts.items():
-        write_text(file, text)
-    plots = [path.with_suffix(".png"), path.with_suffix(".svg")]
-    write_plots(plots, results)
-    return [path, *texts, *plots]
+    """Write the report, a table of all cells and the curves beside the results' own file; gives the paths of all."""
+    folder, name = results.path.parent, results.path.stem
+    return [results.path, *report_of(results).write(folder, {f"{name}.csv": csv_columns(results)}, name)]

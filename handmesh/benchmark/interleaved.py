@@ -21,12 +21,16 @@ import numpy as np
 
 from handmesh.app.player import Tracker
 from handmesh.assets import DEMO_CLIP
-from handmesh.benchmark.latency import FRAME_S, TURN_FRAMES
 from handmesh.render.overlay import overlay
-from handmesh.types import Camera, Frame, Source, SourceError
+from handmesh.tracking.estimator import Estimator
+from handmesh.types import Box, Camera, Frame, Source, SourceError
 from handmesh.video.camera import CameraFeed
 from handmesh.video.sinks import Output
 from handmesh.video.sources import open_source
+
+FRAME_S = 1 / 30
+TURN_FRAMES = 10
+SIZE = (640, 480)
 
 # Other programs that keep cores busy, at our word.
 
@@ -57,26 +61,26 @@ class Burden:
         if cores < 0:
             raise ValueError(f"expected 0 or more cores to keep busy, got {cores}")
         self.cores = cores
-        self._spinners: list[subprocess.Popen] = []
+        self.spinners: list[subprocess.Popen] = []
 
     def __enter__(self) -> Burden:
         pipe = subprocess.PIPE
         for _ in range(self.cores):
-            self._spinners.append(subprocess.Popen([sys.executable, "-c", _SPIN], stdin=pipe, stdout=pipe, text=True))
-        for spinner in self._spinners:
+            self.spinners.append(subprocess.Popen([sys.executable, "-c", _SPIN], stdin=pipe, stdout=pipe, text=True))
+        for spinner in self.spinners:
             spinner.stdout.readline()  # it is there
         return self
 
     def turn(self, on: bool) -> None:
         """Make them spin or rest, and give the scheduler time to notice."""
-        for spinner in self._spinners:
+        for spinner in self.spinners:
             spinner.stdin.write(f"{on:d}\n")
             spinner.stdin.flush()
-        if self._spinners:
+        if self.spinners:
             time.sleep(_LOAD_SETTLES_S)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for spinner in self._spinners:
+        for spinner in self.spinners:
             spinner.kill()
             spinner.communicate()
 
@@ -84,7 +88,6 @@ class Burden:
 # The frames that are shown to all, and what it took to get them.
 
 
-SIZE = (640, 480)
 PLAIN = 128
 """The grey that covers one of two hands."""
 
@@ -178,7 +181,11 @@ MEDIAPIPE = "MediaPipe"
 TESTED_MEDIAPIPE = "0.10.21"
 
 TRACK = "track"
-"""The stage that both have: a frame in, hands out, on the wall."""
+"""The stage that all have: a frame in, hands out, on the wall."""
+
+PROCESSOR = "processor"
+"""Time of all threads together; as the mean of a turn, unless a contender says it of every frame: what went on beside
+`track` counts here as well."""
 
 
 class MediaPipeUnavailable(RuntimeError):
@@ -202,17 +209,43 @@ class Contender(Protocol):
         """Give back what is held."""
 
 
+class BoxContender:
+    """Our mesh network by itself: from crop to vertices, once in every frame."""
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._estimator = estimator
+
+    def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
+        """One estimate in the middle of the frame; what is there does not change what it costs."""
+        height, width = image_rgb.shape[:2]
+        camera, stopwatch = Camera.from_fov(width, height), self._estimator.stopwatch
+        box = Box((width / 2, height / 2), 0.4 * height, angle_rad=0.3)
+        stopwatch.restart()
+        begin_s = time.process_time()
+        estimate, track_ms = _clocked(lambda: self._estimator.estimate(image_rgb, camera, box, "right"))
+        processor_ms = 1e3 * (time.process_time() - begin_s)
+        return Timed({**stopwatch.ms, TRACK: track_ms, PROCESSOR: processor_ms}, estimate is not None)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class TrackerContender:
     """Our tracker, the drawing of its meshes and, with an `output`, their recording."""
 
-    def __init__(self, tracker: Tracker, output: Output | None = None) -> None:
-        self._tracker, self._output = tracker, output
+    def __init__(self, tracker: Tracker, output: Output | None = None, drawn: bool = True) -> None:
+        """drawn: without, there is `track` alone, and the processor's time is that of each frame."""
+        self._tracker, self._output, self._drawn = tracker, output, drawn
 
     def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
         """The tracker's own stages, `track`, `overlay` and `encode`."""
         camera = Camera.from_fov(image_rgb.shape[1], image_rgb.shape[0])
+        begin_s = time.process_time()
         hands, track_ms = _clocked(lambda: self._tracker.track(image_rgb, time_s, camera))
+        processor_ms = 1e3 * (time.process_time() - begin_s)
         own = {stage: ms for stage, ms in self._tracker.timings_ms.items() if stage != "total"}
+        if not self._drawn:
+            return Timed({**own, TRACK: track_ms, PROCESSOR: processor_ms}, len(hands))
         picture, overlay_ms = _clocked(lambda: overlay(image_rgb, hands, camera))
         stages = {**own, TRACK: track_ms, "overlay": overlay_ms}
         if self._output is not None:
@@ -280,9 +313,6 @@ DRAWN = "track + overlay"
 FRAME = "frame"
 """Sums of stages: what a user waits for, and the whole frame, from its capture to its recording."""
 
-PROCESSOR = "processor"
-"""Time of all threads together, as the mean of a turn: what went on beside `track` counts here as well."""
-
 _REST_S = 0.03  # after a turn, for what a contender still does in the background
 
 
@@ -321,10 +351,18 @@ Measured = Mapping[tuple[Case, bool], Figures]
 def measure(
     contenders: Mapping[Case, Contender], frames: Iterable[Taken], burden: Burden, warm_up: int = TURN_FRAMES
 ) -> dict[tuple[Case, bool], Figures]:
+    """What `interleave` found, summed up."""
+    return {key: figures_of(timed) for key, timed in interleave(contenders, frames, burden, warm_up).items()}
+
+
+def interleave(
+    contenders: Mapping[Case, Contender], frames: Iterable[Taken], burden: Burden, warm_up: int = TURN_FRAMES
+) -> dict[tuple[Case, bool], list[Timed]]:
     """Show `frames`, 30 a second, to all contenders, ten by ten; with a burden, it spins in every other turn.
 
-    In turns, so that slow spells of the machine hit all alike. The first `warm_up` frames are not
-    counted; ValueError where too few others are left.
+    In turns, so that slow spells of the machine hit all alike; of several frames, so that a network's weights stay in
+    the processor's cache, as they do where it is alone. The first `warm_up` frames are not counted; ValueError where
+    too few others are left.
     """
     samples: dict[tuple[Case, bool], list[Timed]] = {}
     numbered, busy = enumerate(frames), False
@@ -335,8 +373,9 @@ def measure(
             counted += (timed for (i, _), timed in zip(turn, _turn(contender, case, turn), strict=True) if i >= warm_up)
         busy = not busy and burden.cores > 0
     if not samples or not all(samples.values()) or (burden.cores and len(samples) < 2 * len(contenders)):
-        raise ValueError(f"too few frames to time: expected {warm_up + 2 * TURN_FRAMES} or more")
-    return {key: figures_of(timed) for key, timed in samples.items()}
+        least = warm_up + (2 * TURN_FRAMES if burden.cores else 1)
+        raise ValueError(f"too few frames to time: expected {least} or more")
+    return samples
 
 
 def _turn(contender: Contender, case: Case, turn: Sequence[tuple[int, Taken]]) -> list[Timed]:
@@ -344,7 +383,7 @@ def _turn(contender: Contender, case: Case, turn: Sequence[tuple[int, Taken]]) -
     timed = [_whole(contender, case, taken, i * FRAME_S) for i, taken in turn]
     time.sleep(_REST_S)
     processor_ms = 1e3 * (time.process_time() - begin_s) / len(turn)
-    return [Timed({**stages, PROCESSOR: processor_ms}, hands) for stages, hands in timed]
+    return [Timed({PROCESSOR: processor_ms, **stages}, hands) for stages, hands in timed]
 
 
 def _whole(contender: Contender, case: Case, taken: Taken, time_s: float) -> Timed:
@@ -357,9 +396,9 @@ def _whole(contender: Contender, case: Case, taken: Taken, time_s: float) -> Tim
 
 
 def figures_of(timed: Sequence[Timed]) -> Figures:
-    """Quantiles of what frames took; ValueError for none."""
+    """Quantiles of what frames took."""
     if not timed:
-        raise ValueError("expected frames to sum up, got none")
+        return Figures(0, math.nan, {})
     hands = float(np.mean([sample.hands for sample in timed]))
     columns = {stage: [sample.stages_ms[stage] for sample in timed] for stage in timed[0].stages_ms}
     return Figures(len(timed), hands, {stage: times_of(column) for stage, column in columns.items()})

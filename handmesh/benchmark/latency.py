@@ -1,44 +1,78 @@
-"""How long tracking takes on this machine, stage by stage, and the table of the bundled sizes: what each costs and
-how good it is.
+"""How long tracking takes on this machine: networks in turn, by stages, beside MediaPipe, busy and at a camera's pace;
+and the table of the bundled sizes: what each costs and how good it is.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice, product
+from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from rich.table import Table
+import tyro
+from rich.console import Console
 
-from handmesh.assets import OPEN_HAND, Device, detector_path, model_path
+from handmesh import console
+from handmesh.app.player import Tracker
+from handmesh.assets import OPEN_HAND, Backend, Device, detector_path, model_help, model_path
+from handmesh.benchmark.interleaved import (
+    DRAWN,
+    FRAME,
+    FRAME_S,
+    MEDIAPIPE,
+    PROCESSOR,
+    SIZE,
+    TRACK,
+    BoxContender,
+    Burden,
+    Case,
+    Contender,
+    Figures,
+    Measured,
+    MediaPipeContender,
+    MediaPipeUnavailable,
+    Pace,
+    Scene,
+    Taken,
+    Times,
+    TrackerContender,
+    as_it_is,
+    figures_of,
+    interleave,
+    keep_pace,
+    load_mediapipe,
+    measure,
+    scenes_of,
+    taken_frames,
+)
 from handmesh.detection import Detector
-from handmesh.files import sha256_of
-from handmesh.render.overlay import shade
+from handmesh.evaluation.report import UNKNOWN, Table
+from handmesh.files import make_folder, sha256_of, write_json
+from handmesh.machine import machine, peak_memory_mb
+from handmesh.render.overlay import shade, warm_up
 from handmesh.skeleton import PALM_TO_CAMERA
-from handmesh.tracking.backends import open_session
+from handmesh.tracking.backends import default_threads, open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
-from handmesh.types import Box, Camera
-from handmesh.video.sources import open_source
+from handmesh.types import Camera
+from handmesh.video.sinks import VideoRecorder
 
-# How long tracking takes on this machine, stage by stage.
+# Mesh networks in turn: crop to vertices, and the whole of `track`.
 
-
-FRAME_S = 1 / 30
-TURN_FRAMES = 10
-SIZE = (640, 480)
 
 _SKIN = (0.85, 0.65, 0.55)
+_LOOK, _WHOLE = Scene("crop to vertices", None, as_it_is), Scene("track", None, as_it_is)
 
 
-class Contender(NamedTuple):
+class SizeContender(NamedTuple):
     """A mesh network by itself and inside the whole tracker; both share its session and their stopwatch."""
 
     estimator: Estimator
@@ -46,111 +80,45 @@ class Contender(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Times of one group of frames."""
-
-    frames: int
-    stages_ms: Mapping[str, tuple[float, float]]  # median and 90th percentile on the wall, by stage
-    processor_ms: float  # median of all threads together, which other programs on the machine lengthen less
-
-
-@dataclass(frozen=True)
 class LatencyReport:
     """What `measure_latency` found of one network."""
 
-    look: Latency  # crop to vertices: one look at one hand, in every frame
-    following: Latency  # `track`, frames in which every hand was followed
-    searching: Latency  # `track`, frames in which the detector ran as well
+    look: Figures  # crop to vertices: one look at one hand, in every frame
+    following: Figures  # `track`, frames in which every hand was followed
+    searching: Figures  # `track`, frames in which the detector ran as well
     hands_per_frame: float
 
 
 def open_contender(
     model: str | Path, num_hands: int = 2, threads: int | None = None, device: Device = "auto"
-) -> Contender:
+) -> SizeContender:
     """A mesh network as `HandTracker.load` opens it, whose errors it raises."""
     estimator = Estimator(open_session(model_path(model), "mesh", threads, device))
     detector = Detector(open_session(detector_path(), "detector", threads, device))
-    return Contender(estimator, HandTracker(estimator, detector, num_hands))
+    return SizeContender(estimator, HandTracker(estimator, detector, num_hands))
 
 
 def measure_latency(
-    contenders: Mapping[str, Contender], frames: Iterable[np.ndarray], warm_up: int = 10
+    contenders: Mapping[str, SizeContender], frames: Iterable[np.ndarray], warm_up: int = 10
 ) -> dict[str, LatencyReport]:
-    """Show (H, W, 3) uint8 RGB frames, 30 a second, to all networks in turn; by their names, how long they took.
-
-    In turns, so that slow spells of the machine hit all alike; of several frames, so that a network's
-    weights stay in the processor's cache, as they do where it is alone. The first `warm_up` frames are
-    not counted; ValueError where there are no others.
-    """
-    looks: dict[str, list[_Call]] = {name: [] for name in contenders}
-    tracks: dict[str, list[_Call]] = {name: [] for name in contenders}
-    numbered = enumerate(frames)
-    while turn := list(islice(numbered, TURN_FRAMES)):
-        for (name, contender), (i, frame) in product(contenders.items(), turn):
-            look, track = _look(contender, frame), _track(contender, frame, i * FRAME_S)
-            if i >= warm_up:
-                looks[name].append(look)
-                tracks[name].append(track)
-    if not all(looks.values()):
-        raise ValueError(f"expected more than {warm_up} frames to time")
-    return {name: _report(looks[name], tracks[name]) for name in contenders}
+    """Show (H, W, 3) uint8 RGB frames to all networks in turn, see `interleave`; by their names, how long they took."""
+    cases: dict[Case, Contender] = {}
+    for name, (estimator, tracker) in contenders.items():
+        cases[Case(name, 1, _LOOK)] = BoxContender(estimator)
+        cases[Case(name, tracker.num_hands, _WHOLE)] = TrackerContender(tracker, drawn=False)
+    samples = interleave(cases, (Taken(frame, {}) for frame in frames), Burden(0), warm_up)
+    reports = {}
+    for name in contenders:
+        look, tracks = (timed for (case, _), timed in samples.items() if case.name == name)
+        following = figures_of([one for one in tracks if one.stages_ms["detect"] == 0])
+        searching = figures_of([one for one in tracks if one.stages_ms["detect"] > 0])
+        reports[name] = LatencyReport(figures_of(look), following, searching, figures_of(tracks).hands_per_frame)
+    return reports
 
 
-class _Call(NamedTuple):
-    stages_ms: dict[str, float]
-    processor_ms: float
-    hands: int
-
-
-def _look(contender: Contender, frame: np.ndarray) -> _Call:
-    """One look at the middle of the frame; what is there does not change what it costs."""
-    height, width = frame.shape[:2]
-    camera, stopwatch = Camera.from_fov(width, height), contender.estimator.stopwatch
-    box = Box((width / 2, height / 2), 0.4 * height, angle_rad=0.3)
-    stopwatch.restart()
-    begin_s = time.process_time()
-    with stopwatch.stage("total"):
-        estimate = contender.estimator.estimate(frame, camera, box, "right")
-    return _Call(dict(stopwatch.ms), _ms_since(begin_s), estimate is not None)
-
-
-def _track(contender: Contender, frame: np.ndarray, time_s: float) -> _Call:
-    begin_s = time.process_time()
-    found = contender.tracker.track(frame, time_s)
-    return _Call(contender.tracker.timings_ms, _ms_since(begin_s), len(found))
-
-
-def _ms_since(begin_s: float) -> float:
-    return 1e3 * (time.process_time() - begin_s)
-
-
-def _report(looks: Sequence[_Call], tracks: Sequence[_Call]) -> LatencyReport:
-    following = [call for call in tracks if call.stages_ms["detect"] == 0]
-    searching = [call for call in tracks if call.stages_ms["detect"] > 0]
-    hands = sum(call.hands for call in tracks)
-    return LatencyReport(_latency(looks), _latency(following), _latency(searching), hands / len(tracks))
-
-
-def _latency(calls: Sequence[_Call]) -> Latency:
-    if not calls:
-        return Latency(0, {}, math.nan)
-    columns = {stage: [call.stages_ms[stage] for call in calls] for stage in calls[0].stages_ms}
-    quantiles = {stage: np.percentile(column, (50, 90)) for stage, column in columns.items()}
-    stages = {stage: (float(q[0]), float(q[1])) for stage, q in quantiles.items()}
-    return Latency(len(calls), stages, float(np.median([call.processor_ms for call in calls])))
-
-
-def recorded_frames(spec: str, count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarray]:
-    """The first `count` pictures (H, W, 3) uint8 RGB of a source, resized to `size` (width, height).
-
-    spec: see `sources.open_source`, which raises SourceError for one that cannot be opened.
-    """
-    source = open_source(spec)
-    try:
-        for frame in islice(source, count):
-            yield cv2.resize(frame.image_rgb, size, interpolation=cv2.INTER_AREA)
-    finally:
-        source.close()
+def recorded_frames(spec: str, count: int) -> Iterator[np.ndarray]:
+    """The pictures of `taken_frames` alone."""
+    return (taken.image_rgb for taken in taken_frames(spec, count))
 
 
 def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarray]:
@@ -172,16 +140,323 @@ def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarra
         yield (background * (1 - opacity) + rgba[..., :3] * opacity).astype(np.uint8)
 
 
+# What was measured stage by stage, as tables to read and as JSON to keep.
+
+
+_SUMS = (TRACK, DRAWN, FRAME, PROCESSOR)
+_ORDER = ("capture", "resize", "colour", "detect", "crop", "network", "lift", "smooth", TRACK, "overlay", DRAWN)
+
+
+class Ratio(NamedTuple):
+    """A median divided by another, of one stage."""
+
+    what: str
+    stage: str
+    ms: float
+    to_ms: float
+
+    @property
+    def value(self) -> float:
+        """NaN where there is nothing to divide by."""
+        return self.ms / self.to_ms if self.to_ms else math.nan
+
+
+def stage_table(measured: Measured, name: str, busy: bool = False) -> Table:
+    """The stages of one contender, a column a case: median, 90th and 99th percentile in milliseconds."""
+    columns = {
+        case: figures for (case, was_busy), figures in measured.items() if case.name == name and was_busy == busy
+    }
+    stages = _stages(columns.values())
+    rows = [[stage, *(_spread(figures.stages_ms.get(stage)) for figures in columns.values())] for stage in stages]
+    rows.append(["hands found", *(f"{figures.hands_per_frame:.2f} a frame" for figures in columns.values())])
+    title = f"{name}{', cores kept busy' if busy else ''}: milliseconds at the median, 90 and 99 %"
+    sums = [k for k, stage in enumerate(stages) if stage in _SUMS]
+    return Table(title, ["stage", *map(_heading, columns)], rows, marked=sums)
+
+
+def _heading(case: Case) -> str:
+    return f"{case.scene.name},\nnum_hands {case.num_hands}"
+
+
+def _stages(columns: Iterable[Figures]) -> list[str]:
+    """All stages, in the order in which they come."""
+    known = list(dict.fromkeys(stage for figures in columns for stage in figures.stages_ms))
+    first = [stage for stage in _ORDER if stage in known]
+    return first + [stage for stage in known if stage not in first]
+
+
+def _spread(times: Times | None) -> str:
+    return "-" if times is None else " ".join(f"{_digits(ms):>5}" for ms in times)
+
+
+def _digits(ms: float) -> str:
+    """Three digits: 0.33, 6.18, 37.6, 145."""
+    return f"{ms:.{2 if ms < 9.995 else 1 if ms < 99.95 else 0}f}"
+
+
+def against_mediapipe(measured: Measured) -> list[Ratio]:
+    """Our medians beside MediaPipe's in the same setting: `track`, with our drawing, and the processor's time."""
+    ratios = []
+    for (case, busy), ours in measured.items():
+        theirs = measured.get((case._replace(name=MEDIAPIPE), busy))
+        if case.name != MEDIAPIPE and not busy and theirs is not None:
+            pairs = ((TRACK, TRACK), (DRAWN, TRACK), (PROCESSOR, PROCESSOR))
+            ratios += [Ratio(_label(case), a, ours.median(a), theirs.median(b)) for a, b in pairs]
+    return ratios
+
+
+def two_against_one(measured: Measured) -> list[Ratio]:
+    """What following two hands costs, beside following one that was asked for alone."""
+    ones = {case.name: one for (case, busy), one in measured.items() if not busy and _is_full(case, 1)}
+    twos = {case.name: two for (case, busy), two in measured.items() if not busy and _is_full(case, 2)}
+    names = [name for name in twos if name in ones]
+    return [Ratio(name, stage, twos[name].median(stage), ones[name].median(stage)) for name in names for stage in _BOTH]
+
+
+def _is_full(case: Case, hands: int) -> bool:
+    return case.num_hands == case.scene.hands_in_view == hands
+
+
+def busy_against_idle(measured: Measured) -> list[Ratio]:
+    """What a busy machine does."""
+    busy = [case for case, was_busy in measured if was_busy]
+    both = [(case, measured[case, True], measured[case, False]) for case in busy]
+    return [Ratio(_label(case), TRACK, slow.median(), fast.median()) for case, slow, fast in both]
+
+
+_BOTH = (TRACK, PROCESSOR)
+
+
+def _label(case: Case) -> str:
+    return f"{case.name}, {case.scene.name}, {case.num_hands} asked for"
+
+
+def ratio_table(title: str, ratios: Sequence[Ratio], over: str, under: str) -> Table:
+    """Ratios, a row a setting and a column a stage; the milliseconds that the first stage's are made of."""
+    by_setting = {r.what: [ratio for ratio in ratios if ratio.what == r.what] for r in ratios}
+    first = ratios[0].stage
+    stages = (f"{ratio.stage},\nratio" for ratio in by_setting[ratios[0].what])
+    columns = ["medians", f"{first},\n{over}", f"{first},\n{under}", *stages]
+    rows = [
+        [what, _digits(row[0].ms), _digits(row[0].to_ms), *(f"{ratio.value:.2f}" for ratio in row)]
+        for what, row in by_setting.items()
+    ]
+    return Table(title, columns, rows)
+
+
+def pace_line(case: Case, pace: Pace, cores: int) -> str:
+    """One line on a camera of 30 frames a second."""
+    each = f" ({100 * pace.cores_used / cores:.0f} % of each)"
+    others = ", ".join(f"{100 * share:.0f} %" for share in pace.cores_busy)
+    told = f"; all programs together: {others}" if others else ""
+    return (
+        f"{_label(case)}: {pace.fps:.1f} of 30 FPS, drawn {pace.age_ms.median:.0f} ms after capture "
+        f"(99 %: {pace.age_ms.p99:.0f}), {pace.cores_used:.2f} of {cores} cores{each}{told}"
+    )
+
+
+def as_json(setting: Mapping[str, object], measured: Measured, paces: Mapping[Case, Pace]) -> dict[str, object]:
+    """All of it, for `json.dump`."""
+    return {
+        "setting": dict(setting),
+        "cases": [_case_json(case, figures, busy) for (case, busy), figures in measured.items()],
+        "against_mediapipe": _ratios_json(against_mediapipe(measured)),
+        "two_against_one": _ratios_json(two_against_one(measured)),
+        "busy_against_idle": _ratios_json(busy_against_idle(measured)),
+        "paced": [{**_named(case), **pace._asdict(), "age_ms": pace.age_ms._asdict()} for case, pace in paces.items()],
+    }
+
+
+def _named(case: Case) -> dict[str, object]:
+    return {"name": case.name, "num_hands": case.num_hands, "scene": case.scene.name}
+
+
+def _case_json(case: Case, figures: Figures, busy: bool) -> dict[str, object]:
+    stages = {stage: times._asdict() for stage, times in figures.stages_ms.items()}
+    counts = {"busy": busy, "frames": figures.frames, "hands_per_frame": figures.hands_per_frame}
+    return {**_named(case), **counts, "stages_ms": stages}
+
+
+def _ratios_json(ratios: Iterable[Ratio]) -> list[dict[str, object]]:
+    return [{**ratio._asdict(), "ratio": None if math.isnan(ratio.value) else ratio.value} for ratio in ratios]
+
+
+# `handmesh bench`: the stage table, what it is beside MediaPipe and on a busy machine, and the pace of a demo.
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long each stage of a frame takes on this machine, at 640x480.
+
+    All settings see the same frames in turn, so that their ratios hold where their times drift. The
+    bundled clip is shown as it is, with two hands, and with one of them covered.
+    """
+
+    source: str | None = None
+    """A video or a camera's index instead of the bundled clip."""
+    frames: int = 240
+    """How many frames to show to each setting, the ten that warm up included."""
+    model: Annotated[tuple[str, ...], tyro.conf.arg(help=f"{model_help()} Several take turns.")] = ("fast", "balanced")
+    backend: Backend = "onnxruntime"
+    """What runs the networks."""
+    device: Device = "auto"
+    """Where the networks run."""
+    threads: int | None = None
+    """Cores that a network may use; all but one by default."""
+    mediapipe: bool = True
+    """Time MediaPipe Hands as well, where it is installed."""
+    busy: int = 0
+    """Keep so many cores busy in every other turn, and say what that does."""
+    encode: bool = False
+    """Record the overlays as a demo would."""
+    seconds: float = 5.0
+    """How long to play a camera of 30 frames a second to each model; 0 leaves it out."""
+    json: Path | None = None
+    """Keep all figures in this file."""
+
+
+Load = Callable[[str, int], Tracker]
+"""From a model's name and the hands to look for to a tracker."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Parse `args` (None: the command line's), measure, print, and return the exit code."""
+    options = tyro.cli(Options, prog="handmesh bench", args=args)
+    return console.guarded(lambda: run(options, lambda model, num_hands: load_tracker(options, model, num_hands)))
+
+
+def load_tracker(options: Options, model: str, num_hands: int) -> Tracker:
+    """The tracker that the options describe."""
+    from handmesh.tracking.tracker import HandTracker
+
+    return HandTracker.load(
+        model, num_hands=num_hands, backend=options.backend, device=options.device, threads=options.threads
+    )
+
+
+def run(options: Options, load: Load) -> int:
+    """Measure with the trackers that `load` gives, and print; the exit code.
+
+    Raises ValueError or OSError, with one clear line, where that cannot be done.
+    """
+    if options.json:
+        make_folder(options.json.parent)  # what cannot be written should be known now, not in a minute
+    out = Console(highlight=False, soft_wrap=True)
+    setting = setting_of(options)
+    out.print("\n".join(f"{name}: {value}" for name, value in setting.items()), markup=False)
+    with ExitStack() as stack:
+        burden = stack.enter_context(Burden(options.busy))
+        with console.waiting("loading; the first run compiles the renderer"):
+            warm_up()
+            contenders = open_contenders(options, load, stack)
+        with console.waiting("measuring"):
+            measured = measure(contenders, taken_frames(options.source, options.frames), burden)
+        print_measured(out, measured, options)
+        paces = _paces(options, contenders)
+        for case, pace in paces.items():
+            out.print(pace_line(case, pace, os.cpu_count() or 1), markup=False)
+    out.print(f"peak memory {peak_memory_mb():.0f} MB with {len(contenders)} settings loaded")
+    if options.json:
+        write_json(options.json, as_json(setting, measured, paces))
+        out.print(f"wrote {options.json}", markup=False)
+    return 0
+
+
+def setting_of(options: Options) -> dict[str, str]:
+    """What was measured on and how, as it is printed and kept."""
+    threads = default_threads() if options.threads is None else options.threads
+    parts = ("capture", "colour", "track with its own stages", "overlay", *(["encode"] if options.encode else []))
+    return {
+        "machine": machine(),
+        "handmesh": f"{_version('handmesh')}, models {', '.join(options.model)}, batch 1",
+        "runtime": f"{options.backend} {_version(options.backend)}, device {options.device}, threads {threads}",
+        "frames": f"{options.frames} of {options.source or 'the bundled clip'}, {SIZE[0]}x{SIZE[1]}",
+        "stages": ", ".join(parts),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def cases_of(name: str, source: str | None) -> list[Case]:
+    """The settings of a contender: as many hands asked for as are in view, and one more than there are."""
+    scenes = scenes_of(source)
+    return [
+        Case(name, num_hands, scene)
+        for scene in scenes
+        for num_hands in (1, 2)
+        if scene.hands_in_view is None or num_hands >= scene.hands_in_view
+    ]
+
+
+def open_contenders(options: Options, load: Load, stack: ExitStack) -> dict[Case, Contender]:
+    """All settings of all models, and those of MediaPipe where it is there; `stack` closes them."""
+    contenders: dict[Case, Contender] = {}
+    folder = Path(stack.enter_context(TemporaryDirectory())) if options.encode else None
+    for model in options.model:
+        for case in cases_of(model, options.source):
+            output = VideoRecorder(folder / f"{len(contenders)}.mp4") if folder else None
+            contenders[case] = TrackerContender(load(model, case.num_hands), output)
+            stack.callback(contenders[case].close)
+    for case, contender in _open_mediapipe(options).items():
+        contenders[case] = contender
+        stack.callback(contender.close)
+    return contenders
+
+
+def _open_mediapipe(options: Options) -> Mapping[Case, Contender]:
+    if not options.mediapipe:
+        return {}
+    try:
+        module = load_mediapipe()
+    except MediaPipeUnavailable as error:
+        console.say(f"without {MEDIAPIPE}: {error}")
+        return {}
+    cases = cases_of(MEDIAPIPE, options.source)
+    console.say(f"beside {MEDIAPIPE} Hands {module.__version__}: full model, video mode, threads as it chooses")
+    return {case: MediaPipeContender(case.num_hands, module) for case in cases}
+
+
+def _paces(options: Options, contenders: Mapping[Case, Contender]) -> dict[Case, Pace]:
+    """Each model's demo with its default of two hands, in each scene."""
+    if options.seconds <= 0:
+        return {}
+    with console.waiting("playing a camera"):
+        return {
+            case: keep_pace(contender, options.source, case.scene, options.seconds)
+            for case, contender in contenders.items()
+            if case.name != MEDIAPIPE and case.num_hands == 2
+        }
+
+
+def print_measured(out: Console, measured: Measured, options: Options) -> None:
+    """All tables."""
+    for name in dict.fromkeys(case.name for case, _ in measured):
+        out.print(stage_table(measured, name))
+    out.print("Stages of two hands that ran side by side add up to more than `track`.\n", markup=False)
+    kept_busy = f"{options.busy} core{'s' if options.busy > 1 else ''} busy"
+    for title, ratios, over, under in (
+        (f"Beside {MEDIAPIPE}, which draws nothing", against_mediapipe(measured), "ours", MEDIAPIPE),
+        ("Two hands beside one", two_against_one(measured), "two", "one"),
+        (f"With {kept_busy}", busy_against_idle(measured), "busy", "idle"),
+    ):
+        if ratios:
+            out.print(ratio_table(title, ratios, over, under))
+            out.print()
+
+
 # The bundled sizes side by side: what each costs and, from evaluations, how good it is. No torch.
 
 
 Clock = Literal["wall", "processor"]
 Boxes = Literal["given", "detected"]
 
-FIGURES = ("PA-MPVPE", "2D error, median")
+SIZE_METRICS = ("PA-MPVPE", "2D error, median")
 """The figures that stand for a whole evaluation in the table; the first that it has."""
-
-UNKNOWN = "-"
 
 
 class SizeRow(NamedTuple):
@@ -194,7 +469,7 @@ class SizeRow(NamedTuple):
     latency: LatencyReport
 
 
-def size_row(model: str, contender: Contender, latency: LatencyReport) -> SizeRow:
+def size_row(model: str, contender: SizeContender, latency: LatencyReport) -> SizeRow:
     """The row of a bundled (by name) or exported (by path) network that was measured."""
     path = model_path(model)
     crop_px = contender.estimator.session.input_size[0]
@@ -202,37 +477,35 @@ def size_row(model: str, contender: Contender, latency: LatencyReport) -> SizeRo
 
 
 def latency_table(rows: Sequence[SizeRow]) -> Table:
-    """All times, for the screen: a column a network."""
-    table = Table("", title="median / 90th percentile, ms")
-    for row in rows:
-        table.add_column(row.name, justify="right")
-    table.add_row("crop", *(f"{row.crop_px} px" for row in rows))
-    table.add_row("file", *(_megabytes(row) for row in rows), end_section=True)
+    """All times: a column a network."""
     reports = [row.latency for row in rows]
-    _add_group(table, "crop to vertices", [report.look for report in reports], ("crop", "network", "lift"))
+    lines = [["crop", *(f"{row.crop_px} px" for row in rows)], ["file", *map(_megabytes, rows)]]
     stages = ("crop", "network", "lift", "smooth")
-    _add_group(table, "track, following", [report.following for report in reports], stages)
-    _add_group(table, "track, also searching", [report.searching for report in reports], ("detect", *stages))
-    table.add_row("hands a frame", *(f"{report.hands_per_frame:.2f}" for report in reports))
-    return table
+    heads = [len(lines)]
+    lines += _group("crop to vertices", [report.look for report in reports], stages[:3])
+    heads.append(len(lines))
+    lines += _group("track, following", [report.following for report in reports], stages)
+    heads.append(len(lines))
+    lines += _group("track, also searching", [report.searching for report in reports], ("detect", *stages))
+    ends = [k - 1 for k in (*heads, len(lines))]
+    lines.append(["hands a frame", *(f"{report.hands_per_frame:.2f}" for report in reports)])
+    title = "median / 90th percentile, ms"
+    return Table(title, ["", *(row.name for row in rows)], lines, marked=heads, ends=ends)
 
 
-def _add_group(table: Table, title: str, group: Sequence[Latency], stages: Sequence[str]) -> None:
+def _group(title: str, group: Sequence[Figures], stages: Sequence[str]) -> list[list[str]]:
     """The total, its stages, and the processor's own time below them."""
-    if not any(latency.frames for latency in group):
-        return
-    table.add_row(title, *(_spread(latency, "total") for latency in group), style="bold")
-    for stage in stages:
-        table.add_row(f"  {stage}", *(_spread(latency, stage) for latency in group))
-    table.add_row("  processor time", *(_number(latency.processor_ms, 2) for latency in group))
-    table.add_row("  frames", *(str(latency.frames) for latency in group), end_section=True)
+    if not any(figures.frames for figures in group):
+        return []
+    rows = [[title, *(_median_and_high(figures, TRACK) for figures in group)]]
+    rows += [[f"  {stage}", *(_median_and_high(figures, stage) for figures in group)] for stage in stages]
+    rows.append(["  processor time", *(_number(figures.median(PROCESSOR), 2) for figures in group)])
+    return [*rows, ["  frames", *(str(figures.frames) for figures in group)]]
 
 
-def _spread(latency: Latency, stage: str) -> str:
-    if not latency.frames:
-        return UNKNOWN
-    median, high = latency.stages_ms[stage]
-    return f"{median:.2f} / {high:.2f}"
+def _median_and_high(figures: Figures, stage: str) -> str:
+    times = figures.stages_ms.get(stage)
+    return UNKNOWN if times is None else f"{times.median:.2f} / {times.p90:.2f}"
 
 
 def markdown_table(rows: Sequence[SizeRow], accuracy: Mapping[str, Mapping[str, float]], clock: Clock = "wall") -> str:
@@ -242,19 +515,13 @@ def markdown_table(rows: Sequence[SizeRow], accuracy: Mapping[str, Mapping[str, 
     """
     figures = list(dict.fromkeys(name for row in rows for name in accuracy.get(row.file_sha256, {})))
     header = ["`--model`", "crop", "file", "crop to vertices, ms", "`track`, ms", *figures]
-    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    lines, stage = [], PROCESSOR if clock == "processor" else TRACK
     for row in rows:
-        times = (_median_ms(latency, clock) for latency in (row.latency.look, row.latency.following))
+        times = (figures.median(stage) for figures in (row.latency.look, row.latency.following))
         known = accuracy.get(row.file_sha256, {})
         cells = [row.name, f"{row.crop_px} px", _megabytes(row), *(_number(ms, 1) for ms in times)]
         lines.append(cells + [_figure(known.get(name, math.nan)) for name in figures])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _median_ms(latency: Latency, clock: Clock) -> float:
-    if not latency.frames:
-        return math.nan
-    return latency.processor_ms if clock == "processor" else latency.stages_ms["total"][0]
+    return Table("", header, lines).markdown()
 
 
 def _megabytes(row: SizeRow) -> str:
@@ -272,7 +539,7 @@ def _number(value: float, digits: int) -> str:
 def read_accuracy(paths: Sequence[Path], models: Sequence[str], boxes: Boxes = "given") -> dict[str, dict[str, float]]:
     """Figures by their titles by the SHA-256 of the network's file, from the metrics.json of evaluations.
 
-    One figure for each data set, see `FIGURES`, of hands in boxes that were given or detected. Raises
+    One figure for each data set, see `SIZE_METRICS`, of hands in boxes that were given or detected. Raises
     ValueError for an evaluation of a file that is none of the `models`: its figures would be stale.
     """
     known = {sha256_of(model_path(model)) for model in models} if paths else set()
@@ -299,7 +566,7 @@ def _figures(reports: Sequence[Mapping], boxes: Boxes) -> dict[str, float]:
     for report in reports:
         if report["boxes"] != boxes or report.get("part"):
             continue
-        name = next((name for name in FIGURES if name in report["figures"]), None)
+        name = next((name for name in SIZE_METRICS if name in report["figures"]), None)
         if name is not None:
             figure = report["figures"][name]
             unit = f", {figure['unit']}" if figure["unit"] else ""

@@ -16,12 +16,12 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import track
-from rich.table import Table
 
 from handmesh.data.augment import AugmentConfig
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import Stage, TrainingBatches, batches_from
 from handmesh.data.samples import Batch, collate, make_slot
+from handmesh.evaluation.report import Table
 from handmesh.hand.model import HandModel
 from handmesh.training.config import MeshConfig
 from handmesh.training.engine import prepare, take_step
@@ -56,16 +56,13 @@ class LoaderReport:
 
     def table(self) -> Table:
         """The stages, and beneath them what follows for a number of cores; see `conditions`."""
-        table = Table("stage", title=f"one crop of {self.size} x {self.size}, processor time")
-        table.add_column("ms", justify="right")
-        for name, ms in self.stages_ms.items():
-            table.add_row(name, f"{ms:.2f}")
-        table.add_section()
-        table.add_row("all", f"{self.cpu_ms:.2f}")
-        table.add_section()
-        table.add_row("images/s that a free core makes", f"{1000 / self.cpu_ms:.0f}")
-        table.add_row(f"images/s delivered by {self.workers} workers", f"{self.images_per_s:.0f}")
-        return table
+        rows = [(name, f"{ms:.2f}") for name, ms in self.stages_ms.items()]
+        count = len(rows)
+        rows.append(("all", f"{self.cpu_ms:.2f}"))
+        rows.append(("images/s that a free core makes", f"{1000 / self.cpu_ms:.0f}"))
+        rows.append((f"images/s delivered by {self.workers} workers", f"{self.images_per_s:.0f}"))
+        title = f"one crop of {self.size} x {self.size}, processor time"
+        return Table(title, ("stage", "ms"), rows, ends=(count - 1, count))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.conditions()
@@ -222,14 +219,13 @@ def _pace(run: _Run) -> StepCost:
 
 def pace_table(paces: Mapping[str, StepCost]) -> Table:
     """A row a preset, the last column against the first preset."""
-    table = Table("preset", "crop, px", "batch", "precision", "crops/s", "crops a core-second", "teach a pose, %")
-    table.add_column("that teach a pose, /s", justify="right")
-    table.add_column("against the first", justify="right")
+    columns = ("preset", "precision", "crop, px", "batch", "crops/s", "crops a core-second", "teach a pose, %",
+               "that teach a pose, /s", "against the first")  # fmt: skip
     first = next(iter(paces.values())).teaching_per_s
-    for name, pace in paces.items():
-        table.add_row(
-            name, str(pace.crop_size), str(pace.batch), pace.precision, f"{pace.crops_per_s:.1f}",
-            f"{pace.crops_per_core_s:.1f}", f"{100 * pace.teaching:.0f}", f"{pace.teaching_per_s:.1f}",
-            f"{pace.teaching_per_s / first:.2f}",
-        )  # fmt: skip
-    return table
+    rows = [
+        (name, pace.precision, str(pace.crop_size), str(pace.batch), f"{pace.crops_per_s:.1f}",
+         f"{pace.crops_per_core_s:.1f}", f"{100 * pace.teaching:.0f}", f"{pace.teaching_per_s:.1f}",
+         f"{pace.teaching_per_s / first:.2f}")
+        for name, pace in paces.items()
+    ]  # fmt: skip
+    return Table("", columns, rows, words=2)

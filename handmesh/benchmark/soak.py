@@ -28,7 +28,7 @@ from handmesh.video.sources import open_source
 # What this process holds at present: memory, threads, open files.
 
 
-_PROC = Path("/proc/self")
+PROC = Path("/proc/self")
 
 
 class Resources(NamedTuple):
@@ -46,20 +46,20 @@ def resources() -> Resources:
 
 def _resident_mb() -> float:
     try:
-        return int((_PROC / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return int((PROC / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except (OSError, ValueError, IndexError, AttributeError):
         return peak_memory_mb()
 
 
 def _threads() -> int:
     try:
-        return len(os.listdir(_PROC / "task"))
+        return len(os.listdir(PROC / "task"))
     except OSError:
         return threading.active_count()
 
 
 def _open_files() -> int | None:
-    for folder in (_PROC / "fd", Path("/dev/fd")):
+    for folder in (PROC / "fd", Path("/dev/fd")):
         try:
             return len(os.listdir(folder)) - 1  # the listing itself opens one
         except OSError:
@@ -214,7 +214,7 @@ Clock = Literal["wall", "processor"]
 WARM_UP_S = 120.0
 """Memory and speed are compared from here on; in a short run, from its first third on."""
 
-_ENDING_S = 2.0
+ENDING_S = 2.0
 """How long threads may take to end after everything was closed."""
 
 
@@ -327,7 +327,7 @@ class _Soak:
 
 def _threads_left(before: set[threading.Thread]) -> list[str]:
     """The names of the threads that are still there and were not `before`, after a moment to end."""
-    until_s = time.perf_counter() + _ENDING_S
+    until_s = time.perf_counter() + ENDING_S
     while True:
         left = [thread.name for thread in threading.enumerate() if thread not in before]
         if not left or time.perf_counter() > until_s:

@@ -151,10 +151,10 @@ class PhotoScenes:
         """The whole picture with its labels."""
         hands = tuple(SceneHand(hand.side, hand.joints_px, np.ones(21)) for hand in photo.hands)
         missing = 0 < len(hands) < self.expected
-        return Scene(photo.load(), hands, tuple(_other_hand_place(hand, photo) for hand in hands if missing))
+        return Scene(photo.load(), hands, tuple(other_hand_place(hand, photo) for hand in hands if missing))
 
 
-def _other_hand_place(hand: SceneHand, photo: Photo) -> np.ndarray:
+def other_hand_place(hand: SceneHand, photo: Photo) -> np.ndarray:
     """(4, 2) where the other hand of somebody who faces the camera may hang, unlabelled.
 
     It is on the body's side of the labelled hand, at most five hands away, and in the picture's
@@ -259,7 +259,7 @@ def paste(scene: Scene, sprite: Sprite, rng: np.random.Generator) -> Scene:
     cover = warp_to(rgba, affine, size, padded=True)
     alpha = cover[..., 3:] / 255
     image = np.clip(scene.image * (1 - alpha) + cover[..., :3], 0, 255).astype(np.uint8)
-    before = tuple(_covered(hand, alpha[..., 0]) for hand in scene.hands)
+    before = tuple(covered(hand, alpha[..., 0]) for hand in scene.hands)
     own = tuple(
         _moved(SceneHand(h.side, h.joints_px, np.full(21, h.visible)), affine, size, mirror) for h in sprite.hands
     )
@@ -286,7 +286,7 @@ def _placement(sprite: Sprite, size: Size, rng: np.random.Generator) -> np.ndarr
     return np.column_stack([linear, place - linear @ anchor])
 
 
-def _covered(hand: SceneHand, alpha: np.ndarray) -> SceneHand:
+def covered(hand: SceneHand, alpha: np.ndarray) -> SceneHand:
     column, row = np.round(hand.joints_px).astype(int).T
     hidden = alpha[row.clip(0, alpha.shape[0] - 1), column.clip(0, alpha.shape[1] - 1)] > 0.5
     return replace(hand, in_sight=hand.in_sight * ~hidden)

@@ -46,7 +46,7 @@ LISTS: dict[str, tuple[int | None, ...]] = {
 
 CACHE_FOLDER = "handmesh_cache"
 _CACHE_VERSION = 1
-_CHUNK = 1 << 24
+CHUNK = 1 << 24
 _ABANDONED_S = 3600.0
 _AFTER_ROW = re.compile(r"\s*([,\]])\s*")
 
@@ -70,7 +70,7 @@ def load_list(path: Path, name: str, progress: bool = True) -> np.ndarray:
         if array is not None:
             return array
     cached = _writable(folders) / file
-    _write(cached, _rows(path, name, progress))
+    _write(cached, parsed_rows(path, name, progress))
     _tidy(cached, path.stem)
     return np.load(cached, mmap_mode="r")
 
@@ -134,7 +134,7 @@ def _write_header(file: BinaryIO, count: int, row: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (count, *row)})
 
 
-def _rows(path: Path, name: str, progress: bool) -> Iterator[np.ndarray]:
+def parsed_rows(path: Path, name: str, progress: bool) -> Iterator[np.ndarray]:
     """The rows of the list at `path`, checked, each float32 of one and the same shape."""
     count, shape = 0, LISTS[name]
     bar = Console(stderr=True)
@@ -175,7 +175,7 @@ def read_rows(stream: TextIO) -> Iterator[Any]:
     [[1, 2], [3, 4.5]]
     """
     decode = json.JSONDecoder().raw_decode
-    text = stream.read(_CHUNK).lstrip()
+    text = stream.read(CHUNK).lstrip()
     if text and text[0] != "[":
         raise ValueError(f"expected a list in JSON, found {text[:20]!r}")
     text, at = text[1:].lstrip(), 0
@@ -196,9 +196,9 @@ def read_rows(stream: TextIO) -> Iterator[Any]:
 
 def _refill(stream: TextIO, rest: str) -> str:
     """More text behind a row that is not whole. A row longer than a chunk is none."""
-    if len(rest) >= _CHUNK:
+    if len(rest) >= CHUNK:
         raise ValueError(f"not JSON: {rest[:40]!r}")
-    more = stream.read(_CHUNK)
+    more = stream.read(CHUNK)
     if not more:
         raise EOFError
     return (rest + more).lstrip()

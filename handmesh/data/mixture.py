@@ -182,14 +182,14 @@ def _synthetic_sources(
         for folder, shards in zip(mix.shards, sets, strict=True)
     ]
     if mix.stream.shards:
-        stream = Stream(mix.stream.shards, mix.stream, partial(_open_synthetic, masks=masks), seed)
+        stream = Stream(mix.stream.shards, mix.stream, partial(open_synthetic, masks=masks), seed)
         mean = sum(map(len, sets)) / max(1, sum(len(shards.files) for shards in sets)) or 1
         sized.append((len(stream.shards) * mean, stream))
     total = sum(size for size, _ in sized)
     return [(mix.synthetic_share * size / total, source) for size, source in sized]
 
 
-def _open_synthetic(file: Path, masks: bool) -> ShardSource:
+def open_synthetic(file: Path, masks: bool) -> ShardSource:
     return ShardSource(read_shard_files([file]).hold(), masks)
 
 

@@ -153,7 +153,7 @@ def _read_table(file: Path) -> _Table:
     stamp = np.array([_CACHE_VERSION, stat.st_size, stat.st_mtime_ns], np.int64)
     table = _load_cache(cache, stamp)
     if table is None:
-        table = _parse(file)
+        table = parse_shard(file)
         _write_cache(cache, {"stamp": stamp, **table})
     return table
 
@@ -180,7 +180,7 @@ class Span(NamedTuple):
     length: int
 
 
-def _parse(file: Path) -> _Table:
+def parse_shard(file: Path) -> _Table:
     samples = tar_members(file, _PARTS)
     with open(file, "rb") as stream:
         labels = [_read_label(file, stream, key, parts["json"]) for key, parts in samples.items()]

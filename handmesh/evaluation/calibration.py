@@ -15,8 +15,7 @@ from handmesh.assets import detector_path
 from handmesh.data.photos import LabelledHand, Split
 from handmesh.detection import Detector
 from handmesh.evaluation.datasets import Picture, camera_of, match, mean_error, opened
-from handmesh.evaluation.intervals import Figure
-from handmesh.evaluation.metrics import bootstrap
+from handmesh.evaluation.metrics import Metric, bootstrap
 from handmesh.tracking.association import SAME_PLACE, overlap, same_hand
 from handmesh.tracking.estimator import Estimate, Estimator, is_usable
 from handmesh.types import Camera, Hand
@@ -52,7 +51,7 @@ class CalibrationOptions:
     overwrite: bool = False
     """Look again at what the output folder already holds."""
     output: Path = Path("outputs/calibration")
-    """Folder for calibration.json, metrics.json, candidates.csv and the plots."""
+    """Folder for the report, calibration.json, metrics.json, candidates.csv and the plots."""
 
     def __post_init__(self) -> None:
         if not (self.photos or self.people or self.shards):
@@ -279,7 +278,7 @@ def _bin_of(chance: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edges, chance, side="right") - 1, 0, len(edges) - 2)
 
 
-def figures_of(said: Said) -> list[Figure]:
+def metrics_of(said: Said) -> list[Metric]:
     """Calibration errors and Brier score with intervals; resampling draws whole pictures.
 
     A calibration error is never negative, and noise only adds to it: its interval lies high, the more so
@@ -291,14 +290,14 @@ def figures_of(said: Said) -> list[Figure]:
         "ECE, equal mass": lambda said, weight: calibration_error(said, weight, mass),
         "Brier score": brier_score,
     }
-    return [_figure(name, said, measure) for name, measure in measures.items()]
+    return [_metric(name, said, measure) for name, measure in measures.items()]
 
 
-def _figure(name: str, said: Said, measure: Measure) -> Figure:
+def _metric(name: str, said: Said, measure: Measure) -> Metric:
     if not len(said.chance):
-        return Figure(name, np.nan, np.nan, np.nan, "", 0)
+        return Metric(name, np.nan, np.nan, np.nan, "", 0)
     interval = by_picture(said.picture, lambda times: measure(said, said.weight * times))
-    return Figure(name, measure(said, said.weight), *interval, "", len(said.chance))
+    return Metric(name, measure(said, said.weight), *interval, "", len(said.chance))
 
 
 def by_picture(
@@ -426,7 +425,7 @@ def spread_scale(sets: Sequence[JointErrors], unit: Unit) -> float:
     return float(np.mean(ratios)) if ratios else 1.0
 
 
-def spread_figures(errors: JointErrors, scale: float = 1.0) -> list[Figure]:
+def spread_metrics(errors: JointErrors, scale: float = 1.0) -> list[Metric]:
     """Size, calibration, order and sharpness, with intervals; resampling draws whole pictures.
 
     scale: what expected errors are to be multiplied by.
@@ -442,7 +441,7 @@ def spread_figures(errors: JointErrors, scale: float = 1.0) -> list[Figure]:
         "rank correlation, hands, joint by joint": ("", joint_rank_correlation),
         "sharpness: spread of what is expected / its mean": ("", lambda expected, actual: _variation(expected)),
     }
-    return [_spread_figure(name, unit, statistic, errors) for name, (unit, statistic) in statistics.items()]
+    return [_spread_metric(name, unit, statistic, errors) for name, (unit, statistic) in statistics.items()]
 
 
 def _variation(values: np.ndarray) -> float:
@@ -450,12 +449,12 @@ def _variation(values: np.ndarray) -> float:
     return float(values.std() / values.mean())
 
 
-def _spread_figure(name: str, unit: str, statistic: Statistic, errors: JointErrors) -> Figure:
+def _spread_metric(name: str, unit: str, statistic: Statistic, errors: JointErrors) -> Metric:
     def of_drawn(times: np.ndarray) -> float:
         rows = np.repeat(np.arange(len(times)), times)
         return statistic(errors.expected[rows], errors.actual[rows])
 
     value = statistic(errors.expected, errors.actual)
     if not np.isfinite(value):  # untrained weights expect the same of all joints
-        return Figure(name, np.nan, np.nan, np.nan, unit, len(errors.picture))
-    return Figure(name, value, *by_picture(errors.picture, of_drawn, ROUNDS), unit, len(errors.picture))
+        return Metric(name, np.nan, np.nan, np.nan, unit, len(errors.picture))
+    return Metric(name, value, *by_picture(errors.picture, of_drawn, ROUNDS), unit, len(errors.picture))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 from scipy.optimize import minimize
 
 from handmesh.assets import model_path
@@ -17,6 +18,7 @@ from handmesh.data.photos import Photo, list_pictures, read_photos
 from handmesh.data.shards import read_shards
 from handmesh.detection import THRESHOLD, Detector
 from handmesh.evaluation.calibration import (
+    BINS,
     PRESENT,
     PROPOSED,
     CalibrationOptions,
@@ -26,11 +28,13 @@ from handmesh.evaluation.calibration import (
     Said,
     Source,
     Unit,
-    figures_of,
+    binned,
+    bins_of,
     joined,
     joint_errors,
     look,
-    spread_figures,
+    metrics_of,
+    spread_metrics,
     spread_scale,
 )
 from handmesh.evaluation.datasets import (
@@ -39,15 +43,14 @@ from handmesh.evaluation.datasets import (
     RECOLOURINGS,
     ArrayCache,
     Picture,
+    folder_names,
     from_files,
     from_photos,
     from_shards,
     recoloured,
 )
-from handmesh.evaluation.intervals import Figure, figure
-from handmesh.evaluation.plots import write_reliability, write_spreads
-from handmesh.evaluation.report import cell, figures_as_json, folder_names, setting_of
-from handmesh.files import write_csv, write_json
+from handmesh.evaluation.metrics import Metric, as_json, metric
+from handmesh.evaluation.report import COLOURS, Image, Report, Section, Setting, Table, setting_of
 from handmesh.geometry import logistic, logit
 from handmesh.tracking.backends import Session, open_session
 from handmesh.tracking.estimator import Confidence, Estimator, Logistic
@@ -166,25 +169,25 @@ def _calibrate_side(candidates: Candidates, plain: Said, rows: np.ndarray) -> tu
     return model, [before, replace(before, name="side, calibrated", chance=chance)]
 
 
-def operating_points(looked: Sequence[Looked], candidates: Candidates, chance: np.ndarray) -> dict[str, list[Figure]]:
-    """What would be shown by the rule so far, and from each threshold of (N,) `chance` on: figures of each data set."""
+def operating_points(looked: Sequence[Looked], candidates: Candidates, chance: np.ndarray) -> dict[str, list[Metric]]:
+    """What would be shown by the rule so far, and from each threshold of (N,) `chance` on: metrics of each data set."""
     rules = {"so far": shown_so_far(candidates)} | {f"{limit:g}": chance >= limit for limit in THRESHOLDS}
-    points: dict[str, list[Figure]] = {name: [] for name in rules}
+    points: dict[str, list[Metric]] = {name: [] for name in rules}
     for k, data in enumerate(looked):
         for name, shown in rules.items():
             points[name] += _point(data, candidates, shown & (candidates.source == k))
     return points
 
 
-def _point(data: Looked, candidates: Candidates, shown: np.ndarray) -> list[Figure]:
+def _point(data: Looked, candidates: Candidates, shown: np.ndarray) -> list[Metric]:
     right = shown & candidates.right
     found = np.isin(data.hands, candidates.hand[right])
     false = np.bincount(candidates.picture[shown & ~right], minlength=data.pictures.stop)[data.pictures]
-    figures = [figure(f"{data.name}: false hands", 100 * false, "per 100 pictures")]
+    metrics = [metric(f"{data.name}: false hands", 100 * false, "per 100 pictures")]
     if len(data.hands):
-        figures.insert(0, figure(f"{data.name}: hands found", 100 * found, "%"))
-        figures.append(figure(f"{data.name}: side right", 100 * candidates.side_right[right], "%"))
-    return figures
+        metrics.insert(0, metric(f"{data.name}: hands found", 100 * found, "%"))
+        metrics.append(metric(f"{data.name}: side right", 100 * candidates.side_right[right], "%"))
+    return metrics
 
 
 # The whole calibration: data sets in; models, tables and plots in a folder out.
@@ -197,43 +200,43 @@ def evaluate_calibration(options: CalibrationOptions) -> Calibrated:
     CacheMismatch (a ValueError) where that folder holds what another model or other pictures gave.
     """
     session = open_session(model_path(options.model), "mesh", options.threads)
-    setting = asdict(setting_of(model_path(options.model), session, options.threads, options.detector))
+    setting = setting_of(model_path(options.model), session, options.threads, options.detector)
     looked, candidates = joined(*_look(options, session, setting))
     calibrated = calibrate(looked, candidates)
     joints = joint_errors(looked, candidates, calibrated.found >= HAND_SCORE)
     scales: dict[Unit, float] = {unit: spread_scale(joints, unit) for unit in get_args(Unit)}
     results = Results(
-        scores={said.name: figures_of(said) for said in calibrated.scores},
-        sides={said.name: figures_of(said) for said in calibrated.sides},
+        scores={said.name: metrics_of(said) for said in calibrated.scores},
+        sides={said.name: metrics_of(said) for said in calibrated.sides},
         shown=operating_points(looked, candidates, calibrated.found),
-        joints={errors.name: spread_figures(errors, scales[errors.unit]) for errors in joints},
+        joints={errors.name: spread_metrics(errors, scales[errors.unit]) for errors in joints},
         scales=scales,
     )
-    _print(Console(), looked, calibrated, results)
-    _write(options.output, setting, looked, calibrated, results)
-    write_csv(options.output / "candidates.csv", _columns(looked, candidates, calibrated))
-    _plot(options.output, looked, calibrated, results, joints)
-    Console().print(f"written to {options.output}")
+    report = _report(setting, looked, calibrated, results, joints)
+    columns = {"candidates.csv": _columns(looked, candidates, calibrated)}
+    report.write(options.output, _as_json(setting, looked, calibrated, results) | columns)
+    report.print(Console())
+    Console().print(f"written to {options.output}: report.html, report.md, calibration.json, metrics.json and more")
     return calibrated
 
 
 class Results(NamedTuple):
-    """Figures by the name of what they are of."""
+    """Metrics by the name of what they are of."""
 
-    scores: Mapping[str, Sequence[Figure]]
-    sides: Mapping[str, Sequence[Figure]]
-    shown: Mapping[str, Sequence[Figure]]  # by the least score, of all data sets
-    joints: Mapping[str, Sequence[Figure]]
+    scores: Mapping[str, Sequence[Metric]]
+    sides: Mapping[str, Sequence[Metric]]
+    shown: Mapping[str, Sequence[Metric]]  # by the least score, of all data sets
+    joints: Mapping[str, Sequence[Metric]]
     scales: Mapping[Unit, float]  # what the errors that are expected of joints should be multiplied by
 
 
 def _look(
-    options: CalibrationOptions, session: Session, setting: Mapping[str, object]
+    options: CalibrationOptions, session: Session, setting: Setting
 ) -> tuple[list[str], list[dict[str, np.ndarray]]]:
     """The data sets' names and what was seen of each, now or before."""
     detector = Detector(open_session(options.detector, "detector", options.threads))
     estimator, sources = Estimator(session), sources_of(options)
-    asked = {name: setting[name] for name in ("model_sha256", "detector_sha256")} | {
+    asked = {name: getattr(setting, name) for name in ("model_sha256", "detector_sha256")} | {
         "split": options.split,
         "colours": options.colours,
     }
@@ -287,32 +290,22 @@ def mixture(looked: Sequence[Looked]) -> str:
     )
 
 
-def _write(
-    folder: Path, setting: Mapping[str, object], looked: Sequence[Looked], calibrated: Calibrated, results: Results
-) -> None:
+def _as_json(
+    setting: Setting, looked: Sequence[Looked], calibrated: Calibrated, results: Results
+) -> dict[str, dict[str, object]]:
+    """The contents of calibration.json, which goes into an exported file, and of metrics.json."""
     side = calibrated.side.as_plain()
     models = {"confidence": calibrated.confidence.as_metadata(), "side": side, "spread": dict(results.scales)}
     models |= {"mixture": mixture(looked)}
-    networks = {name: setting[name] for name in ("model_sha256", "detector_sha256")}
-    write_json(folder / "calibration.json", models | networks)
+    networks = {name: getattr(setting, name) for name in ("model_sha256", "detector_sha256")}
     sets = [{"name": one.name, "pictures": len(one.pictures), "unreadable": one.unreadable} for one in looked]
-    figures = {
-        kind: {name: figures_as_json(some) for name, some in of_kind.items()}
+    metrics = {
+        kind: {name: as_json(some) for name, some in of_kind.items()}
         for kind, of_kind in results._asdict().items()
         if kind != "scales"
     }
-    write_json(folder / "metrics.json", {"setting": setting, "data": sets, **models, **figures})
-
-
-def _plot(
-    folder: Path, looked: Sequence[Looked], calibrated: Calibrated, results: Results, joints: Sequence[JointErrors]
-) -> None:
-    count = sum(len(one.pictures) for one in looked)
-    title = f"a hand, where the mesh says: candidates in {count} pictures, each judged by models of the other half"
-    write_reliability(folder / "reliability.png", title, calibrated.scores[:4], results.scores)
-    write_reliability(folder / "side.png", "the side of right hands that are shown", calibrated.sides, results.sides)
-    if joints:
-        write_spreads(folder / "spread.png", "errors of the joints of right hands that are shown", joints)
+    content = {"setting": setting.as_json(), "data": sets, **models, **metrics}
+    return {"calibration.json": models | networks, "metrics.json": content}
 
 
 def _columns(looked: Sequence[Looked], candidates: Candidates, calibrated: Calibrated) -> dict[str, np.ndarray]:
@@ -328,40 +321,138 @@ def _columns(looked: Sequence[Looked], candidates: Candidates, calibrated: Calib
     }
 
 
-def _print(console: Console, looked: Sequence[Looked], calibrated: Calibrated, results: Results) -> None:
-    title = "How often what is said comes true (95 % intervals)"
-    console.print(_table(title, {**results.scores, **results.sides}))
-    for data in looked:
-        own = {name: _of_data(some, data.name) for name, some in results.shown.items()}
-        console.print(_table(f"Shown of {data.name} from each score on", own))
-    for name, figures in results.joints.items():
-        rows = {_titled(figure): [figure._replace(name="value", unit="")] for figure in figures}
-        console.print(_table(name, rows))
+# The report: tables, reliability diagrams, and expected against actual errors of joints.
+
+
+def _report(
+    setting: Setting,
+    looked: Sequence[Looked],
+    calibrated: Calibrated,
+    results: Results,
+    joints: Sequence[JointErrors],
+) -> Report:
+    count = sum(len(one.pictures) for one in looked)
+    title = f"a hand, where the mesh says: candidates in {count} pictures, each judged by models of the other half"
+    scores = Image.of_figure("reliability", draw_reliability(title, calibrated.scores[:4], results.scores))
+    title = "the side of right hands that are shown"
+    sides = Image.of_figure("side", draw_reliability(title, calibrated.sides, results.sides))
+    title = "errors of the joints of right hands that are shown"
+    spread = [Image.of_figure("spread", draw_spreads(title, joints))] if joints else []
+    points = [_table(f"Shown of {data.name} from each score on", _of_data(results.shown, data.name)) for data in looked]
+    said = _table("How often what is said comes true (95 % intervals)", {**results.scores, **results.sides})
+    return Report(
+        title="Calibration of probabilities and expected errors",
+        subtitle=f"{Path(setting.model).name} on {', '.join(one.name for one in looked)}",
+        setting=setting.described() | _models_in_words(calibrated, results.scales),
+        sections=[
+            Section("What is said comes true", [said], [scores, sides]),
+            Section("What would be shown", points),
+            Section("Errors expected of joints", [_joint_table(*one) for one in results.joints.items()], spread),
+        ],
+        notes=[mixture(looked)],
+    )
+
+
+def _of_data(shown: Mapping[str, Sequence[Metric]], data: str) -> dict[str, list[Metric]]:
+    prefix = f"{data}: "
+    return {
+        rule: [one._replace(name=one.name.removeprefix(prefix)) for one in some if one.name.startswith(prefix)]
+        for rule, some in shown.items()
+    }
+
+
+def _table(title: str, rows: Mapping[str, Sequence[Metric]]) -> Table:
+    """A row for each name, a column for each metric."""
+    columns = ["", *(one.title for one in next(iter(rows.values()))), "of"]
+    return Table(title, columns, [[name, *map(str, some), str(some[0].count)] for name, some in rows.items()])
+
+
+def _joint_table(title: str, metrics: Sequence[Metric]) -> Table:
+    return Table(title, ["", "value", "of"], [[one.title, str(one), str(one.count)] for one in metrics])
+
+
+def _models_in_words(calibrated: Calibrated, scales: Mapping[Unit, float]) -> dict[str, str]:
     confidence = calibrated.confidence
-    for name, model in {"found": confidence.found, "followed": confidence.followed, "side": calibrated.side}.items():
-        weights = "".join(f" + {weight:.3f} logit({term})" for term, weight in model.weights.items())
-        console.print(f"{name}: logit = {model.bias:.3f}{weights}", highlight=False)
-    scales = " and ".join(f"{scale:.3f} ({unit})" for unit, scale in results.scales.items())
-    console.print(f"look from a detector's score of {confidence.proposed:.2f} on", highlight=False)
-    console.print(f"expected errors of joints should be multiplied by {scales}", highlight=False)
-    console.print(mixture(looked), highlight=False)
+    models = {"found": confidence.found, "followed": confidence.followed, "side": calibrated.side}
+    told = {
+        name: f"logit = {model.bias:.3f}" + "".join(f" + {w:.3f} logit({term})" for term, w in model.weights.items())
+        for name, model in models.items()
+    }
+    told["look from"] = f"a detector's score of {confidence.proposed:.2f} on"
+    factors = " and ".join(f"{scale:.3f} ({unit})" for unit, scale in scales.items())
+    return told | {"expected errors of joints": f"should be multiplied by {factors}"}
 
 
-def _of_data(figures: Sequence[Figure], name: str) -> list[Figure]:
-    prefix = f"{name}: "
-    return [one._replace(name=one.name.removeprefix(prefix)) for one in figures if one.name.startswith(prefix)]
+_GREY = "#999999"
 
 
-def _table(title: str, rows: Mapping[str, Sequence[Figure]]) -> Table:
-    """A row for each name, a column for each figure."""
-    table = Table("", title=title)
-    for column in next(iter(rows.values())):
-        table.add_column(_titled(column), justify="right")
-    table.add_column("of", justify="right")
-    for name, figures in rows.items():
-        table.add_row(name, *map(cell, figures), str(figures[0].count))
-    return table
+def draw_reliability(title: str, scores: Sequence[Said], metrics: Mapping[str, Sequence[Metric]]) -> Figure:
+    """A diagram of each score with its metrics, and under it how many candidates lie in each bin."""
+    scores = [said for said in scores if len(said.chance)]
+    figure = Figure(figsize=(3.5 * len(scores), 5.4), layout="constrained")
+    axes = figure.subplots(2, len(scores), sharex=True, squeeze=False, height_ratios=(3, 1.3))
+    for k, said in enumerate(scores):
+        _draw_diagram(axes[0, k], said, metrics[said.name])
+        _draw_counts(axes[1, k], said)
+    axes[0, 0].set_ylabel("share that is right")
+    axes[1, 0].set_ylabel("candidates")
+    figure.suptitle(title, fontsize=10)
+    return figure
 
 
-def _titled(figure: Figure) -> str:
-    return f"{figure.name}, {figure.unit}" if figure.unit else figure.name
+def _draw_diagram(axes: Axes, said: Said, metrics: Sequence[Metric]) -> None:
+    bins = bins_of(said)
+    chance, right, low, high = np.array([one[:4] for one in bins]).T
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
+    axes.vlines(chance, low, high, color=COLOURS[0], linewidth=1.2, alpha=0.6)
+    areas = 12 * (1 + np.log2([one.count for one in bins]))  # a bin of a single candidate should not look like much
+    axes.scatter(chance, right, s=areas, color=COLOURS[0], zorder=3)
+    width, mass, brier = metrics
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    values = f"ECE {width.value:.3f} ({width.low:.3f}-{width.high:.3f}), of equal mass {mass.value:.3f}"
+    axes.set_title(f"{said.name}\n{values}\nBrier score {brier.value:.3f}", fontsize=8)
+    axes.grid(color="#eeeeee")
+
+
+def _draw_counts(axes: Axes, said: Said) -> None:
+    counts, edges = np.histogram(said.chance, BINS, (0.0, 1.0))
+    axes.bar((edges[:-1] + edges[1:]) / 2, counts, 0.92 / BINS, color=COLOURS[0], alpha=0.5)
+    for k in np.flatnonzero(counts):
+        axes.text(
+            (edges[k] + edges[k + 1]) / 2, counts[k], f" {counts[k]}", ha="center", va="bottom", fontsize=6, rotation=90
+        )
+    axes.set(yscale="log", ylim=(0.7, 12 * counts.max()), xlabel="chance that was said")
+
+
+def draw_spreads(title: str, sets: Sequence[JointErrors]) -> Figure:
+    """For each set, expected against actual errors of all joints, and under it both joint by joint."""
+    figure = Figure(figsize=(3.9 * len(sets), 6.6), layout="constrained")
+    axes = figure.subplots(2, len(sets), squeeze=False, height_ratios=(3, 2))
+    for k, errors in enumerate(sets):
+        _draw_binned(axes[0, k], errors)
+        _draw_joints(axes[1, k], errors)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _draw_binned(axes: Axes, errors: JointErrors) -> None:
+    said, came = binned(errors.expected, errors.actual)
+    high = 1.1 * max(said.max(), came.max())
+    axes.plot([0, high], [0, high], color=_GREY, linewidth=1, linestyle="--")
+    axes.plot(said, came, color=COLOURS[0], marker="o", markersize=5, linewidth=1.2)
+    axes.set(xlim=(0, high), ylim=(0, high), aspect="equal")
+    axes.set(xlabel=f"expected, {errors.unit}", ylabel=f"came, {errors.unit}")
+    axes.set_title(f"{errors.name}: {len(errors.picture)} hands", fontsize=9)
+    axes.grid(color="#eeeeee")
+
+
+def _draw_joints(axes: Axes, errors: JointErrors) -> None:
+    places = np.arange(len(errors.joints))
+    axes.bar(places, errors.actual.mean(0), 0.7, color=_GREY, alpha=0.6, label="came")
+    axes.plot(
+        places, errors.expected.mean(0), color=COLOURS[0], marker="o", markersize=3, linewidth=1, label="expected"
+    )
+    axes.set_xticks(places, errors.joints, rotation=90, fontsize=7)
+    axes.set_ylabel(errors.unit)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=7)

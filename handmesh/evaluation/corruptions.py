@@ -184,12 +184,12 @@ def glass_blur(image: np.ndarray, rng: np.random.Generator, sigma: float, reach:
     """Frosted glass: each pixel takes the colour of one near it."""
     blurred = _blurred(image, sigma)
     offsets = rng.integers(-reach, reach, (rounds, *image.shape[:2], 2))
-    _take_from_near(blurred, offsets, reach)
+    take_from_near(blurred, offsets, reach)
     return _blurred(blurred, sigma)
 
 
 @njit(cache=True)
-def _take_from_near(image: np.ndarray, offsets: np.ndarray, reach: int) -> None:
+def take_from_near(image: np.ndarray, offsets: np.ndarray, reach: int) -> None:
     """In place, from the last pixel to the first, so that colours may travel, as the released pictures were made."""
     for k in range(offsets.shape[0]):
         for y in range(image.shape[0] - reach, reach, -1):

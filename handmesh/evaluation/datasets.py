@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import cv2
 import numpy as np
 from rich.progress import track
+from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.data.photos import MIN_SCORE, LabelledHand, Photo, PhotoError
+from handmesh.data.photos import MIN_SCORE, LabelledHand, Photo, PhotoError, Split
 from handmesh.data.shards import ShardSet, tar_members
 from handmesh.evaluation.metrics import errors_2d
 from handmesh.files import ImageError, read_image, write_json, write_npz
@@ -236,6 +237,14 @@ def challenges_of(shards: ShardSet) -> dict[str, str]:
     return found
 
 
+def folder_names(folders: Sequence[Path]) -> list[str]:
+    """What data sets in these folders are called: after the folder, and its parent where that says too little."""
+    paths = [folder.resolve() for folder in folders]
+    bases = [path.name for path in paths]
+    vague = {name for name in bases if bases.count(name) > 1 or name in get_args(Split)}
+    return [f"{path.parent.name}-{path.name}" if path.name in vague else path.name for path in paths]
+
+
 def _synthetic_label(shards: ShardSet, i: int) -> LabelledHand:
     joints = shards.joints_m[i]
     return LabelledHand("right", 1.0, shards.joints_px[i], joints - joints[skeleton.ROOT])
@@ -258,6 +267,59 @@ def opened(pictures: Sequence[Picture], what: str, unreadable: list[str]) -> Ite
             unreadable.append(picture.name)
         else:
             yield picture, image
+
+
+# The true meshes of synthetic samples, posed from their labels. The one place here that needs torch.
+
+
+TOLERANCE_M = 0.001
+
+
+class Mesh(NamedTuple):
+    """A hand about its root joint, in metres, in the camera's axes."""
+
+    joints_m: np.ndarray  # (21, 3)
+    vertices_m: np.ndarray  # (V, 3)
+
+
+def about_root(joints_m: np.ndarray, vertices_m: np.ndarray) -> Mesh:
+    """A hand moved so that its root joint lies at the origin."""
+    root = joints_m[skeleton.ROOT]
+    return Mesh(joints_m - root, vertices_m - root)
+
+
+def true_meshes(shards: ShardSet, chunk: int = 256) -> dict[str, Mesh]:
+    """The mesh of each sample by its key.
+
+    Raises ImportError where torch is not installed, and ValueError where the bundled hand, posed
+    as labelled, does not have the labelled joints.
+    """
+    try:
+        import torch
+
+        from handmesh.hand.model import HandModel
+    except ImportError as error:
+        raise ImportError(f"true meshes need the training extra: pip install 'handmesh[train]' ({error})") from None
+    model = HandModel.load()
+    meshes: dict[str, Mesh] = {}
+    for start in range(0, len(shards), chunk):
+        part = slice(start, start + chunk)
+        rotations = Rotation.from_rotvec(shards.pose[part].reshape(-1, 3)).as_matrix().reshape(-1, 16, 3, 3)
+        with torch.inference_mode():
+            posed = model(torch.from_numpy(rotations).float(), torch.from_numpy(shards.shape[part]))
+        joints, vertices = posed.joints.numpy(), posed.vertices.numpy()
+        _check(joints + shards.translation_m[part, None], shards.joints_m[part])
+        meshes |= dict(zip(shards.keys[part].tolist(), map(about_root, joints, vertices), strict=True))
+    return meshes
+
+
+def _check(joints_m: np.ndarray, labelled_m: np.ndarray) -> None:
+    farthest = float(np.linalg.norm(joints_m - labelled_m, axis=-1).max())
+    if farthest > TOLERANCE_M:
+        raise ValueError(
+            f"these shards were made with another hand: posed as labelled, the bundled one has joints up to "
+            f"{1000 * farthest:.1f} mm from the labels; generate the shards again"
+        )
 
 
 # Arrays kept beside the configuration that they came from, so that a killed run goes on and no other is mixed in.

@@ -8,7 +8,7 @@ import json
 import re
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +20,8 @@ from handmesh import skeleton
 from handmesh.assets import Device, detector_path
 from handmesh.data.freihand import FreihandSet, read_rows
 from handmesh.detection import Detector
-from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.intervals import Figure, about_root, figure
-from handmesh.evaluation.metrics import F_THRESHOLDS_M, MeshErrors, auc, errors, mesh_errors
+from handmesh.evaluation.datasets import ArrayCache, about_root
+from handmesh.evaluation.metrics import F_THRESHOLDS_M, MeshErrors, Metric, auc, errors, mesh_errors, metric
 from handmesh.evaluation.predictor import Finder, Looks, Predictor, Reader, Seen, View, with_bone_length
 from handmesh.files import atomic_write, sha256_of
 from handmesh.geometry import project
@@ -211,9 +210,9 @@ class Scores:
         root = {"root error": np.linalg.norm(self.root_m, axis=1), "root depth error": np.abs(self.root_m[:, 2])}
         return columns | {name: 1000 * column for name, column in root.items()}
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """The mean of each column with its interval."""
-        return [figure(name, column, unit_of(name)) for name, column in self.per_sample().items()]
+        return [metric(name, column, unit_of(name)) for name, column in self.per_sample().items()]
 
     def per_joint_mm(self) -> dict[str, np.ndarray]:
         """(21,) mean error of each joint, by what was aligned before: nothing, the root, all of it."""
@@ -399,11 +398,11 @@ def finder(looks: Looks, device: Device, threads: int | None) -> Finder | None:
     return find
 
 
-def view_of(freihand: FreihandSet, i: int, crop: str, image: np.ndarray | None = None) -> View:
-    """Sample `i`, or another `image` of it, as a `Reader` wants it."""
+def view_of(freihand: FreihandSet, i: int, crop: str, image: np.ndarray) -> View:
+    """Sample `i` with an (H, W, 3) uint8 `image` of it, as a `Reader` wants it."""
     camera = freihand.camera(i)
     joints_px = project(freihand.xyz[i], camera) if crop == "gt-keypoints" else None
-    return View(freihand.image(i) if image is None else image, camera, joints_px)
+    return View(image, camera, joints_px)
 
 
 def predict(
@@ -424,7 +423,8 @@ def predict(
             samples = range(start, min(start + PART, count))
             part = cache.get(f"{start:08d}")
             if part is None or len(part["joints_m"]) < len(samples):
-                part = _predict_part(freihand, reader, looks, use_scale, batch, samples)
+                lengths_m = freihand.scale if use_scale else None
+                part = predict_part(freihand, reader, looks, batch, samples, freihand.image, lengths_m)
                 cache.put(f"{start:08d}", **part)
             parts.append(_first(part, len(samples)))
             progress.advance(task, len(samples))
@@ -438,13 +438,18 @@ def _first(part: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     return {name: values[:count] for name, values in part.items()}
 
 
-def _predict_part(
-    freihand: FreihandSet, reader: Reader, looks: Looks, use_scale: bool, batch: int, samples: range
-) -> dict[str, np.ndarray]:
+def predict_part(
+    freihand: FreihandSet, reader: Reader, looks: Looks, batch: int, samples: range,
+    image_of: Callable[[int], np.ndarray], lengths_m: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """The fields of `Predictions` of some samples, the time by sample, from the images that `image_of` gives of them.
+
+    lengths_m: of `SCALE_BONE`, for all samples of the set; the hands are made so large.
+    """
     begin = time.perf_counter()
-    seen = reader.read([view_of(freihand, i, looks.crop) for i in samples], batch)
-    if use_scale:
-        seen = list(_scaled(seen, freihand.scale[samples.start : samples.stop]))
+    seen = reader.read([view_of(freihand, i, looks.crop, image_of(i)) for i in samples], batch)
+    if lengths_m is not None:
+        seen = list(_scaled(seen, lengths_m[samples.start : samples.stop]))
     seconds = np.full(len(seen), (time.perf_counter() - begin) / len(seen))
     return _as_arrays(seen, reader.num_vertices) | {"seconds": seconds}
 

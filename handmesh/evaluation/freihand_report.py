@@ -5,19 +5,18 @@ server's file.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from handmesh import skeleton
 from handmesh.data.freihand import FreihandSet, read_freihand
-from handmesh.evaluation import html
 from handmesh.evaluation.datasets import ArrayCache
 from handmesh.evaluation.freihand import (
     OFFICIAL_COUNT,
@@ -35,12 +34,10 @@ from handmesh.evaluation.freihand import (
     true_points,
     write_submission,
 )
-from handmesh.evaluation.html import Series, line_chart
-from handmesh.evaluation.intervals import Figure
-from handmesh.evaluation.metrics import PCK_THRESHOLDS_M, auc, pck_curve
+from handmesh.evaluation.metrics import PCK_THRESHOLDS_M, Metric, as_json, auc, pck_curve
 from handmesh.evaluation.predictor import FreihandOptions, Predictor, Reader, ReadingOptions, open_predictor
-from handmesh.evaluation.report import figures_as_json
-from handmesh.evaluation.sheets import Posed, case_picture
+from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table, heat_map
+from handmesh.evaluation.sheets import Posed, case_picture, tiled
 from handmesh.files import sha256_of, write_csv, write_json, write_text
 
 # Score anybody's prediction file as FreiHAND's server does, and beside it our own figures.
@@ -77,7 +74,9 @@ def score_file(truth: Path, predictions: Path, output: Path) -> Scores:
     scores = score_samples(predicted.joints_m, meshes, true_joints, truths, "scoring")
     setting = {"truth": str(truth), "predictions": str(predictions), "predictions_sha256": sha256_of(predictions)}
     write_scores(output, scores, setting | {"vertices": counts})
-    _print_file_scores(console, scores, counts)
+    console.print(official_table(scores))
+    if scores.vertices_rooted_m is None:
+        console.print(f"[yellow]{OTHER_MESH.format(**counts)}[/]", highlight=False)
     console.print(f"written to {output}")
     return scores
 
@@ -102,157 +101,83 @@ def metrics_of(scores: Scores) -> dict[str, object]:
         kind: dict(zip(skeleton.KEYPOINTS, values.tolist(), strict=True))
         for kind, values in scores.per_joint_mm().items()
     }
-    figures = figures_as_json(scores.figures())
+    figures = as_json(scores.metrics())
     return {"note": NOTE, "official": official_scores(scores.mesh), "figures": figures, "per_joint_mm": per_joint}
 
 
-def print_scores(console: Console, scores: Scores) -> None:
-    """The official figures as a table."""
-    table = Table("official figure", title=f"{len(scores)} samples")
-    table.add_column("", justify="right")
-    for name, value in official_scores(scores.mesh).items():
-        table.add_row(f"{name}, cm" if "mean" in name else name, f"{value:.6f}")
-    console.print(table)
-
-
-def _print_file_scores(console: Console, scores: Scores, counts: dict[str, int]) -> None:
-    print_scores(console, scores)
-    if scores.vertices_rooted_m is None:
-        console.print(f"[yellow]{OTHER_MESH.format(**counts)}[/]", highlight=False)
-
-
-# `report.html` of an evaluation on FreiHAND: one file to read, to print, and to show to others.
+# The report of an evaluation on FreiHAND.
 
 
 KINDS = {"camera": "in the camera's frame", "root": "roots together", "similarity": "after alignment (PA)"}
 
-
-@dataclass(frozen=True)
-class Case:
-    """A sample that is shown."""
-
-    name: str
-    picture: np.ndarray  # (S, 3 S, 3) uint8, see `case_pictures`
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that the page tells."""
-
-    data: str
-    model: str
-    setting: Mapping[str, str]  # how the figures came about, in words
-    scores: Scores | None  # None: the set has no labels
-    notes: Sequence[str]  # what a reader must know before the figures
-    cases: Mapping[str, Sequence[Case]]  # by the name of the group
-
-    @property
-    def protocol(self) -> str:
-        """The crop protocol's name and the test-time augmentation, short."""
-        return self.setting["crop protocol"].partition(":")[0]
+_HEADLINES = {
+    "PA-MPJPE": "joints, aligned (PA-MPJPE)",
+    "RA-MPJPE": "joints, roots together (RA-MPJPE)",
+    "PA-MPVPE": "vertices, aligned (PA-MPVPE)",
+    "PA-F@5": "F-score at 5 mm, aligned",
+    "PA-F@15": "F-score at 15 mm, aligned",
+}
 
 
-def report_html(report: Report) -> str:
-    """The page. Without labels it has no figures, only what was predicted."""
-    scores = report.scores
-    subtitle = f"{report.model} on {report.data}, crops {report.protocol}"
-    measured = [] if scores is None else [
-        _headline(scores), html.section("Official figures", _official(scores)),
-        html.section("Where the hand is", _placing(scores)), html.section("Beside published results", *_beside(report)),
-        html.section("Joint by joint", *_joints(scores)),
-        html.section("Share of points within a distance", _curves(scores)),
-    ]  # fmt: skip
-    notes = [html.paragraph(note, "warning") for note in report.notes]
-    shown = html.section("Best, median and worst" if scores else "What was predicted", *_cases(report))
-    made = html.section("How this was measured", html.facts(report.setting))
-    return html.page("Hands in FreiHAND's evaluation pictures", subtitle, *notes, *measured, shown, made)
-
-
-def _headline(scores: Scores) -> str:
-    found = {figure.name: figure.value for figure in scores.figures()}
-    names = {
-        "PA-MPJPE": ("joints, aligned (PA-MPJPE)", "mm"),
-        "PA-MPVPE": ("vertices, aligned (PA-MPVPE)", "mm"),
-        "PA-F@5": ("F-score at 5 mm, aligned", ""),
-        "PA-F@15": ("F-score at 15 mm, aligned", ""),
-    }
-    if scores.vertices_rooted_m is None:
-        names = {"PA-MPJPE": names["PA-MPJPE"], "RA-MPJPE": ("joints, roots together (RA-MPJPE)", "mm")}
-    return html.cards([(text, _number(found[name], unit), unit) for name, (text, unit) in names.items()])
-
-
-def _number(value: float, unit: str) -> str:
-    return f"{value:.2f}" if unit == "mm" else f"{value:.3f}"
-
-
-def _official(scores: Scores) -> str:
-    """The twelve figures by what they are of, with the server's names."""
+def official_table(scores: Scores) -> Table:
+    """The twelve official metrics by what they are of, with the server's names."""
     found = official_scores(scores.mesh)
     rows = []
     for points, text in (("xyz", "joints"), ("mesh", "vertices")):
         for kind, how in (("", "in the camera's frame"), ("al_", "after alignment")):
-            mean, area = found[f"{points}_{kind}mean3d"], found[f"{points}_{kind}auc3d"]
-            told = ["-", "-"] if mean < 0 else [f"{10 * mean:.3f} mm", f"{area:.4f}"]
-            rows.append([text, how, *told, f"{points}_{kind}mean3d, {points}_{kind}auc3d"])
+            mean, area = (f"{points}_{kind}{name}" for name in ("mean3d", "auc3d"))
+            told = ["-", "-"] if found[mean] < 0 else [f"{10 * found[mean]:.4f} mm", f"{found[area]:.6f}"]
+            rows.append([text, how, f"{mean}, {area}", *told])
     for at in (5, 15):
         for kind, how in (("f_score", "in the camera's frame"), ("f_al_score", "after alignment")):
-            rows.append([f"F-score at {at} mm", how, f"{found[f'{kind}_{at}']:.4f}", "", f"{kind}_{at}"])
+            rows.append([f"F-score at {at} mm", how, f"{kind}_{at}", f"{found[f'{kind}_{at}']:.6f}", ""])
     note = "By the data set's own definitions; scores.txt holds the server's twelve lines (means in centimetres)."
-    return _table_with_names(rows) + html.paragraph(note, "note")
+    columns = ("", "", "the server's name", "mean", "area under PCK")
+    return Table(f"{len(scores)} samples", columns, rows, words=3, note=note)
 
 
-def _table_with_names(rows: list[list[str]]) -> str:
-    header = ["", "", "the server's name", "mean", "area under PCK"]
-    return html.table(header, [[a, b, name, mean, area] for a, b, mean, area, name in rows], text_columns=3)
-
-
-def _placing(scores: Scores) -> str:
+def _placing_table(scores: Scores) -> Table:
     wanted = {
         "MPJPE": "joints in the camera's frame", "MPVPE": "vertices in the camera's frame",
         "RA-MPJPE": "joints, roots together", "RA-MPVPE": "vertices, roots together",
-        "root error": "the root joint's place", "root depth error": "its depth alone",
+        "root error": "the root joint's position", "root depth error": "its depth alone",
     }  # fmt: skip
-    found = {figure.name: figure for figure in scores.figures()}
-    medians = {name: float(np.median(column)) for name, column in scores.per_sample().items()}
-    rows = [[t, name, *_interval(found[name]), f"{medians[name]:.2f}"] for name, t in wanted.items() if name in found]
-    table = html.table(["", "", "mean, mm", "95 % interval", "median, mm"], rows, text_columns=2)
-    return table + html.paragraph(
-        "The root is the middle finger's knuckle. Intervals by bootstrap over samples.", "note"
-    )
+    columns, found = scores.per_sample(), {one.name: one for one in scores.metrics()}
+    rows = [
+        [text, name, f"{found[name].value:.2f}", _interval(found[name]), f"{np.median(columns[name]):.2f}"]
+        for name, text in wanted.items()
+        if name in found
+    ]
+    note = "The root is the middle finger's knuckle. Intervals by bootstrap over samples."
+    return Table("", ("", "", "mean, mm", "95 % interval", "median, mm"), rows, words=2, note=note, on_screen=False)
 
 
-def _interval(figure: Figure) -> list[str]:
-    return [f"{figure.value:.2f}", f"{figure.low:.2f} to {figure.high:.2f}"]
+def _interval(metric: Metric) -> str:
+    return f"{metric.low:.2f} to {metric.high:.2f}"
 
 
-def _beside(report: Report) -> list[str]:
+def _published_table(model: str, data: str, setting: Mapping[str, str], scores: Scores) -> Table:
     """The published table with our row in its place."""
-    header = ["method", "", "crops", "test-time augmentation", "note", "PA-MPJPE, mm", "PA-MPVPE, mm", "F@5", "F@15"]
+    columns = ("method", "", "crops", "test-time augmentation", "note", "PA-MPJPE, mm", "PA-MPVPE, mm", "F@5", "F@15")
     rows = [
         (row.joints_mm, [row.method, "published", row.crop or "not said", "none", row.note, f"{row.joints_mm:.1f}",
          f"{row.vertices_mm:.1f}", _or_dash(row.f_5), _or_dash(row.f_15)])
         for row in TABLE
     ]  # fmt: skip
-    rows.append(_our_row(report))
+    rows.append(_own_row(model, setting, scores))
     rows.sort(key=lambda row: -row[0])
-    ours = [i for i, (_, cells) in enumerate(rows) if cells[1] == "measured"]
-    count = len(report.scores)
-    official = (
-        f"Published figures are of FreiHAND's {OFFICIAL_COUNT:,} evaluation pictures, without test-time augmentation."
-    )
-    other = f" The measured row is of {count:,} pictures of {report.data}: not to be compared with them."
-    return [
-        html.table(header, [cells for _, cells in rows], ours, text_columns=5),
-        html.paragraph(official + (other if count != OFFICIAL_COUNT else ""), "note"),
-    ]
+    own = [i for i, (_, cells) in enumerate(rows) if cells[1] == "measured"]
+    note = f"Published numbers are of FreiHAND's {OFFICIAL_COUNT:,} evaluation images, without test-time augmentation."
+    if len(scores) != OFFICIAL_COUNT:
+        note += f" The measured row is of {len(scores):,} images of {data}: not to be compared with them."
+    return Table("", columns, [cells for _, cells in rows], words=5, note=note, marked=own, on_screen=False)
 
 
-def _our_row(report: Report) -> tuple[float, list[str]]:
-    found = {figure.name: figure.value for figure in report.scores.figures()}
-    setting = report.setting
+def _own_row(model: str, setting: Mapping[str, str], scores: Scores) -> tuple[float, list[str]]:
+    found = {one.name: one.value for one in scores.metrics()}
     note = f"{setting['time'].partition(',')[0]}, batch {setting['batch']}, {setting['hardware']}"
-    comparable = report.scores.vertices_rooted_m is not None
-    cells = [report.model, "measured", report.protocol, setting["test-time augmentation"], note]
+    comparable = scores.vertices_rooted_m is not None
+    cells = [model, "measured", setting["crop protocol"].partition(":")[0], setting["test-time augmentation"], note]
     cells += [f"{found['PA-MPJPE']:.2f}", f"{found['PA-MPVPE']:.2f}" if comparable else "-"]
     cells += [_or_dash(found[name] if comparable else None) for name in ("PA-F@5", "PA-F@15")]
     return found["PA-MPJPE"], cells
@@ -262,56 +187,31 @@ def _or_dash(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _joints(scores: Scores) -> list[str]:
-    """A grid of fingers by joints for each kind of error, in millimetres."""
-    blocks = []
+def _joint_maps(scores: Scores) -> Figure:
+    """Fingers by joints for each kind of error, in millimetres."""
+    grids, titles = [], []
     for kind, values in scores.per_joint_mm().items():
         of = dict(zip(skeleton.KEYPOINTS, values.tolist(), strict=True))
-        grid = np.array([[of[f"{finger}{k}"] for k in (1, 2, 3, 4)] for finger in skeleton.FINGERS])
-        limits = (float(values.min()), float(values.max()))
-        heat = html.heat_table(skeleton.FINGERS, ["1", "2", "3", "tip"], grid, limits=limits)
-        blocks.append(f"<h3>{KINDS[kind]}; wrist {of['wrist']:.1f}</h3>{heat}")
-    return [
-        html.row(*blocks),
-        html.paragraph("Mean error in millimetres; joint 1 is the one nearest to the wrist.", "note"),
-    ]
+        grids.append([[of[f"{finger}{k}"] for k in (1, 2, 3, 4)] for finger in skeleton.FINGERS])
+        titles.append(f"{KINDS[kind]}; wrist {of['wrist']:.1f}")
+    unit = "mean error, mm; joint 1 is the one nearest to the wrist"
+    return heat_map(np.array(grids), skeleton.FINGERS, ["1", "2", "3", "tip"], titles, unit)
 
 
-def _curves(scores: Scores) -> str:
-    joints = {
-        "camera": scores.mesh.joints_m, "root": scores.joints_rooted_m, "similarity": scores.mesh.joints_aligned_m
-    }  # fmt: skip
-    vertices = {
-        "camera": scores.mesh.vertices_m,
-        "root": scores.vertices_rooted_m,
-        "similarity": scores.mesh.vertices_aligned_m,
-    }
-    charts = [f"<h3>joints</h3>{_pck_chart(joints)}"]
+def _pck_curves(scores: Scores) -> Figure:
+    mesh = scores.mesh
+    panels = {"joints": (mesh.joints_m, scores.joints_rooted_m, mesh.joints_aligned_m)}
     if scores.vertices_rooted_m is not None:
-        charts.append(f"<h3>vertices</h3>{_pck_chart(vertices)}")
-    return html.row(*charts)
-
-
-def _pck_chart(errors_m: Mapping[str, np.ndarray]) -> str:
-    at_mm = 1000 * PCK_THRESHOLDS_M
-    series = [
-        Series(f"{KINDS[kind]}, area {float(auc(values)):.3f}", at_mm, 100 * pck_curve(values))
-        for kind, values in errors_m.items()
-    ]
-    return line_chart(series, "distance, mm", "share of points, %", y_limits=(0, 100), size=(450, 320))
-
-
-def _cases(report: Report) -> list[str]:
-    truth = (
-        "the picture with the labelled joints, the predicted mesh, and " if report.scores else "the predicted mesh and "
-    )
-    legend = f"Each: {truth}the view from the right (true grey, predicted blue, roots together)."
-    groups = [
-        f"<h3>{name}</h3>" + html.tiles([html.picture(case.picture, case.name) for case in cases])
-        for name, cases in report.cases.items()
-        if cases
-    ]
-    return [html.paragraph(legend, "note"), *groups]
+        panels["vertices"] = (mesh.vertices_m, scores.vertices_rooted_m, mesh.vertices_aligned_m)
+    figure = Figure(figsize=(4.8 * len(panels), 3.6), layout="constrained")
+    for axes, (name, errors_m) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for kind, values, colour in zip(KINDS.values(), errors_m, COLOURS, strict=False):
+            label = f"{kind}, area {float(auc(values)):.3f}"
+            axes.plot(1000 * PCK_THRESHOLDS_M, 100 * pck_curve(values), color=colour, label=label)
+        axes.set(title=name, xlabel="distance, mm", ylabel="points within it, %", ylim=(0, 100), xlim=(0, 50))
+        axes.grid(color="#eeeeee")
+        axes.legend(fontsize=8)
+    return figure
 
 
 # The samples that a report on FreiHAND shows, drawn.
@@ -325,20 +225,20 @@ _BEHIND = np.float32([0, 0, -1])  # of the camera: nothing is drawn
 
 def shown_cases(
     freihand: FreihandSet, predictions: Predictions, errors_mm: np.ndarray | None, faces: np.ndarray
-) -> dict[str, list[Case]]:
+) -> list[Image]:
     """The best, the median and the worst by (N,) `errors_mm`; without errors, samples from all over the set.
 
     faces: of the predicted meshes.
     """
-    return {
-        group: [_case(freihand, predictions, i, errors_mm, faces) for i in samples]
+    return [
+        Image.of_image(group, tiled([_case(freihand, predictions, i, errors_mm, faces) for i in samples]), group)
         for group, samples in _chosen(len(predictions), errors_mm).items()
-    }
+    ]
 
 
 def _chosen(count: int, errors_mm: np.ndarray | None) -> dict[str, list[int]]:
     if errors_mm is None:
-        return {"from all over the set": np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int).tolist()}
+        return {"all over the set": np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int).tolist()}
     order = np.argsort(errors_mm, kind="stable").tolist()
     middle = max(0, (count - SHOWN) // 2)
     return {"best": order[:SHOWN], "median": order[middle : middle + SHOWN], "worst": order[::-1][:SHOWN]}
@@ -346,13 +246,14 @@ def _chosen(count: int, errors_mm: np.ndarray | None) -> dict[str, list[int]]:
 
 def _case(
     freihand: FreihandSet, predictions: Predictions, i: int, errors_mm: np.ndarray | None, faces: np.ndarray
-) -> Case:
+) -> tuple[np.ndarray, str]:
+    """A sample, see `sheets.case_picture`, and its caption."""
     predicted = Posed(predictions.joints_m[i], predictions.vertices_m[i])
     if not predictions.is_hand[i]:
         predicted = Posed(predicted.joints_m - _BEHIND, predicted.vertices_m + _BEHIND)
     truth = None if errors_mm is None else Posed(freihand.xyz[i], np.asarray(freihand.verts[i]))
-    name = f"{i:08d}" + ("" if errors_mm is None else f", {errors_mm[i]:.1f} mm")
-    return Case(name, case_picture(freihand.image(i), freihand.camera(i), predicted, truth, faces))
+    caption = f"{i:08d}" + ("" if errors_mm is None else f", {errors_mm[i]:.1f} mm")
+    return case_picture(freihand.image(i), freihand.camera(i), predicted, truth, faces), caption
 
 
 # A whole evaluation on FreiHAND: predictions, official and own figures, a report, and the server's file.
@@ -418,8 +319,8 @@ def evaluate_freihand(options: FreihandOptions) -> Scores | None:
     predictor = open_predictor(options.model, options.hand_model, options.device, options.threads)
     predictions = _predictions(options, freihand, predictor)
     done = Evaluation(options, freihand, predictor, predictions, _score(freihand, predictions))
-    _write(done)
-    _print_evaluation(Console(), done)
+    _write(done).print(Console())
+    Console().print(f"written to {options.output}: report.html, metrics.json, samples.csv and more")
     return done.scores
 
 
@@ -449,44 +350,60 @@ def _score(freihand: FreihandSet, predictions: Predictions) -> Scores | None:
     return score_samples(predictions.joints_m, predictions.vertices_m, np.stack(list(joints)), vertices, "scoring")
 
 
-def _write(done: Evaluation) -> None:
+def _write(done: Evaluation) -> Report:
     output, predictions, scores = done.options.output, done.predictions, done.scores
     if done.options.submission:
         write_submission(output / "pred.zip", predictions.joints_m, predictions.vertices_m)
     content = {"setting": done.setting(), "notes": done.notes(), "samples": len(predictions)}
     columns = {"sample": np.arange(len(predictions)), "is_hand": predictions.is_hand, "located": predictions.located}
+    files: dict[str, object] = {"metrics.json": content, "samples.csv": columns}
     if scores is not None:
-        content |= metrics_of(scores)
-        columns |= scores.per_sample()
-        write_text(output / "scores.txt", official_text(official_scores(scores.mesh)))
-    write_json(output / "metrics.json", content)
-    write_csv(output / "samples.csv", columns)
-    write_text(output / "report.html", report_html(_report(done)))
+        files["metrics.json"] = content | metrics_of(scores)
+        files["samples.csv"] = columns | scores.per_sample()
+        files["scores.txt"] = official_text(official_scores(scores.mesh))
+    report = _report(done)
+    report.write(output, files)
+    return report
 
 
 def _report(done: Evaluation) -> Report:
-    errors_mm = None if done.scores is None else done.scores.per_sample()["PA-MPJPE"]
+    """Without labels it has no metrics, only what was predicted."""
+    scores, setting, data = done.scores, done.setting(), done.freihand.root.resolve().name
+    model = short_name(done.predictor.name)
+    errors_mm = None if scores is None else scores.per_sample()["PA-MPJPE"]
+    cases = shown_cases(done.freihand, done.predictions, errors_mm, done.predictor.faces)
+    truth = "" if scores is None else "the image with the labelled joints, "
+    legend = f"Each: {truth}the predicted mesh, and the view from the right: true grey, predicted blue, roots together."
+    shown = Section("What was predicted" if scores is None else "Best, median and worst", (), cases, legend)
+    sections = [shown] if scores is None else [
+        Section("Official metrics", [official_table(scores)]),
+        Section("Where the hand is", [_placing_table(scores)]),
+        Section("Beside published results", [_published_table(model, data, setting, scores)]),
+        Section("Joint by joint", (), [Image.of_figure("joints", _joint_maps(scores))]),
+        Section("Points within a distance", (), [Image.of_figure("pck", _pck_curves(scores))]),
+        shown,
+    ]  # fmt: skip
     return Report(
-        data=done.freihand.root.resolve().name,
-        model=short_name(done.predictor.name),
-        setting=done.setting(),
-        scores=done.scores,
-        notes=done.notes(),
-        cases=shown_cases(done.freihand, done.predictions, errors_mm, done.predictor.faces),
+        title="Hands in FreiHAND's evaluation images",
+        subtitle=f"{model} on {data}, crops {setting['crop protocol'].partition(':')[0]}",
+        setting=setting,
+        sections=sections,
+        headline=_headline(scores),
+        warnings=done.notes(),
     )
+
+
+def _headline(scores: Scores | None) -> list[Headline]:
+    if scores is None:
+        return []
+    names = [name for name in _HEADLINES if name != "RA-MPJPE"]
+    if scores.vertices_rooted_m is None:
+        names = ["PA-MPJPE", "RA-MPJPE"]
+    found = {one.name: one for one in scores.metrics()}
+    return [Headline(_HEADLINES[n], f"{found[n].value:.{2 if found[n].unit else 3}f}", found[n].unit) for n in names]
 
 
 def short_name(model: str) -> str:
     """A model's name for a table: a run's weights are called by the run's folder."""
     path = Path(model)
     return path.resolve().parent.name if path.name == "weights.safetensors" else path.stem
-
-
-def _print_evaluation(console: Console, done: Evaluation) -> None:
-    if done.scores is not None:
-        print_scores(console, done.scores)
-    for name, text in done.setting().items():
-        console.print(f"[bold]{name}[/]: {text}", highlight=False)
-    for note in done.notes():
-        console.print(f"[yellow]{note}[/]", highlight=False)
-    console.print(f"written to {done.options.output}: report.html, metrics.json, samples.csv and more")

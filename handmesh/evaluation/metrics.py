@@ -243,6 +243,49 @@ def bootstrap(
     return float(low), float(high)
 
 
+class Metric(NamedTuple):
+    """One number of a report with its interval; not a number where there was nothing to measure."""
+
+    name: str
+    value: float
+    low: float  # of the 95 % bootstrap interval
+    high: float
+    unit: str
+    count: int  # of hands or images that it is over
+
+    @property
+    def title(self) -> str:
+        """The name with its unit."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+    @property
+    def short(self) -> str:
+        """The value in three or four digits; empty where there is none."""
+        return "" if math.isnan(self.value) else _short(self.value)
+
+    def __str__(self) -> str:
+        """The value with its interval, for a table."""
+        return f"{self.short} ({_short(self.low)}-{_short(self.high)})" if self.short else "-"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if 0 < abs(value) < 2 else f"{value:.1f}"
+
+
+def metric(name: str, values: Sequence[float] | np.ndarray, unit: str, median: bool = False) -> Metric:
+    """The mean (or median) of one value a hand or image, with its interval."""
+    values = np.asarray(values, np.float64)
+    if len(values) == 0:
+        return Metric(name, math.nan, math.nan, math.nan, unit, 0)
+    statistic = np.median if median else np.mean
+    return Metric(name, float(statistic(values)), *bootstrap(values, statistic), unit, len(values))
+
+
+def as_json(metrics: Sequence[Metric]) -> dict[str, dict[str, object]]:
+    """Metrics by name."""
+    return {one.name: {key: value for key, value in one._asdict().items() if key != "name"} for one in metrics}
+
+
 def _points(points: ArrayLike) -> np.ndarray:
     points = np.asarray(points, np.float64)
     if points.ndim != 3:

@@ -12,10 +12,11 @@ import numpy as np
 from rich.console import Console
 
 from handmesh.assets import DETECTOR, detector_path, model_path
-from handmesh.data.photos import Photo, Split, labelled_folders, list_pictures, read_photos
+from handmesh.data.photos import MIN_SCORE, Photo, Split, labelled_folders, list_pictures, read_photos
 from handmesh.data.shards import read_shards
 from handmesh.detection import Detector
 from handmesh.evaluation.datasets import (
+    FOUND_WITHIN,
     RECOLOURINGS,
     Answerer,
     Case,
@@ -23,46 +24,53 @@ from handmesh.evaluation.datasets import (
     Run,
     ask,
     challenges_of,
+    folder_names,
     from_files,
     from_photos,
     from_shards,
     joined,
     recoloured,
+    true_meshes,
     with_detected_boxes,
     with_given_boxes,
     without_unsure_labels,
 )
-from handmesh.evaluation.intervals import (
-    Figure,
-    aligned_mm,
-    answered,
-    background_figures,
-    mean_error_2d,
-    photo_figures,
-    recoloured_figures,
-    synthetic_figures,
-    true_meshes,
-)
-from handmesh.evaluation.report import (
+from handmesh.evaluation.metrics import Metric
+from handmesh.evaluation.report import Image, Report, Section, Setting, Table, setting_of
+from handmesh.evaluation.scoring import (
     ALL_UNSEEN,
+    COMBINED,
     NO_HANDS,
     PROTOCOLS,
     TRAINED_ON,
     UNSEEN,
     Boxes,
-    Report,
-    Setting,
-    folder_names,
-    print_combined,
-    print_photo_reports,
-    print_reports,
-    setting_of,
-    write_metrics,
+    Result,
+    aligned_mm,
+    all_unseen,
+    answered,
+    background_metrics,
+    mean_error_2d,
+    photo_metrics,
+    photo_table,
+    recoloured_metrics,
+    synthetic_metrics,
+    tables_of,
 )
-from handmesh.evaluation.sheets import case_sheet, false_hand_sheet, write_sheet
+from handmesh.evaluation.sheets import case_sheet, false_hand_sheet
+from handmesh.files import write_json
 from handmesh.tracking.backends import Session, open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
+
+NOTE = "3D errors are about the root (the middle finger's knuckle); PA-: after similarity alignment"
+
+PHOTO_NOTE = (
+    "2D errors are fractions of the longer side of the labelled box; tips along finger: negative is drawn too short; "
+    f"combined: the mean 2D error, {FOUND_WITHIN} for a hand that is not found; "
+    "in grey, swapped: hands found as a fraction of those found in colour; "
+    f"labels that score below {MIN_SCORE} are left out; 95 % intervals are in metrics.json"
+)
 
 Which = Literal["given", "detected", "both"]
 
@@ -80,7 +88,7 @@ class Options:
     limit: int | None = None
     """Take the first so many pictures of each data set; all if not given."""
     output: Path = Path("outputs/evaluation")
-    """Folder for metrics.json and the contact sheets."""
+    """Folder for the report, metrics.json and the contact sheets."""
     threads: int | None = None
     """Cores that the network may use; all but one if not given."""
     num_hands: int = 2
@@ -110,7 +118,7 @@ class Job(NamedTuple):
 
     data: str
     pictures: Sequence[Picture]
-    figures: Callable[[Run], list[Figure]]
+    metrics: Callable[[Run], list[Metric]]
     rank_by: Callable[[Sequence[Case]], np.ndarray]  # (N,) of answered cases, orders the contact sheet
     unit: str
     boxes: Sequence[Boxes]
@@ -128,7 +136,7 @@ class Done(NamedTuple):
     recoloured: Mapping[str, Run] = {}
 
 
-def evaluate_photos(options: PhotoOptions) -> list[Report]:
+def evaluate_photos(options: PhotoOptions) -> list[Result]:
     """Score on folders of labelled photographs, each by itself and all unseen ones together; see `data.photos`.
 
     Labels that score below `photos.MIN_SCORE` are left out. Raises ValueError for options that do not go
@@ -149,12 +157,26 @@ def evaluate_photos(options: PhotoOptions) -> list[Report]:
     ]
     if options.backgrounds:
         jobs.append(_background_job(names[options.backgrounds], options.backgrounds, options.split))
-    setting, reports = _evaluate(jobs, options)
-    console = Console()
-    print_photo_reports(console, setting, reports)
-    console.print(f"written to {options.output}")
-    print_combined(console, reports)
-    return reports
+    results = _evaluate(jobs, options, _photo_tables, PHOTO_NOTE)
+    _print_combined(results)
+    return results
+
+
+def _photo_tables(setting: Setting, results: Sequence[Result]) -> list[Table]:
+    """One table of all sets on the screen; their intervals in the report."""
+    title = f"{Path(setting.model).name} with {Path(setting.detector).name}"
+    return [photo_table(title, results), *(table._replace(on_screen=False) for table in tables_of(results))]
+
+
+def _print_combined(results: Sequence[Result]) -> None:
+    """The unseen sets together, and last the number to decide by; nothing where there are none."""
+    if (pooled := all_unseen(results)) is None:
+        return
+    console, combined = Console(), pooled.metric(COMBINED)
+    found, side = (pooled.metric(name) for name in ("hands found", "side right"))
+    said = f"found {found} %, side right {side} %, combined {combined}; 95 % intervals"
+    console.print(f"{ALL_UNSEEN}, {combined.count} hands: {said}", highlight=False)
+    console.print(f"[bold]combined (unseen): {combined.value:.3f}[/]", highlight=False)
 
 
 def _check_named_once(folders: Sequence[Path]) -> None:
@@ -167,66 +189,96 @@ def _check_named_once(folders: Sequence[Path]) -> None:
 def _photo_job(name: str, photos: Sequence[Photo], group: str, options: PhotoOptions) -> Job:
     recolourings = tuple(RECOLOURINGS) if options.colours else ()
     boxes = _each(options.boxes)
-    return Job(name, from_photos(photos), photo_figures, mean_error_2d, "", boxes, {}, group, recolourings)
+    return Job(name, from_photos(photos), photo_metrics, mean_error_2d, "", boxes, {}, group, recolourings)
 
 
-def evaluate_synthetic(folders: Sequence[Path], options: Options) -> list[Report]:
+def evaluate_synthetic(folders: Sequence[Path], options: Options) -> list[Result]:
     """Score on folders of synthetic shards, each by itself, whose meshes are known; see `data.shards`."""
     if not folders:
         raise ValueError("no data sets: name at least one folder of shard-*.tar")
     named = zip(folder_names(folders), folders, strict=True)
-    return _evaluate_and_print([_synthetic_job(*one, options) for one in named], options)
+    return _evaluate([_synthetic_job(*one, options) for one in named], options)
 
 
 def _synthetic_job(name: str, folder: Path, options: Options) -> Job:
     shards = read_shards(folder, options.limit, progress=True)
-    figures = partial(synthetic_figures, truth=true_meshes(shards))
-    return Job(name, from_shards(shards), figures, aligned_mm, " mm", _each(options.boxes), challenges_of(shards))
+    metrics = partial(synthetic_metrics, truth=true_meshes(shards))
+    return Job(name, from_shards(shards), metrics, aligned_mm, " mm", _each(options.boxes), challenges_of(shards))
 
 
-def evaluate_backgrounds(root: Path, split: Split, options: Options) -> list[Report]:
+def evaluate_backgrounds(root: Path, split: Split, options: Options) -> list[Result]:
     """Count the hands seen in pictures that have none, by the whole product."""
-    return _evaluate_and_print([_background_job(root.resolve().name, root, split)], options)
+    return _evaluate([_background_job(root.resolve().name, root, split)], options)
 
 
 def _background_job(name: str, root: Path, split: Split) -> Job:
     pictures = from_files(list_pictures(root, split))
-    return Job(name, pictures, background_figures, mean_error_2d, "", ["none"], group=NO_HANDS)
+    return Job(name, pictures, background_metrics, mean_error_2d, "", ["none"], group=NO_HANDS)
 
 
 def _each(boxes: Which) -> list[Boxes]:
     return ["given", "detected"] if boxes == "both" else [boxes]
 
 
-def _evaluate_and_print(jobs: Sequence[Job], options: Options) -> list[Report]:
-    setting, reports = _evaluate(jobs, options)
-    console = Console()
-    print_reports(console, setting, reports)
-    console.print(f"written to {options.output}")
-    return reports
+Tables = Callable[[Setting, Sequence[Result]], list[Table]]
 
 
-def _evaluate(jobs: Sequence[Job], options: Options) -> tuple[Setting, list[Report]]:
-    """Do all jobs under all their protocols; what is done is on disk before the next begins."""
+def _tables(setting: Setting, results: Sequence[Result]) -> list[Table]:
+    model = Path(setting.model).name
+    return [table._replace(title=f"{model} on {table.title}") for table in tables_of(results)]
+
+
+def _evaluate(jobs: Sequence[Job], options: Options, tables: Tables = _tables, note: str = "") -> list[Result]:
+    """Do all jobs under all their protocols, write and print; the metrics are on disk before the next job begins."""
     model, detector = model_path(options.model), detector_path(options.detector)
     mesh = open_session(model, "mesh", options.threads)
     finder = open_session(detector, "detector", options.threads)
     setting = setting_of(model, mesh, options.threads, detector)
-    reports: list[Report] = []
+    results: list[Result] = []
+    sheets: list[Image] = []
     for boxes in PROTOCOLS:
         of_protocol = [job for job in jobs if boxes in job.boxes]
         answer = _answerer(boxes, mesh, finder, options) if of_protocol else None
         unseen: list[Done] = []
         for job in of_protocol:
             done = _do(job, boxes, answer, options.limit)
-            reports += [_report(done), *_part_reports(done)]
+            results += [_result(done), *_part_results(done)]
             unseen += [done] if job.group == UNSEEN else []
-            _write_sheet(options.output / f"{job.data}-{boxes}.png", done.run, job)
-            write_metrics(options.output / "metrics.json", setting, reports)
+            sheets += _sheets(done)
+            write_json(options.output / "metrics.json", _as_json(setting, results))
         if unseen:
-            reports.append(_report(_pooled(unseen)))
-            write_metrics(options.output / "metrics.json", setting, reports)
-    return setting, reports
+            results.append(_result(_pooled(unseen)))
+    report = _report(setting, results, tables(setting, results), sheets, note)
+    report.write(options.output, {"metrics.json": _as_json(setting, results)})
+    report.print(Console())
+    Console().print(f"written to {options.output}: report.html, report.md, metrics.json and contact sheets")
+    return results
+
+
+def _as_json(setting: Setting, results: Sequence[Result]) -> dict[str, object]:
+    content = {"setting": setting.as_json(), "note": NOTE}
+    content["reports"] = [result.as_json(setting.box_scale) for result in results]
+    pooled = all_unseen(results)
+    return content | ({"combined": pooled.metric(COMBINED).value} if pooled else {})
+
+
+def _report(
+    setting: Setting, results: Sequence[Result], tables: Sequence[Table], sheets: Sequence[Image], note: str
+) -> Report:
+    used = dict.fromkeys(result.boxes for result in results)
+    described = {f"boxes {boxes}": PROTOCOLS[boxes].format(box_scale=setting.box_scale) for boxes in used}
+    bad = {result.data: result.unreadable for result in results if result.unreadable}
+    return Report(
+        title="Hands found, placed and posed",
+        subtitle=f"{Path(setting.model).name} on {', '.join(dict.fromkeys(result.data for result in results))}",
+        setting=described | setting.described(),
+        sections=[
+            Section("Metrics", tables),
+            Section("Best, median and worst", (), sheets, "Above what is labelled, below what was predicted."),
+        ],
+        warnings=[f"{data}: pictures that could not be read: {count}" for data, count in bad.items()],
+        notes=[NOTE, *([note] if note else [])],
+    )
 
 
 def _do(job: Job, boxes: Boxes, answer: Answerer, limit: int | None) -> Done:
@@ -253,24 +305,26 @@ def _answerer(boxes: Boxes, mesh: Session, finder: Session, options: Options) ->
     return with_detected_boxes(HandTracker(Estimator(mesh), Detector(finder), options.num_hands))
 
 
-def _report(done: Done, part: str = "") -> Report:
+def _result(done: Done, part: str = "") -> Result:
     job, boxes, run, recoloured = done
-    figures = (*job.figures(run), *recoloured_figures(run, recoloured))
+    metrics = (*job.metrics(run), *recoloured_metrics(run, recoloured))
     hands = len(answered(run.cases))
-    return Report(job.data, boxes, len(run.said), hands, len(run.unreadable), figures, part, job.group)
+    return Result(job.data, boxes, len(run.said), hands, len(run.unreadable), metrics, part, job.group)
 
 
-def _part_reports(done: Done) -> list[Report]:
+def _part_results(done: Done) -> list[Result]:
     """One for each kind of picture, in the order of their names."""
     part_of = done.job.part_of
     said = {part: [one for one in done.run.said if part_of.get(one[0].name) == part] for part in part_of.values()}
-    return [_report(Done(done.job, done.boxes, Run(said[part])), part) for part in sorted(said) if said[part]]
+    return [_result(Done(done.job, done.boxes, Run(said[part])), part) for part in sorted(said) if said[part]]
 
 
-def _write_sheet(path: Path, run: Run, job: Job) -> None:
+def _sheets(done: Done) -> list[Image]:
+    """The contact sheet, where there is something to show."""
+    job, boxes, run, _ = done
     sheet = case_sheet(run.cases, _rank(run.cases, job), job.unit) if run.cases else false_hand_sheet(run.false_hands)
-    if sheet is not None:
-        write_sheet(path, sheet)
+    name = f"{job.data}-{boxes}"
+    return [] if sheet is None else [Image.of_image(name, sheet, f"{job.data}, boxes {boxes}")]
 
 
 def _rank(cases: Sequence[Case], job: Job) -> np.ndarray:

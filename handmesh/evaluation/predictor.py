@@ -19,7 +19,9 @@ from handmesh.crop import warp
 from handmesh.data.freihand import CENTRE_PX, CropProtocol, crop_box
 from handmesh.export.onnx import MeshGraph
 from handmesh.files import sha256_of
+from handmesh.hand.model import HandModel
 from handmesh.machine import machine
+from handmesh.models.checkpoint import load_trained
 from handmesh.tracking.backends import Session, default_threads, open_session
 from handmesh.tracking.estimator import Crop, lift, picture_joints_px
 from handmesh.types import Box, Camera, Hand
@@ -106,12 +108,6 @@ def _run_graph(session: Session, crops: np.ndarray) -> Outputs:
 
 def open_weights(path: Path, hand_model: Path | None, device: Device, threads: int | None) -> Predictor:
     """The network of a weights file, its branches merged, with `hand_model` or the hand it was trained with."""
-    import torch
-
-    from handmesh.export.onnx import MeshGraph
-    from handmesh.hand.model import HandModel
-    from handmesh.models.checkpoint import load_trained
-
     network, config = load_trained(path)
     hand_file = hand_model or (Path(config["hand_model"]) if config.get("hand_model") else None)
     hand = HandModel.load(hand_file)
@@ -135,8 +131,6 @@ def open_weights(path: Path, hand_model: Path | None, device: Device, threads: i
 
 def torch_device(device: Device) -> torch.device:
     """The device of that name; 'auto' takes a GPU where there is one. ValueError where torch has none."""
-    import torch
-
     has_gpu = torch.cuda.is_available()
     if device == "auto":
         device = "cuda" if has_gpu else "cpu"
@@ -147,16 +141,12 @@ def torch_device(device: Device) -> torch.device:
 
 
 def _described(place: torch.device) -> str:
-    import torch
-
     if place.type == "cuda":
         return f"{torch.cuda.get_device_name(place)}, float32"
     return f"cpu, {torch.get_num_threads()} threads, float32"
 
 
 def _run_weights(graph: MeshGraph, crops: np.ndarray, place: torch.device) -> Outputs:
-    import torch
-
     with torch.inference_mode():
         outputs = graph(torch.from_numpy(crops).to(place))
     return {name: value.float().cpu().numpy() for name, value in outputs._asdict().items() if value is not None}
@@ -310,7 +300,7 @@ def with_bone_length(hand: Hand, length_m: float, bone: tuple[int, int]) -> Hand
     return hand.scaled(ratio)
 
 
-# What can be asked of evaluations on FreiHAND. No torch, so that a command line can be read without it.
+# What can be asked of evaluations on FreiHAND.
 
 
 ErrorKind = Literal["PA-MPJPE", "RA-MPJPE"]
@@ -353,7 +343,7 @@ class FreihandOptions(ReadingOptions):
     submission: bool = False
     """Also write pred.zip for the server."""
     output: Path = Path("outputs/freihand")
-    """Folder for report.html, metrics.json, scores.txt, samples.csv and the predictions."""
+    """Folder for the report, metrics.json, scores.txt, samples.csv and the predictions."""
 
 
 @dataclass(frozen=True)
@@ -365,4 +355,4 @@ class RobustnessOptions(ReadingOptions):
     error: ErrorKind = "PA-MPJPE"
     """The joint error that counts: after similarity alignment, or with the roots together."""
     output: Path = Path("outputs/robustness")
-    """Folder for report.html, metrics.json and the predictions."""
+    """Folder for the report, metrics.json and the predictions."""

@@ -1,67 +1,212 @@
-"""What a report consists of, on the screen and in `metrics.json`."""
+"""One report for all evaluations: title, setting, tables, images and notes, written as Markdown, HTML and files.
+
+Without torch, and with a template library and matplotlib only where they are used: benchmarks of the tracker take
+their tables from here.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
+import numpy as np
 import onnxruntime
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from handmesh.assets import detector_path
-from handmesh.data.photos import MIN_SCORE, Split
-from handmesh.evaluation.datasets import FOUND_WITHIN
-from handmesh.evaluation.intervals import COMBINED, Figure
-from handmesh.files import sha256_of, write_json
+from handmesh.files import sha256_of, write_bytes, write_csv, write_json, write_text
 from handmesh.machine import machine
 from handmesh.tracking.backends import Session, default_threads
 
-Boxes = Literal["given", "detected", "none"]
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.figure import Figure
 
-PROTOCOLS: dict[Boxes, str] = {
-    "given": "turned square around the labelled joints x {box_scale}, told which side; errors over all labelled hands",
-    "detected": "the product's own detector in the whole picture; errors over the hands found",
-    "none": "the product's own detector; no hand is in any picture",
-}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
+"""Okabe and Ito's colour-blind-safe palette (2008), the ones that show on white."""
 
-TRAINED_ON, UNSEEN, NO_HANDS = "trained on", "unseen", "without hands"
-"""Groups of data sets."""
+UNKNOWN = "-"
 
-ALL_UNSEEN = "all unseen"
-"""What the hands of all unseen data sets together are called."""
 
-NOTE = "3D errors are about the root (the middle finger's knuckle); PA-: after similarity alignment"
+class Table(NamedTuple):
+    """Rows of text: first columns of words, then columns of numbers."""
 
-PHOTO_NOTE = (
-    "2D errors are fractions of the longer side of the labelled box; tips along finger: negative is drawn too short; "
-    f"combined: the mean 2D error, {FOUND_WITHIN} for a hand that is not found; "
-    "in grey, swapped: hands found as a fraction of those found in colour; "
-    f"labels that score below {MIN_SCORE} are left out; 95 % intervals are in metrics.json"
-)
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+    note: str = ""
+    marked: Sequence[int] = ()  # rows that stand out
+    ends: Sequence[int] = ()  # rows below which there is a line on the screen
+    on_screen: bool = True
+
+    def __rich__(self) -> RichTable:
+        """For the screen, as rich prints it."""
+        table = RichTable(title=self.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for k, column in enumerate(self.columns):
+            table.add_column(column, justify="left" if k < self.words else "right", no_wrap=True)
+        for k, row in enumerate(self.rows):
+            table.add_row(*map(Text, row), style="bold" if k in self.marked else None, end_section=k in self.ends)
+        return table
+
+    def markdown(self) -> str:
+        """With its note, but without its title."""
+        marks = ["---" if k < self.words else "---:" for k in range(len(self.columns))]
+        rows = [[f"**{cell}**" if k in self.marked and cell else cell for cell in r] for k, r in enumerate(self.rows)]
+        lines = [f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" for row in (self.columns, marks, *rows)]
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
+
+
+class Image(NamedTuple):
+    """An image of a report, which becomes a file of its own."""
+
+    name: str  # of the file, without its suffix
+    png: bytes
+    caption: str = ""
+
+    @staticmethod
+    def of_image(name: str, image_rgb: np.ndarray, caption: str = "") -> Image:
+        """From (H, W, 3) uint8 RGB pixels."""
+        return Image(name, cv2.imencode(".png", image_rgb[..., ::-1])[1].tobytes(), caption)
+
+    @staticmethod
+    def of_figure(name: str, figure: Figure, caption: str = "") -> Image:
+        """From matplotlib."""
+        data = io.BytesIO()
+        figure.savefig(data, format="png", dpi=110)
+        return Image(name, data.getvalue(), caption)
+
+    @property
+    def base64(self) -> str:
+        """The file's bytes as text."""
+        return base64.b64encode(self.png).decode()
+
+
+class Section(NamedTuple):
+    """A heading and what belongs under it, in this order."""
+
+    heading: str
+    tables: Sequence[Table] = ()
+    images: Sequence[Image] = ()
+    text: str = ""
+
+
+class Headline(NamedTuple):
+    """One of the few metrics that matter most."""
+
+    name: str
+    value: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The figures of one data set under one crop protocol."""
+    """All that is told of one evaluation or benchmark."""
 
-    data: str
-    boxes: Boxes
-    pictures: int  # that were looked at
-    hands: int  # labelled ones that got an answer
-    unreadable: int  # pictures that were not, because they do not decode
-    figures: tuple[Figure, ...]
-    part: str = ""  # which of its pictures, where these are not all
-    group: str = ""  # of data sets, where they are told apart
+    title: str
+    subtitle: str
+    setting: Mapping[str, object]  # machine, model with its hash, threads and whatever else the numbers depend on
+    sections: Sequence[Section]
+    headline: Sequence[Headline] = ()
+    warnings: Sequence[str] = ()  # what a reader must know before the numbers
+    notes: Sequence[str] = ()  # what the numbers mean
 
-    def figure(self, name: str) -> Figure | None:
-        """The figure of that name, if there is one."""
-        return next((figure for figure in self.figures if figure.name == name), None)
+    @property
+    def images(self) -> list[Image]:
+        """The images of all sections."""
+        return [image for section in self.sections for image in section.images]
+
+    def markdown(self) -> str:
+        """The report as Markdown, which refers to the images beside it."""
+        parts = [f"# {self.title}", self.subtitle, *(f"> {warning}" for warning in self.warnings)]
+        parts.append("\n".join(f"- {name}: **{value}** {unit}".rstrip() for name, value, unit in self.headline))
+        for section in self.sections:
+            parts += [f"## {section.heading}", section.text]
+            for table in section.tables:
+                parts += [f"**{table.title}**" if table.title else "", table.markdown()]
+            parts += [f"![{one.caption or one.name}]({one.name.replace(' ', '%20')}.png)" for one in section.images]
+        parts += ["## How this was measured", *self.notes]
+        parts.append("\n".join(f"- {name}: {value}" for name, value in self.setting.items()))
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def html(self) -> str:
+        """The report as one HTML page with all images inside. ImportError where jinja2 is missing."""
+        return _template().render(report=self)
+
+    def write(self, folder: Path, files: Mapping[str, object] | None = None, name: str = "report") -> list[Path]:
+        """Write `files`, the images, and the report as `name`.md and `name`.html; gives all paths.
+
+        files: by name; as .json whatever JSON can hold, as .csv named columns of one length, else text.
+        """
+        paths = [_write_file(folder / file, content) for file, content in (files or {}).items()]
+        for image in self.images:
+            paths.append(folder / f"{image.name}.png")
+            write_bytes(paths[-1], image.png)
+        paths += [folder / f"{name}.md", folder / f"{name}.html"]
+        write_text(paths[-2], self.markdown())
+        write_text(paths[-1], self.html())
+        return paths
+
+    def print(self, console: Console) -> None:
+        """Tables as wide as they are, then warnings, notes and setting."""
+        tables = [table for section in self.sections for table in section.tables if table.on_screen]
+        for table in tables:
+            needed = console.measure(table, options=console.options.update(max_width=400)).maximum
+            Console(file=console.file, width=max(console.width, needed)).print(table)
+            if table.note:
+                console.print(table.note, highlight=False, markup=False)
+        for warning in self.warnings:
+            console.print(warning, style="yellow", highlight=False, markup=False)
+        for note in self.notes:
+            console.print(note, highlight=False, markup=False)
+        for name, value in self.setting.items():
+            console.print(f"{name}: {value}", highlight=False, markup=False)
+
+
+def _write_file(path: Path, content: object) -> Path:
+    write = {".json": write_json, ".csv": write_csv}.get(path.suffix, write_text)
+    write(path, content)
+    return path
+
+
+@cache
+def _template() -> Template:
+    try:
+        from jinja2 import Environment, PackageLoader
+    except ImportError as error:
+        raise ImportError(f"HTML reports need the training extra: pip install 'handmesh[train]' ({error})") from None
+    environment = Environment(loader=PackageLoader("handmesh.evaluation", "."), autoescape=True, trim_blocks=True)
+    return environment.get_template("report.html.jinja")
+
+
+def heat_map(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], titles: Sequence[str], unit: str
+) -> Figure:
+    """(M, R, C) values as M maps side by side, each with its title and its own range, and the numbers written in."""
+    from matplotlib.figure import Figure
+
+    count = len(values)
+    figure = Figure(figsize=(3.1 * count, 0.5 + 0.42 * len(rows)), layout="constrained")
+    for axes, grid, title in zip(figure.subplots(1, count, squeeze=False)[0], values, titles, strict=True):
+        axes.imshow(grid, cmap="Oranges", aspect="auto", vmin=np.nanmin(grid), vmax=1.6 * np.nanmax(grid))
+        axes.set_xticks(range(len(columns)), columns, fontsize=8)
+        axes.set_yticks(range(len(rows)), rows, fontsize=8)
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        for (i, k), value in np.ndenumerate(grid):
+            axes.text(k, i, f"{value:.1f}", ha="center", va="center", fontsize=8)
+    figure.supxlabel(unit, fontsize=8)
+    return figure
 
 
 @dataclass(frozen=True)
@@ -78,6 +223,20 @@ class Setting:
     threads: int
     onnxruntime: str
 
+    def described(self) -> dict[str, str]:
+        """For people."""
+        height, width = self.input_size
+        return {
+            "model": f"{Path(self.model).name} (SHA-256 {self.model_sha256[:12]}), crops {width}x{height}",
+            "detector": f"{Path(self.detector).name} (SHA-256 {self.detector_sha256[:12]})",
+            "runtime": f"ONNX Runtime {self.onnxruntime}, {self.threads} threads",
+            "machine": self.machine,
+        }
+
+    def as_json(self) -> dict[str, object]:
+        """For metrics.json."""
+        return asdict(self)
+
 
 def setting_of(model: Path, session: Session, threads: int | None, detector: Path | None = None) -> Setting:
     """The setting of a run of the file `model`, opened as `session`, on this machine; with the bundled detector."""
@@ -93,154 +252,3 @@ def setting_of(model: Path, session: Session, threads: int | None, detector: Pat
         threads=default_threads() if threads is None else threads,
         onnxruntime=onnxruntime.__version__,
     )
-
-
-def folder_names(folders: Sequence[Path]) -> list[str]:
-    """What data sets in these folders are called: after the folder, and its parent where that says too little."""
-    paths = [folder.resolve() for folder in folders]
-    bases = [path.name for path in paths]
-    vague = {name for name in bases if bases.count(name) > 1 or name in get_args(Split)}
-    return [f"{path.parent.name}-{path.name}" if path.name in vague else path.name for path in paths]
-
-
-def print_reports(console: Console, setting: Setting, reports: Sequence[Report]) -> None:
-    """A table for each data set, and under them how the figures came about."""
-    model = Path(setting.model).name
-    for data in dict.fromkeys(report.data for report in reports):
-        of_data = [report for report in reports if report.data == data]
-        console.print(_table(f"{model} on {data}", [report for report in of_data if not report.part]))
-        for boxes in dict.fromkeys(report.boxes for report in of_data if report.part):
-            parts = [report for report in of_data if report.part and report.boxes == boxes]
-            console.print(_table(f"{model} on parts of {data}, {boxes} boxes", parts))
-    _print_setting(console, setting, reports)
-
-
-_COLUMNS: dict[str, tuple[str, ...]] = {
-    "found\n%": ("hands found",),
-    "side\nright %": ("side right",),
-    "2D\nmedian": ("2D error, median",),
-    "2D\nmean": ("2D error, mean",),
-    "PCK\n@0.2 %": ("PCK@0.2",),
-    "PA-MPJPE\nmm": ("PA-MPJPE (rough 3D)",),
-    "tips with-\nin 0.1 %": ("all fingertips within 0.1",),
-    "tips along\nfinger": ("fingertips along the finger",),
-    "combined\n2D": (COMBINED,),
-    "extra\n/100": ("extra hands", "false hands"),
-    "found\nin grey": ("hands found in grey",),
-    "red-blue\nswapped": ("hands found with red and blue swapped",),
-}
-"""Figures of photographs by the head of their column; the first that a data set has."""
-
-
-def print_photo_reports(console: Console, setting: Setting, reports: Sequence[Report]) -> None:
-    """One table of all sets of photographs, a row for each, and how the figures came about."""
-    wide = Console(file=console.file, width=max(console.width, 200))  # as wide as it needs: nothing is cut off
-    wide.print(_photo_table(setting, reports))
-    console.print(PHOTO_NOTE, highlight=False)
-    _print_setting(console, setting, reports)
-
-
-def _photo_table(setting: Setting, reports: Sequence[Report]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-        title=f"{Path(setting.model).name} with {Path(setting.detector).name}",
-    )
-    table.add_column("", no_wrap=True)
-    rows = [[_first(report, names) for names in _COLUMNS.values()] for report in reports]
-    shown = [k for k in range(len(_COLUMNS)) if any(row[k] for row in rows)]
-    for name in ("hands", *(list(_COLUMNS)[k] for k in shown)):
-        table.add_column(name, justify="right")
-    for (boxes, group), pairs in groupby(zip(reports, rows, strict=True), lambda pair: (pair[0].boxes, pair[0].group)):
-        table.add_section()
-        table.add_row(f"[bold]{group}[/]" if boxes == "none" else f"[bold]{group}[/], {boxes}")
-        for report, row in pairs:
-            found = report.figure("hands found")
-            values = [_short(row[k].value) if row[k] else "" for k in shown]
-            table.add_row(report.data, str(found.count) if found else "", *values)
-    return table
-
-
-def _first(report: Report, names: Sequence[str]) -> Figure | None:
-    found = (report.figure(name) for name in names)
-    return next((figure for figure in found if figure and not math.isnan(figure.value)), None)
-
-
-def combined_figure(reports: Sequence[Report]) -> Figure | None:
-    """The number to decide by: `intervals.combined_errors` of all unseen hands, looked for by the detector."""
-    pooled = _all_unseen(reports)
-    return pooled and pooled.figure(COMBINED)
-
-
-def _all_unseen(reports: Sequence[Report]) -> Report | None:
-    return next((report for report in reports if (report.data, report.boxes) == (ALL_UNSEEN, "detected")), None)
-
-
-def print_combined(console: Console, reports: Sequence[Report]) -> None:
-    """The unseen sets together, and last the number to decide by; nothing where there are none."""
-    pooled, combined = _all_unseen(reports), combined_figure(reports)
-    if pooled is None or combined is None:
-        return
-    found, side = (cell(pooled.figure(name)) for name in ("hands found", "side right"))
-    said = f"found {found} %, side right {side} %, combined {cell(combined)}; 95 % intervals"
-    console.print(f"{ALL_UNSEEN}, {combined.count} hands: {said}", highlight=False)
-    console.print(f"[bold]combined (unseen): {combined.value:.3f}[/]", highlight=False)
-
-
-def _print_setting(console: Console, setting: Setting, reports: Sequence[Report]) -> None:
-    """How the figures came about."""
-    for boxes in dict.fromkeys(report.boxes for report in reports):
-        console.print(f"[bold]{boxes}[/]: {PROTOCOLS[boxes].format(box_scale=setting.box_scale)}", highlight=False)
-    console.print(NOTE, highlight=False)
-    height, width = setting.input_size
-    runtime = f"ONNX Runtime {setting.onnxruntime}, {setting.threads} threads"
-    console.print(f"crop {width}x{height}; {runtime}; {setting.machine}", highlight=False)
-    for report in reports:
-        if report.unreadable:
-            console.print(f"[yellow]{report.data}: pictures that could not be read: {report.unreadable}[/]")
-
-
-def _table(title: str, reports: Sequence[Report]) -> Table:
-    """The reports on one data set: a row for each figure, a column for each crop protocol or each part of the set."""
-    table = Table("", title=f"{title}, 95 % bootstrap intervals")
-    for report in reports:
-        table.add_column(report.part or ("" if report.boxes == "none" else f"{report.boxes} boxes"), justify="right")
-    table.add_row("pictures", *(str(report.pictures) for report in reports))
-    table.add_row("hands measured", *(str(report.hands) for report in reports), end_section=True)
-    units = {figure.name: figure.unit for report in reports for figure in report.figures}
-    for name, unit in units.items():
-        table.add_row(f"{name}, {unit}" if unit else name, *(cell(report.figure(name)) for report in reports))
-    return table
-
-
-def cell(figure: Figure | None) -> str:
-    """A figure with its interval, for a table."""
-    if figure is None or math.isnan(figure.value):
-        return "-"
-    return f"{_short(figure.value)} ({_short(figure.low)}-{_short(figure.high)})"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}" if 0 < abs(value) < 2 else f"{value:.1f}"
-
-
-def write_metrics(path: Path, setting: Setting, reports: Sequence[Report]) -> None:
-    """Write all figures as JSON; what could not be measured is null. Replaces the file in one step."""
-    described = [_as_json(report, setting) for report in reports]
-    content = {"setting": asdict(setting), "note": NOTE, "reports": described}
-    combined = combined_figure(reports)
-    write_json(path, content | ({"combined": combined.value} if combined else {}))
-
-
-def _as_json(report: Report, setting: Setting) -> dict[str, object]:
-    figures = figures_as_json(report.figures)
-    protocol = PROTOCOLS[report.boxes].format(box_scale=setting.box_scale)
-    fields = {"data": report.data, "boxes": report.boxes, "protocol": protocol, "pictures": report.pictures}
-    fields |= {name: getattr(report, name) for name in ("part", "group") if getattr(report, name)}
-    return fields | {"hands": report.hands, "unreadable": report.unreadable, "figures": figures}
-
-
-def figures_as_json(figures: Sequence[Figure]) -> dict[str, dict[str, object]]:
-    """Figures by name."""
-    return {figure.name: {key: value for key, value in figure._asdict().items() if key != "name"} for figure in figures}

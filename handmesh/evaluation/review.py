@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ from rich.console import Console
 
 from handmesh.assets import model_path
 from handmesh.data.photos import Split, read_photos
-from handmesh.evaluation.datasets import Case, Picture, Run, ask, from_photos, with_detected_boxes
-from handmesh.evaluation.intervals import Figure, figure
-from handmesh.evaluation.report import cell, folder_names, setting_of
+from handmesh.evaluation.datasets import Case, Picture, Run, ask, folder_names, from_photos, with_detected_boxes
+from handmesh.evaluation.metrics import Metric, metric
+from handmesh.evaluation.report import setting_of
 from handmesh.evaluation.sheets import CAPTION, GROUND, Tile, look_at, strip, write_sheet
 from handmesh.files import write_csv, write_json
 from handmesh.render.overlay import Style
@@ -80,7 +80,7 @@ def read_judgement(path: Path) -> list[Judged]:
     return judged
 
 
-def judgement_figures(judged: Sequence[Judged]) -> list[Figure]:
+def judgement_metrics(judged: Sequence[Judged]) -> list[Metric]:
     """The share of pictures in which every finger of every hand lies right, of such hands, and of each finger.
 
     judged: the largest hand of each picture before its others.
@@ -90,23 +90,23 @@ def judgement_figures(judged: Sequence[Judged]) -> list[Figure]:
     for one, right in zip(judged, hands, strict=True):
         of_files.setdefault(one.file, []).append(right)
     return [
-        figure("pictures, all fingers of the largest hand", [100.0 * some[0] for some in of_files.values()], "%"),
-        figure("pictures, all fingers of all hands", [100.0 * all(some) for some in of_files.values()], "%"),
-        figure("hands, all fingers", [100.0 * right for right in hands], "%"),
-        *(figure(name, [100.0 * one.lies_right[name] for one in judged], "%") for name in FINGERS),
+        metric("pictures, all fingers of the largest hand", [100.0 * some[0] for some in of_files.values()], "%"),
+        metric("pictures, all fingers of all hands", [100.0 * all(some) for some in of_files.values()], "%"),
+        metric("hands, all fingers", [100.0 * right for right in hands], "%"),
+        *(metric(name, [100.0 * one.lies_right[name] for one in judged], "%") for name in FINGERS),
     ]
 
 
-def count_judgement(path: Path) -> list[Figure]:
+def count_judgement(path: Path) -> list[Metric]:
     """Print what the sheet comes to, and the hands that are not right with their notes."""
     console, judged = Console(), read_judgement(path)
-    figures = judgement_figures(judged)
-    for one in figures:
-        console.print(f"{round(one.value * one.count / 100)} of {one.count} {one.name}: {cell(one)} %", highlight=False)
+    metrics = judgement_metrics(judged)
+    for one in metrics:
+        console.print(f"{round(one.value * one.count / 100)} of {one.count} {one.name}: {one} %", highlight=False)
     for one in judged:
         if wrong := [finger for finger, right in one.lies_right.items() if not right]:
             console.print(f"{one.number} {one.file}: {', '.join(wrong)}. {one.note}", highlight=False)
-    return figures
+    return metrics
 
 
 # Held-out pictures chosen at random, each hand beside its mesh, for somebody to judge finger by finger.
@@ -209,6 +209,6 @@ def _pair(case: Case, shown: Shown) -> np.ndarray:
 
 def _write_index(options: OverlayOptions, chosen: Sequence[Picture], shown: Sequence[Shown]) -> None:
     session = open_session(model_path(options.model), "mesh", options.threads)
-    setting = asdict(setting_of(model_path(options.model), session, options.threads))
+    setting = setting_of(model_path(options.model), session, options.threads).as_json()
     asked = {"seed": options.seed, "split": options.split, "pictures": [picture.name for picture in chosen]}
     write_json(options.output / "index.json", {"setting": setting, **asked, "hands": [one._asdict() for one in shown]})

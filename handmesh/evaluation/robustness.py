@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from handmesh import skeleton
 from handmesh.data.freihand import FreihandSet
-from handmesh.evaluation import html
 from handmesh.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.freihand import PART, configuration, finder, view_of
+from handmesh.evaluation.freihand import PART, configuration, finder, predict_part
 from handmesh.evaluation.freihand_report import open_set, reading_setting, short_name
-from handmesh.evaluation.html import Series, line_chart
 from handmesh.evaluation.metrics import align, errors
 from handmesh.evaluation.predictor import ErrorKind, Looks, Predictor, Reader, RobustnessOptions, open_predictor
-from handmesh.files import write_json, write_text
+from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table
+from handmesh.evaluation.sheets import strip
 
 # How much worse a network gets under the corruptions of ImageNet-C, and how much of that a baseline suffers.
 
@@ -96,19 +96,14 @@ def _predict(
     freihand: FreihandSet, reader: Reader, looks: Looks, batch: int, count: int, name: str, severity: int
 ) -> np.ndarray:
     """(N, 21, 3) joints; zeros where the network's numbers are no hand."""
-    joints = np.zeros((count, len(skeleton.KEYPOINTS), 3), np.float32)
-    for start in range(0, count, PART):
-        samples = range(start, min(start + PART, count))
-        views = [view_of(freihand, i, looks.crop, _picture(freihand, i, name, severity)) for i in samples]
-        for i, seen in zip(samples, reader.read(views, batch), strict=True):
-            if seen.hand is not None:
-                joints[i] = seen.hand.joints_m
-    return joints
 
+    def image_of(i: int) -> np.ndarray:
+        image = freihand.image(i)
+        return image if name == CLEAN else corrupt(image, name, severity, seed=i)
 
-def _picture(freihand: FreihandSet, i: int, name: str, severity: int) -> np.ndarray:
-    image = freihand.image(i)
-    return image if name == CLEAN else corrupt(image, name, severity, seed=i)
+    starts = range(0, count, PART)
+    parts = [range(start, min(start + PART, count)) for start in starts]
+    return np.concatenate([predict_part(freihand, reader, looks, batch, one, image_of)["joints_m"] for one in parts])
 
 
 def measure(model: str, joints: Mapping[str, np.ndarray], true_joints_m: np.ndarray, kind: ErrorKind) -> Robustness:
@@ -126,106 +121,103 @@ def _mean_error_mm(joints_m: np.ndarray, true_joints_m: np.ndarray, kind: ErrorK
     return 1000 * float(errors(joints_m - joints_m[:, root], true_joints_m - true_joints_m[:, root]).mean())
 
 
-# `report.html` of a robustness evaluation.
+# The report of a robustness evaluation.
 
 
 _METHOD = (
-    "The 15 corruptions of ImageNet-C (Hendrycks and Dietterich, 2019) at five severities, on whole pictures, before "
+    "The 15 corruptions of ImageNet-C (Hendrycks and Dietterich, 2019) at five severities, on whole images, before "
     "the crop. mCE: for each corruption the error summed over severities, divided by the baseline's; then the mean of "
     "the 15. Frost is drawn here, not photographed; the elastic transform has no random affine, which would move the "
     "hand away from its labels."
 )
 
 
-@dataclass(frozen=True)
-class RobustnessReport:
-    """All that the page tells."""
-
-    data: str
-    setting: Mapping[str, str]
-    kind: ErrorKind
-    network: Robustness
-    baselines: Sequence[Robustness]
-    sample: np.ndarray  # (H, W, 3) uint8, shown under each corruption
-
-
-def robustness_html(report: RobustnessReport) -> str:
-    """The page."""
-    network = report.network
-    subtitle = f"{network.model} on {report.data}, {report.kind} in millimetres"
-    return html.page(
-        "Robustness to common corruptions",
-        subtitle,
-        _headline(report),
-        html.section("All networks", _networks(report)),
-        html.section(f"Error of {network.model} by severity", html.row(_severities(network), _kinds(report))),
-        html.section("Error against severity", *_charts(report)),
-        html.section("What the corruptions look like", html.strips(corruption_strips(report.sample))),
-        html.section("How this was measured", html.paragraph(_METHOD), html.facts(report.setting)),
-    )
-
-
-def _headline(report: RobustnessReport) -> str:
-    network = report.network
-    values = [("clean pictures", f"{network.clean_mm:.2f}", "mm"), ("corrupted", f"{network.mean_mm:.2f}", "mm")]
-    for baseline in report.baselines:
-        mce = mean_corruption_error(network, baseline)
-        values.append((f"mean corruption error against {baseline.model}", f"{mce:.1f}", "%"))
-    return html.cards(values)
-
-
-def _networks(report: RobustnessReport) -> str:
-    all_networks = [report.network, *report.baselines]
-    header = ["network", "clean, mm", "corrupted, mm", "corrupted / clean"]
-    header += [f"mCE against {baseline.model}, %" for baseline in report.baselines]
+def _networks_table(networks: Sequence[Robustness], baselines: Sequence[Robustness]) -> Table:
+    columns = ["network", "clean, mm", "corrupted, mm", "corrupted / clean"]
+    columns += [f"mCE against {baseline.model}, %" for baseline in baselines]
     rows = [
         [one.model, f"{one.clean_mm:.2f}", f"{one.mean_mm:.2f}", f"{one.mean_mm / one.clean_mm:.2f}"]
-        + [f"{mean_corruption_error(one, baseline):.1f}" for baseline in report.baselines]
-        for one in all_networks
+        + [f"{mean_corruption_error(one, baseline):.1f}" for baseline in baselines]
+        for one in networks
     ]
-    note = "" if report.baselines else "Name a --baseline for the mean corruption error, which is relative to one."
-    return html.table(header, rows, ours=[0]) + html.paragraph(note, "note")
+    note = "" if baselines else "Name a --baseline for the mean corruption error, which is relative to one."
+    return Table("", columns, rows, note=note, marked=[0])
 
 
-def _kinds(report: RobustnessReport) -> str:
-    """The corruption errors of each kind, against each baseline."""
-    if not report.baselines:
-        return ""
-    errors = [corruption_errors(report.network, baseline) for baseline in report.baselines]
-    header = ["corruption", *(f"error against {baseline.model}, %" for baseline in report.baselines)]
-    return html.table(header, [[name, *(f"{each[name]:.1f}" for each in errors)] for name in CORRUPTIONS])
+def _severity_table(network: Robustness, baselines: Sequence[Robustness], kind: ErrorKind) -> Table:
+    """A row for each corruption: errors by severity, their mean, and the corruption error against each baseline."""
+    columns = ["corruption", *map(str, SEVERITIES), "mean", *(f"CE, % of {baseline.model}" for baseline in baselines)]
+    relative = [corruption_errors(network, baseline) for baseline in baselines]
+    rows = [
+        [name, *(f"{value:.2f}" for value in (*values, values.mean())), *(f"{each[name]:.1f}" for each in relative)]
+        for name, values in network.corrupted_mm.items()
+    ]
+    means = [f"{value:.2f}" for value in (*network.by_severity_mm[1:], network.mean_mm)]
+    rows.append(["mean", *means, *(f"{mean_corruption_error(network, baseline):.1f}" for baseline in baselines)])
+    title = f"{network.model}, {kind} in mm by severity; clean {network.clean_mm:.2f}"
+    return Table(title, columns, rows, marked=[len(rows) - 1], ends=[len(rows) - 2])
 
 
-def _severities(network: Robustness) -> str:
-    values = np.stack(list(network.corrupted_mm.values()))
-    columns = [*(f"severity {k}" for k in SEVERITIES), "mean"]
-    table = np.concatenate([values, values.mean(1, keepdims=True)], axis=1)
-    limits = (network.clean_mm, float(values.max()))
-    return html.heat_table(list(network.corrupted_mm), columns, table, 2, limits)
+def _curves(networks: Sequence[Robustness], kind: ErrorKind) -> Figure:
+    """Error against severity: the mean of all corruptions, then each of them, on one scale."""
+    names = ("mean of all", *CORRUPTIONS)
+    rows = -(-len(names) // 4)
+    figure = Figure(figsize=(11, 2.5 * rows), layout="constrained")
+    for axes, name in zip(figure.subplots(rows, 4, sharex=True, sharey=True).flat, names, strict=False):
+        for network, colour in zip(networks, cycle(COLOURS), strict=False):
+            own = network.by_severity_mm[1:] if name == "mean of all" else network.corrupted_mm[name]
+            axes.plot([0, *SEVERITIES], [network.clean_mm, *own], color=colour, marker=".", label=network.model)
+        axes.set_title(name, fontsize=9)
+        axes.grid(color="#eeeeee")
+    figure.axes[0].set_ylim(0, 1.05 * max(float(np.max(list(one.corrupted_mm.values()))) for one in networks))
+    figure.axes[0].legend(fontsize=8)
+    figure.supxlabel("severity (0: clean)", fontsize=9)
+    figure.supylabel(f"{kind}, mm", fontsize=9)
+    return figure
 
 
-def _charts(report: RobustnessReport) -> list[str]:
-    networks = [report.network, *report.baselines]
-    highest = 1.02 * max(float(np.max(list(one.corrupted_mm.values()))) for one in networks)
-    x = np.arange(len(SEVERITIES) + 1)
-    mean = [Series(one.model, x, one.by_severity_mm) for one in networks]
-    blocks = [line_chart(mean, "severity (0: clean), mean of all corruptions", f"{report.kind}, mm", size=(620, 300))]
-    small = []
+def corruption_sheet(image: np.ndarray, size: int = 120) -> np.ndarray:
+    """(H, 6 size, 3) uint8: an image (H, W, 3) as it is and at each severity, a captioned row for each corruption."""
+    rows = []
     for name in CORRUPTIONS:
-        lines = [Series(one.model, x, np.concatenate([[one.clean_mm], one.corrupted_mm[name]])) for one in networks]
-        chart = line_chart(lines, "severity", "mm", y_limits=(0, highest), size=(290, 190), legend=False)
-        small.append(f"<h3>{name}</h3>{chart}")
-    return [*blocks, html.row(*small)]
+        images = [image, *(corrupt(image, name, severity, seed=0) for severity in SEVERITIES)]
+        small = [cv2.resize(one, (size, size), interpolation=cv2.INTER_AREA) for one in images]
+        rows += [strip(name, len(images) * size), np.concatenate(small, axis=1)]
+    return np.concatenate(rows)
 
 
-def corruption_strips(image: np.ndarray, size: int = 140) -> dict[str, np.ndarray]:
-    """A picture as it is and at each severity, side by side, (S, 6 S, 3) uint8, by the corruption's name."""
-    strips = {}
-    for name in CORRUPTIONS:
-        pictures = [image, *(corrupt(image, name, severity, seed=0) for severity in SEVERITIES)]
-        small = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures]
-        strips[name] = np.concatenate(small, axis=1)
-    return strips
+def _report(
+    options: RobustnessOptions,
+    setting: Mapping[str, str],
+    network: Robustness,
+    baselines: Sequence[Robustness],
+    freihand: FreihandSet,
+) -> Report:
+    networks = list({one.model: one for one in (network, *baselines)}.values())
+    curves = Image.of_figure("severities", _curves(networks, options.error))
+    corruptions = Image.of_image("corruptions", corruption_sheet(freihand.image(0)), "clean, then severity 1 to 5")
+    return Report(
+        title="Robustness to common corruptions",
+        subtitle=f"{network.model} on {freihand.root.resolve().name}, {options.error} in millimetres",
+        setting=setting,
+        sections=[
+            Section("All networks", [_networks_table(networks, baselines)]),
+            Section("Error by corruption", [_severity_table(network, baselines, options.error)]),
+            Section("Error against severity", (), [curves]),
+            Section("What the corruptions look like", (), [corruptions]),
+        ],
+        headline=[
+            Headline("clean images", f"{network.clean_mm:.2f}", "mm"),
+            Headline("corrupted", f"{network.mean_mm:.2f}", "mm"),
+            *(
+                Headline(
+                    f"mean corruption error against {one.model}", f"{mean_corruption_error(network, one):.1f}", "%"
+                )
+                for one in baselines
+            ),
+        ],
+        notes=[_METHOD],
+    )
 
 
 # A whole robustness evaluation: networks on clean and corrupted pictures, their errors, a report.
@@ -246,8 +238,10 @@ def evaluate_robustness(options: RobustnessOptions) -> list[Robustness]:
     count = min(options.limit or len(freihand), len(freihand))
     setting = reading_setting(options, freihand, predictors[0], count)
     network, baselines = results[0], _baselines(options, results)
-    _write(options, setting, network, baselines, freihand)
-    _print(Console(), options, network, baselines)
+    report = _report(options, setting, network, baselines, freihand)
+    report.write(options.output, {"metrics.json": _as_json(options, setting, network, baselines)})
+    report.print(Console())
+    Console().print(f"written to {options.output}: report.html, report.md, metrics.json")
     return results
 
 
@@ -276,13 +270,9 @@ def _measure(options: RobustnessOptions, freihand: FreihandSet, predictor: Predi
     return measure(name, joints, freihand.xyz[: joints["clean"].shape[1]], options.error)
 
 
-def _write(
-    options: RobustnessOptions,
-    setting: dict[str, str],
-    network: Robustness,
-    baselines: list[Robustness],
-    freihand: FreihandSet,
-) -> None:
+def _as_json(
+    options: RobustnessOptions, setting: Mapping[str, str], network: Robustness, baselines: Sequence[Robustness]
+) -> dict[str, object]:
     against = {
         baseline.model: {
             "mCE, %": mean_corruption_error(network, baseline),
@@ -290,31 +280,9 @@ def _write(
         }
         for baseline in baselines
     }
-    networks = {one.model: _as_json(one) for one in (network, *baselines)}
+    networks = {
+        one.model: {"clean_mm": one.clean_mm, "corrupted_mm": one.mean_mm, "by_severity_mm": one.corrupted_mm}
+        for one in (network, *baselines)
+    }
     content = {"setting": setting, "error": options.error, "model": network.model}
-    write_json(options.output / "metrics.json", content | {"networks": networks, "against": against})
-    data = freihand.root.resolve().name
-    report = RobustnessReport(data, setting, options.error, network, baselines, freihand.image(0))
-    write_text(options.output / "report.html", robustness_html(report))
-
-
-def _as_json(network: Robustness) -> dict[str, object]:
-    by_kind = {name: values.tolist() for name, values in network.corrupted_mm.items()}
-    return {"clean_mm": network.clean_mm, "corrupted_mm": network.mean_mm, "by_severity_mm": by_kind}
-
-
-def _print(console: Console, options: RobustnessOptions, network: Robustness, baselines: list[Robustness]) -> None:
-    table = Table("corruption", title=f"{network.model}, {options.error} in mm; clean {network.clean_mm:.2f}")
-    for name in ("1", "2", "3", "4", "5"):
-        table.add_column(name, justify="right")
-    for baseline in baselines:
-        table.add_column(f"CE, % of {baseline.model}", justify="right")
-    errors = [corruption_errors(network, baseline) for baseline in baselines]
-    for name, values in network.corrupted_mm.items():
-        table.add_row(name, *(f"{value:.2f}" for value in values), *(f"{each[name]:.1f}" for each in errors))
-    means = network.by_severity_mm[1:]
-    mces = [mean_corruption_error(network, baseline) for baseline in baselines]
-    table.add_section()
-    table.add_row("mean", *(f"{value:.2f}" for value in means), *(f"{mce:.1f}" for mce in mces))
-    console.print(table)
-    console.print(f"mean over corruptions and severities {np.mean(means):.2f} mm; written to {options.output}")
+    return content | {"networks": networks, "against": against}

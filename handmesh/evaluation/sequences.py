@@ -42,7 +42,7 @@ class Sequence(NamedTuple):
 
 def sequence(name: str, rng: np.random.Generator) -> Sequence:
     """The sequence of that name (see `tracking.SEQUENCES`); the fingers' exact posture comes from `rng`."""
-    return _SCRIPTS[name](rng)
+    return SCRIPTS[name](rng)
 
 
 def _fingers(rng: np.random.Generator, *gestures: str) -> np.ndarray:
@@ -54,7 +54,7 @@ def _turn(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Rotation:
     return Rotation.from_euler("xyz", [x, y, z], degrees=True)
 
 
-def _still(wrist_m: tuple[float, float, float], seconds: float) -> Callable[[np.random.Generator], Sequence]:
+def still(wrist_m: tuple[float, float, float], seconds: float) -> Callable[[np.random.Generator], Sequence]:
     def script(rng: np.random.Generator) -> Sequence:
         moment = Moment(_fingers(rng, "open")[0], _turn(5, 15, -8), np.array(wrist_m))
         return Sequence(seconds, [Role("right", lambda time_s: moment)])
@@ -132,10 +132,10 @@ def _one_of_two_leaves(rng: np.random.Generator) -> Sequence:
     return Sequence(5.0, [_leaving(rng), Role("left", lambda time_s: stays)])
 
 
-_SCRIPTS: dict[str, Callable[[np.random.Generator], Sequence]] = {
-    "still": _still((0.0, 0.09, 0.5), 5.0),
-    "still, near": _still((0.0, 0.07, 0.3), 3.0),
-    "still, far": _still((0.05, 0.09, 1.1), 3.0),
+SCRIPTS: dict[str, Callable[[np.random.Generator], Sequence]] = {
+    "still": still((0.0, 0.09, 0.5), 5.0),
+    "still, near": still((0.0, 0.07, 0.3), 3.0),
+    "still, far": still((0.05, 0.09, 1.1), 3.0),
     "slow wave": _wave(0.5),
     "fast wave": _wave(1.5),
     "grasp and turn": _grasp_and_turn,

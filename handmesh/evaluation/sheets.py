@@ -139,6 +139,18 @@ _GROUND = 248
 _DISTANCE_M = 2.0
 
 
+def tiled(cases: Sequence[tuple[np.ndarray, str]], columns: int = 2, gap: int = 8) -> np.ndarray:
+    """(H, W, 3) uint8: images of one size in rows of `columns`, each with its caption below, on a white ground."""
+    height, width = cases[0][0].shape[:2]
+    step_y, step_x = height + CAPTION + gap, width + gap
+    rows, columns = -(-len(cases) // columns), min(columns, len(cases))
+    sheet = np.full((rows * step_y - gap, columns * step_x - gap, 3), 255, np.uint8)
+    for k, (image, caption) in enumerate(cases):
+        top, left = k // columns * step_y, k % columns * step_x
+        sheet[top : top + height + CAPTION, left : left + width] = np.concatenate([image, strip(caption, width)])
+    return sheet
+
+
 class Posed(NamedTuple):
     """A hand in the camera's frame, metres."""
 

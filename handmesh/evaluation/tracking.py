@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment, minimize_scalar
 
 from handmesh import skeleton
 from handmesh.assets import model_help, model_path
-from handmesh.evaluation import report as reports
 from handmesh.evaluation.metrics import align, errors, errors_2d
+from handmesh.evaluation.report import Setting, setting_of
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.smoothing import Smooth
 from handmesh.types import Hand, Side
@@ -67,7 +67,7 @@ class TrackingOptions:
     draw: Path | None = None
     """Folder for a video of each sequence and preset: meshes, true joints as crosses."""
     output: Annotated[Path, tyro.conf.arg(aliases=["--out"])] = Path("outputs/tracking")
-    """Folder for tracking.json and tracking.png."""
+    """Folder for the report, tracking.json and tracking.png."""
 
     def check(self) -> None:
         """Raise ValueError where something does not fit."""
@@ -470,19 +470,19 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Report:
+class Results:
     """What was asked and what came out."""
 
     options: TrackingOptions
-    setting: reports.Setting
+    setting: Setting
     speeds: list[Speed] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
     @staticmethod
-    def of(options: TrackingOptions) -> Report:
+    def of(options: TrackingOptions) -> Results:
         """An empty one; ModelFileError for a model that is none."""
         path = model_path(options.model)
-        return Report(options, reports.setting_of(path, open_session(path, "mesh", options.threads), options.threads))
+        return Results(options, setting_of(path, open_session(path, "mesh", options.threads), options.threads))
 
     def scores(self, smooth: str, sequence: str | None = None) -> Scores:
         """The figures of a preset in a sequence, over its takes; in all of them without one."""

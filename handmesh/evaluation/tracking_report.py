@@ -14,19 +14,20 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-from rich import box
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from handmesh import skeleton
 from handmesh.console import progress
+from handmesh.evaluation.report import COLOURS, UNKNOWN, Image, Report, Section, Table
 from handmesh.evaluation.sequences import FPS, Footage, shoot
 from handmesh.evaluation.sheets import strip
 from handmesh.evaluation.tracking import (
     SEQUENCES,
     VISIBLE,
-    Report,
+    Results,
     Row,
     Scores,
     Speed,
@@ -35,7 +36,6 @@ from handmesh.evaluation.tracking import (
     match,
     score,
 )
-from handmesh.files import write_json
 from handmesh.render.overlay import overlay
 from handmesh.tracking.smoothing import Smooth
 from handmesh.tracking.tracker import HandTracker
@@ -61,19 +61,19 @@ class Demand:
         return self.value <= self.most
 
 
-def demands(report: Report) -> list[Demand]:
+def demands(results: Results) -> list[Demand]:
     """Of each preset: every hand kept as itself; of `low` also little jitter and little lag. Only what was filmed."""
     made = []
-    for smooth in report.options.smooth:
-        scores = report.scores(smooth)
+    for smooth in results.options.smooth:
+        scores = results.scores(smooth)
         made += [
             Demand(smooth, "id switches", 0, "", scores.counts.id_switches),
             Demand(smooth, "swaps of sides", 0, "", scores.counts.side_swaps),
             Demand(smooth, "lost frames while visible", 1, "%", scores.lost_percent),
-            Demand(smooth, "the same in the worst sequence", 1, "%", _worst_lost_percent(report, smooth)),
+            Demand(smooth, "the same in the worst sequence", 1, "%", _worst_lost_percent(results, smooth)),
         ]
         if smooth == "low":
-            still, wave = report.scores(smooth, "still").means, report.scores(smooth, "fast wave").means
+            still, wave = results.scores(smooth, "still").means, results.scores(smooth, "fast wave").means
             lags = (
                 (still.jitter_mm, "jitter on a still hand", 0.5, "mm"),
                 *(
@@ -85,15 +85,12 @@ def demands(report: Report) -> list[Demand]:
     return [one for one in made if not math.isnan(one.value)]
 
 
-def _worst_lost_percent(report: Report, smooth: str) -> float:
-    return max(scores.lost_percent for _, one, scores in report.by_sequence() if one == smooth)
+def _worst_lost_percent(results: Results, smooth: str) -> float:
+    return max(scores.lost_percent for _, one, scores in results.by_sequence() if one == smooth)
 
 
 # The figures of a run: on the screen and in `tracking.json`.
 
-
-UNKNOWN = "-"
-WORDY = "what is filmed"
 
 NOTES = (
     "jitter: RMS of joints about their means over a still hand after its first second, in space, about the root joint "
@@ -109,52 +106,41 @@ NOTES = (
 )
 
 
-def print_report(console: Console, report: Report) -> None:
-    """What was filmed, all figures, and what is asked of them."""
-    console.print(_speeds(report))
-    for title, columns in _COLUMNS.items():
-        console.print(_figures(report, title, columns))
-    for note in NOTES:
-        console.print(note, highlight=False, style="dim")
-    console.print(_demands(report))
-    setting, options = report.setting, report.options
-    console.print(
-        f"{Path(setting.model).name}, looking for {options.num_hands}, hand size {options.hand_size}; "
-        f"ONNX Runtime {setting.onnxruntime}, {setting.threads} threads; {setting.machine}",
-        highlight=False,
+def report_of(results: Results, tracks: Sequence[Track]) -> Report:
+    """What was filmed, all metrics, and what is asked of them."""
+    setting, options = results.setting, results.options
+    asked = {"sequences": "640x480, 30 frames a second", "hands looked for": options.num_hands}
+    return Report(
+        title="Tracking on sequences with ground truth",
+        subtitle=f"{Path(setting.model).name}, presets of smoothing {', '.join(options.smooth)}",
+        setting=asked | {"hand size": options.hand_size} | setting.described(),
+        sections=[
+            Section("Sequences", [_speeds(results)]),
+            Section("Metrics", [_metrics(results, *one) for one in _COLUMNS.items()]),
+            Section("What is asked", [_demands(results)]),
+            Section("Tracks", (), [Image.of_figure("tracking", draw_tracks(results, tracks))]),
+        ],
+        notes=NOTES,
     )
 
 
-def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in words:
-        table.add_column(name, no_wrap=name != WORDY)
-    for name in numbers:
-        table.add_column(name, justify="right")
-    return table
-
-
-def _speeds(report: Report) -> Table:
-    numbers = ("frames", "hands", "px/s", "cm/s", "depth, m", "hand, cm")
-    table = _table("640x480, 30 frames a second; speeds are the fastest", ("sequence", WORDY), numbers)
-    for one in report.speeds:
+def _speeds(results: Results) -> Table:
+    columns = ("sequence", "what is filmed", "frames", "hands", "px/s", "cm/s", "depth, m", "hand, cm")
+    rows = []
+    for one in results.speeds:
         name = f"{one.sequence} {one.take + 1}" if one.take else one.sequence
         speeds = (f"{one.fastest_px_s:.0f}", f"{one.fastest_cm_s:.0f}", f"{one.nearest_m:.2f}-{one.farthest_m:.2f}")
         size = f"{100 * one.hand_size_m:.1f}"
-        table.add_row(name, SEQUENCES[one.sequence], str(one.frames), str(one.hands), *speeds, size)
-    return table
+        rows.append((name, SEQUENCES[one.sequence], str(one.frames), str(one.hands), *speeds, size))
+    return Table("Speeds are the fastest", columns, rows, words=2)
 
 
-def _figures(report: Report, title: str, columns: dict[str, Callable[[Scores], str]]) -> Table:
-    table = _table(title, ("sequence", "smooth"), tuple(columns))
-    rows = list(report.by_sequence())
-    for k, (sequence, smooth, scores) in enumerate(rows):
-        last = k + 1 == len(rows) or rows[k + 1][0] != sequence
-        cells = (column(scores) for column in columns.values())
-        table.add_row("" if k and rows[k - 1][0] == sequence else sequence, smooth, *cells, end_section=last)
-    for smooth in report.options.smooth:
-        table.add_row("all", smooth, *(column(report.scores(smooth)) for column in columns.values()))
-    return table
+def _metrics(results: Results, title: str, columns: Mapping[str, Callable[[Scores], str]]) -> Table:
+    rows = [(*row[:2], *(column(row[2]) for column in columns.values())) for row in results.by_sequence()]
+    presets = results.options.smooth
+    rows += [("all", one, *(column(results.scores(one)) for column in columns.values())) for one in presets]
+    ends = range(len(presets) - 1, len(rows), len(presets))
+    return Table(title, ("sequence", "smooth", *columns), rows, words=2, ends=ends)
 
 
 def _mean(name: str, digits: int = 1) -> Callable[[Scores], str]:
@@ -202,33 +188,95 @@ _COLUMNS: dict[str, dict[str, Callable[[Scores], str]]] = {
 }
 
 
-def _demands(report: Report) -> Table:
-    table = _table("What is asked", ("smooth", "demand"), ("asked", "measured", ""))
-    for one in demands(report):
+def _demands(results: Results) -> Table:
+    rows = []
+    for one in demands(results):
         asked = f"<= {one.most:g} {one.unit}".rstrip()
-        table.add_row(one.smooth, one.what, asked, f"{one.value:.2f}", "met" if one.met else "[red]missed[/]")
-    return table
+        rows.append((one.smooth, one.what, asked, f"{one.value:.2f}", "met" if one.met else "missed"))
+    missed = [k for k, row in enumerate(rows) if row[-1] == "missed"]
+    return Table("", ("smooth", "demand", "asked", "measured", ""), rows, words=2, marked=missed)
 
 
-def write_report(path: Path, report: Report) -> Path:
-    """Write everything as JSON; what could not be measured is null. Gives the path."""
+def results_as_json(results: Results) -> dict[str, object]:
+    """Everything, for tracking.json."""
     rows = [
-        {"sequence": sequence, "smooth": smooth} | as_json(scores) for sequence, smooth, scores in report.by_sequence()
+        {"sequence": sequence, "smooth": smooth} | as_json(scores) for sequence, smooth, scores in results.by_sequence()
     ]
-    overall = [{"smooth": smooth} | as_json(report.scores(smooth)) for smooth in report.options.smooth]
-    takes = [row._asdict() | {"scores": as_json(row.scores)} for row in report.rows]
-    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(report.options).items()}
-    content = {"setting": asdict(report.setting), "options": asked, "notes": NOTES}
-    content |= {"filmed": [one._asdict() for one in report.speeds], "overall": overall, "sequences": rows}
-    content |= {"takes": takes, "demands": [asdict(one) | {"met": one.met} for one in demands(report)]}
-    write_json(path, content)
-    return path
+    overall = [{"smooth": smooth} | as_json(results.scores(smooth)) for smooth in results.options.smooth]
+    takes = [row._asdict() | {"scores": as_json(row.scores)} for row in results.rows]
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(results.options).items()}
+    content = {"setting": results.setting.as_json(), "options": asked, "notes": NOTES}
+    content |= {"filmed": [one._asdict() for one in results.speeds], "overall": overall, "sequences": rows}
+    return content | {"takes": takes, "demands": [asdict(one) | {"met": one.met} for one in demands(results)]}
 
 
 def as_json(scores: Scores) -> dict[str, float]:
     """All figures by name, in the units that the names say."""
     shares = {"lost_percent": scores.lost_percent, "false_percent": scores.false_percent}
     return dataclasses.asdict(scores.counts) | shares | dataclasses.asdict(scores.means)
+
+
+# The tracks as an image: a fast wave from frame to frame, a still hand's unrest, jitter and lag by preset.
+
+
+_WINDOW_S = (1.0, 2.2)
+
+
+def draw_tracks(results: Results, tracks: Sequence[Track]) -> Figure:
+    """The panels of whatever was filmed."""
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    wave, still, jitter, lag = figure.subplots(2, 2).flat
+    _draw_wave(wave, [track for track in tracks if track.sequence == "fast wave" and not track.take])
+    _draw_still(still, [track for track in tracks if track.sequence == "still" and not track.take])
+    _draw_bars(jitter, results, "jitter_mm", "jitter of a still hand, mm RMS")
+    _draw_bars(lag, results, "lag_picture_ms", "behind in the picture, ms")
+    lag.axhline(1000 / 30, color="#888888", linewidth=0.8, linestyle="--")  # a frame
+    figure.suptitle(f"{Path(results.setting.model).name}; {results.setting.machine}", fontsize=9)
+    return figure
+
+
+def _draw_wave(axes: Axes, tracks: Sequence[Track]) -> None:
+    axes.set(title="fast wave: the root joint's x", xlabel="time, s", ylabel="px")
+    for k, track in enumerate(tracks):
+        hand = track.hands[0]
+        there = (hand.times_s >= _WINDOW_S[0]) & (hand.times_s <= _WINDOW_S[1])
+        if k == 0:
+            axes.plot(hand.times_s[there], hand.true_px[there, skeleton.ROOT, 0], color="#000000", label="true")
+        said = hand.said_px[there, skeleton.ROOT, 0]
+        axes.plot(hand.times_s[there], said, color=COLOURS[k], marker=".", linewidth=1, label=track.smooth)
+    _finish(axes)
+
+
+def _draw_still(axes: Axes, tracks: Sequence[Track]) -> None:
+    axes.set(title="still: how far the index finger's tip is from its mean", xlabel="time, s", ylabel="mm")
+    tip = skeleton.KEYPOINTS.index("index4")
+    for k, track in enumerate(tracks):
+        points = 1000 * track.hands[0].said_m[:, tip]
+        away = np.linalg.norm(points - np.nanmean(points, axis=0), axis=-1)
+        axes.plot(track.hands[0].times_s, away, color=COLOURS[k], linewidth=1, label=track.smooth)
+    _finish(axes)
+
+
+def _draw_bars(axes: Axes, results: Results, name: str, label: str) -> None:
+    """One of the means of each sequence that has it, a bar a preset."""
+    values = {(sequence, smooth): getattr(scores.means, name) for sequence, smooth, scores in results.by_sequence()}
+    sequences = [
+        one for one in dict.fromkeys(key[0] for key in values) if np.isfinite(values[one, results.options.smooth[0]])
+    ]
+    width = 0.8 / len(results.options.smooth)
+    for k, smooth in enumerate(results.options.smooth):
+        places = np.arange(len(sequences)) - 0.4 + (k + 0.5) * width
+        axes.bar(places, [values[one, smooth] for one in sequences], width, color=COLOURS[k], label=smooth)
+    axes.set_xticks(range(len(sequences)), sequences, rotation=20, ha="right")
+    axes.set_ylabel(label)
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(color="#eeeeee")
+    axes.set_axisbelow(True)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
 
 
 # A followed sequence as a video to look at: meshes over the frames, true joints as crosses, a line of text.
@@ -285,25 +333,23 @@ def _draw_name(picture: np.ndarray, hand: Hand) -> None:
 # Film the sequences, let each preset follow them, score, report.
 
 
-def run_tracking(options: TrackingOptions) -> Report:
+def run_tracking(options: TrackingOptions) -> Results:
     """Do all that `options` ask for; prints the tables and writes the files."""
-    from handmesh.evaluation.plots import write_plot
-
     options.check()
     trackers = {smooth: _tracker(options, smooth) for smooth in options.smooth}
-    report, tracks = Report.of(options), []
+    results, tracks = Results.of(options), []
     with progress() as bar:
         for footage in _footage(options, bar):
-            report.speeds.append(speed_of(footage))
+            results.speeds.append(speed_of(footage))
             for smooth, said in follow(trackers, footage, options, bar).items():
                 hands, false = match(footage.truth, said)
-                report.rows.append(Row(footage.name, footage.take, smooth, score(hands, false)))
+                results.rows.append(Row(footage.name, footage.take, smooth, score(hands, false)))
                 tracks.append(Track(footage.name, footage.take, smooth, hands))
-    print_report(Console(), report)
-    files = write_report(options.output / "tracking.json", report)
-    write_plot(files.with_suffix(".png"), report, tracks)
-    Console().print(f"wrote {files} and {files.with_suffix('.png')}", highlight=False)
-    return report
+    report = report_of(results, tracks)
+    report.write(options.output, {"tracking.json": results_as_json(results)})
+    report.print(Console())
+    Console().print(f"written to {options.output}: report.html, report.md, tracking.json and tracking.png")
+    return results
 
 
 def _footage(options: TrackingOptions, bar: Progress) -> Iterator[Footage]:

@@ -45,6 +45,19 @@ def _is_large_weight(tensor: onnx.TensorProto) -> bool:
     return of_network and math.prod(tensor.dims) >= HALVED_FROM
 
 
+EIGHT_BITS_FROM = 16_000
+"""The detector's convolutions with as many weights, all of them 1x1, go to browsers in eight bits."""
+
+
+def for_browsers(proto: onnx.ModelProto, is_detector: bool) -> onnx.ModelProto:
+    """The same graph in as few bytes as its numbers allow: each constant once, a detector's large layers in eight bits.
+
+    `targets.WEB_TOLERANCE` says how far the numbers of a detector may be; a mesh network's stay as they are.
+    """
+    proto = shared(proto)
+    return convolutions_in_eight_bits(proto, EIGHT_BITS_FROM) if is_detector else proto
+
+
 def convolutions_in_eight_bits(proto: onnx.ModelProto, smallest: int) -> onnx.ModelProto:
     """The same graph with the weights of large convolutions as int8, and a scale for each output channel.
 

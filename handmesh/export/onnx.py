@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from handmesh.data.detection import Size
 from handmesh.export.compress import Precision, shared, stored_in
+from handmesh.export.parity import ExportMismatch, worst_on_noise
 from handmesh.files import write_bytes
 from handmesh.hand.model import HandModel
 from handmesh.models.checkpoint import load_weights
@@ -64,10 +64,6 @@ class MeshGraph(nn.Module):
         )  # fmt: skip
 
 
-class ExportMismatch(RuntimeError):
-    """What was exported does not give what it should; nothing was written."""
-
-
 def export_mesh(
     network: HandNet, model: HandModel, path: Path, crop_size: int, box_scale: float, name: str,
     precision: Precision = "fp16", confidence: Mapping[str, Any] | None = None,
@@ -85,7 +81,7 @@ def export_mesh(
     example = torch.zeros(1, crop_size, crop_size, 3, dtype=torch.uint8)
     proto = to_onnx(graph, example, list(MeshOutputs._fields), metadata, hand_constants(model))
     proto = shared(stored_in(precision, proto))
-    differences = compare(reference, proto, example)
+    differences = worst_on_noise(reference, proto, example)
     difference_mm, tolerance_mm = differences["vertices_m"] * 1000, VERTEX_TOLERANCE_MM[precision]
     if not difference_mm < tolerance_mm:  # true for what is no number, too
         raise ExportMismatch(
@@ -140,22 +136,6 @@ def _forget_origins(proto: onnx.ModelProto) -> None:
         part.ClearField("doc_string")
 
 
-def compare(reference: nn.Module, proto: onnx.ModelProto, example: Tensor, trials: int = 4) -> dict[str, float]:
-    """The largest absolute difference of each output between torch and ONNX Runtime on random pictures."""
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    generator = torch.Generator().manual_seed(0)
-    worst: dict[str, float] = {}
-    for _ in range(trials):
-        image = torch.randint(0, 256, example.shape, generator=generator).to(torch.uint8)
-        with torch.no_grad():
-            expected = reference(image)._asdict()
-        given = dict(zip(expected, session.run(list(expected), {"image": image.numpy()}), strict=True))
-        for name, value in expected.items():
-            difference = float(np.abs(value.numpy() - given[name]).max())
-            worst[name] = max(worst.get(name, 0.0), difference)
-    return worst
-
-
 # From the detector's weights to an ONNX graph, whole picture to maps, compared with torch before it is kept.
 
 
@@ -207,7 +187,7 @@ def export_detector(
     example = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
     metadata = {"kind": "detector", "name": name, "backbone": network.config.backbone}
     proto = stored_in(precision, to_onnx(graph, example, list(DetectorOutput._fields), metadata))
-    differences = compare(DetectorGraph(network.eval()), proto, example)
+    differences = worst_on_noise(DetectorGraph(network.eval()), proto, example)
     difference = max(differences.values())
     if not difference < TOLERANCE[precision]:
         raise ExportMismatch(f"outputs differ by {difference:.5f} between ONNX and torch; nothing was written")

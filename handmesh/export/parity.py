@@ -16,12 +16,8 @@ import torch
 from handmesh.assets import DEMO_CLIP, detector_path
 from handmesh.crop import crop_affine, letterbox, warp
 from handmesh.detection import Detector
-from handmesh.export.onnx import ExportMismatch
 from handmesh.tracking.backends import METADATA_KEY, Kind, open_session, split_outputs
 from handmesh.video.sources import open_source
-
-# How far one runtime's numbers are from another's, on noise and on pictures of hands.
-
 
 Runner = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """(1, H, W, 3) uint8 RGB through a network: its outputs by name."""
@@ -29,7 +25,11 @@ Runner = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 NOISE, CLIP = "noise", "clip"
 """Where pictures come from: numbers at random, which are harder than any photograph, and the bundled clip."""
 
-_STEP, _FRAMES = 25, 300
+STEP, FRAMES = 25, 300
+
+
+class ExportMismatch(RuntimeError):
+    """What was exported does not give what it should; nothing was written."""
 
 
 class Parity(NamedTuple):
@@ -98,16 +98,16 @@ def pictures_for(kind: Kind, size: tuple[int, int], box_scale: float = 1.0) -> d
     """
     numbers = np.random.default_rng(0)
     noise = [numbers.integers(0, 256, (1, *size, 3), np.uint8) for _ in range(4)]
-    frames = _frames()
+    frames = clip_frames()
     if kind == "detector":
         return {NOISE: noise, CLIP: [letterbox(frame, *size).image[None] for frame in frames]}
     return {NOISE: noise, CLIP: _crops(frames, size[0], box_scale)}
 
 
-def _frames() -> list[np.ndarray]:
+def clip_frames() -> list[np.ndarray]:
     source = open_source(DEMO_CLIP)
     try:
-        return [frame.image_rgb for frame in islice(source, 0, _FRAMES, _STEP)]
+        return [frame.image_rgb for frame in islice(source, 0, FRAMES, STEP)]
     finally:
         source.close()
 
@@ -164,6 +164,22 @@ def read_onnx(path: Path) -> OnnxFile:
     if not isinstance(metadata, dict) or metadata.get("kind") not in ("mesh", "detector"):
         raise ValueError(f"{path} was not exported by handmesh; expected an .onnx file that scripts/export.py wrote")
     return OnnxFile(proto, metadata)
+
+
+def worst_on_noise(reference: torch.nn.Module, proto: onnx.ModelProto, example: torch.Tensor) -> dict[str, float]:
+    """The largest difference of each output between a torch graph and its export on four images like `example`.
+
+    example: (1, H, W, 3) uint8. reference: takes such images and gives a NamedTuple with the outputs' names.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randint(0, 256, example.shape, generator=generator).to(torch.uint8).numpy() for _ in range(4)]
+
+    def expected(image: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in reference(torch.from_numpy(image))._asdict().items()}
+
+    parity = measure(expected, runner(OnnxFile(proto, {})), {NOISE: noise})
+    return {name: parity.worst(name) for name in parity.differences}
 
 
 def runner(file: OnnxFile) -> Runner:

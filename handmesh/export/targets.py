@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from handmesh.assets import ASSETS
-from handmesh.export.compress import Precision, convolutions_in_eight_bits, shared
+from handmesh.export.compress import Precision, for_browsers
 from handmesh.export.onnx import (
     INPUT_SIZE,
     DetectorGraph,
@@ -127,9 +127,6 @@ def _types(graph: onnx.GraphProto) -> list[str]:
 BUDGET_MB = 15
 """What the detector and one mesh network may weigh together, as they lie on the server, without compression."""
 
-EIGHT_BITS_FROM = 16_000
-"""The detector's convolutions with as many weights, all of them 1x1, are stored in eight bits: see `TOLERANCE`."""
-
 WEB_TOLERANCE = {"mesh": {NOISE: 1e-5, CLIP: 1e-5}, "detector": {NOISE: 0.1, CLIP: 0.05}}
 """The largest difference of any output. The mesh network keeps its weights as they are; a wrong logit of the
 detector's moves a score by 0.012 at most on the clip, an offset a box by 0.4 pixels of 256x192, and a logarithm its
@@ -141,10 +138,8 @@ def export_web(source: OnnxFile, path: Path) -> Parity:
 
     Raises ValueError where the graph has what WebGPU does not run, ExportMismatch where numbers differ.
     """
-    proto = shared(source.proto)
     kind = source.metadata["kind"]
-    if kind == "detector":
-        proto = convolutions_in_eight_bits(proto, EIGHT_BITS_FROM)
+    proto = for_browsers(source.proto, is_detector=kind == "detector")
     wrong = violations(proto)
     if wrong:
         raise ValueError(f"the graph holds what browsers may not run: {'; '.join(wrong)}")

@@ -87,7 +87,7 @@ class PoseSampler:
         """(15, 3) angles, as those of `angles_deg`, of a gesture by its name; KeyError lists the names."""
         if name not in _GESTURES:
             raise KeyError(f"unknown gesture {name!r}; known are {', '.join(_GESTURES)}")
-        return self._by_joint(self._fingers(name, rng))
+        return self._by_joint(self.fingers_deg(name, rng))
 
     @staticmethod
     def _by_joint(fingers: np.ndarray) -> np.ndarray:
@@ -96,9 +96,9 @@ class PoseSampler:
         return np.clip(angles, *anatomy.limits_deg())
 
     def _gesture(self, rng: np.random.Generator) -> np.ndarray:
-        return self._fingers(self._names[int(np.searchsorted(self._cumulative, rng.random()))], rng)
+        return self.fingers_deg(self._names[int(np.searchsorted(self._cumulative, rng.random()))], rng)
 
-    def _fingers(self, name: str, rng: np.random.Generator) -> np.ndarray:
+    def fingers_deg(self, name: str, rng: np.random.Generator) -> np.ndarray:
         """(5, 3, 3) angles by finger, the thumb first."""
         if name == "pinch":
             return self._pinch(rng)
@@ -219,22 +219,22 @@ def _single(rng: np.random.Generator) -> np.ndarray:
 
 
 def _letters(rng: np.random.Generator) -> np.ndarray:
-    return _of_table(rng, tuple(_LETTERS.values()))
+    return _of_table(rng, tuple(LETTERS.values()))
 
 
 def _grips(rng: np.random.Generator) -> np.ndarray:
-    return _of_table(rng, _GRIPS[_one_of(rng, *_GRIPS)])
+    return _of_table(rng, GRIPS[_one_of(rng, *GRIPS)])
 
 
 def _of_table(rng: np.random.Generator, table: tuple[tuple[str, str, tuple[float, float]], ...]) -> np.ndarray:
     states, thumb, spread = table[rng.integers(len(table))]
-    return _hand(rng, [_INITIALS[initial] for initial in states], thumb, spread)
+    return _hand(rng, [INITIALS[initial] for initial in states], thumb, spread)
 
 
-_INITIALS = {"s": "straight", "r": "relaxed", "c": "curled", "k": "hook", "b": "bent", "h": "half"}
+INITIALS = {"s": "straight", "r": "relaxed", "c": "curled", "k": "hook", "b": "bent", "h": "half"}
 _CLOSED, _LOOSE, _APART = (-1.0, -0.5), (-0.5, 0.3), (0.3, 1.2)
 
-_LETTERS: dict[str, tuple[str, str, tuple[float, float]]] = {
+LETTERS: dict[str, tuple[str, str, tuple[float, float]]] = {
     "A": ("cccc", "side", _CLOSED),
     "B": ("ssss", "palm", _CLOSED),
     "C": ("hhhh", "opposed", _CLOSED),
@@ -260,7 +260,7 @@ _LETTERS: dict[str, tuple[str, str, tuple[float, float]]] = {
 """The letters of the American finger alphabet that stand still, roughly: four fingers from the index on by the initials
 of their states, the thumb, the spread. P and Q are K and G held downwards; R is the gesture `crossed`."""
 
-_GRIPS: dict[str, tuple[tuple[str, str, tuple[float, float]], ...]] = {
+GRIPS: dict[str, tuple[tuple[str, str, tuple[float, float]], ...]] = {
     "pen": (("hhcc", "opposed", _CLOSED), ("bhhc", "opposed", _CLOSED), ("bhcc", "relaxed", _CLOSED)),
     "cup": (("hhhh", "opposed", _CLOSED), ("hhhh", "out", _CLOSED), ("hhhs", "opposed", _LOOSE)),
     "card": (("hhcc", "side", _CLOSED), ("hhhh", "side", _CLOSED), ("cccc", "side", _CLOSED)),
@@ -268,7 +268,7 @@ _GRIPS: dict[str, tuple[tuple[str, str, tuple[float, float]], ...]] = {
     "hook": (("kkkk", "relaxed", _CLOSED), ("kkkk", "side", _CLOSED), ("kkkk", "out", _LOOSE)),
     "scissors": (("hhcc", "opposed", _LOOSE), ("shhc", "opposed", _LOOSE), ("rhhh", "opposed", _LOOSE)),
 }
-"""Ways to hold things, each as `_LETTERS`, with variants: a pen, a cup or bar, a card between thumb and the side of the
+"""Ways to hold things, each as `LETTERS`, with variants: a pen, a cup or bar, a card between thumb and the side of the
 index finger, a ball, a handle in the hooked fingers, scissors."""
 
 

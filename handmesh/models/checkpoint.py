@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from handmesh.assets import ASSETS
 from handmesh.files import atomic_write, output_errors, write_bytes
 from handmesh.models.mesh_net import HandNet, NetworkConfig
 
@@ -35,7 +36,12 @@ def load_weights(path: Path) -> Weights:
     """Read a file of `save_weights`. Raises ValueError where it is missing, damaged or foreign."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no weights at {path}; expected a .safetensors file written by scripts/train.py")
+        source = (
+            "bundled weights are in a checkout and in the source distribution, not in the installed wheel"
+            if path.parent == ASSETS
+            else "expected a .safetensors file written by scripts/train.py"
+        )
+        raise ValueError(f"no weights at {path}; {source}")
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("handmesh")

@@ -22,7 +22,7 @@ _NEAR_M, _FAR_M = 0.01, 100.0
 _CAMERA_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL's cameras look along -z, with y up
 _LIGHTS = (((0.0, 0.0, -1.0), 1.2), (KEY, 2.6))  # direction towards the light, strength
 
-_of_this_thread = threading.local()  # an EGL context belongs to the thread that made it
+of_this_thread = threading.local()  # an EGL context belongs to the thread that made it
 
 
 class RendererError(RuntimeError):
@@ -40,7 +40,7 @@ def render_pyrender(
     pyrender = _import_pyrender()
     scene = _scene(pyrender, vertices_m, faces, albedo, camera)
     flags = pyrender.RenderFlags.RGBA | pyrender.RenderFlags.SKIP_CULL_FACES
-    colour, depth = _renderer(pyrender, camera).render(scene, flags)
+    colour, depth = offscreen_renderer(pyrender, camera).render(scene, flags)
     return _straight_alpha(colour), np.where(depth > 0, depth, np.inf).astype(np.float32)
 
 
@@ -58,15 +58,15 @@ def _import_pyrender() -> ModuleType:
     return pyrender
 
 
-def _renderer(pyrender: ModuleType, camera: Camera) -> pyrender.OffscreenRenderer:
+def offscreen_renderer(pyrender: ModuleType, camera: Camera) -> pyrender.OffscreenRenderer:
     """This thread's renderer, set to the camera's picture size; making one is slow, so it is kept."""
-    renderer = getattr(_of_this_thread, "renderer", None)
+    renderer = getattr(of_this_thread, "renderer", None)
     if renderer is None:
         try:
             renderer = pyrender.OffscreenRenderer(camera.width, camera.height)
         except Exception as error:  # as above, and pyglet's own where there is no display
             raise _unavailable(error) from error
-        _of_this_thread.renderer = renderer
+        of_this_thread.renderer = renderer
     renderer.viewport_width, renderer.viewport_height = camera.width, camera.height
     return renderer
 

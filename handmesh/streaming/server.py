@@ -138,7 +138,7 @@ class Service:
     max_clients: int = 32
     stuck_s: float = 20.0  # after which a client that takes nothing is dropped
     open_timeout_s: float = 10.0
-    _clients: dict[Format, set[Client]] = field(default_factory=lambda: {name: set() for name in FORMATS})
+    clients: dict[Format, set[Client]] = field(default_factory=lambda: {name: set() for name in FORMATS})
     _connections: int = 0
     _update: Update | None = None
     _encoded: dict[Format, str | bytes] = field(default_factory=dict)
@@ -169,13 +169,13 @@ class Service:
     @property
     def num_clients(self) -> int:
         """How many follow the stream now."""
-        return sum(map(len, self._clients.values()))
+        return sum(map(len, self.clients.values()))
 
     def deliver(self, update: Update) -> None:
         """Send a frame to everyone whose last one has left; the others get the newest when they have room."""
         self._update = update
         self._encoded.clear()
-        for name, clients in self._clients.items():
+        for name, clients in self.clients.items():
             ready = [client for client in clients if self._has_room(client)]
             if ready:
                 broadcast(ready, self._message(name))
@@ -273,7 +273,7 @@ class Service:
     async def _attend(self, connection: ServerConnection) -> None:
         """Stay with one client until it goes."""
         assert isinstance(connection, Client)
-        client, clients = connection, self._clients
+        client, clients = connection, self.clients
         if client.subprotocol:
             client.format = SUBPROTOCOLS[client.subprotocol]
         if self.num_clients >= self.max_clients:  # others were let in during the handshake
@@ -373,13 +373,13 @@ class StreamServer:
         access = Access(self.addresses.host, self.addresses.allow_origin, self.addresses.token)
         self._notes = Notes(note)
         pages = read_pages(VIEWER)
-        self._service = Service(bind_message(hand), access, pages, self._notes, self.addresses.max_clients)
+        self.service = Service(bind_message(hand), access, pages, self._notes, self.addresses.max_clients)
         self._datagrams = [Datagrams(place, json_datagram) for place in self.addresses.udp]
         self._datagrams += [Datagrams(place, osc_datagram) for place in self.addresses.osc]
         self._poser = Poser()
-        self._sequence, self._newest, self._woken = 0, None, False
-        self._loop, self._stop = asyncio.new_event_loop(), asyncio.Event()
-        self._loop.set_exception_handler(lambda _, context: self._notes(f"stream: {_described(context)}"))
+        self.sequence, self._newest, self._woken = 0, None, False
+        self.loop, self._stop = asyncio.new_event_loop(), asyncio.Event()
+        self.loop.set_exception_handler(lambda _, context: self._notes(f"stream: {_described(context)}"))
         self._listening: Future[int] = Future()
         self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
         self._thread.start()
@@ -391,24 +391,24 @@ class StreamServer:
         A frame without `captured_s` counts as captured now. metric: whether the hands' metres are
         metres, not only up to a scale.
         """
-        self._sequence += 1
+        self.sequence += 1
         captured_s = tracked.frame.captured_s
         if captured_s is None:
             captured_s = time.perf_counter()
-        self._newest = Update(tracked, self._sequence, captured_s, metric, self._poser)
-        if not self._woken and not self._loop.is_closed():
+        self._newest = Update(tracked, self.sequence, captured_s, metric, self._poser)
+        if not self._woken and not self.loop.is_closed():
             self._woken = True
-            self._loop.call_soon_threadsafe(self._deliver)
+            self.loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._woken = False
-        for place in (self._service, *self._datagrams):
+        for place in (self.service, *self._datagrams):
             place.deliver(self._newest)
 
     @property
     def num_clients(self) -> int:
         """How many WebSockets follow the stream."""
-        return self._service.num_clients
+        return self.service.num_clients
 
     @property
     def url(self) -> str:
@@ -421,7 +421,7 @@ class StreamServer:
     def close(self) -> None:
         """Say goodbye to all clients and end the thread."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+            self.loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(_PATIENCE_S)
 
     def __enter__(self) -> StreamServer:
@@ -432,14 +432,14 @@ class StreamServer:
 
     def _run(self) -> None:
         with ExitStack() as stack:
-            stack.callback(self._loop.close)
+            stack.callback(self.loop.close)
             for place in self._datagrams:
                 stack.callback(place.close)
-            self._loop.run_until_complete(self._serve())
+            self.loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
         try:
-            async with self._service.listening(self.addresses.host, self.addresses.port) as port:
+            async with self.service.listening(self.addresses.host, self.addresses.port) as port:
                 self._listening.set_result(port)
                 await self._stop.wait()
         except OSError as error:

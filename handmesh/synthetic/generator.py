@@ -102,7 +102,7 @@ class Generator:
         (size, size, 4) uint8 RGBA with straight alpha, (21, 2) joints in pixels, and the camera.
         """
         rng = self._rng(seed, index)
-        actor = self._actor(rng, None)
+        actor = self.draw_actor(rng, None)
         hand = self.stage.pose([actor])[0]
         actor, hand, camera = aim(rng, self.stage.arm, actor, hand, size, cover)
         extras = self._things(rng, hand, self.chances)
@@ -114,10 +114,10 @@ class Generator:
 
     def _cast(self, rng: np.random.Generator, challenge: Challenge | None) -> list[Actor]:
         """The labelled hand and, at times, another: mostly a left one, often the mirror image of the first's turn."""
-        first = self._actor(rng, challenge)
+        first = self.draw_actor(rng, challenge)
         if rng.random() >= config.harder(self.chances, challenge).second_hand:
             return [first]
-        other = self._actor(rng, None)._replace(side="left" if rng.random() < 0.7 else "right")
+        other = self.draw_actor(rng, None)._replace(side="left" if rng.random() < 0.7 else "right")
         if rng.random() < 0.5:
             turn = Rotation.from_rotvec(rng.normal(0, 0.35, 3)).as_matrix() @ first.rotations[0]
             other.rotations[0] = turn
@@ -125,7 +125,7 @@ class Generator:
             other = other._replace(outfit=other.outfit._replace(skin=first.outfit.skin, sleeve=first.outfit.sleeve))
         return [first, other]
 
-    def _actor(self, rng: np.random.Generator, challenge: Challenge | None) -> Actor:
+    def draw_actor(self, rng: np.random.Generator, challenge: Challenge | None) -> Actor:
         """A hand in any pose, seen from anywhere, not placed yet."""
         fingers = config.sample_fingers(rng, self._poses, challenge)
         rotations = np.concatenate([config.sample_view(rng, challenge)[None], fingers])

@@ -229,7 +229,7 @@ def write(order: Order) -> None:
     HandModel.load(order.hand_model)  # a wrong file is named here, before anything is written or started
     order.out.mkdir(parents=True, exist_ok=True)
     check_settings(order)
-    jobs = _jobs(order)
+    jobs = remaining_jobs(order)
     missing = [job for job in jobs if not _is_done(order, job)]
     with _progress() as progress:
         total, left = (sum(len(job.span) for job in some) for some in (jobs, missing))
@@ -240,7 +240,7 @@ def write(order: Order) -> None:
         _merge(order, jobs)
 
 
-def _jobs(order: Order) -> list[Job]:
+def remaining_jobs(order: Order) -> list[Job]:
     counts: dict[FreihandSplit, int] = {"training": order.count, "evaluation": order.evaluation_count}
     return [
         Job(split, number, range(start, min(start + order.shard_size, count)))

@@ -160,7 +160,7 @@ def _opened(path: Path, threads: int | None, device: Device) -> onnxruntime.Infe
     if not path.is_file():
         raise ModelFileError(f"no model file at {path}: expected an .onnx file exported by handmesh")
     try:
-        return onnxruntime.InferenceSession(path, sess_options=_options(threads), providers=providers)
+        return onnxruntime.InferenceSession(path, sess_options=session_options(threads), providers=providers)
     except Exception as error:  # ONNX Runtime's errors share no other base class
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path} is not a readable ONNX model; export or download it again ({reason})") from error
@@ -172,7 +172,7 @@ def default_threads() -> int:
     return max(1, cores - 1)
 
 
-def _options(threads: int | None) -> onnxruntime.SessionOptions:
+def session_options(threads: int | None) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = default_threads() if threads is None else threads
     options.inter_op_num_threads = 1

@@ -58,7 +58,7 @@ class HandTracker:
         self._smooth, self._passes, self._rules = smooth, passes, rules or Rules()
         self._stopwatch = estimator.stopwatch
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="handmesh")  # starts none yet
-        self._side_by_side = _cores() > 1
+        self.side_by_side = _cores() > 1
         self.reset()
 
     @staticmethod
@@ -197,7 +197,7 @@ class HandTracker:
 
     def _each(self, work: Callable[[Track], Estimate | None], tracks: Sequence[Track]) -> list[Estimate | None]:
         """The work done on every track, side by side where there are cores for it."""
-        if len(tracks) < 2 or not self._side_by_side:
+        if len(tracks) < 2 or not self.side_by_side:
             return [work(track) for track in tracks]
         others = [self._workers.submit(work, track) for track in tracks[1:]]
         return [work(tracks[0]), *(other.result() for other in others)]

@@ -98,7 +98,7 @@ class MeshConfig:
     distillation: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_DISTILLATION))
     """Weights of the losses against the teacher by name (handmesh/training/losses.py)."""
     matching: float = 0.5
-    """Weight of the differences from the teacher's features that `data.teacher` holds."""
+    """Weight of the differences from the teacher's features that `data.taught` holds."""
     box_scale: float = 1.5
     """Side of a crop's box over the side of the hand's tight box."""
     validation_shards: Path | None = None

@@ -74,7 +74,7 @@ def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) 
         bar = progress.add_task("training", total=total, completed=start, loss="")
         for step, batch in enumerate(task.batches(start, fabric.global_rank, fabric.world_size), start):
             torch.manual_seed(run.seed * 1_000_003 + step)  # dropout does not depend on where a run was cut
-            _set_rate(optimiser, _rate(step, total, config))
+            _set_rate(optimiser, learning_rate(step, total, config))
             losses = take_step(fabric, task, model, optimiser, fabric.to_device(batch), config, run.out)
             average.update_parameters(network)
             pace.count(stage_at(run.stages, step).batch)
@@ -178,7 +178,7 @@ def _optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optim
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), eps=config.epsilon, fused=True)
 
 
-def _rate(step: int, total: int, config: OptimiserConfig) -> float:
+def learning_rate(step: int, total: int, config: OptimiserConfig) -> float:
     """Linear warm-up, then down to 1 % of the peak as `config.decay` says."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     if config.decay == "cosine":

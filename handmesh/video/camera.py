@@ -182,13 +182,13 @@ def _eight_bits(picture: np.ndarray) -> np.ndarray | None:
 # A camera as a source: always its newest frame, whatever it does between frames.
 
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 2.0
+FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 2.0
 """Between tries to open a camera that went away; each pause is twice the one before."""
 
 _TICK_S = 0.1
 """How often someone who waits for a frame looks up."""
 
-_JOIN_S = 2.0
+JOIN_S = 2.0
 """How long closing waits for a camera that does not answer."""
 
 
@@ -237,12 +237,12 @@ class Grabber:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        number, pause_s = 0, _FIRST_PAUSE_S
+        number, pause_s = 0, FIRST_PAUSE_S
         while not self._stopping.is_set():
             taken, picture = self._read()
             if taken:
                 self._publish(_Taken(number, time.perf_counter(), picture))
-                number, pause_s, self.lost = number + 1, _FIRST_PAUSE_S, False
+                number, pause_s, self.lost = number + 1, FIRST_PAUSE_S, False
             else:
                 self.lost = True
                 self._open_again(pause_s)
@@ -393,5 +393,5 @@ class CameraFeed:
     def close(self) -> None:
         """Stop the thread and free the camera; one that hangs in its driver is left behind after two seconds."""
         self._closed = True
-        if not self._grabber.stop(_JOIN_S):
+        if not self._grabber.stop(JOIN_S):
             self.troubles.append(f"{self.title} does not answer and was left behind")

@@ -378,7 +378,7 @@ class HandsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: io.FileIO | None = None
+        self.file: io.FileIO | None = None
         self._end = 0  # where the closing bracket stands
 
     def append(self, record: dict[str, object]) -> None:
@@ -396,29 +396,29 @@ class HandsFile:
 
     def _open(self) -> None:
         """Open the file, and once more, with what it held, where someone has removed it meanwhile."""
-        if self._file is not None and self.path.exists():
+        if self.file is not None and self.path.exists():
             return
         held = b""
-        if self._file is not None:
-            self._file.seek(0)
-            held = self._file.read(self._end)
-            self._file.close()
+        if self.file is not None:
+            self.file.seek(0)
+            held = self.file.read(self._end)
+            self.file.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file, self._end = io.FileIO(self.path, "r+" if self.path.exists() else "w+"), 0
+        self.file, self._end = io.FileIO(self.path, "r+" if self.path.exists() else "w+"), 0
         if held:
             self._put(held)
 
     def _put(self, text: bytes) -> None:
         """Write `text` and the closing bracket at the list's end, and cut off what follows."""
-        assert self._file is not None
+        assert self.file is not None
         data = text + self._CLOSING
-        self._file.seek(self._end)
-        if self._file.write(data) != len(data):
+        self.file.seek(self._end)
+        if self.file.write(data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._file.truncate()
+        self.file.truncate()
         self._end += len(text)
 
     def close(self) -> None:
         """Close the file, if there is one."""
-        if self._file is not None:
-            self._file.close()
+        if self.file is not None:
+            self.file.close()

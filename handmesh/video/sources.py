@@ -126,7 +126,7 @@ class Video:
             try:
                 for frame in container.decode(stream):
                     time_s = count / self.fps if frame.time is None else frame.time
-                    yield Frame(f"{count:06d}", time_s, _upright(frame.to_ndarray(format="rgb24"), frame.rotation))
+                    yield Frame(f"{count:06d}", time_s, upright(frame.to_ndarray(format="rgb24"), frame.rotation))
                     count += 1
             except av.error.FFmpegError as error:
                 self._ended_early(count, error.strerror)
@@ -152,6 +152,6 @@ def _note(troubles: list[str], trouble: str) -> None:
 _TOLERATED_MISSING_FRAMES = 2  # containers count frames that decoders then do not show
 
 
-def _upright(image: np.ndarray, rotation_deg: int) -> np.ndarray:
+def upright(image: np.ndarray, rotation_deg: int) -> np.ndarray:
     """The picture turned as the video's display matrix says, `rotation_deg` counter-clockwise."""
     return np.ascontiguousarray(np.rot90(image, round(rotation_deg / 90)))

@@ -175,10 +175,10 @@ def write_twin(path: Path, side: Side = "right", faulty_shapes: bool = False, te
     so that the generator can paint it.
     """
     fields = twin_fields() if side == "right" else mirrored_fields(twin_fields(), faulty_shapes)
-    write_bytes(path, dumps(_pickled(fields, texture)))
+    write_bytes(path, dumps(pickled(fields, texture)))
 
 
-def _pickled(fields: dict[str, np.ndarray], texture: bool) -> dict[str, object]:
+def pickled(fields: dict[str, np.ndarray], texture: bool) -> dict[str, object]:
     """MANO's keys in MANO's classes."""
     plain = ("hands_components", "f", "kintree_table", "J", "hands_coeffs", "weights", "hands_mean", "v_template")
     return {

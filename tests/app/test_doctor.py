@@ -167,7 +167,7 @@ def test_only_a_network_that_does_not_run_is_a_failure(room, monkeypatch, capsys
 def test_long_lines_keep_to_the_terminal(room, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "60")
     finding = doctor.Finding("missing", "word " * 40, "remedy " * 30)
-    lines = doctor._lines("cameras", [finding])
+    lines = doctor.report_lines("cameras", [finding])
     assert max(map(len, lines)) <= 60
     assert " ".join(" ".join(lines).split()).count("word") == 40
 
@@ -273,7 +273,7 @@ def test_few_cores_and_little_memory_are_noted(monkeypatch):
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
     limit = tmp_path / "cpu.max"
-    monkeypatch.setattr(machine, "_CGROUP_LIMIT", limit)
+    monkeypatch.setattr(machine, "CGROUP_LIMIT", limit)
     free = machine.usable_cores()
     limit.write_text("25000 100000\n")
     assert machine.usable_cores() == 0.25
@@ -321,7 +321,7 @@ def test_a_network_that_finds_nothing_in_the_clip_is_broken(monkeypatch):
 
 def test_missing_providers(monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr(checks, "_has_nvidia", lambda: True)
+    monkeypatch.setattr(checks, "has_nvidia", lambda: True)
     found = look(checks.providers)
     assert "ONNX Runtime" in found["ok"][0] and "onnxruntime-gpu" in found["note"][0]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
@@ -385,7 +385,7 @@ def test_no_display(no_display, monkeypatch):
     assert "ssh -X" in line and "10.0.0.1" not in line
     monkeypatch.setenv("DISPLAY", ":77")
     assert "DISPLAY=:77" in look(checks.display)["missing"][0]
-    monkeypatch.setattr(checks, "_toolkit", lambda: "NONE")
+    monkeypatch.setattr(checks, "toolkit", lambda: "NONE")
     assert "opencv-python-headless" in look(checks.display)["missing"][0]
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hand_scenes import SceneDetector, SceneSession, coded_frame, posed_hand
 
-from handmesh.benchmark.latency import FRAME_S, Contender, _look, _track, drawn_frames, measure_latency, recorded_frames
+from handmesh.benchmark.interleaved import FRAME_S, BoxContender, TrackerContender
+from handmesh.benchmark.latency import SizeContender, drawn_frames, measure_latency, recorded_frames
 from handmesh.machine import machine
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
@@ -27,7 +28,7 @@ class Listed(SceneSession):
 
 def contender_of(scene, name="only", runs=None):
     estimator = Estimator(Listed(scene, name, [] if runs is None else runs))
-    return Contender(estimator, HandTracker(estimator, SceneDetector(scene), smooth="off"))
+    return SizeContender(estimator, HandTracker(estimator, SceneDetector(scene), smooth="off"))
 
 
 def one_hand(number):
@@ -40,20 +41,20 @@ def test_frames_are_counted_by_what_they_cost():
     assert (report.look.frames, report.following.frames) == (20, 13)
     assert report.searching.frames == 7  # one of two hands in view: a search every third frame
     assert report.hands_per_frame == 1
-    assert report.following.stages_ms["detect"] == report.look.stages_ms["smooth"] == (0, 0)
+    assert report.following.median("detect") == report.look.median("smooth") == 0
     for group in (report.look, report.following, report.searching):
-        median, high = group.stages_ms["total"]
-        parts = sum(group.stages_ms[stage][0] for stage in ("crop", "network", "lift"))
-        assert 0 < parts < 1.2 * median, "medians of parts need not add up to less than that of the whole"
-        assert median <= high
-        assert group.processor_ms > 0
+        parts = sum(group.median(stage) for stage in ("crop", "network", "lift"))
+        assert 0 < parts < 1.2 * group.median(), "medians of parts need not add up to less than that of the whole"
+        assert group.median() <= group.stages_ms["track"].p90
+        assert group.median("processor") > 0
 
 
 def test_the_stages_of_a_call_are_parts_of_its_total():
-    contender = contender_of(one_hand)
+    estimator, tracker = contender_of(one_hand)
     for n in range(12):
-        for call in (_look(contender, coded_frame(n)), _track(contender, coded_frame(n), n * FRAME_S)):
-            assert 0 < sum(call.stages_ms[stage] for stage in ("crop", "network", "lift")) < call.stages_ms["total"]
+        for contender in (BoxContender(estimator), TrackerContender(tracker, drawn=False)):
+            stages = contender.see(coded_frame(n), n * FRAME_S).stages_ms
+            assert 0 < sum(stages[stage] for stage in ("crop", "network", "lift")) < stages["track"]
 
 
 def test_networks_take_turns():
@@ -67,7 +68,7 @@ def test_networks_take_turns():
 
 
 def test_too_few_frames_are_refused():
-    with pytest.raises(ValueError, match="more than 10 frames"):
+    with pytest.raises(ValueError, match="expected 11 or more"):
         measure_latency({"only": contender_of(one_hand)}, [coded_frame(0)] * 10)
 
 

@@ -10,19 +10,24 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from handmesh.benchmark.latency import Latency, LatencyReport, SizeRow, latency_table, markdown_table, read_accuracy
+from handmesh.benchmark.interleaved import Figures, Times
+from handmesh.benchmark.latency import LatencyReport, SizeRow, latency_table, markdown_table, read_accuracy
 from handmesh.files import sha256_of
 
-STAGES = ("detect", "crop", "network", "lift", "smooth", "total")
+STAGES = ("detect", "crop", "network", "lift", "smooth")
 
 
-def latency(total_ms: float, frames: int = 290) -> Latency:
-    stages = {stage: (total_ms / 2, total_ms) for stage in STAGES} | {"total": (total_ms, 2 * total_ms)}
-    return Latency(frames, stages, total_ms + 0.25)
+def latency(total_ms: float, frames: int = 290) -> Figures:
+    stages = {stage: Times(total_ms / 2, total_ms, total_ms) for stage in STAGES}
+    stages |= {
+        "track": Times(total_ms, 2 * total_ms, math.nan),
+        "processor": Times(total_ms + 0.25, math.nan, math.nan),
+    }
+    return Figures(frames, 1.0, stages)
 
 
 def row(name: str, crop_px: int, total_ms: float, sha256: str = "") -> SizeRow:
-    nothing = Latency(0, {}, math.nan)
+    nothing = Figures(0, math.nan, {})
     return SizeRow(name, crop_px, 12_743_564, sha256, LatencyReport(latency(total_ms), latency(7.04), nothing, 1.0))
 
 

@@ -93,7 +93,7 @@ def test_the_warm_up_does_not_count():
 
 
 def test_a_thread_that_is_left_fails(clip, monkeypatch):
-    monkeypatch.setattr(soak, "_ENDING_S", 0.05)
+    monkeypatch.setattr(soak, "ENDING_S", 0.05)
     end = threading.Event()
 
     class Leaking(FakeTracker):
@@ -121,7 +121,7 @@ def test_ctrl_c_reports_on_the_time_so_far(clip):
 def test_resources_are_told_and_have_a_fallback(monkeypatch):
     now = soak.resources()
     assert 10 < now.resident_mb < 1e5 and now.threads >= threading.active_count()
-    monkeypatch.setattr(soak, "_PROC", Path("nowhere"))
+    monkeypatch.setattr(soak, "PROC", Path("nowhere"))
     elsewhere = soak.resources()
     assert elsewhere.threads == threading.active_count()
     assert np.isnan(elsewhere.resident_mb) or elsewhere.resident_mb > 10

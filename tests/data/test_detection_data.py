@@ -73,7 +73,7 @@ def test_unsure_places_are_left_out_except_at_labelled_hands():
 def test_an_unlabelled_other_hand_may_hang_beside_the_body():
     photo = Photo(Path("a.jpg"), 256, 192, ())
     for side, sign in (("right", 1), ("left", -1)):
-        place = detection._other_hand_place(SceneHand(side, upright_hand((128, 60), 20), np.ones(21)), photo)
+        place = detection.other_hand_place(SceneHand(side, upright_hand((128, 60), 20), np.ones(21)), photo)
         assert cv2.pointPolygonTest(place.astype(np.float32), (128 + sign * 60, 150), False) > 0
         assert cv2.pointPolygonTest(place.astype(np.float32), (128 - sign * 60, 150), False) < 0
         assert cv2.pointPolygonTest(place.astype(np.float32), (128 + sign * 60, 50), False) < 0
@@ -116,7 +116,7 @@ def test_what_is_pasted_over_a_hand_hides_it():
     scene = one_hand_scene()
     cover = np.zeros((SIZE.height, SIZE.width), np.float32)
     cover[:, :100] = 1
-    hidden = detection._covered(scene.hands[0], cover)
+    hidden = detection.covered(scene.hands[0], cover)
     assert (hidden.in_sight == (hidden.joints_px[:, 0] > 99.5)).all()
 
 

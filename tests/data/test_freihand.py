@@ -203,7 +203,7 @@ def test_flipped_and_plain_draws_make_equal_targets_under_augmentation(whole, ha
 def test_the_cache_saves_parsing_and_notices_a_new_list(root, monkeypatch):
     first = read_freihand(root, "training")
     with monkeypatch.context() as patched:
-        patched.setattr(freihand, "_rows", lambda *_: pytest.fail("parsed again"))
+        patched.setattr(freihand, "parsed_rows", lambda *_: pytest.fail("parsed again"))
         again = read_freihand(root, "training")
     for name in LISTS:
         np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
@@ -255,7 +255,7 @@ def test_a_folder_that_cannot_be_written_is_cached_for_the_user(root, tmp_path, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first = read_freihand(root, "training")
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == len(LISTS)
-    monkeypatch.setattr(freihand, "_rows", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr(freihand, "parsed_rows", lambda *_: pytest.fail("parsed again"))
     np.testing.assert_array_equal(read_freihand(root, "training").verts, first.verts)
 
 
@@ -314,7 +314,7 @@ def test_what_is_no_list_is_noticed(text):
 
 
 def test_text_that_is_no_json_is_not_read_to_its_end(monkeypatch):
-    monkeypatch.setattr(freihand, "_CHUNK", 64)
+    monkeypatch.setattr(freihand, "CHUNK", 64)
     stream = io.StringIO("[1, 2, oops" + "x" * 10_000)
     with pytest.raises(ValueError, match="not JSON: 'oops"):
         list(read_rows(stream))

@@ -37,7 +37,7 @@ from handmesh.training.mesh import MeshTask  # noqa: E402
 SHARDS, WINDOW, STEPS = 7, 2, 5
 PATTERN = f"shard-{{00000..{SHARDS - 1:05d}}}.tar"
 FIRST = "shard-00000.tar"
-OPEN = partial(mixture._open_synthetic, masks=False)
+OPEN = partial(mixture.open_synthetic, masks=False)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,7 @@ def site(folder, monkeypatch):
     monkeypatch.setattr(remote, "PAUSES_S", (0.0, 0.01, 0.02))
     with serving(folder) as site:
         yield site
-        for thread in threading.enumerate():
-            if thread.name == "fetch ahead":
-                thread.join()
+        _settle()
 
 
 def _config(cache: Path, **changes: object) -> StreamConfig:
@@ -73,9 +71,11 @@ def _batches(source, rank: int = 0, world: int = 1) -> TrainingBatches:
     return TrainingBatches([(1.0, source)], [Stage(40, 32, 4)], AugmentConfig(), 1.5, 1, rank, world)
 
 
-def _settle(stream: Stream) -> None:
+def _settle() -> None:
     """Wait for what is fetched ahead."""
-    stream._ahead.join()
+    for thread in threading.enumerate():
+        if thread.name == "fetch ahead":
+            thread.join()
 
 
 def _equal(ours, theirs) -> bool:
@@ -163,7 +163,7 @@ def test_three_windows_at_most_are_on_disk_and_nothing_foreign_is_touched(site, 
     stream = _stream(site, tmp_path)
     for number in range(9):
         stream.at(number * STEPS)
-        _settle(stream)
+        _settle()
         near = [stream.shards_of(n) for n in range(max(0, number - 1), number + 2)]
         ours = {path for path in tmp_path.glob("*.tar") if path not in foreign}
         assert len(ours) == len({shard for window in near for shard in window}) <= 3 * WINDOW
@@ -175,18 +175,18 @@ def test_a_window_as_large_as_the_list_is_fetched_once(site, tmp_path):
     stream = _stream(site, tmp_path, window=50)
     for number in range(3):
         assert len(stream.at(number * STEPS)) == 3 * SHARDS
-        _settle(stream)
+        _settle()
     assert set(site.asked.values()) == {1}
 
 
 def test_the_next_window_is_fetched_ahead(site, tmp_path):
     stream = _stream(site, tmp_path)
     stream.at(0)
-    _settle(stream)
+    _settle()
     site.refusals.update({f"shard-{n:05d}.tar": 1000 for n in range(SHARDS)})
     with pytest.warns(UserWarning, match="fetching ahead failed"):
         assert len(stream.at(STEPS)) == 6
-        _settle(stream)
+        _settle()
     with pytest.raises(FetchError):
         stream.at(2 * STEPS)
 
@@ -195,7 +195,7 @@ def test_a_worker_that_lags_reads_on_when_its_files_are_gone(site, tmp_path):
     stream = _stream(site, tmp_path)
     window = stream.at(0)
     before = window[0].image
-    _settle(stream)
+    _settle()
     _stream(site, tmp_path).at(2 * STEPS)
     assert not any(stream.fetched.path(shard).exists() for shard in stream.shards_of(0))
     np.testing.assert_array_equal(window[0].image, before)
@@ -215,7 +215,7 @@ def test_processes_of_a_node_fetch_each_shard_once(site, tmp_path):
 
 def _stay(stream: Stream) -> None:
     assert len(stream.at(0)) == 12
-    _settle(stream)
+    _settle()
 
 
 def test_a_failed_transfer_is_tried_again(site, tmp_path):
@@ -244,7 +244,7 @@ def test_a_shard_that_came_cut_short_is_fetched_again_once(site, tmp_path):
 def test_a_shard_damaged_on_disk_is_fetched_again(site, tmp_path):
     stream = _stream(site, tmp_path, FIRST)
     stream.at(0)
-    _settle(stream)
+    _settle()
     (file,) = tmp_path.glob("*.tar")
     file.write_bytes(file.read_bytes()[:1024])
     assert len(_stream(site, tmp_path, FIRST).at(0)) == 3

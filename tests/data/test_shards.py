@@ -80,7 +80,7 @@ def test_limit_takes_the_first(folder):
 def test_the_cache_saves_parsing_and_notices_a_new_shard(folder, monkeypatch):
     first = read_shards(folder)
     with monkeypatch.context() as patched:
-        patched.setattr(shards, "_parse", lambda file: pytest.fail("parsed again"))
+        patched.setattr(shards, "parse_shard", lambda file: pytest.fail("parsed again"))
         again = read_shards(folder)
     for name in ("pose", "camera", "jpg", "png", "keys", "shard"):
         np.testing.assert_array_equal(getattr(again, name), getattr(first, name))

@@ -25,10 +25,10 @@ from handmesh.evaluation.calibration import (
     bins_of,
     by_picture,
     equal_mass,
-    figures_of,
     joined,
     look,
-    spread_figures,
+    metrics_of,
+    spread_metrics,
     spread_scale,
 )
 from handmesh.evaluation.calibration_report import calibrate, fit_logistic, held_out, operating_points
@@ -50,12 +50,12 @@ def values(figures) -> dict[str, float]:
 def test_calibration_errors_with_known_values():
     """Two bins: 0.9 comes true in 1 of 2, 0.1 in 0 of 2; then the wrong 0.9 counts three times."""
     chance, right = [0.9, 0.9, 0.1, 0.1], [1, 0, 0, 0]
-    found = values(figures_of(said(chance, right)))
+    found = values(metrics_of(said(chance, right)))
     assert found["ECE"] == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
     assert found["Brier score"] == pytest.approx((0.01 + 0.81 + 0.01 + 0.01) / 4)
-    weighted = values(figures_of(said(chance, right, [1, 3, 1, 1])))
+    weighted = values(metrics_of(said(chance, right, [1, 3, 1, 1])))
     assert weighted["ECE"] == pytest.approx((4 * 0.65 + 2 * 0.1) / 6)
-    assert all(np.isnan(value) for value in values(figures_of(said([], []))).values())
+    assert all(np.isnan(value) for value in values(metrics_of(said([], []))).values())
 
 
 def test_bins_of_equal_mass_hold_equal_weight():
@@ -122,8 +122,8 @@ def test_what_is_held_out_is_calibrated_and_knows_nothing_of_its_own_half():
     chances, right = drawn_scores()
     picture = np.arange(len(right)) // 4
     chance = held_out(chances, right, np.ones(len(right)), picture)
-    before = values(figures_of(said(chances["presence"], right, picture=picture)))
-    after = values(figures_of(said(chance, right, picture=picture)))
+    before = values(metrics_of(said(chances["presence"], right, picture=picture)))
+    after = values(metrics_of(said(chance, right, picture=picture)))
     assert after["ECE"] < 0.03 < before["ECE"]
     # One picture's outcomes change what is said of the other half, and nothing in its own.
     changed = np.where(picture == 0, ~right, right)
@@ -238,12 +238,12 @@ def drawn_joints(factor: float) -> JointErrors:
 
 
 def test_joint_figures_with_known_values():
-    found = values(spread_figures(drawn_joints(1.0)))
+    found = values(spread_metrics(drawn_joints(1.0)))
     assert found["came / expected"] == pytest.approx(1.0, abs=0.05)
     assert found["calibration error (ENCE)"] < 10
     assert found["rank correlation, hands"] > 0.8 > found["rank correlation, hands, joint by joint"] > 0.3
     assert found["sharpness: spread of what is expected / its mean"] > 0.4
-    twice = values(spread_figures(drawn_joints(2.0), scale=2.0))
+    twice = values(spread_metrics(drawn_joints(2.0), scale=2.0))
     assert twice["came / expected"] == pytest.approx(2.0, abs=0.1)
     assert twice["calibration error (ENCE)"] == pytest.approx(100, abs=15)
     assert twice["calibration error (ENCE), scaled"] == pytest.approx(found["calibration error (ENCE)"])
@@ -253,7 +253,7 @@ def test_joint_figures_with_known_values():
 
 def test_untrained_spreads_rank_nothing():
     same = replace_expected(drawn_joints(1.0))
-    found = values(spread_figures(same))
+    found = values(spread_metrics(same))
     assert np.isnan(found["rank correlation"]) and np.isfinite(found["came / expected"])
 
 

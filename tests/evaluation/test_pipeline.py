@@ -25,14 +25,15 @@ from handmesh.evaluation.datasets import (
     Picture,
     Run,
     ask,
+    folder_names,
     from_shards,
     match,
+    true_meshes,
     with_detected_boxes,
     with_given_boxes,
     without_unsure_labels,
 )
-from handmesh.evaluation.intervals import background_figures, photo_figures, synthetic_figures, true_meshes
-from handmesh.evaluation.report import folder_names
+from handmesh.evaluation.scoring import background_metrics, photo_metrics, synthetic_metrics
 from handmesh.evaluation.sheets import case_sheet
 from handmesh.files import read_image
 from handmesh.geometry import project
@@ -64,8 +65,8 @@ def shifted(hand: Hand, share: float) -> Hand:
     return replace(hand, joints_px=hand.joints_px + np.array([share * side, 0]))
 
 
-def values(figures) -> dict[str, float]:
-    return {figure.name: figure.value for figure in figures}
+def values(metrics) -> dict[str, float]:
+    return {metric.name: metric.value for metric in metrics}
 
 
 def test_matching_takes_the_nearest_pair_first():
@@ -109,7 +110,7 @@ def test_photo_figures_with_known_values():
         (picture_of(label_of(hand)), Answers([Answer(shifted(hand, 0.1), True, True)], [hand], 5.0)),
         (picture_of(label_of(hand), label_of(hand)), Answers([other_side, Answer()], [], 7.0)),
     ]
-    found = values(photo_figures(Run(said)))
+    found = values(photo_metrics(Run(said)))
     assert found["hands found"] == pytest.approx(200 / 3)
     assert found["side right"] == 50
     assert found["2D error, median"] == pytest.approx(0.2, abs=1e-6)
@@ -131,7 +132,7 @@ def test_fingertip_figures_with_known_values():
     short[tips] -= 0.08 * side * along
     one_off[tips[1]] += 0.2 * side * along[1]
     answers = [Answer(replace(hand, joints_px=joints_px), True, True) for joints_px in (short, one_off)]
-    found = values(photo_figures(Run([(picture_of(label_of(hand), label_of(hand)), Answers(answers, []))])))
+    found = values(photo_metrics(Run([(picture_of(label_of(hand), label_of(hand)), Answers(answers, []))])))
     assert found["all fingertips within 0.1"] == 50
     assert found["fingertips along the finger"] == pytest.approx((-0.08 + 0.2 / 5) / 2, abs=1e-6)
 
@@ -145,16 +146,16 @@ def test_unsure_labels_are_left_out_with_the_hands_found_on_them():
 
 
 def test_figures_of_nothing_are_no_numbers():
-    found = values(photo_figures(Run([(picture_of(label_of(make_hand())), Answers([Answer()], []))])))
+    found = values(photo_metrics(Run([(picture_of(label_of(make_hand())), Answers([Answer()], []))])))
     assert found["hands found"] == 0
     assert np.isnan([found["2D error, mean"], found["PA-MPJPE (rough 3D)"], found["side right"]]).all()
-    assert all(np.isnan(value) for value in values(photo_figures(Run())).values())
+    assert all(np.isnan(value) for value in values(photo_metrics(Run())).values())
 
 
 def test_background_figures_count_false_hands():
     counts = [0, 0, 3, 1]
     run = Run([(picture_of(), Answers([], [make_hand()] * count)) for count in counts])
-    found = background_figures(run)
+    found = background_metrics(run)
     assert values(found)["false hands"] == 100 and values(found)["pictures with a false hand"] == 50
     assert found[0].low < 100 < found[0].high
 
@@ -250,7 +251,7 @@ def test_sets_are_told_apart_and_all_unseen_hands_give_the_number_to_decide_by(t
     ]
     content = json.loads((tmp_path / "out/metrics.json").read_text())
     assert content["combined"] == pytest.approx(0.5 / 4, abs=1e-6), "each hand weighs the same, not each set"
-    pooled = values(reports[7].figures)
+    pooled = values(reports[7].metrics)
     assert pooled["hands found"] == 75 and pooled["side right"] == 100 and pooled["extra hands"] == 25
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == "combined (unseen): 0.125"
@@ -272,13 +273,13 @@ def test_other_colours_are_looked_at_and_compared(tmp_path, monkeypatch):
     warm = write_photos(tmp_path / "warm", {"0.png": [make_hand()]}, (200, 120, 90))
     cold = write_photos(tmp_path / "cold", {"0.png": [make_hand()]}, (90, 120, 200))
     options = evaluation.PhotoOptions(unseen=(warm, cold), boxes="detected", colours=True, output=tmp_path / "out")
-    by_set = {report.data: values(report.figures) for report in evaluation.evaluate_photos(options)}
+    by_set = {report.data: values(report.metrics) for report in evaluation.evaluate_photos(options)}
     names = [f"hands found {name}" for name in ("in grey", "with red and blue swapped")]
     assert [by_set["warm"][name] for name in names] == [1, 0]
     assert by_set["cold"]["hands found"] == 0 and np.isnan([by_set["cold"][name] for name in names]).all()
     assert [by_set["all unseen"][name] for name in names] == [2, 1]
     options = evaluation.PhotoOptions(unseen=(warm,), boxes="detected", output=tmp_path / "out")
-    assert not set(names) & set(values(evaluation.evaluate_photos(options)[0].figures))
+    assert not set(names) & set(values(evaluation.evaluate_photos(options)[0].metrics))
 
 
 def test_the_detector_that_is_given_is_the_one_that_is_opened(photo_set, tmp_path):
@@ -293,7 +294,7 @@ def test_the_detector_that_is_given_is_the_one_that_is_opened(photo_set, tmp_pat
 @pytest.mark.usefixtures("fake_product")
 def test_backgrounds_are_reported(photo_set, tmp_path):
     (report,) = evaluation.evaluate_backgrounds(photo_set, "all", evaluation.Options(output=tmp_path / "out", limit=2))
-    assert (report.pictures, report.unreadable, values(report.figures)["false hands"]) == (1, 1, 100)
+    assert (report.pictures, report.unreadable, values(report.metrics)["false hands"]) == (1, 1, 100)
     assert (tmp_path / "out/some_photos-none.png").is_file()
 
 
@@ -336,7 +337,7 @@ def test_true_meshes_score_themselves_perfectly(tmp_path):
         )
         return Answers([Answer(hand, True, True)], [])
 
-    found = values(synthetic_figures(ask(perfect, from_shards(shards)), truth))
+    found = values(synthetic_metrics(ask(perfect, from_shards(shards)), truth))
     assert max(found[name] for name in ("MPJPE", "MPVPE", "PA-MPJPE", "PA-MPVPE", "2D error, mean")) < 1e-3
     assert found["F@5"] == found["PA-F@15"] == 1
     assert all(np.abs(joints[skeleton.ROOT]).max() == 0 for joints, _ in truth.values())
@@ -352,7 +353,7 @@ def test_each_folder_and_each_kind_of_a_hard_set_has_its_own_figures(tmp_path, c
     assert [(report.data, report.part, report.pictures) for report in reports] == [
         *(("ordinary", "", 2), ("hard", "", 2), ("hard", "edge-on", 1), ("hard", "grasp", 1)),
     ]
-    whole, *parts = (values(report.figures)["MPJPE"] for report in reports[1:])
+    whole, *parts = (values(report.metrics)["MPJPE"] for report in reports[1:])
     assert np.mean(parts) == pytest.approx(whole)
     assert "on parts of hard, given boxes" in capsys.readouterr().out
     written = json.loads((tmp_path / "out/metrics.json").read_text())["reports"]

@@ -1,93 +1,121 @@
-"""What reports are put together from: charts, tables, pages and the pictures of single cases."""
+"""A report says the same in every form, and the pictures of single cases show what they should."""
 
 from __future__ import annotations
 
-import re
+import base64
+import csv
+import io
+import json
 from html.parser import HTMLParser
-from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
 
-from handmesh.evaluation import html as html_module
-from handmesh.evaluation.html import Series, line_chart, ticks
-from handmesh.evaluation.sheets import PREDICTED, Posed, case_picture
+from handmesh.evaluation.metrics import Metric, metric
+from handmesh.evaluation.report import Headline, Image, Report, Section, Table, heat_map
+from handmesh.evaluation.sheets import PREDICTED, Posed, case_picture, tiled
 from handmesh.geometry import project
 from handmesh.types import Camera
 
 
-def points_of(path: str) -> np.ndarray:
-    return np.array([pair.split() for pair in re.findall(r"[ML]([\d. -]+)", path)], float)
+class Page(HTMLParser):
+    """Fails where tags do not close in order; keeps texts, marked rows and images."""
 
-
-def test_a_line_lies_where_its_numbers_say():
-    x = np.array([0.0, 10.0, 20.0, 50.0])
-    chart = ElementTree.fromstring(
-        line_chart([Series("a & b", x, np.array([0.0, 50.0, np.nan, 100.0]))], "mm", "%", (0, 100), (400, 300))
-    )
-    line = next(path for path in chart.iter("path") if path.get("fill") == "none")
-    drawn = points_of(line.get("d"))
-    assert line.get("d").count("M") == 2, "a gap where there is no number"
-    np.testing.assert_allclose((drawn[1] - drawn[0]) / (drawn[2] - drawn[0]), [10 / 50, 0.5], atol=0.01)
-    assert drawn[2, 1] < drawn[0, 1], "up is more"
-    texts = [text.text for text in chart.iter("text")]
-    assert {"0", "50", "100", "mm", "%", "a & b"} <= set(texts)
-
-
-def test_the_first_line_lies_on_top_and_a_legend_can_be_left_out():
-    series = [Series(name, np.arange(3.0), np.arange(3.0)) for name in ("first", "second")]
-    chart = ElementTree.fromstring(line_chart(series, "x", "y", legend=False))
-    assert [title.text for title in chart.iter("title")] == ["second", "first"]
-    assert "first" not in [text.text for text in chart.iter("text")]
-
-
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [((0, 100), [0, 20, 40, 60, 80, 100]), ((0, 5), [0, 1, 2, 3, 4, 5]), ((0.0, 0.07), [0, 0.02, 0.04, 0.06])],
-)
-def test_ticks_are_round(limits, expected):
-    np.testing.assert_allclose(ticks(*limits), expected, atol=1e-12)
-
-
-class Tags(HTMLParser):
-    """Fails where tags do not close in order."""
-
-    def __init__(self) -> None:
+    def __init__(self, html: str) -> None:
         super().__init__()
         self.open: list[str] = []
+        self.texts: list[str] = []
+        self.images: list[np.ndarray] = []
+        self.marked = 0
+        self.feed(html)
+        assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "img", "path"):
+        attributes = dict(attrs)
+        if tag == "img":
+            kind, data = attributes["src"].split(",")
+            assert kind == "data:image/png;base64"
+            self.images.append(cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR_RGB))
+        self.marked += attributes.get("class") == "marked"
+        if tag not in ("meta", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-
-def test_a_page_is_well_formed_and_says_what_it_is_given():
-    blocks = [
-        html_module.cards([("error <of> joints", "5.1", "mm")]),
-        html_module.section("A & B", html_module.table(["name", "value"], [["a", "1"], ["b", "2"]], ours=[1])),
-        html_module.heat_table(["r"], ["c", "d"], np.array([[1.0, np.nan]])),
-        html_module.facts({"crop": "x"}),
-        html_module.row(
-            html_module.paragraph("text", "note"), html_module.picture(np.zeros((4, 4, 3), np.uint8), "a picture")
-        ),
-        html_module.strips({"fog": np.zeros((4, 8, 3), np.uint8)}),
-        html_module.tiles([]),
-    ]
-    html = html_module.page("Title", "under it", *blocks)
-    tags = Tags()
-    tags.feed(html)
-    assert tags.open == []
-    assert "error &lt;of&gt; joints" in html and "A &amp; B" in html and html.count('<tr class="ours">') == 1
-    assert html.count("data:image/jpeg;base64,") == 2
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append(data.strip())
 
 
-def test_heat_is_darker_for_more():
-    html = html_module.heat_table(["r"], list("abc"), np.array([[1.0, 2.0, 9.0]]), limits=(1.0, 3.0))
-    colours = [tuple(map(int, found)) for found in re.findall(r"rgb\((\d+),(\d+),(\d+)\)", html)]
-    assert sum(colours[0]) > sum(colours[1]) > sum(colours[2]) and colours[2] == (226, 120, 80)
+RED = np.full((4, 6, 3), (200, 10, 20), np.uint8)
+
+
+@pytest.fixture
+def report() -> Report:
+    table = Table("Errors", ["name", "value, mm"], [["a & b", "1.5"], ["<ours>", "0.5"]], note="smaller", marked=[1])
+    return Report(
+        title="Title",
+        subtitle="under it",
+        setting={"machine": "this one", "threads": 2},
+        sections=[
+            Section("Numbers", [table]),
+            Section("Images", (), [Image.of_image("a case", RED, "red")], "a legend"),
+        ],
+        headline=[Headline("error <of> joints", "5.1", "mm")],
+        warnings=["beware"],
+        notes=["what it means"],
+    )
+
+
+def test_the_page_is_well_formed_and_says_what_it_is_given(report):
+    page = Page(report.html())
+    said = {"Title", "under it", "a & b", "<ours>", "error <of> joints", "5.1", "beware", "this one", "2", "a legend"}
+    assert said <= set(page.texts) and page.marked == 1
+    np.testing.assert_array_equal(page.images[0], RED)
+
+
+def test_all_forms_are_written_and_refer_to_the_images(report, tmp_path):
+    files = {"metrics.json": {"a": float("nan")}, "samples.csv": {"n": np.arange(2)}, "scores.txt": "x: 1\n"}
+    paths = report.write(tmp_path / "out", files)
+    assert {path.name for path in paths} == {*files, "a case.png", "report.md", "report.html"}
+    assert all(path.is_file() for path in paths)
+    assert json.loads((tmp_path / "out/metrics.json").read_text()) == {"a": None}
+    assert [row["n"] for row in csv.DictReader((tmp_path / "out/samples.csv").open())] == ["0", "1"]
+    markdown = (tmp_path / "out/report.md").read_text()
+    for line in ("# Title", "| a & b | 1.5 |", "| **<ours>** | **0.5** |", "![red](a%20case.png)", "- threads: 2"):
+        assert line in markdown.splitlines()
+
+
+def test_the_screen_shows_tables_in_full_however_narrow_it_is(report):
+    console = Console(width=20, file=io.StringIO())
+    wide = Table("", [f"a long column {k}" for k in range(9)], [["1"] * 9])
+    hidden = Table("hidden", ["x"], [["y"]], on_screen=False)
+    Report("", "", report.setting, [Section("", [wide, hidden])]).print(console)
+    shown = console.file.getvalue()
+    assert "a long column 8" in shown and "hidden" not in shown and "threads: 2" in shown
+
+
+def test_heat_maps_write_the_numbers_in():
+    figure = heat_map(np.array([[[1.0, 2.0]], [[30.0, 44.25]]]), ["row"], ["c", "d"], ["first", "second"], "mm")
+    assert isinstance(figure, Figure)
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [["1.0", "2.0"], ["30.0", "44.2"]]
+    assert Image.of_figure("heat", figure).png.startswith(b"\x89PNG")
+
+
+def test_a_metric_is_told_with_its_interval():
+    assert str(Metric("error", 12.34, 11.0, 13.0, "mm", 5)) == "12.3 (11.0-13.0)"
+    assert str(Metric("share", 0.1234, 0.1, 0.2, "", 5)) == "0.123 (0.100-0.200)"
+    assert str(metric("nothing", [], "mm")) == "-" and metric("nothing", [], "mm").title == "nothing, mm"
+
+
+def test_tiles_lie_in_rows_with_their_captions():
+    sheet = tiled([(RED, str(k)) for k in range(3)], columns=2, gap=2)
+    assert sheet.shape == (2 * (4 + 16) + 2, 2 * 6 + 2, 3)
+    assert (sheet[:4, :6] == RED).all() and (sheet[22:26, :6] == RED).all() and (sheet[22:, 8:] == 255).all()
 
 
 CAMERA = Camera(200.0, 200.0, 63.5, 63.5, 128, 128)

@@ -17,7 +17,7 @@ from handmesh.evaluation.review import (
     choose,
     count_judgement,
     draw_overlays,
-    judgement_figures,
+    judgement_metrics,
     read_judgement,
     write_blank,
 )
@@ -67,7 +67,7 @@ def filled(path: Path, answers: list[tuple[str, str]]) -> Path:
 
 def test_a_judgement_is_counted_by_picture_hand_and_finger(tmp_path, capsys):
     path = filled(tmp_path / "judgement.csv", [("a", "yyyyy"), ("a", "yyyny"), ("b", "YYYYY"), ("c", "nyyyy")])
-    found = {figure.name: figure.value for figure in judgement_figures(read_judgement(path))}
+    found = {metric.name: metric.value for metric in judgement_metrics(read_judgement(path))}
     assert found["pictures, all fingers of the largest hand"] == pytest.approx(200 / 3)
     assert found["pictures, all fingers of all hands"] == pytest.approx(100 / 3)
     assert found["hands, all fingers"] == 50

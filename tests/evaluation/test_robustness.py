@@ -90,7 +90,7 @@ def test_blurs_keep_the_mean_and_spread_a_point():
 def test_glass_takes_colours_from_near():
     columns = np.tile(np.arange(96, dtype=np.float32)[None, :, None] / 96, (96, 1, 3))
     image = columns.copy()
-    corruptions._take_from_near(image, np.random.default_rng(0).integers(-2, 2, (1, 96, 96, 2)), 2)
+    corruptions.take_from_near(image, np.random.default_rng(0).integers(-2, 2, (1, 96, 96, 2)), 2)
     moved = np.rint(96 * (image - columns)[3:94, 3:94])
     assert moved.min() < 0 < moved.max() and (image[:, :2] == columns[:, :2]).all()
     assert np.abs(moved).mean() > 0.5
@@ -166,6 +166,8 @@ def root(tmp_path_factory) -> Path:
 
 class Remembering:
     """A reader that answers with the truth and remembers the pictures; it stops after so many calls."""
+
+    num_vertices = 1
 
     def __init__(self, freihand, calls: int = 1000) -> None:
         self.freihand, self.calls, self.pictures = freihand, calls, []

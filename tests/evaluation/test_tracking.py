@@ -346,7 +346,7 @@ def test_the_tracker_is_told_times_and_if_asked_the_hand_size(still):
 
 
 def test_the_whole_of_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sequences._SCRIPTS, "still, far", sequences._still((0.05, 0.09, 0.9), 1.2))
+    monkeypatch.setitem(sequences.SCRIPTS, "still, far", sequences.still((0.05, 0.09, 0.9), 1.2))
     asked = {"model": "fast", "sequences": ("still, far",), "num_hands": 1, "frames": tmp_path / "frames"}
     run_tracking(TrackingOptions(**asked, smooth=("off", "high"), output=tmp_path / "out"))
     written = json.loads((tmp_path / "out" / "tracking.json").read_text())

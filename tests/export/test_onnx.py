@@ -115,7 +115,7 @@ def test_the_hand_is_in_the_file_once(exported, model):
 def test_sessions_fold_the_casts(exported, tmp_path):
     counts = []
     for precision in ("fp32", "fp16"):
-        options = backends._options(1)
+        options = backends.session_options(1)
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
         onnxruntime.InferenceSession(exported[precision].path, options, providers=["CPUExecutionProvider"])
         counts.append(Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import web_workspace
 
 torch = pytest.importorskip("torch", reason="export needs the training extra")
 onnx = pytest.importorskip("onnx", reason="export needs the training extra")
@@ -26,12 +25,11 @@ from handmesh.assets import (  # noqa: E402
 )
 from handmesh.detection import read_maps  # noqa: E402
 from handmesh.export import parity, targets  # noqa: E402
-from handmesh.export.compress import convolutions_in_eight_bits  # noqa: E402
+from handmesh.export.compress import EIGHT_BITS_FROM, convolutions_in_eight_bits  # noqa: E402
 from handmesh.export.onnx import ExportMismatch  # noqa: E402
 from handmesh.export.parity import CLIP, NOISE, OnnxFile, Parity, check, measure, pictures_for, read_onnx, runner  # noqa: E402  # noqa: E402
 from handmesh.export.targets import (  # noqa: E402  # noqa: E402
     BUDGET_MB,
-    EIGHT_BITS_FROM,
     ExportOptions,
     export,
     export_openvino,
@@ -45,7 +43,7 @@ MESH = bundled_models()[0]
 @pytest.fixture(scope="module", autouse=True)
 def few_pictures():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "_STEP", 100)
+        patch.setattr(parity, "STEP", 100)
         yield
 
 
@@ -108,7 +106,7 @@ def test_the_detector_in_eight_bits_finds_the_same_hands(web):
     before, after = (open_session(path, "detector", threads=1) for path in (ASSETS / "detector.onnx", web[DETECTOR]))
     assert web[DETECTOR].stat().st_size < 0.6 * (ASSETS / "detector.onnx").stat().st_size
     seen = 0
-    for frame in parity._frames():
+    for frame in parity.clip_frames():
         boxed = crop.letterbox(frame, *before.input_size)
         maps = [{name: value[0] for name, value in s.run(boxed.image[None]).items()} for s in (before, after)]
         expected, given = (read_maps(one, boxed, 0.3) for one in maps)
@@ -152,10 +150,7 @@ def test_large_layers_alone_are_in_eight_bits(web):
 
 
 def test_onnxruntime_web_gives_what_python_gives(web, tmp_path):
-    default = Path(__file__).parents[2] / "demo" / "web" / "browser" / "node_modules"
-    folder = Path(os.environ.get("HANDMESH_NODE_MODULES", default))
-    if not shutil.which("node") or not (folder / "onnxruntime-web").is_dir():
-        pytest.skip("needs node, and `npm ci` in demo/web/browser")
+    web_workspace.require_packages()
     jobs, expected = [], {}
     for name, path in web.items():
         file = read_onnx(path)
@@ -163,8 +158,10 @@ def test_onnxruntime_web_gives_what_python_gives(web, tmp_path):
         (tmp_path / f"{name}.raw").write_bytes(image.tobytes())
         jobs += [path, tmp_path / f"{name}.raw", tmp_path / f"{name}.json"]
         expected[name] = runner(file)(image)
-    script = Path(__file__).parents[1] / "web" / "onnx" / "run.mjs"
-    done = subprocess.run(["node", script, folder, *jobs], capture_output=True, text=True, timeout=120)
+    script = Path(__file__).parents[1] / "web" / "onnx.mjs"
+    done = subprocess.run(
+        ["node", script, web_workspace.NODE_MODULES, *jobs], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     for name, outputs in expected.items():
         given = json.loads((tmp_path / f"{name}.json").read_text())

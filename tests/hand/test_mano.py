@@ -82,7 +82,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def rewritten(tmp_path: Path, **changes: object) -> Path:
     """The stand-in's pickle with some of its entries changed; None leaves one out."""
-    entries = {**twin._pickled(twin.twin_fields(), texture=False), **changes}
+    entries = {**twin.pickled(twin.twin_fields(), texture=False), **changes}
     path = tmp_path / "MANO_RIGHT.pkl"
     path.write_bytes(python2_pickle.dumps({name: value for name, value in entries.items() if value is not None}))
     return path
@@ -200,7 +200,7 @@ def test_where_the_sign_does_not_show_the_right_hand_is_asked_for(left, right, t
     mirrored = twin.mirrored_fields(twin.twin_fields(), faulty_shapes=True)
     mirrored["shapedirs"] = mirrored["shapedirs"] * np.array([1.0, 0, 0])[:, None]
     path = tmp_path / "MANO_LEFT.pkl"
-    path.write_bytes(python2_pickle.dumps(twin._pickled(mirrored, texture=False)))
+    path.write_bytes(python2_pickle.dumps(twin.pickled(mirrored, texture=False)))
     with pytest.raises(ValueError, match="--right"):
         convert_mano(path)
     assert convert_mano(path, right=right).shapes_mirrored

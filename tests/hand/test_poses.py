@@ -143,8 +143,8 @@ def test_the_library_is_of_many_poses_within_the_limits(sampler) -> None:
 
 def test_half_of_the_draws_come_from_the_library(sampler, monkeypatch) -> None:
     assert poses.SHARES["library"] == pytest.approx(sum(poses.SHARES.values()) / 2)
-    drawn, fingers = [], sampler._fingers
-    monkeypatch.setattr(sampler, "_fingers", lambda name, rng: drawn.append(name) or fingers(name, rng))
+    drawn, fingers = [], sampler.fingers_deg
+    monkeypatch.setattr(sampler, "fingers_deg", lambda name, rng: drawn.append(name) or fingers(name, rng))
     rng = np.random.default_rng(8)
     for _ in range(600):
         sampler.angles_deg(rng)
@@ -184,10 +184,10 @@ def test_each_finger_alone_can_be_straight(sampler) -> None:
     assert np.diff(np.sort(second, axis=1), axis=1)[:, 0].min() > 15, "it is much straighter than the others"
 
 
-@pytest.mark.parametrize("table", [poses._LETTERS.values(), [way for grip in poses._GRIPS.values() for way in grip]])
+@pytest.mark.parametrize("table", [poses.LETTERS.values(), [way for grip in poses.GRIPS.values() for way in grip]])
 def test_tables_of_gestures_name_known_states(table) -> None:
     for fingers, thumb, (narrow, wide) in table:
-        assert len(fingers) == 4 and all(poses._INITIALS[initial] in poses.FINGER_STATES for initial in fingers)
+        assert len(fingers) == 4 and all(poses.INITIALS[initial] in poses.FINGER_STATES for initial in fingers)
         assert thumb in poses.THUMB_STATES and -1 <= narrow < wide <= 1.2
 
 

@@ -148,7 +148,7 @@ def test_pyrender_without_opengl_says_so_in_one_line(monkeypatch):
         def OffscreenRenderer(self, *size: int) -> None:
             raise ImportError("Unable to load EGL library")
 
-    monkeypatch.setattr(pyrender, "_of_this_thread", type("Empty", (), {})())
+    monkeypatch.setattr(pyrender, "of_this_thread", type("Empty", (), {})())
     with pytest.raises(pyrender.RendererError, match=r"use the renderer 'zbuffer'") as caught:
-        pyrender._renderer(Broken(), CAMERA)
+        pyrender.offscreen_renderer(Broken(), CAMERA)
     assert "\n" not in str(caught.value)

@@ -323,8 +323,8 @@ class TestSlowClients:
         hands = two_hands()
         with streaming() as (server, lines), follow(server) as quick, never_reading(server.port):
             assert eventually(lambda: server.num_clients == 2)
-            service = server._service
-            (stuck,) = service._clients["binary"]
+            service = server.service
+            (stuck,) = service.clients["binary"]
             largest, newest = 0, 0
             for _ in range(120):
                 publish(server, hands)
@@ -342,13 +342,13 @@ class TestSlowClients:
         hands = two_hands()
         with streaming() as (server, _), never_reading(server.port) as raw:
             assert eventually(lambda: server.num_clients == 1)
-            (slow,) = server._service._clients["binary"]
+            (slow,) = server.service.clients["binary"]
             while not slow.behind:
                 publish(server, hands)
                 time.sleep(0.001)
             for _ in range(50):
                 publish(server, hands)
-            published = server._sequence
+            published = server.sequence
             raw.settimeout(10)
             data = b""
             newest = frame_bytes(update(hands, published))[:8]
@@ -620,8 +620,8 @@ class TestBenchmark:
                 for number in range(1, 6):
                     publish(server)
                     await asyncio.to_thread(eventually, lambda number=number: len(ages_ms) == 2 * number)
-                clients = [client for some in server._service._clients.values() for client in some]
-                pings = [asyncio.run_coroutine_threadsafe(client.ping(), server._loop) for client in clients]
+                clients = [client for some in server.service.clients.values() for client in some]
+                pings = [asyncio.run_coroutine_threadsafe(client.ping(), server.loop) for client in clients]
                 for ping in pings:
                     pong = await asyncio.wrap_future(ping)
                     await asyncio.to_thread(eventually, pong.done)

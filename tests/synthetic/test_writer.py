@@ -104,7 +104,7 @@ def test_hands_that_touch_meet_but_do_not_pass_through(generator):
     gaps = []
     for k in range(6):
         rng = np.random.default_rng(k)
-        first, second = (generator._actor(rng, None) for _ in range(2))
+        first, second = (generator.draw_actor(rng, None) for _ in range(2))
         hands = generator.stage.pose([first, second])
         _, hand, _ = scene.aim(rng, generator.stage.arm, first, hands[0], SIZE, (0.5, 0.5))
         _, other = scene.beside(rng, generator.stage.arm, hand, second._replace(side="left"), hands[1], touching=True)

@@ -146,8 +146,8 @@ def test_threads_leave_a_core_and_workers_do_not_spin(monkeypatch):
     for cores, threads in ((1, 1), (2, 1), (8, 7)):
         monkeypatch.setattr(backends.os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
         assert backends.default_threads() == threads
-    options = backends._options(None)
+    options = backends.session_options(None)
     assert options.intra_op_num_threads == 7
     assert options.inter_op_num_threads == 1
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert backends._options(3).intra_op_num_threads == 3
+    assert backends.session_options(3).intra_op_num_threads == 3

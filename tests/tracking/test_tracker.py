@@ -331,7 +331,7 @@ class Nonsense(SceneSession):
     rng = np.random.default_rng(0)
 
     def run(self, image_nhwc):
-        outputs = dict(self._nothing)
+        outputs = dict(self.nothing)
         for name, size in (("joints_m", 0.5), ("joints_crop", 0.7), ("vertices_m", 0.5), ("shape", 50.0)):
             outputs[name] = self.rng.uniform(-size, size, outputs[name].shape).astype(np.float32)
         for name in ("presence", "right"):

@@ -15,7 +15,7 @@ pytest.importorskip("lightning_fabric", reason="training needs the training extr
 
 from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
 from handmesh.training.config import DEFAULT_LOSSES, MeshConfig, OptimiserConfig, RunConfig, read_config  # noqa: E402
-from handmesh.training.engine import NonFiniteLoss, _rate, train  # noqa: E402
+from handmesh.training.engine import NonFiniteLoss, learning_rate, train  # noqa: E402
 
 STEPS = 12
 
@@ -48,20 +48,21 @@ class ToyTask:
         return {"weight": float(model[0].weight.mean())}, None
 
 
-def _run(out: Path, devices: int = 1) -> RunConfig:
+def run_config(out: Path, devices: int = 1) -> RunConfig:
     fixed = {"precision": "32-true", "checkpoint_every": 5, "accelerator": "cpu"}
     return RunConfig(out=out, schedule=((STEPS, 0, 16),), devices=devices, **fixed)
 
 
 def _train(out: Path, kill_at: int | None = None) -> None:
     torch.set_num_threads(1)
-    train(ToyTask(kill_at), _run(out), OptimiserConfig())
+    train(ToyTask(kill_at), run_config(out), OptimiserConfig())
 
 
 @pytest.mark.parametrize("kill_at", [1, 5, 8])
 def test_killed_and_resumed_equals_undisturbed(tmp_path, kill_at):
-    spawn = multiprocessing.get_context("spawn")
-    victim = spawn.Process(target=_train, args=(tmp_path / "killed", kill_at))
+    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+    context.set_forkserver_preload(["handmesh.training.engine"])  # imported once for all victims
+    victim = context.Process(target=_train, args=(tmp_path / "killed", kill_at))
     victim.start()
     victim.join()
     assert victim.exitcode == -signal.SIGKILL
@@ -75,7 +76,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, kill_at):
 
 def test_a_loss_that_is_not_a_number_saves_its_batch_and_stops(tmp_path):
     with pytest.raises(NonFiniteLoss, match="not finite"):
-        train(ToyTask(spoil_at=7), _run(tmp_path), OptimiserConfig())
+        train(ToyTask(spoil_at=7), run_config(tmp_path), OptimiserConfig())
     (batch,) = [load_state(tmp_path / "non_finite_batch_0.pt")["batch"]]
     assert torch.isnan(batch[0]).all()
     assert load_state(tmp_path / "last.pt")["step"] == 5
@@ -86,7 +87,7 @@ def test_a_folder_with_another_config_is_refused(tmp_path):
     other = ToyTask()
     other.plain_config = {"task": "toy", "more": 1}
     with pytest.raises(ValueError, match="another config"):
-        train(other, _run(tmp_path), OptimiserConfig())
+        train(other, run_config(tmp_path), OptimiserConfig())
 
 
 def test_presets_are_validated(tmp_path, capsys):
@@ -108,9 +109,9 @@ def test_shipped_presets_parse(preset):
 
 
 def test_a_run_can_be_lengthened_while_its_rate_is_constant(tmp_path):
-    short, longer = (dataclasses.replace(_run(tmp_path), schedule=((steps, 0, 16),)) for steps in (10, STEPS))
+    short, longer = (dataclasses.replace(run_config(tmp_path), schedule=((steps, 0, 16),)) for steps in (10, STEPS))
     optimiser = OptimiserConfig(decay="last-tenth", warmup_steps=2)
-    rates = [_rate(step, 100, optimiser) for step in range(100)]
+    rates = [learning_rate(step, 100, optimiser) for step in range(100)]
     assert rates[2:91] == pytest.approx([optimiser.learning_rate] * 89) and rates[-1] < 0.12 * optimiser.learning_rate
     train(ToyTask(steps=10), short, optimiser)
     train(ToyTask(), longer, optimiser)

@@ -1,4 +1,4 @@
-"""Every FreiHAND recipe builds, takes a training step, merges its branches and exports."""
+"""Every FreiHAND recipe builds and merges its branches; one of each family also trains and exports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from freihand_files import write_freihand  # noqa: E402
 from handmesh.export.onnx import export_mesh  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
 from handmesh.models.checkpoint import load_network  # noqa: E402
-from handmesh.models.mesh_net import backbone_names  # noqa: E402
+from handmesh.models.mesh_net import HandNet, backbone_names  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
 from handmesh.training.engine import train  # noqa: E402
 from handmesh.training.mesh import MeshTask  # noqa: E402
@@ -23,6 +23,11 @@ RECIPES = {path.stem: path for path in sorted(Path("configs/freihand").glob("*.y
 SMALL = ["--run.schedule", "1", "64", "2", "--run.precision", "32-true", "--run.accelerator", "cpu"]
 OFFLINE = ["--network.no-pretrained", "--hand-model", "None", "--teacher", "None", "--data.workers", "0"]
 SIZE_PX = 64
+TRIED = {
+    "fastvit_sa12": [],  # convolutions and attention
+    "repvit_m0_9": [],
+    "fastvit_ma36_pooled": ["--network.backbone", "fastvit_t8"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +42,23 @@ def test_every_fastvit_and_repvit_of_the_table_has_a_recipe():
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_builds_and_merges(name):
+    """On torch's device without memory: shapes alone, which is what differs between networks of one family."""
+    config = read_config(MeshConfig, RECIPES[name], OFFLINE)
+    with torch.device("meta"), torch.no_grad():
+        network, image = HandNet(config.network).eval(), torch.empty(2, 3, SIZE_PX, SIZE_PX)
+        merged = network.reparameterised()
+        pairs = list(zip(network(image), merged(image), strict=True))
+    assert [ours.shape for ours, _ in pairs if ours is not None] == [
+        theirs.shape for _, theirs in pairs if theirs is not None
+    ]
+    assert size(merged) < size(network)
+
+
+@pytest.mark.parametrize("name", TRIED)
 def test_a_recipe_trains_merges_and_exports(name, freihand, tmp_path):
-    data = ["--data.freihand", str(freihand), "--validation-size", "2"]
+    """One of each family and head; the pooled head on a small backbone."""
+    data = ["--data.freihand", str(freihand), "--validation-size", "2", *TRIED[name]]
     config = read_config(MeshConfig, RECIPES[name], [*SMALL, *OFFLINE, *data, "--run.out", str(tmp_path)])
     network = load_network(train(MeshTask(config), config.run, config.optimiser))
     image = torch.rand(2, 3, SIZE_PX, SIZE_PX)
@@ -48,3 +68,7 @@ def test_a_recipe_trains_merges_and_exports(name, freihand, tmp_path):
     assert all((ours - merged).abs().max() <= 1e-4 * ours.abs().max() for ours, merged in said)
     export_mesh(network, HandModel.load(), tmp_path / "mesh.onnx", SIZE_PX, config.box_scale, name)  # compares
     assert (tmp_path / "mesh.onnx").stat().st_size > 1e6
+
+
+def size(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -13,6 +13,11 @@ torch = pytest.importorskip("torch", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
 
 from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
+from handmesh.synthetic.config import Order  # noqa: E402
+from handmesh.synthetic.writer import write  # noqa: E402
+from handmesh.training.config import MeshConfig, read_config  # noqa: E402
+from handmesh.training.engine import train  # noqa: E402
+from handmesh.training.mesh import MeshTask  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,23 +26,27 @@ ROOT = Path(__file__).parents[2]
 def shards(tmp_path_factory) -> Path:
     """A dozen synthetic samples."""
     folder = tmp_path_factory.mktemp("shards")
-    command = [sys.executable, "scripts/make_synthetic.py", "--out", str(folder), "--count", "12", "--size", "96"]
-    subprocess.run([*command, "--workers", "1"], cwd=ROOT, check=True, capture_output=True)
+    write(Order(folder, count=12, size=96, workers=1))
     return folder
 
 
-def _command(shards: Path, out: Path) -> list[str]:
+def _preset(shards: Path, out: Path) -> Path:
     preset = out.parent / "tiny.yaml"
     preset.write_text(
         "task: mesh\nrun: {schedule: [[3, 64, 4], [3, 96, 2]], checkpoint_every: 1, precision: 32-true, "
         f"accelerator: cpu}}\ndata: {{shards: ['{shards}'], workers: 0}}\n"
     )
-    return [sys.executable, "scripts/train.py", str(preset), "--run.out", str(out)]
+    return preset
+
+
+def _command(shards: Path, out: Path) -> list[str]:
+    return [sys.executable, "scripts/train.py", str(_preset(shards, out)), "--run.out", str(out)]
 
 
 def test_a_killed_run_resumes_to_the_same_weights(shards, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(_command(shards, whole), cwd=ROOT, check=True, capture_output=True)
+    config = read_config(MeshConfig, _preset(shards, whole), ["--run.out", str(whole)])
+    train(MeshTask(config), config.run, config.optimiser)
     victim = subprocess.Popen(_command(shards, killed), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (killed / "last.pt").exists() and time.monotonic() < deadline:

@@ -21,8 +21,8 @@ from handmesh.video.camera import CameraFeed, CameraInfo, list_cameras, rgb_of
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left(monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(camera, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(camera, "_JOIN_S", 0.2)
+    monkeypatch.setattr(camera, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(camera, "JOIN_S", 0.2)
     before = set(threading.enumerate())
     yield
     assert not [t for t in threading.enumerate() if t not in before and t.name.startswith("camera")]

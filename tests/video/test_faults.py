@@ -35,7 +35,7 @@ def elsewhere(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    monkeypatch.setattr(camera, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(camera, "FIRST_PAUSE_S", 0.02)
     return tmp_path
 
 

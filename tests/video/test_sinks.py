@@ -243,11 +243,11 @@ def test_a_full_disk_costs_only_the_record_at_hand(tmp_path, monkeypatch):
         def __getattr__(self, name: str):
             return getattr(self.file, name)
 
-    monkeypatch.setattr(hands, "_file", Full(hands._file))
+    monkeypatch.setattr(hands, "file", Full(hands.file))
     with pytest.raises(OutputError, match=os.strerror(errno.ENOSPC)):
         hands.append({"n": 2})
     assert json.loads((tmp_path / "hands.json").read_text()) == [{"n": 1}]
-    hands._file.full = False
+    hands.file.full = False
     hands.append({"n": 3})
     assert json.loads((tmp_path / "hands.json").read_text()) == [{"n": 1}, {"n": 3}]
 

@@ -177,9 +177,9 @@ def test_files_that_are_no_video(tmp_path, content, reason):
 
 def test_rotation_of_a_video_is_undone():
     image = np.arange(6).reshape(2, 3, 1)
-    assert sources._upright(image, 0).tolist() == image.tolist()
-    assert sources._upright(image, 90).tolist() == np.rot90(image).tolist()
-    assert sources._upright(image, -90).tolist() == np.rot90(image, -1).tolist()
+    assert sources.upright(image, 0).tolist() == image.tolist()
+    assert sources.upright(image, 90).tolist() == np.rot90(image).tolist()
+    assert sources.upright(image, -90).tolist() == np.rot90(image, -1).tolist()
 
 
 def test_a_number_is_a_camera(monkeypatch):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import web_workspace
 from gltf_reader import Glb
 from scipy.spatial.transform import Rotation
 
@@ -265,7 +265,8 @@ Promise.all(all).then((reports) => console.log(JSON.stringify(reports.map((r) =>
 """
 
 
-def test_the_khronos_validator_finds_no_error_and_no_warning(tmp_path, node_modules):
+def test_the_khronos_validator_finds_no_error_and_no_warning(tmp_path):
+    web_workspace.require_packages()
     away, _ = track("right", np.array([1, 2]), seed=5)
     files = {
         "rigged": rigged_glb(side="left"),
@@ -275,7 +276,7 @@ def test_the_khronos_validator_finds_no_error_and_no_warning(tmp_path, node_modu
     for name, data in files.items():
         (tmp_path / f"{name}.glb").write_bytes(data)
     paths = [str(tmp_path / f"{name}.glb") for name in files]
-    environment = {**os.environ, "NODE_PATH": str(node_modules)}
+    environment = {**os.environ, "NODE_PATH": str(web_workspace.NODE_MODULES)}
     done = subprocess.run(["node", "-e", _VALIDATE, *paths], env=environment, capture_output=True, check=True)
     rigged, animated, flat = json.loads(done.stdout)
     for report in (rigged, animated):
@@ -284,12 +285,3 @@ def test_the_khronos_validator_finds_no_error_and_no_warning(tmp_path, node_modu
     # three.js' WebXR hands want mesh and joints below one node; the validator would have the mesh at the top.
     warnings = [m["code"] for m in flat["messages"] if m["severity"] < 2]
     assert flat["numErrors"] == 0 and warnings == ["NODE_SKINNED_MESH_NON_ROOT"]
-
-
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """Where the packages of tests/web/gltf/package.json are installed; skips where they are not."""
-    folder = Path(os.environ.get("HANDMESH_NODE_MODULES", Path(__file__).parents[1] / "web" / "gltf" / "node_modules"))
-    if not shutil.which("node") or not (folder / "gltf-validator").is_dir() or not (folder / "three").is_dir():
-        pytest.skip("needs node, and `npm ci` in tests/web/gltf")
-    return folder

@@ -17,6 +17,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import web_workspace
 from PIL import Image
 from scipy.spatial.transform import Rotation
 from test_gltf import HAND, SEAMS, track
@@ -55,20 +56,15 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def node_modules() -> Path:
-    folder = Path(os.environ.get("HANDMESH_NODE_MODULES", PAGE / "node_modules"))
-    if not CHROMIUM or not (folder / "three").is_dir():
-        pytest.skip("needs Chromium, and `npm ci` in tests/web/gltf")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory, node_modules) -> Iterator[dict[str, dict]]:
+def results(tmp_path_factory) -> Iterator[dict[str, dict]]:
     """What three.js made of the files, by the case's name."""
+    web_workspace.require_packages()
+    if not CHROMIUM:
+        pytest.skip("needs Chromium")
     folder = tmp_path_factory.mktemp("page")
     for name in ("check.html", "check.js"):
         shutil.copy(PAGE / name, folder)
-    (folder / "node_modules").symlink_to(node_modules)
+    (folder / "node_modules").symlink_to(web_workspace.NODE_MODULES)
     (folder / "cases.json").write_text(json.dumps(write_cases(folder)))
     posted = _opened(folder)
     assert "error" not in posted, posted["error"]

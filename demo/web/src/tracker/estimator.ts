@@ -1,0 +1,110 @@
+/** One box in one image to one hand: crop, network, lifting, and which side it is. */
+
+import { ALIGN, HOPELESS, SURE_AGREEMENT, SURE_SIDE } from '../common/constants.ts';
+import { Alignment } from './alignment.ts';
+import { affineOf, imageJoints, toCameraFrame, type Crop } from './camera_frame.ts';
+import { confidenceOf, probability, type Confidence } from './confidence.ts';
+import { warp } from './crop.ts';
+import type { Detection } from './detection.ts';
+import { logistic } from './geometry.ts';
+import type { SkinnedHand } from './lbs.ts';
+import type { Session } from './session.ts';
+import type { Stopwatch } from './stopwatch.ts';
+import { boxAround, scaledBox, type Box, type Camera, type Hand, type RgbaImage, type Side } from './types.ts';
+
+/** What the mesh network makes of a box. */
+export interface Estimate {
+  readonly hand: Hand; // its score is the probability of a hand that is followed
+  readonly box: Box; // turned and tight around the joints that the network saw in the image
+  readonly presence: number; // 0..1, what the network says of a hand in the crop
+  readonly agreement: number; // 0..1, that the hand is of the side it was taken for
+}
+
+/** 0..1, that there is a hand and that it is of this side. */
+export const trust = (estimate: Estimate): number => estimate.presence * estimate.agreement;
+
+/** An image and what took it. */
+export interface View {
+  readonly image: RgbaImage;
+  readonly camera: Camera;
+}
+
+/** The mesh network with what belongs before and after it. Holds no state between calls. */
+export class Estimator {
+  readonly confidence: Confidence;
+  private readonly session: Session;
+  private readonly stopwatch: Stopwatch;
+  private readonly boxScale: number;
+  private readonly alignment: Alignment | null;
+
+  /** model: the hand that the network poses. */
+  constructor(session: Session, model: SkinnedHand, stopwatch: Stopwatch) {
+    const { height, width, metadata } = session;
+    if (height !== width || typeof metadata.box_scale !== 'number') {
+      const given = `${height}x${width} crops, box_scale ${metadata.box_scale}`;
+      throw new Error(`${metadata.name} takes ${given}; expected a square and a number: export it again`);
+    }
+    [this.session, this.stopwatch, this.boxScale] = [session, stopwatch, metadata.box_scale];
+    this.alignment = ALIGN ? new Alignment(model) : null;
+    this.confidence = confidenceOf(metadata);
+  }
+
+  /** The hand of `side` in `box` (tight around its joints); null where the numbers are no hand. */
+  async estimate({ image, camera }: View, box: Box, side: Side): Promise<Estimate | null> {
+    const crop: Crop = { box: scaledBox(box, this.boxScale), side, size: this.session.width };
+    const pixels = this.stopwatch.time('crop', () => warp(image, affineOf(crop), crop.size));
+    const outputs = await this.stopwatch.timeAsync('network', () => this.session.run(pixels));
+    return this.stopwatch.time('lift', () => {
+      const hand = toCameraFrame(outputs, crop, camera, this.alignment);
+      if (hand === null) {
+        return null;
+      }
+      const probabilities = { presence: hand.score, agreement: logistic(outputs['right']![0]!) };
+      const score = probability(this.confidence.followed, probabilities);
+      return { ...probabilities, hand: { ...hand, score }, box: boxAround(imageJoints(outputs, crop)) };
+    });
+  }
+
+  /** The hand where a detector saw one, looked at twice; its score weighs both networks' opinions. */
+  async found(view: View, detection: Detection, passes = 2): Promise<Estimate | null> {
+    const estimate = await this.estimateAfresh(view, detection, passes);
+    if (estimate === null) {
+      return null;
+    }
+    const { presence, agreement } = estimate;
+    const score = probability(this.confidence.found, { detector: detection.score, presence, agreement });
+    return { ...estimate, hand: { ...estimate.hand, score } };
+  }
+
+  /** The hand in a box whose place and side are only roughly known; each further pass looks again around it. */
+  private async estimateAfresh(view: View, { box, side, sideScore }: Detection, passes: number): Promise<Estimate | null> {
+    let estimate = await this.estimate(view, box, side);
+    if (estimate === null || estimate.presence < HOPELESS) {
+      return estimate;
+    }
+    if (estimate.agreement < SURE_AGREEMENT || sideScore < SURE_SIDE) {
+      estimate = await this.betterSide(view, box, estimate, sideScore);
+    }
+    for (let pass = 1; pass < passes && estimate && isUsable(estimate.box, view.image); pass++) {
+      estimate = await this.estimate(view, estimate.box, estimate.hand.side);
+    }
+    return estimate;
+  }
+
+  /**
+   * `estimate`, or that of the other side in the same box where that one is likelier.
+   * sideScore: 0..1, what somebody else gives for the side of `estimate`.
+   */
+  async betterSide(view: View, box: Box, estimate: Estimate, sideScore = 0.5): Promise<Estimate> {
+    const other = await this.estimate(view, box, estimate.hand.side === 'right' ? 'left' : 'right');
+    const likelier = other !== null && trust(other) * (1 - sideScore) > trust(estimate) * sideScore;
+    return likelier ? other : estimate;
+  }
+}
+
+/** Whether a crop there can show a hand: its centre in the image, its size neither a dot nor far beyond it. */
+export function isUsable({ centrePx: [x, y], sizePx }: Box, { width, height }: RgbaImage): boolean {
+  const margin = 0.25 * sizePx;
+  const inside = -margin <= x && x <= width + margin && -margin <= y && y <= height + margin;
+  return inside && sizePx >= 8 && sizePx <= 3 * Math.max(height, width);
+}

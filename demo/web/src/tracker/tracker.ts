@@ -1,0 +1,212 @@
+/** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. */
+
+import { RULES, SAME_PLACE, STRIDE } from '../common/constants.ts';
+import { isSameHand, nearestTrack, overlap, Track, deduplicate } from './association.ts';
+import { letterbox, readMaps, type Detection } from './detection.ts';
+import { Estimator, isUsable, trust, type Estimate, type View } from './estimator.ts';
+import type { SkinnedHand } from './lbs.ts';
+import type { Session } from './session.ts';
+import { HandSmoother, type Smooth } from './smoothing.ts';
+import { Stopwatch, type Timings } from './stopwatch.ts';
+import type { Hand, RgbaImage } from './types.ts';
+
+/**
+ * Takes the frames of one video in order: looks where each hand should be, searches the whole frame only
+ * for hands that are missing, smooths, and keeps ids.
+ *
+ * While one hand is followed, the search for another belongs to the next frame, as in Python: call
+ * `searchAhead` once a frame's hands are out, and it is done when the next frame comes.
+ */
+export class HandTracker {
+  private readonly stopwatch = new Stopwatch();
+  private readonly estimator: Estimator;
+  private readonly detector: Session;
+  private readonly model: SkinnedHand;
+  private readonly smooth: Smooth;
+  private readonly numHands: number;
+  private tracks: Track[] = [];
+  private nextId = 0;
+  private framesSinceSearch = 0;
+  private size = '';
+  private searched: { detections: Detection[]; spentMs: number } | null = null;
+  private wanted: RgbaImage | null = null; // the image of a search that is yet to begin
+
+  constructor(mesh: Session, detector: Session, model: SkinnedHand, smooth: Smooth = 'low', numHands = 2) {
+    this.estimator = new Estimator(mesh, model, this.stopwatch);
+    [this.detector, this.model, this.smooth, this.numHands] = [detector, model, smooth, numHands];
+  }
+
+  /** Milliseconds that the last frame spent on its stages; a search ahead counts in its stage, not in the total. */
+  get timingsMs(): Timings {
+    return this.stopwatch.ms;
+  }
+
+  /** Forget all hands; ids start from 0 again. */
+  reset(): void {
+    [this.tracks, this.nextId, this.framesSinceSearch, this.size] = [[], 0, 0, ''];
+    [this.searched, this.wanted] = [null, null];
+  }
+
+  /** The hands in the next frame, by id. `timeS`: when it was taken, on any clock. */
+  async track(view: View, timeS: number): Promise<Hand[]> {
+    await this.searchAhead(); // where the caller did not
+    this.stopwatch.restart();
+    return this.stopwatch.timeAsync('total', async () => {
+      const size = `${view.image.width}x${view.image.height}`;
+      if (size !== this.size) {
+        [this.tracks, this.size, this.searched] = [[], size, null]; // another video, in which hands have new ids
+      }
+      await this.follow(view, timeS);
+      await this.findMissing(view, timeS);
+      return this.shown(view, timeS);
+    });
+  }
+
+  /** Do the search that the last frame asked for, if it did. */
+  async searchAhead(): Promise<void> {
+    const { wanted } = this;
+    this.wanted = null;
+    if (wanted) {
+      const start = performance.now();
+      const detections = await this.detections(wanted);
+      this.searched = { detections, spentMs: performance.now() - start };
+    }
+  }
+
+  /** The hands that were seen, and those that are carried on for a frame or two, as far as there is room. */
+  private shown({ camera }: View, timeS: number): Hand[] {
+    const hands = this.seen().map((track) => track.hand);
+    const isCarried = (track: Track) => track.misses > 0 && track.misses <= RULES.predictedFrames && !track.replaced;
+    const carried = this.tracks.filter(isCarried).slice(0, Math.max(0, this.numHands - hands.length));
+    return [...hands, ...carried.map((track) => track.predictedHand(camera, timeS))].sort((a, b) => a.id - b.id);
+  }
+
+  private seen(): Track[] {
+    return this.tracks.filter((track) => track.misses === 0);
+  }
+
+  /** Look for each followed hand where it should be. */
+  private async follow(view: View, timeS: number): Promise<void> {
+    const seen = new Map<Track, Estimate>();
+    for (const track of this.tracks.filter((followed) => followed.isLookedFor(timeS))) {
+      const look = await this.lookAgain(track, view, timeS);
+      if (look) {
+        seen.set(track, look);
+      }
+    }
+    const kept = this.withinNumber(deduplicate(seen, timeS));
+    for (const track of this.tracks) {
+      const estimate = kept.get(track);
+      if (estimate) {
+        this.update(track, estimate, view, timeS);
+      } else {
+        track.misses += 1;
+      }
+    }
+    this.tracks = this.tracks.filter((track) => track.isRemembered(timeS));
+  }
+
+  /** At most `numHands`: one that was missed is back, when another has taken its place. */
+  private withinNumber(kept: Map<Track, Estimate>): Map<Track, Estimate> {
+    const first = [...kept].sort(([a, p], [b, q]) => a.misses - b.misses || trust(q) - trust(p));
+    return new Map(first.slice(0, this.numHands));
+  }
+
+  private async lookAgain(track: Track, view: View, timeS: number): Promise<Estimate | null> {
+    const box = track.boxAt(timeS);
+    if (!isUsable(box, view.image)) {
+      return null;
+    }
+    let estimate = await this.estimator.estimate(view, box, track.hand.side);
+    if (estimate && track.sideDoubts >= RULES.sidePatience) {
+      estimate = await this.estimator.betterSide(view, box, estimate);
+      track.sideDoubts = 0; // if this changed nothing, doubt for as long again before the next try
+    }
+    const leastScore = track.misses <= RULES.predictedFrames ? RULES.keptScore : RULES.foundScore;
+    return isHand(estimate, view.image, leastScore) ? estimate : null;
+  }
+
+  /** Search for hands that are not followed: in this frame if none is, otherwise between this one and the next. */
+  private async findMissing(view: View, timeS: number): Promise<void> {
+    const searched = this.searched;
+    this.searched = null;
+    if (searched) {
+      this.stopwatch.add('detect', searched.spentMs); // belongs to the frame that takes its result in
+      await this.takeIn(searched.detections, view, timeS);
+    }
+    const seen = this.seen().length;
+    if (seen === 0) {
+      this.framesSinceSearch = 0;
+      const detections = await this.stopwatch.timeAsync('detect', () => this.detections(view.image));
+      await this.takeIn(detections, view, timeS);
+    } else if (this.isSearchDue(seen)) {
+      this.framesSinceSearch = 0;
+      this.wanted = view.image;
+    }
+  }
+
+  /** In every frame for one that was lost and is remembered, now and then for one more. */
+  private isSearchDue(seen: number): boolean {
+    this.framesSinceSearch += 1;
+    return seen < this.numHands && (seen < this.tracks.length || this.framesSinceSearch >= RULES.detectEvery);
+  }
+
+  private async detections(image: RgbaImage): Promise<Detection[]> {
+    const boxed = letterbox(image, this.detector.height, this.detector.width);
+    const maps = await this.detector.run(boxed.image);
+    return readMaps(maps, this.detector.width / STRIDE, boxed, this.estimator.confidence.proposed);
+  }
+
+  /** Look where a detector saw hands; each found goes on with the track that has missed it, or begins one. */
+  private async takeIn(detections: readonly Detection[], view: View, timeS: number): Promise<void> {
+    const seen = this.seen();
+    let missed = this.tracks.filter((track) => track.misses > 0);
+    for (const estimate of await this.lookAt(detections, view, seen.map((track) => track.estimate))) {
+      const track = nearestTrack(missed, estimate, timeS);
+      if (track) {
+        this.update(track, estimate, view, timeS);
+        missed = missed.filter((other) => other !== track);
+      } else {
+        for (const other of missed) {
+          other.replaced ||= other.hand.side === estimate.hand.side; // more likely this very hand than one beside it
+        }
+      }
+      seen.push(track ?? this.begin(estimate, view, timeS));
+    }
+    this.tracks = [...seen, ...missed].sort((one, other) => one.id - other.id);
+  }
+
+  /** The hands in the detector's boxes that are not among the `known`, up to `numHands` with these. */
+  private async lookAt(
+    detections: readonly Detection[], view: View, known: readonly Estimate[],
+  ): Promise<Estimate[]> {
+    const hands = [...known];
+    for (const detection of detections.slice(0, 2 * this.numHands)) {
+      if (hands.length === this.numHands) {
+        break;
+      }
+      const { box } = detection;
+      if (!isUsable(box, view.image) || hands.some((hand) => overlap(box, hand.box) > SAME_PLACE)) {
+        continue;
+      }
+      const estimate = await this.estimator.found(view, detection);
+      if (isHand(estimate, view.image, RULES.foundScore) && !hands.some((hand) => isSameHand(estimate, hand))) {
+        hands.push(estimate);
+      }
+    }
+    return hands.slice(known.length);
+  }
+
+  private begin(estimate: Estimate, { camera }: View, timeS: number): Track {
+    const smoother = new HandSmoother(this.smooth, this.model);
+    return this.stopwatch.time('smooth', () => new Track(this.nextId++, smoother, estimate, camera, timeS));
+  }
+
+  private update(track: Track, estimate: Estimate, { camera }: View, timeS: number): void {
+    this.stopwatch.time('smooth', () => track.update(estimate, camera, timeS));
+  }
+}
+
+function isHand(estimate: Estimate | null, image: RgbaImage, score: number): estimate is Estimate {
+  return estimate !== null && estimate.hand.score >= score && isUsable(estimate.box, image);
+}

@@ -1,0 +1,95 @@
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { defaultClientConditions, defineConfig, type Plugin, type UserConfig } from 'vite';
+
+import { DETECTOR, MODELS } from './src/common/constants.ts';
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+const ASSETS = here('../../handmesh/assets/');
+const PUBLIC = here('public/');
+
+/** Puts the licence beside the page, which the bundler drops from the code. */
+const licence: Plugin = {
+  name: 'licence',
+  generateBundle() {
+    const source = readFileSync(here('node_modules/three/LICENSE'));
+    this.emitFile({ type: 'asset', fileName: 'three.LICENSE.txt', source });
+  },
+};
+
+/** Puts the package's networks and clip where the page finds them. */
+const packagedFiles: Plugin = {
+  name: 'packaged-files',
+  config() {
+    mkdirSync(`${PUBLIC}models`, { recursive: true });
+    copyFileSync(`${ASSETS}demo.mp4`, `${PUBLIC}demo.mp4`);
+    const written = spawnSync(python(), [here('write_networks.py'), `${PUBLIC}models`], { encoding: 'utf8' });
+    if (written.status !== 0) {
+      const reason = written.error?.message ?? written.stderr.trim().split('\n').at(-1);
+      console.warn(`The page gets the networks as Python has them, 1 MB larger than need be (${reason}).`);
+      [DETECTOR, ...MODELS].forEach((name) => copyFileSync(`${ASSETS}${name}.onnx`, `${PUBLIC}models/${name}.onnx`));
+    }
+  },
+};
+
+/** The Python that has handmesh: `PYTHON`, or that of `make`, or the first on the path. */
+function python(): string {
+  const ofMake = here('../../.venv/bin/python');
+  return process.env['PYTHON'] ?? (existsSync(ofMake) ? ofMake : 'python3');
+}
+
+// Without these, browsers share no memory between threads, and WebAssembly has one.
+const headers = {
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Embedder-Policy': 'require-corp',
+};
+
+const page = (name: string): UserConfig => ({
+  base: './',
+  root: here(`src/${name}`),
+  cacheDir: here(`node_modules/.vite/${name}`),
+});
+
+/** Hands from the camera, computed on this device: `dist/` is a site of its own. */
+const browser: UserConfig = {
+  ...page('browser'),
+  publicDir: PUBLIC,
+  plugins: [licence, packagedFiles],
+  resolve: { conditions: ['onnxruntime-web-use-extern-wasm', ...defaultClientConditions] },
+  optimizeDeps: { exclude: ['onnxruntime-web'] },
+  worker: { format: 'es' },
+  build: {
+    outDir: here('dist'),
+    emptyOutDir: true,
+    target: 'es2022',
+    assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 1000,
+    modulePreload: false,
+  },
+  server: { headers, fs: { allow: [here('.')] } },
+  preview: { headers },
+};
+
+/** Hands from a stream: the Python package has the built page and serves it. */
+const viewer: UserConfig = {
+  ...page('viewer'),
+  plugins: [licence],
+  build: {
+    outDir: `${ASSETS}viewer`,
+    emptyOutDir: true,
+    assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 800,
+    modulePreload: false,
+    rollupOptions: { output: { entryFileNames: 'viewer.js', assetFileNames: '[name][extname]' } },
+  },
+  server: {
+    fs: { allow: [here('.')] },
+    proxy: {
+      '/bind.json': 'http://127.0.0.1:8765',
+      '/stream': { target: 'ws://127.0.0.1:8765', ws: true },
+    },
+  },
+};
+
+export default defineConfig(({ mode }) => (mode === 'viewer' ? viewer : browser));
