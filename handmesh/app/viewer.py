@@ -38,14 +38,15 @@ class Views:
     """Draws the panes of a view, and those that have not changed since only once."""
 
     def __init__(self) -> None:
-        self._orbit = Orbit()
+        self._orbit: Orbit | None = None  # until the hands are first seen from elsewhere
         self._overlay: tuple[TrackedFrame, Style, np.ndarray] | None = None
         self._mesh: tuple[TrackedFrame, Style, Stand | None, np.ndarray] | None = None
 
     def panes(self, tracked: TrackedFrame, look: Look, time_s: float) -> Panes:
         """The images of the frame that `look` asks for; time_s: now, on the clock by which views turn."""
         if look.view == "overlay":
-            self._orbit.rest()
+            if self._orbit:
+                self._orbit.rest()
             return (self.overlay(tracked, look.style),)
         meshes = self._meshes(tracked, look, time_s)
         return (meshes,) if look.view == "mesh" else (self.overlay(tracked, look.style), meshes)
@@ -61,6 +62,7 @@ class Views:
     def _meshes(self, tracked: TrackedFrame, look: Look, time_s: float) -> np.ndarray:
         """The meshes on plain ground, from the look's angle."""
         camera = tracked.camera
+        self._orbit = self._orbit or Orbit()
         hands = self._orbit.seen_from(look.seen_from, tracked.hands, camera, time_s)
         drawn, stand = self._mesh, self._orbit.stand
         if drawn is None or drawn[0] is not tracked or drawn[1:3] != (look.style, stand):
@@ -172,7 +174,8 @@ class Viewer:
         if self._tracked is None:
             self._help_until_s = time.perf_counter() + _HELP_S
         self._tracked, self._shown_s = tracked, time.perf_counter()
-        self.controls = replace(self.controls, paused=self._stills or self.controls.paused)
+        if self._stills:
+            self.controls = replace(self.controls, paused=True)
         until_s = time.perf_counter() + wait_s
         self._obey(0.0)
         self._draw(tracked, first=True)
@@ -226,7 +229,7 @@ class Viewer:
         self._measure()
         for news in self._snapshots.news():
             self._notify(news)
-        return self.controls != before
+        return self.controls is not before
 
     def _act(self, action: Action) -> None:
         self.controls = replace(self.controls, action=None)

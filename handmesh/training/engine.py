@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from handmesh.data.loader import stage_at
+from handmesh.files import write_text
 from handmesh.models import checkpoint
 from handmesh.training.config import OptimiserConfig, RunConfig
 from handmesh.training.distributed import mean_over_processes, synchronise_batch_norm
@@ -243,9 +244,9 @@ def _write_run_files(task: Task, out: Path) -> None:
             f"{out} holds a run with another config ({path}); choose another --run.out, or restore the config to "
             "resume. Only run.schedule may change"
         )
-    path.write_text(text)
+    write_text(path, text)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
-    (out / "commit.txt").write_text(commit or "not a git checkout\n")
+    write_text(out / "commit.txt", commit or "not a git checkout\n")
 
 
 def _resumable(config: str) -> dict[str, Any]:
