@@ -265,7 +265,8 @@ class Metric(NamedTuple):
 
     def __str__(self) -> str:
         """The value with its interval, for a table."""
-        return f"{self.short} ({_short(self.low)}-{_short(self.high)})" if self.short else "-"
+        dash = " to " if self.low < 0 else "-"
+        return f"{self.short} ({_short(self.low)}{dash}{_short(self.high)})" if self.short else "-"
 
 
 def _short(value: float) -> str:

@@ -251,7 +251,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "2D\nmean": ("2D error, mean",),
     "PCK\n@0.2 %": ("PCK@0.2",),
     "PA-MPJPE\nmm": ("PA-MPJPE (rough 3D)",),
-    "tips with-\nin 0.1 %": ("all fingertips within 0.1",),
+    "tips in\n0.1 %": ("all fingertips within 0.1",),
     "tips along\nfinger": ("fingertips along the finger",),
     "combined\n2D": (COMBINED,),
     "extra\n/100": ("extra hands", "false hands"),
