@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 MOST_FILES = 145
 LONGEST_FUNCTION = 50  # lines
+LARGEST_WHEEL_MB = 30  # before compression, which networks hardly take
 MOST_OF_ONE_NAME = 2
 
 OWN = {"self", "cls"}  # what a test keeps for itself
@@ -32,6 +34,14 @@ def test_a_file_name_stands_for_one_thing_or_two():
 
 def test_functions_fit_on_a_screen():
     assert [where for path in MODULES for where, lines in functions(path) if lines > LONGEST_FUNCTION] == []
+
+
+def test_the_wheel_is_small():
+    """What training alone needs is not in it."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["handmesh"]
+    files = {path for pattern in patterns for path in (ROOT / "handmesh").glob(pattern)}
+    assert sum(path.stat().st_size for path in files) < LARGEST_WHEEL_MB * 1e6
+    assert not [path.name for path in files if path.suffix == ".safetensors"]
 
 
 def test_imports_have_no_circles():

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="export needs the training extra")
 onnx = pytest.importorskip("onnx", reason="export needs the training extra")
 
-from handmesh.assets import DEFAULT, bundled_models, model_path  # noqa: E402
+from handmesh.assets import ASSETS, DEFAULT, bundled_models, model_path  # noqa: E402
 from handmesh.export import onnx as onnx_module  # noqa: E402
 from handmesh.export.compress import HALVED_FROM  # noqa: E402
 from handmesh.export.onnx import OPSET, VERTEX_TOLERANCE_MM, ExportMismatch, MeshGraph, MeshOutputs, export_mesh  # noqa: E402
@@ -147,6 +147,11 @@ def test_unreadable_weights_are_one_clear_line(tmp_path, content):
     with pytest.raises(ValueError, match="weights") as error:
         load_weights(path)
     assert "\n" not in str(error.value)
+
+
+def test_weights_that_a_wheel_lacks_are_in_a_checkout():
+    with pytest.raises(ValueError, match="checkout"):
+        load_weights(ASSETS / "gone.safetensors")
 
 
 @pytest.mark.parametrize("name", bundled_models())
