@@ -10,10 +10,10 @@ vertices' numbers in MakeHuman's base mesh.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+import tyro
 from open_hand.body import Hand, read_hand
 from open_hand.skin import skin_weights
 from open_hand.spaces import joint_regressor, lengthening, pose_space, shape_space
@@ -107,10 +107,8 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return (np.round(values / _ROUND_M) * _ROUND_M).astype(np.float32)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=OPEN_HAND)
-    output = parser.parse_args().output
+def main(output: Path = OPEN_HAND) -> None:
+    """Build the hand and write it."""
     fields = build()
     part = output.with_name(output.name + ".part")
     with part.open("wb") as file:
@@ -120,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -20,6 +20,7 @@ import numpy as np
 from handmesh import machine
 from handmesh.app.doctor import Finding, missing, note, ok, reason
 from handmesh.assets import DEMO_CLIP
+from handmesh.console import install_command
 from handmesh.tracking.tracker import HandTracker
 
 # The doctor's checks of Python, of packages, of the processor, of memory and of the disk. Standard library only.
@@ -132,12 +133,6 @@ def _extra(extra: str, purpose: str, needed: list[tuple[str, str]]) -> Finding:
     if not lacking:
         return ok(f"[{extra}] is there: {purpose}")
     return note(f"[{extra}], {purpose}, lacks {', '.join(lacking)}", install_command(extra))
-
-
-def install_command(extra: str) -> str:
-    """How to install one of `EXTRAS`, for the package or for the clone that runs."""
-    root = Path(__file__).parents[2]
-    return f"pip install -e '.[{extra}]'" if (root / "pyproject.toml").exists() else f"pip install 'handmesh[{extra}]'"
 
 
 def processor() -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXER, MIXERS, Cell, Form, Results, family_of
+from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXER, MIXERS, Cell, Form, Options, Results, family_of
 from handmesh.files import write_atomically
 
 # The results as tables: on the screen, in Markdown and as CSV.
@@ -350,3 +350,16 @@ def write_files(results: Results) -> list[Path]:
     plots = [path.with_suffix(".png"), path.with_suffix(".svg")]
     write_plots(plots, results)
     return [path, *texts, *plots]
+
+
+def run(options: Options) -> None:
+    """`handmesh benchmark backbones`: measure, print and write; what is measured there already is kept."""
+    from handmesh.benchmark.backbone_runs import measure, open_results
+
+    results, console = open_results(options), Console()
+    try:
+        measure(options, results)
+    finally:
+        if results.cells:
+            print_report(console, results)
+            console.print("wrote", *map(str, write_files(results)), highlight=False)

@@ -8,21 +8,24 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
+import onnxruntime
+from rich.console import Console
 from rich.table import Table
 
-from handmesh.assets import OPEN_HAND, Device, detector_path, model_path
+from handmesh.assets import OPEN_HAND, Device, bundled_models, detector_path, model_path
 from handmesh.detection import Detector
 from handmesh.files import sha256_of
+from handmesh.machine import machine, peak_memory_mb
 from handmesh.render.overlay import shade
 from handmesh.skeleton import PALM_TO_CAMERA
-from handmesh.tracking.backends import open_session
+from handmesh.tracking.backends import default_threads, open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
 from handmesh.types import Box, Camera
@@ -291,7 +294,7 @@ def _read_metrics(path: Path) -> tuple[dict, list[dict]]:
         content = json.loads(path.read_text())
         return content["setting"], content["reports"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a metrics.json of `scripts/evaluate.py photos` or `synthetic`") from error
+        raise ValueError(f"{path} is not a metrics.json of `handmesh evaluate photos` or `synthetic`") from error
 
 
 def _figures(reports: Sequence[Mapping], boxes: Boxes) -> dict[str, float]:
@@ -305,3 +308,54 @@ def _figures(reports: Sequence[Mapping], boxes: Boxes) -> dict[str, float]:
             unit = f", {figure['unit']}" if figure["unit"] else ""
             found[f"{report['data']}: {name}{unit}"] = math.nan if figure["value"] is None else figure["value"]
     return found
+
+
+# `handmesh benchmark sizes`: mesh networks side by side, as a table for the terminal or for the README.
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time mesh networks in turn at 640x480: crop to vertices, and the whole of `HandTracker.track`."""
+
+    model: tuple[str, ...] = field(default_factory=lambda: tuple(bundled_models()))
+    """Bundled networks by name, or paths of exported .onnx files."""
+    source: str | None = None
+    """A video, a camera's index, a folder or a glob. Default: drawn frames with one hand."""
+    frames: int = 300
+    """How many frames to show, the ten that warm up included."""
+    num_hands: int = 2
+    """The most hands to look for."""
+    threads: int = field(default_factory=default_threads)
+    """Cores that a network may use."""
+    device: Device = "auto"
+    """What they run on; auto takes CUDA where there is it."""
+    markdown: bool = False
+    """Print the README's table instead."""
+    metrics: tuple[Path, ...] = ()
+    """For the README's table: metrics.json of evaluations of these networks."""
+    boxes: Boxes = "given"
+    """Which of their metrics: of hands in given boxes, or in detected ones."""
+    clock: Clock = "wall"
+    """For the README's table: time on the wall, or of the processor where other programs are busy."""
+
+
+def compare_sizes(options: Options) -> None:
+    """`handmesh benchmark sizes`: measure and print."""
+    names, threads = options.model, options.threads
+    if options.clock == "processor" and threads > 1:
+        raise ValueError("the processor's time says how long one thread takes; add --threads 1")
+    accuracy = read_accuracy(options.metrics, names, options.boxes)
+    contenders = {name: open_contender(name, options.num_hands, threads, options.device) for name in names}
+    frames = recorded_frames(options.source, options.frames) if options.source else drawn_frames(options.frames)
+    reports = measure_latency(contenders, frames)
+    rows = [size_row(name, contenders[name], reports[name]) for name in names]
+    setting = f"ONNX Runtime {onnxruntime.__version__}, batch 1, {threads} thread{'s' if threads > 1 else ''}"
+    seen = f"looking for {options.num_hands} hands in {options.source or 'drawn frames'}, 640x480"
+    if options.markdown:
+        print(markdown_table(rows, accuracy, options.clock))
+        print(f"\nMedians of {options.clock} time; {machine()}; {setting}; {seen}.")
+        return
+    console = Console()
+    console.print(f"{machine()}\n{setting}, {seen}", highlight=False)
+    console.print(latency_table(rows))
+    console.print(f"peak memory {peak_memory_mb():.0f} MB with {len(rows)} of them loaded")

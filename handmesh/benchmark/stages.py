@@ -1,6 +1,4 @@
-"""`handmesh bench`: the stages of a frame, what they are beside MediaPipe and on a busy machine, and the pace of a
-demo.
-"""
+"""`handmesh benchmark stages`: a frame's stages, beside MediaPipe's and on a busy machine, and the pace of a demo."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from handmesh import console
+from handmesh.app.options import RuntimeOptions, TrackerOptions
 from handmesh.app.player import Tracker
-from handmesh.assets import Backend, Device, model_help
+from handmesh.assets import model_help
 from handmesh.benchmark.interleaved import (
     DRAWN,
     FRAME,
@@ -201,11 +201,11 @@ def _ratios_json(ratios: Iterable[Ratio]) -> list[dict[str, object]]:
     return [{**ratio._asdict(), "ratio": None if math.isnan(ratio.value) else ratio.value} for ratio in ratios]
 
 
-# `handmesh bench`: the stage table, what it is beside MediaPipe and on a busy machine, and the pace of a demo.
+# `handmesh benchmark stages`: the stage table, beside MediaPipe's and on a busy machine, and the pace of a demo.
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(RuntimeOptions):
     """How long each stage of a frame takes on this machine, at 640x480.
 
     All settings see the same frames in turn, so that their ratios hold where their times drift. The
@@ -213,16 +213,10 @@ class Options:
     """
 
     source: str | None = None
-    """A video or a camera's index instead of the bundled clip."""
+    """A video or a camera's index. Default: the bundled clip."""
     frames: int = 240
     """How many frames to show to each setting, the ten that warm up included."""
     model: Annotated[tuple[str, ...], tyro.conf.arg(help=f"{model_help()} Several take turns.")] = ("fast", "balanced")
-    backend: Backend = "onnxruntime"
-    """What runs the networks."""
-    device: Device = "auto"
-    """Where the networks run."""
-    threads: int | None = None
-    """Cores that a network may use; all but one by default."""
     mediapipe: bool = True
     """Time MediaPipe Hands as well, where it is installed."""
     busy: int = 0
@@ -231,36 +225,28 @@ class Options:
     """Record the overlays as a demo would."""
     seconds: float = 5.0
     """How long to play a camera of 30 frames a second to each model; 0 leaves it out."""
-    json: Path | None = None
-    """Keep all figures in this file."""
+    output: Path | None = None
+    """Keep all metrics in this .json file."""
 
 
 Load = Callable[[str, int], Tracker]
 """From a model's name and the hands to look for to a tracker."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parse `args` (None: the command line's), measure, print, and return the exit code."""
-    options = tyro.cli(Options, prog="handmesh bench", args=args)
-    return console.guarded(lambda: run(options, lambda model, num_hands: load_tracker(options, model, num_hands)))
-
-
 def load_tracker(options: Options, model: str, num_hands: int) -> Tracker:
     """The tracker that the options describe."""
-    from handmesh.tracking.tracker import HandTracker
-
-    return HandTracker.load(
-        model, num_hands=num_hands, backend=options.backend, device=options.device, threads=options.threads
-    )
+    tracker = TrackerOptions(options.backend, options.device, options.threads, model, num_hands)
+    return tracker.load()
 
 
-def run(options: Options, load: Load) -> int:
-    """Measure with the trackers that `load` gives, and print; the exit code.
+def run(options: Options, load: Load | None = None) -> int:
+    """`handmesh benchmark stages`: measure with the trackers that `load` gives, and print; the exit code.
 
     Raises ValueError or OSError, with one clear line, where that cannot be done.
     """
-    if options.json:
-        make_folder(options.json.parent)  # what cannot be written should be known now, not in a minute
+    load = load or partial(load_tracker, options)
+    if options.output:
+        make_folder(options.output.parent)  # what cannot be written should be known now, not in a minute
     out = Console(highlight=False, soft_wrap=True)
     setting = setting_of(options)
     out.print("\n".join(f"{name}: {value}" for name, value in setting.items()), markup=False)
@@ -276,9 +262,9 @@ def run(options: Options, load: Load) -> int:
         for case, pace in paces.items():
             out.print(pace_line(case, pace, os.cpu_count() or 1), markup=False)
     out.print(f"peak memory {peak_memory_mb():.0f} MB with {len(contenders)} settings loaded")
-    if options.json:
-        options.json.write_text(json.dumps(as_json(setting, measured, paces), indent=1) + "\n")
-        out.print(f"wrote {options.json}", markup=False)
+    if options.output:
+        options.output.write_text(json.dumps(as_json(setting, measured, paces), indent=1) + "\n")
+        out.print(f"wrote {options.output}", markup=False)
     return 0
 
 

@@ -281,7 +281,9 @@ class FreihandSet:
         path = mask_path(self.root, self.row(i))
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if mask is None:
-            raise FreihandError(f"{path}: missing or damaged: unpack it again; scripts/check_freihand.py lists all")
+            raise FreihandError(
+                f"{path}: missing or damaged: unpack it again: `handmesh data check-freihand` lists all"
+            )
         return cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)[1]  # JPEG blurs its border
 
     def camera(self, i: int) -> Camera:
@@ -304,7 +306,7 @@ def _load_picture(path: Path) -> np.ndarray:
     try:
         return load_picture(path)
     except (ValueError, OSError) as error:
-        raise FreihandError(f"{error}: unpack it again; scripts/check_freihand.py lists all such files") from None
+        raise FreihandError(f"{error}: unpack it again; `handmesh data check-freihand` lists all such files") from None
 
 
 def picture_path(root: Path, split: FreihandSplit, row: int, version: Version, rows: int) -> Path:
@@ -391,7 +393,9 @@ def _check_pictures(root: Path, split: FreihandSplit, versions: Sequence[Version
     if missing:
         only = " or read other versions" if split == "training" else ""
         reason = f"{missing[0]} is missing: the pictures were not all downloaded or unpacked"
-        raise FreihandError(f"{reason}; unpack {ZIP} again{only} (scripts/check_freihand.py lists all that is missing)")
+        raise FreihandError(
+            f"{reason}; unpack {ZIP} again{only} (`handmesh data check-freihand` lists all that is missing)"
+        )
 
 
 def _ends(root: Path, split: FreihandSplit, versions: Sequence[Version], rows: int) -> Iterator[Path]:

@@ -38,7 +38,14 @@ from handmesh.evaluation.freihand import (
 from handmesh.evaluation.html import Series, line_chart
 from handmesh.evaluation.intervals import Figure
 from handmesh.evaluation.metrics import PCK_THRESHOLDS_M, auc, pck_curve
-from handmesh.evaluation.predictor import FreihandOptions, Predictor, Reader, ReadingOptions, open_predictor
+from handmesh.evaluation.predictor import (
+    FreihandOptions,
+    Predictor,
+    Reader,
+    ReadingOptions,
+    ScoreOptions,
+    open_predictor,
+)
 from handmesh.evaluation.report import figures_as_json
 from handmesh.evaluation.sheets import Posed, case_picture
 from handmesh.files import sha256_of, write_csv, write_json, write_text
@@ -55,6 +62,11 @@ OTHER_MESH = (
     "rule the aligned F-score takes the joints' alignment without the prediction's own size, which shrinks the mesh; "
     "compare joints, not F-scores."
 )
+
+
+def score(options: ScoreOptions) -> None:
+    """`handmesh evaluate score`."""
+    score_file(options.gt, options.pred, options.output)
 
 
 def score_file(truth: Path, predictions: Path, output: Path) -> Scores:

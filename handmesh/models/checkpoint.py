@@ -35,7 +35,7 @@ def load_weights(path: Path) -> Weights:
     """Read a file of `save_weights`. Raises ValueError where it is missing, damaged or foreign."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no weights at {path}; expected a .safetensors file written by scripts/train.py")
+        raise ValueError(f"no weights at {path}; expected a .safetensors file written by `handmesh train`")
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("handmesh")
@@ -43,7 +43,7 @@ def load_weights(path: Path) -> Weights:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable .safetensors file ({error}); copy it again") from error
     if header is None:
-        raise ValueError(f"{path} holds no handmesh metadata; expected a file written by scripts/train.py")
+        raise ValueError(f"{path} holds no handmesh metadata; expected a file written by `handmesh train`")
     return Weights(tensors, json.loads(header))
 
 

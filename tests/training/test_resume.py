@@ -15,13 +15,14 @@ pytest.importorskip("lightning_fabric", reason="training needs the training extr
 from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
+HANDMESH = [sys.executable, "-m", "handmesh"]
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
     """A dozen synthetic samples."""
     folder = tmp_path_factory.mktemp("shards")
-    command = [sys.executable, "scripts/make_synthetic.py", "--out", str(folder), "--count", "12", "--size", "96"]
+    command = [*HANDMESH, "data", "synthetic", "--output", str(folder), "--count", "12", "--size", "96"]
     subprocess.run([*command, "--workers", "1"], cwd=ROOT, check=True, capture_output=True)
     return folder
 
@@ -32,7 +33,7 @@ def _command(shards: Path, out: Path) -> list[str]:
         "task: mesh\nrun: {schedule: [[3, 64, 4], [3, 96, 2]], checkpoint_every: 1, precision: 32-true, "
         f"accelerator: cpu}}\ndata: {{shards: ['{shards}'], workers: 0}}\n"
     )
-    return [sys.executable, "scripts/train.py", str(preset), "--run.out", str(out)]
+    return [*HANDMESH, "train", str(preset), "--run.out", str(out)]
 
 
 def test_a_killed_run_resumes_to_the_same_weights(shards, tmp_path):
@@ -54,7 +55,7 @@ def test_a_killed_run_resumes_to_the_same_weights(shards, tmp_path):
 
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     run = subprocess.run(
-        [sys.executable, "scripts/train.py", str(tmp_path / "nothing.yaml")],
+        [*HANDMESH, "train", str(tmp_path / "nothing.yaml")],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 1 and run.stderr.count("\n") == 1 and "nothing.yaml" in run.stderr
