@@ -148,7 +148,7 @@ def guarded(work: Callable[[], object], extra: str = "") -> int:
     ValueError, OSError, RuntimeError, ArithmeticError and ImportError become one line. Being terminated counts as
     Ctrl-C, so that files are closed. extra: the part of `handmesh[extra]` that brings the packages of `work`.
     """
-    signal.signal(signal.SIGTERM, partial(_terminated, os.getpid()))
+    before = signal.signal(signal.SIGTERM, partial(_terminated, os.getpid()))
     try:
         code = work()
         sys.stdout.flush()
@@ -165,6 +165,8 @@ def guarded(work: Callable[[], object], extra: str = "") -> int:
         if not (isinstance(error, BrokenPipeError) and _reader_is_gone()):
             complain(_line(error, extra))
         return FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _terminated(owner: int, number: int, frame: object) -> None:
