@@ -8,7 +8,7 @@ SOURCE ?=
 .PHONY: demo test check clean
 
 demo: $(VENV)/core.stamp
-	$(BIN)/python demo/webcam.py $(if $(SOURCE),--source $(SOURCE))
+	$(BIN)/handmesh webcam $(if $(SOURCE),--source $(SOURCE))
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest

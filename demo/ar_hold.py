@@ -15,11 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import trimesh
-import tyro
 from gestures import PAD_BACK_M, PAD_DOWN_M, GestureReader  # beside this file
 from scipy.spatial.transform import Rotation
 
-from handmesh import Camera, Hand, HandTracker, console
+from handmesh import Camera, Hand, console
+from handmesh.app.options import CameraOptions
 from handmesh.app.window import has_display
 from handmesh.render.overlay import shade
 from handmesh.render.shading import blend
@@ -61,23 +61,21 @@ def composed(image_rgb: np.ndarray, hands: Sequence[Hand], rings_m: Sequence[np.
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(CameraOptions):
     """Pinch before the camera to hold a ring. In the window: q quits."""
 
     source: tuple[str, ...] = ("0",)
-    """A camera's index, a video, pictures, a folder or a glob."""
+    """A camera's index, a video, images, a folder or a glob."""
     output: Path | None = None
-    """Write what is seen: an .mp4, a picture (.png, .jpg) of a picture, or a folder."""
-    fov_deg: float = 60.0
-    """The camera's field of view along the picture's longer side."""
+    """Write what is seen: an .mp4, an image (.png, .jpg) of an image, or a folder."""
     window: bool = True
     """Open a window where there is a display."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parse `args` (None: the command line's), run, and return the exit code."""
-    options = tyro.cli(Options, prog="ar_hold.py", args=args)
-    return console.guarded(lambda: run(options))
+    words = sys.argv[1:] if args is None else args
+    return console.guarded(lambda: run(console.parse(Options, words, "ar_hold.py")))
 
 
 def run(options: Options) -> int:
@@ -85,19 +83,20 @@ def run(options: Options) -> int:
     window, pinches = options.window and has_display(), GestureReader(TAKEN_M, DROPPED_M)
     if not (window or options.output):
         raise ValueError("there is no window to show the ring in: name a file to write, --output ring.mp4")
+    lens = options.lens()
     with ExitStack() as stack:
         source = open_source(*options.source)
         stack.callback(source.close)
         output = open_output(options.output, source.length != 1, source.fps) if options.output else None
         if output:
             stack.callback(output.close)
-        tracker = stack.enter_context(HandTracker.load())
+        tracker = stack.enter_context(options.load())
         for frame in source:
             height, width = frame.image_rgb.shape[:2]
-            camera = Camera.from_fov(width, height, options.fov_deg)
-            hands = tracker.track(frame.image_rgb, frame.time_s, camera)
+            image_rgb, camera = lens.rectified(frame.image_rgb), lens.camera_for(width, height)
+            hands = tracker.track(image_rgb, frame.time_s, camera)
             rings_m = [held_ring_m(hand) for hand in hands if pinches.read(hand).gesture == "pinch"]
-            picture = composed(frame.image_rgb, hands, rings_m, camera)
+            picture = composed(image_rgb, hands, rings_m, camera)
             if output:
                 output.write(frame, picture, hands)
             if window and not shown(picture[:, ::-1] if source.live else picture):  # a camera's as in a mirror

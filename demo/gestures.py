@@ -9,20 +9,19 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import tyro
 
 try:
-    import handmesh
+    import handmesh  # noqa: F401
 except ModuleNotFoundError:  # a clone that is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import handmesh
 from scipy.spatial.transform import Rotation
 
 from handmesh import console
+from handmesh.app.options import TrackerOptions
 from handmesh.app.window import has_display
 from handmesh.assets import DEMO_CLIP
 from handmesh.render.overlay import Style, overlay
@@ -116,22 +115,21 @@ def _thumb_is_up(positions_m: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(TrackerOptions):
     """Says what the hands of a source do. In the window: q quits."""
 
     source: tuple[str, ...] = (str(DEMO_CLIP),)
-    """A camera's index, a video, pictures, a folder or a glob; by default the bundled clip."""
-    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the pictures with what was read: an .mp4, or a folder."""
-    model: str = "balanced"
+    """A camera's index, a video, images, a folder or a glob."""
+    output: Path | None = None
+    """Write the images with what was read: an .mp4, or a folder."""
     window: bool = True
     """Open a window where there is a display."""
 
 
 def main(args: list[str] | None = None) -> int:
     """Parse `args` (None: the command line's), run, and return the exit code."""
-    options = tyro.cli(Options, prog="gestures.py", args=args)
-    return console.guarded(lambda: run(options))
+    words = sys.argv[1:] if args is None else args
+    return console.guarded(lambda: run(console.parse(Options, words, "gestures.py")))
 
 
 def run(options: Options) -> int:
@@ -144,7 +142,7 @@ def run(options: Options) -> int:
         if output:
             stack.callback(output.close)
         window = options.window and has_display()
-        tracker = handmesh.HandTracker.load(options.model)
+        tracker = options.load()
         for frame in source:
             hands = tracker.track(frame.image_rgb, frame.time_s)
             readings = [reader.read(hand) for hand in hands]

@@ -1,14 +1,11 @@
-"""Hands to browsers, game engines and instruments, as they move: `python demo/stream.py --help`."""
+"""`handmesh stream` from a clone that is not installed."""
 
 import sys
 from pathlib import Path
 
-try:
-    import handmesh  # noqa: F401
-except ModuleNotFoundError:  # a clone that is not installed
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from handmesh.cli import main
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 if __name__ == "__main__":
+    from handmesh.cli import main
+
     sys.exit(main(["stream", *sys.argv[1:]]))

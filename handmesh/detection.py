@@ -24,7 +24,7 @@ STRIDE = 8
 """Pixels of the network's input that one cell of its maps covers, along each side."""
 
 THRESHOLD = 0.5
-"""The score from which a hand counts; chosen on held-out pictures (scripts/evaluate_detector.py)."""
+"""The score from which a hand counts; chosen on held-out pictures (`handmesh evaluate detector`)."""
 
 _SAME_HAND = 0.4
 """Two boxes whose centres are nearer than this share of their mean side are of one hand."""

@@ -10,10 +10,10 @@ vertices' numbers in MakeHuman's base mesh.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+import tyro
 from open_hand.body import Hand, read_hand
 from open_hand.skin import skin_weights
 from open_hand.spaces import joint_regressor, lengthening, pose_space, shape_space
@@ -108,14 +108,12 @@ def _rounded(values: np.ndarray) -> np.ndarray:
     return (np.round(values / _ROUND_M) * _ROUND_M).astype(np.float32)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=OPEN_HAND)
-    output = parser.parse_args().output
+def main(output: Path = OPEN_HAND) -> None:
+    """Build the hand and write it."""
     fields = build()
     write_npz(output, compressed=True, **fields)  # its zip entries carry no time of day
     print(f"{output}: {len(fields['v_template'])} vertices, {output.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

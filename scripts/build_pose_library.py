@@ -1,6 +1,6 @@
 """Rebuild handmesh/assets/pose_library.npz: finger angles of poses that people made.
 
-    python scripts/build_pose_library.py POSES.json [--out FILE.npz]
+    python scripts/build_pose_library.py POSES.json [--output FILE.npz]
 
 POSES.json is a list of recorded hands `{"src", "hand": "left" | "right", "xyz"}` with joints in millimetres: 21
 (wrist, then four of each finger from the thumb on), or WebXR's 25. THIRD_PARTY.md names the recordings behind the
@@ -10,13 +10,13 @@ and of poses that are alike one is kept. Takes some minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tyro
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
@@ -250,17 +250,14 @@ def build(hands: list[dict]) -> tuple[np.ndarray, list[str]]:
     return np.round(fit.angles_deg[rows]).astype(np.int8), [sources[row] for row in rows]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("poses", type=Path, help="the .json file of recorded hands")
-    parser.add_argument("--out", type=Path, default=POSE_LIBRARY)
-    options = parser.parse_args()
-    angles_deg, sources = build(json.loads(options.poses.read_text()))
+def main(poses: tyro.conf.Positional[Path], output: Path = POSE_LIBRARY) -> None:
+    """Fit the recorded hands of `poses` and write the library."""
+    angles_deg, sources = build(json.loads(poses.read_text()))
     for source, count in sorted(Counter(sources).items()):
         print(f"{count:6} {source}")
-    write_npz(options.out, compressed=True, angles_deg=angles_deg)  # its zip entries carry no time of day
-    print(f"{options.out}: {len(angles_deg)} poses, {options.out.stat().st_size / 1e3:.0f} kB")
+    write_npz(output, compressed=True, angles_deg=angles_deg)  # its zip entries carry no time of day
+    print(f"{output}: {len(angles_deg)} poses, {output.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

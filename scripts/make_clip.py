@@ -1,6 +1,6 @@
 """Render the bundled demo clip: two hands of our own making go through gestures before a painted wall.
 
-    python scripts/make_clip.py handmesh/assets/demo.mp4 --truth demo_truth.npz
+    python scripts/make_clip.py --output handmesh/assets/demo.mp4 --truth demo_truth.npz
 
 Everything in the clip is generated: the open hand, painted skin, a procedural background, light.
 `--truth` keeps each frame's joints in pixels, for the tests.
@@ -8,13 +8,12 @@ Everything in the clip is generated: the open hand, painted skin, a procedural b
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tyro
 from scipy.spatial.transform import Rotation
 
 if TYPE_CHECKING:
@@ -40,30 +39,30 @@ STORY = (
 LENGTH = round(FPS * SECONDS_A_GESTURE * (len(STORY) - 1)) + 1
 
 
-def main() -> int:
-    """Render every frame and write the clip."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the .mp4 file to write")
-    parser.add_argument("--truth", type=Path, help="an .npz file for the joints of each frame")
-    parser.add_argument("--seed", type=int, default=15)
-    options = parser.parse_args()
+def main(output: Path, truth: Path | None = None, seed: int = 15) -> None:
+    """Render every frame and write the clip.
+
+    Args:
+        output: the .mp4 file to write
+        truth: an .npz file for the joints of each frame
+        seed: of the room and of the hands' ways
+    """
     from rich.progress import track
 
     from handmesh.synthetic.sequences import Room
     from handmesh.types import Camera, Frame
     from handmesh.video.sinks import VideoRecorder
 
-    room, camera, roles = Room(options.seed, WIDTH, HEIGHT), Camera.from_fov(WIDTH, HEIGHT, 60), cast(options.seed)
-    recorder, truth = VideoRecorder(options.out, FPS), []
+    room, camera, roles = Room(seed, WIDTH, HEIGHT), Camera.from_fov(WIDTH, HEIGHT, 60), cast(seed)
+    recorder, joints_px = VideoRecorder(output, FPS), []
     for k in track(range(LENGTH), "rendering"):
         picture = room.shoot(roles, k / FPS, camera)
         recorder.write(Frame(str(k), k / FPS, picture), picture, [])
-        truth.append([hand.joints_px for hand in room.hands(roles, k / FPS, camera)])
+        joints_px.append([hand.joints_px for hand in room.hands(roles, k / FPS, camera)])
     recorder.close()
-    if options.truth:
-        np.savez_compressed(options.truth, joints_px=np.float32(truth), sides=np.array([role.side for role in roles]))
-    print(f"wrote {options.out} ({options.out.stat().st_size / 1e6:.2f} MB, {LENGTH} frames)")
-    return 0
+    if truth:
+        np.savez_compressed(truth, joints_px=np.float32(joints_px), sides=np.array([role.side for role in roles]))
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB, {LENGTH} frames)")
 
 
 def cast(seed: int) -> list[Role]:
@@ -92,4 +91,4 @@ def _part(seed: int, offset: int, phase: float) -> Callable[[float], Moment]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    tyro.cli(main)

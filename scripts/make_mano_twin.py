@@ -1,4 +1,4 @@
-"""Make a free stand-in for MANO_RIGHT.pkl: `python scripts/make_mano_twin.py --out FILE.pkl`."""
+"""Make a free stand-in for MANO_RIGHT.pkl: `python scripts/make_mano_twin.py --output FILE.pkl`."""
 
 from __future__ import annotations
 
@@ -8,31 +8,22 @@ from pathlib import Path
 import tyro
 from mano_twin.twin import write_twin
 
+from handmesh.console import guarded
 from handmesh.types import Side
 
 
-def make(out: Path, side: Side = "right", faulty_shapes: bool = False, texture: bool = True) -> None:
+def make(output: Path, side: Side = "right", faulty_shapes: bool = False, texture: bool = True) -> None:
     """Write a pickle in MANO's exact format from the bundled open hand. It is not MANO and is freely licensed.
 
     Args:
-        out: the pickle to write, for example MANO_RIGHT.pkl.
+        output: the pickle to write, for example MANO_RIGHT.pkl.
         side: which hand.
         faulty_shapes: of a left hand, give its shape directions the wrong sign that MANO_LEFT has.
         texture: add texture coordinates, which MANO has not, so that the generator can paint it.
     """
-    write_twin(out, side, faulty_shapes, texture)
-    print(f"{out}: a stand-in for MANO's {side} hand, not MANO. Next: python scripts/convert_mano.py {out}")
-
-
-def main() -> int:
-    """Read the command line and write the file; 0 on success."""
-    try:
-        tyro.cli(make)
-    except OSError as error:
-        print(f"make_mano_twin: {error}", file=sys.stderr)
-        return 1
-    return 0
+    write_twin(output, side, faulty_shapes, texture)
+    print(f"{output}: a stand-in for MANO's {side} hand, not MANO. Next: handmesh data convert-mano {output}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(lambda: tyro.cli(make)))

@@ -1,113 +1,319 @@
-"""The command `handmesh`: one word chooses a tool; what is no tool gets an answer that helps."""
+"""The command `handmesh`: its first words choose a command; help, errors and exit codes are the same of all."""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from handmesh import cli
-from handmesh.cli import COMMANDS, Command, main
+from handmesh import cli, console
+from handmesh.cli import COMMANDS, GROUPS, Command, main
 
 ROOT = Path(__file__).parents[1]
 
 
+def in_a_process(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def help_of(name: str, capsys: pytest.CaptureFixture) -> str:
+    """The text of a command's --help as one line, without its frames."""
+    if COMMANDS[name].extra in ("train", "assets"):
+        pytest.importorskip("lightning_fabric", reason="part of the train extra")
+    if COMMANDS[name].extra == "stream":
+        pytest.importorskip("websockets", reason="part of the stream extra")
+    assert main([*name.split(), "--help"]) == 0
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_the_command_and_tells_real_defaults(name, capsys):
+    text = help_of(name, capsys)
+    assert f"usage: handmesh {name}" in text and "--help" in text
+    for vague in ("None", "(default: )", "if not given", "--out ", "argparse"):
+        assert vague not in text, f"{vague!r} in the help of {name}"
+    sentences = re.sub(r"\(default: [^)]*\)", "", text)
+    assert not re.search(r"\bdefaults?\b", sentences, re.IGNORECASE), "defaults are told in one way"
+
+
+WITHOUT_FILES = {
+    "stream", "doctor", "train", "evaluate detector", "benchmark sizes", "benchmark loader", "benchmark training",
+    "benchmark stream",
+}  # fmt: skip
+"""Commands that only print, or whose preset names the place (--run.out)."""
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - WITHOUT_FILES))
+def test_what_is_written_goes_to_output(name, capsys):
+    assert "--output" in help_of(name, capsys)
+
+
+TRACKER = ("--model", "--num-hands", "--backend", "--device", "--threads")
+
+
+@pytest.mark.parametrize("name", ["webcam", "image", "stream", "benchmark soak"])
+def test_the_tracker_takes_the_same_options_everywhere(name, capsys):
+    text = help_of(name, capsys)
+    assert all(option in text for option in TRACKER)
+    assert "Cores that a network may use. (default: all but one)" in text
+
+
+def test_a_preset_lists_what_can_be_changed(capsys, tmp_path):
+    pytest.importorskip("lightning_fabric", reason="part of the train extra")
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("task: mesh\nbox_scale: 1.75\n")
+    assert main(["train", str(preset), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--run.out" in text and "(default: None)" not in text and "(default: )" not in text
+    assert main(["train"]) == console.BAD_USAGE
+    assert main(["train", str(preset), "--box-scal", "2"]) == console.BAD_USAGE
+
+
 def test_the_list_of_commands_loads_nothing_heavy():
-    code = (
+    run = in_a_process(
         "import sys; from handmesh.cli import main; assert main(['--help']) == 0\n"
         "heavy = {'numpy', 'cv2', 'onnxruntime', 'numba', 'rich', 'tyro', 'av'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert all(f"  {name} " in run.stdout for name in COMMANDS)
+    assert all(f"  {name} " in run.stdout for name in [*GROUPS, *(name for name in COMMANDS if " " not in name)])
+    assert all(f"  {code} " in run.stdout for code in console.EXIT_CODES)
+
+
+def test_the_help_of_the_demo_loads_no_networks():
+    run = in_a_process(
+        "import sys; from handmesh.cli import main; assert main(['webcam', '--help']) == 0\n"
+        "heavy = {'torch', 'onnxruntime', 'openvino', 'timm', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    assert run.returncode == 0, run.stderr
 
 
 def test_without_a_command_the_commands_are_listed(capsys, monkeypatch):
     assert main([]) == 0
     monkeypatch.setattr(sys, "argv", ["handmesh"])
     assert main() == 0
+    assert capsys.readouterr().out.count("usage: handmesh COMMAND") == 2
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_lists_its_commands(group, capsys):
+    assert main([group]) == main([group, "--help"]) == 0
     listed = capsys.readouterr().out
-    assert listed.count("usage: handmesh COMMAND") == 2
+    own = [name.split()[1] for name in COMMANDS if name.startswith(f"{group} ")]
+    assert own and all(listed.count(f"\n  {name} ") == 2 for name in own)
 
 
 def test_python_m_is_the_same_command():
     run = subprocess.run([sys.executable, "-m", "handmesh", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0 and run.stdout.startswith("handmesh ")
     run = subprocess.run([sys.executable, "-m", "handmesh", "nothing"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == cli.BAD_USAGE
+    assert run.returncode == console.BAD_USAGE
+
+
+@pytest.mark.parametrize("script", ["demo/webcam.py", "scripts/train.py"])
+def test_scripts_of_a_clone_are_the_same_commands(script):
+    name = Path(script).stem
+    if COMMANDS[name].extra:
+        pytest.importorskip({"stream": "websockets", "train": "lightning_fabric"}[COMMANDS[name].extra])
+    run = subprocess.run([sys.executable, ROOT / script, "--help"], cwd=ROOT.parent, capture_output=True, text=True)
+    assert run.returncode == 0 and f"usage: handmesh {name}" in run.stdout
 
 
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        ("docter", "did you mean doctor?"),
-        ("Webcam", "did you mean webcam?"),
-        ("benchmark", "did you mean bench?"),
-        ("frobnicate", "known are webcam, image, stream, doctor, bench"),
-        ("--source", "known are webcam"),
+        (["docter"], "did you mean doctor?"),
+        (["Webcam"], "did you mean webcam?"),
+        (["bench"], "did you mean benchmark?"),
+        (["evaluate", "photo"], "did you mean evaluate photos?"),
+        (["frobnicate"], "known are benchmark, calibrate-camera"),
+        (["--source"], "known are benchmark"),
+        (["data", "zzzzzzzzzz"], "known are cache-teacher"),
     ],
 )
 def test_an_unknown_command_is_answered_with_what_is_known(given, hint, capsys):
-    assert main([given, "--json"]) == cli.BAD_USAGE
+    assert main([*given, "--json"]) == console.BAD_USAGE
     said = capsys.readouterr()
-    assert repr(given) in said.err and hint in said.err
+    assert repr(" ".join(given)) in said.err and hint in said.err
     assert said.out == ""
 
 
-def run_tool(monkeypatch, tool, args, extra=""):
-    """Run a command whose module's `main` is `tool`."""
-    monkeypatch.setattr(sys, "argv", ["handmesh"])
-    monkeypatch.setitem(sys.modules, "a_tool", SimpleNamespace(main=tool))
-    monkeypatch.setitem(COMMANDS, "tool", Command("a_tool", "for this test", extra))
-    return main(["tool", *args])
+@dataclass(frozen=True)
+class Options:
+    """For these tests."""
+
+    count: int
+    """How many. Default: not told, since it is required."""
+    speed: float | None = None
+    """How fast,
+    and where to. Default: 60, as it is usual."""
+    words: tuple[str, ...] = ()
+    """What to say."""
 
 
-def test_the_rest_of_the_line_and_the_exit_code_pass_through(monkeypatch):
+def run_command(monkeypatch, work, *words: str, extra: str = "", kind: type = Options) -> int:
+    """Run a command whose function is `work`."""
+
+    def function(options):
+        return work(options)
+
+    function.__annotations__ = {"options": kind}
+    monkeypatch.setitem(sys.modules, "a_module", SimpleNamespace(work=function))
+    monkeypatch.setitem(COMMANDS, "command", Command("a_module:work", "for this test", extra))
+    return main(["command", *words])
+
+
+def test_options_and_the_exit_code_pass_through(monkeypatch):
     seen = []
+    assert run_command(monkeypatch, lambda options: seen.append(options) or 7, "--count", "3", "--words", "a", "b") == 7
+    assert seen == [Options(3, None, ("a", "b"))]
+    assert run_command(monkeypatch, lambda options: ["a report"], "--count", "3") == 0
+    assert run_command(monkeypatch, seen.append, "--raw", "x y.mp4", kind=Sequence[str]) == 0
+    assert seen[1] == ["--raw", "x y.mp4"]
 
-    def tool(args):
-        seen.extend([*args, sys.argv[0]])
-        return 7
 
-    assert run_tool(monkeypatch, tool, ["--source", "a b.mp4"]) == 7
-    assert seen == ["--source", "a b.mp4", "handmesh tool"]
+def test_what_stands_for_none_is_shown_as_a_default(monkeypatch, capsys):
+    assert run_command(monkeypatch, None, "--help") == 0
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert "--speed FLOAT How fast, and where to. (default: 60, as it is usual)" in text
+    assert "--words [STR [STR ...]] What to say." in text
+    assert "How many. (required)" in text
+
+
+@pytest.mark.parametrize("words", [[], ["--count", "many"], ["--cuont", "3"], ["--count", "3", "--speed", "None"]])
+def test_a_command_line_that_is_not_understood_ends_with_2(monkeypatch, capsys, words):
+    assert run_command(monkeypatch, None, *words) == console.BAD_USAGE
+    said = capsys.readouterr()
+    assert "handmesh command --help" in said.err and not said.out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("count is\n too large"),
+        FileNotFoundError(2, "No such file", "x.mp4"),
+        RuntimeError("no window"),
+        FloatingPointError("the loss is not finite"),
+        ImportError("libGL.so.1 is missing"),
+    ],
+)
+def test_an_error_of_the_user_is_one_line(monkeypatch, capsys, error):
+    def work(options):
+        raise error
+
+    assert run_command(monkeypatch, work, "--count", "1") == console.FAILED
+    said = capsys.readouterr()
+    assert said.err == f"error: {' '.join(str(error).split())}\n" and not said.out
+
+
+def test_an_error_of_ours_and_all_with_the_debug_variable_keep_their_traceback(monkeypatch):
+    def fail(error):
+        def work(options):
+            raise error
+
+        return run_command(monkeypatch, work, "--count", "1")
+
+    with pytest.raises(TypeError):
+        fail(TypeError("a fault"))
+    with pytest.raises(ModuleNotFoundError, match=r"handmesh\.lost"):
+        fail(ModuleNotFoundError("No module named 'handmesh.lost'", name="handmesh.lost"))
+    monkeypatch.setenv(console.DEBUG, "1")
+    with pytest.raises(ValueError, match="too large"):
+        fail(ValueError("too large"))
 
 
 def test_a_missing_package_is_one_line_with_its_remedy(monkeypatch, capsys):
-    def tool(args):
+    def work(options):
         raise ModuleNotFoundError("No module named 'websockets'", name="websockets")
 
-    assert run_tool(monkeypatch, tool, [], extra="stream") == 1
+    assert run_command(monkeypatch, work, "--count", "1", extra="stream") == console.FAILED
     said = capsys.readouterr().err
-    assert "'websockets'" in said and "[stream]" in said and said.count("\n") == 1
-    assert run_tool(monkeypatch, tool, []) == 1
+    assert "'websockets'" in said and "pip install" in said and "[stream]" in said and said.count("\n") == 1
+    assert run_command(monkeypatch, work, "--count", "1") == console.FAILED
     assert "handmesh doctor" in capsys.readouterr().err
 
 
-def test_a_missing_room_of_our_own_is_no_missing_package(monkeypatch):
-    def tool(args):
-        raise ModuleNotFoundError("No module named 'handmesh.lost'", name="handmesh.lost")
+EXTRAS = {
+    "train": {"torch", "timm", "lightning_fabric", "yaml", "matplotlib", "onnx", "safetensors", "tensorboard"},
+    "stream": {"websockets", "pythonosc"},
+    "assets": {"anny", "torch"},
+}
 
-    with pytest.raises(ModuleNotFoundError, match=r"handmesh\.lost"):
-        run_tool(monkeypatch, tool, [])
+
+_CORE_ALONE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Hidden(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in {packages}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+from handmesh.cli import COMMANDS, main
+for name, command in COMMANDS.items():
+    code = main([*name.split(), "--help"])
+    print(f"{{name}} ends with {{code}}, needs [{{command.extra}}]", file=sys.stderr)
+"""
 
 
-def test_ctrl_c_is_no_traceback(monkeypatch):
-    def tool(args):
+def test_commands_of_a_core_installation_start_or_name_their_extra():
+    """One process, in which the packages of no extra can be imported."""
+    run = in_a_process(_CORE_ALONE.format(packages=set().union(*EXTRAS.values())))
+    assert run.returncode == 0, run.stderr
+    error, ended = "", {}
+    for line in run.stderr.splitlines():
+        if found := re.fullmatch(r"(.+) ends with (\d), needs \[(\w*)\]", line):
+            name, code, extra = found.groups()
+            assert code == "0" or (extra and f"[{extra}]" in error), f"{name}: {error}"
+            ended[name], error = code, ""
+        else:
+            assert not error, "one line"
+            error = line
+    assert ended.keys() == COMMANDS.keys() and {"0", "1"} == set(ended.values())
+
+
+def test_ctrl_c_and_termination_are_no_tracebacks(monkeypatch, capsys):
+    def interrupted(options):
         raise KeyboardInterrupt
 
-    assert run_tool(monkeypatch, tool, []) == cli.INTERRUPTED
+    def terminated(options):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run_command(monkeypatch, interrupted, "--count", "1") == console.INTERRUPTED
+    assert run_command(monkeypatch, terminated, "--count", "1") == console.INTERRUPTED
+    assert capsys.readouterr().err == "stopped\nstopped\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_has_a_tool_that_explains_itself(name, capsys):
-    if name == "stream":
-        pytest.importorskip("websockets", reason="websockets is part of the stream extra")
-    with pytest.raises(SystemExit) as ended:
-        main([name, "--help"])
-    assert ended.value.code == 0
-    assert "usage:" in capsys.readouterr().out
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pipes")
+def test_a_reader_that_leaves_is_no_error():
+    run = subprocess.run(
+        f"{sys.executable} -c \"from handmesh.console import guarded; import sys; "
+        "sys.exit(guarded(lambda: [print('x' * 99) for _ in range(10**5)]))\" | head -1; exit ${PIPESTATUS[0]}",
+        shell=True, executable="/bin/bash", cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == console.FAILED and not run.stderr and len(run.stdout) == 100
+
+
+def test_a_broken_pipe_elsewhere_is_told(capsys):
+    def work():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    assert console.guarded(work) == console.FAILED
+    assert "Broken pipe" in capsys.readouterr().err
+
+
+def test_every_command_names_a_function_with_options():
+    assert len(cli.COMMANDS) > 30
+    for name, command in COMMANDS.items():
+        assert re.fullmatch(r"handmesh(\.\w+)+:\w+", command.function), name
+        assert command.extra in ("", *EXTRAS) and len(command.purpose) < 80, name

@@ -1,9 +1,8 @@
-"""The tool behind `scripts/calibrate_camera.py`: a chessboard before a camera in, the camera's numbers out."""
+"""`handmesh calibrate-camera`: a chessboard before a camera in, the camera's numbers out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +187,7 @@ def _write(picture: np.ndarray, look: Look, collector: Collector, mirror: bool) 
     keys.onto(picture, 10, picture.shape[0] - 42)
 
 
-# The tool behind `scripts/calibrate_camera.py`: a chessboard before a camera in, the camera's numbers out.
+# `handmesh calibrate-camera`: a chessboard before a camera in, the camera's numbers out.
 
 
 @dataclass(frozen=True)
@@ -224,14 +223,8 @@ class Options:
     """The sheet to print on."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parse `args` (None: the command line's), run, and return the exit code."""
-    options = tyro.cli(Options, prog="calibrate_camera.py", args=args)
-    return console.guarded(lambda: run(options))
-
-
 def run(options: Options) -> int:
-    """Do what the options say; the exit code.
+    """`handmesh calibrate-camera`: do what the options say; the exit code.
 
     Raises ValueError, OSError or RuntimeError, with one clear line, where that cannot be done.
     """

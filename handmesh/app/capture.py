@@ -80,7 +80,7 @@ class ClipExport:
     """A clip in one file.
 
     It grows as a folder `NAME.part` beside it, whole after every frame: after a kill or a full disk,
-    `scripts/convert_clip.py` makes a file of that. Closing makes the file and removes the folder.
+    `handmesh convert-clip` makes a file of that. Closing makes the file and removes the folder.
     """
 
     def __init__(self, path: Path, title: str, fps: float, model: SkinnedHand) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from handmesh import machine
 from handmesh.app.doctor import Finding, missing, note, ok, reason
 from handmesh.assets import DEMO_CLIP
+from handmesh.console import install_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,12 +136,6 @@ def _extra(extra: str, purpose: str, needed: list[tuple[str, str]]) -> Finding:
     if not lacking:
         return ok(f"[{extra}] is there: {purpose}")
     return note(f"[{extra}], {purpose}, lacks {', '.join(lacking)}", install_command(extra))
-
-
-def install_command(extra: str) -> str:
-    """How to install one of `EXTRAS`, for the package or for the clone that runs."""
-    root = Path(__file__).parents[2]
-    return f"pip install -e '.[{extra}]'" if (root / "pyproject.toml").exists() else f"pip install 'handmesh[{extra}]'"
 
 
 def processor() -> Iterator[Finding]:

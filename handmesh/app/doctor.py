@@ -185,8 +185,8 @@ _LONGEST_MARK = max(map(len, _COLOURS))
 Report = Mapping[str, Sequence[Finding]]
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parse `args` (None: the command line's), run all checks, and return the exit code.
+def main(args: Sequence[str]) -> int:
+    """`handmesh doctor`: parse `args`, run all checks, and return the exit code.
 
     0 where a bundled network opens and runs, 1 otherwise.
     """

@@ -1,58 +1,119 @@
-"""What `demo/webcam.py` can be told, and what of it every tool with a tracker can."""
+"""What commands with a tracker can be told: the tracker, the camera, the source, the drawing; and `webcam`'s own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from handmesh import console
 from handmesh.app.keys import Look, View
 from handmesh.assets import DEFAULT, Backend, Device, model_help
 from handmesh.render.overlay import Renderer, Style
 from handmesh.tracking.smoothing import Smooth
 from handmesh.video.lens import Lens, chosen_lens
 
+if TYPE_CHECKING:
+    from handmesh.tracking.tracker import HandTracker
+
 
 @dataclass(frozen=True)
-class TrackerOptions:
-    """What is looked at, and how hands are found in it."""
+class RuntimeOptions:
+    """What runs networks."""
 
-    source: tuple[str, ...] = ()
-    """A camera's index, a video, a picture, a folder of pictures, or a glob."""
-    num_hands: int = 2
-    """The most hands to look for."""
-    model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
     backend: Backend = "onnxruntime"
     """What runs the networks."""
     device: Device = "auto"
     """What they run on; auto takes CUDA where there is it."""
     threads: int | None = None
     """Cores that a network may use. Default: all but one."""
+
+
+@dataclass(frozen=True)
+class TrackerOptions(RuntimeOptions):
+    """How hands are found: what every command with a tracker can be told."""
+
+    model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
+    num_hands: int = 2
+    """The most hands to look for."""
+
+    def load(self) -> HandTracker:
+        """The tracker that the options describe."""
+        from handmesh.tracking.tracker import HandTracker
+
+        tracker = HandTracker.load(self.model, **self.settings())
+        if self.backend == "openvino":
+            console.say(f"networks run on {tracker.provider}")  # its precision is OpenVINO's choice
+        return tracker
+
+    def settings(self) -> dict[str, Any]:
+        """What `HandTracker.load` is told beside the model."""
+        return {name: getattr(self, name) for name in ("num_hands", "backend", "device", "threads")}
+
+
+@dataclass(frozen=True)
+class CameraOptions(TrackerOptions):
+    """The same, with what gives hands their size and distance."""
+
     fov_deg: float | None = None
-    """The camera's field of view along the picture's longer side; depths scale with it. Default: 60 is assumed."""
+    """The camera's field of view along the image's longer side; depths scale with it. Default: 60, or what the EXIF
+    data of an image say."""
     intrinsics: Path | None = None
-    """The camera, as scripts/calibrate_camera.py, OpenCV or ROS write it. Bent pictures are straightened first."""
+    """The camera, as `handmesh calibrate-camera`, OpenCV or ROS write it. Distorted images are rectified first."""
     hand_size: float | None = None
-    """Metres along the middle finger's bones from the wrist to the tip, of all hands in it: it fixes the scale."""
+    """Metres along the middle finger's bones from the wrist to the tip, of all hands: it fixes the scale. Default: a
+    usual size."""
+
+    def lens(self, image: Path | None = None) -> Lens:
+        """What takes the images, or an image file. Raises ValueError where the options do not describe one."""
+        return chosen_lens(self.intrinsics, self.fov_deg, image)
+
+    def settings(self) -> dict[str, Any]:
+        """What `HandTracker.load` is told beside the model."""
+        return super().settings() | {"hand_size_m": self.hand_size}
+
+
+@dataclass(frozen=True)
+class SourceOptions(CameraOptions):
+    """The same, with what the hands are looked for in."""
+
+    source: tuple[str, ...] = ()
+    """A camera's index, a video, an image, a folder of images, or a glob. Default: camera 0 or, where there is none,
+    the bundled clip."""
     calibrate_hand: float | None = None
     """Measure the hand's size at the start: hold it open, for five seconds, this many metres from the camera."""
     smooth: Smooth = "low"
     """How much to steady the hands of a video."""
 
-    @property
-    def lens(self) -> Lens:
-        """What takes the pictures. Raises ValueError where the options do not describe one."""
-        return chosen_lens(self.intrinsics, self.fov_deg)
+    def settings(self) -> dict[str, Any]:
+        """What `HandTracker.load` is told beside the model."""
+        return super().settings() | {"smooth": self.smooth}
 
 
 @dataclass(frozen=True)
-class Options(TrackerOptions):
-    """3D hand meshes over a camera, a video or pictures.
+class DrawingOptions:
+    """How hands are drawn."""
 
-    Without a source, it takes camera 0 or, where there is none, the bundled clip. With a display it
-    opens a window, otherwise it writes files. In the window: q quits, h shows all keys.
+    renderer: Renderer = "zbuffer"
+    """What draws the mesh: the fast one, or pyrender (needs OpenGL) for stills."""
+    wireframe: bool = False
+    """Draw the mesh's edges."""
+    skeleton: bool = False
+    """Draw the joints."""
+
+    @property
+    def style(self) -> Style:
+        """The same for `overlay`."""
+        return Style(wireframe=self.wireframe, skeleton=self.skeleton, renderer=self.renderer)
+
+
+@dataclass(frozen=True)
+class Options(DrawingOptions, SourceOptions):
+    """3D hand meshes over a camera, a video or images.
+
+    With a display it opens a window, otherwise it writes files. In the window: q quits, h shows all keys.
     """
 
     list_cameras: bool = False
@@ -63,21 +124,15 @@ class Options(TrackerOptions):
     """Write the hands of every frame as numbers or meshes: .npz, .json, .glb (animated), or a folder, which gets
     a mesh file a frame."""
     output: Path | None = None
-    """For pictures: a picture (.png, .jpg, .webp), or a folder, which gets an overlay of every frame and hands.json.
-    An .mp4 is the same as --record. Default of the three: nothing with a window, otherwise a place under outputs/."""
+    """For images: an image (.png, .jpg, .webp), or a folder, which gets an overlay of every frame and hands.json. An
+    .mp4 is the same as --record. Default: with a window none of the three, otherwise a place under outputs/."""
     view: View = "overlay"
-    """What to begin with and, without a window, what to write: the meshes over the picture, beside it seen from
+    """What to begin with and, without a window, what to write: the meshes over the image, beside it seen from
     the side, or alone."""
-    renderer: Renderer = "zbuffer"
-    """What draws the mesh: the fast one, or pyrender (needs OpenGL) for stills."""
-    wireframe: bool = False
-    """Begin with the mesh's edges drawn."""
-    skeleton: bool = False
-    """Begin with the joints drawn."""
     window: bool = True
     """Open a window where there is a display."""
     mirror: bool = True
-    """Show a camera's picture as a mirror does. Only the window is mirrored, never what is written."""
+    """Show a camera's image as a mirror does. Only the window is mirrored, never what is written."""
 
     @property
     def writes(self) -> bool:
@@ -87,4 +142,4 @@ class Options(TrackerOptions):
     @property
     def look(self) -> Look:
         """What to begin with."""
-        return Look(Style(wireframe=self.wireframe, skeleton=self.skeleton, renderer=self.renderer), self.view)
+        return Look(self.style, self.view)

@@ -1,18 +1,18 @@
-"""The tool behind `demo/stream.py`: a camera, video or images in, hands to everyone who listens out."""
+"""`handmesh stream`: a camera, video or images in, hands to everyone who listens out."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import tyro
 
 from handmesh import console
-from handmesh.app.options import TrackerOptions
+from handmesh.app.options import SourceOptions
 from handmesh.app.player import Consumer, HandSizing, Pacer, Player, Tracker
-from handmesh.app.webcam import choose_source, load_tracker
+from handmesh.app.webcam import choose_source
 from handmesh.streaming.server import Addresses, StreamServer
 from handmesh.types import TrackedFrame
 
@@ -22,28 +22,21 @@ from handmesh.types import TrackedFrame
 class Options:
     """Hands as a stream: a page to look at, WebSockets for programs, UDP for Unity, OSC for instruments.
 
-    Without a source, it takes camera 0 or, where there is none, the bundled clip. Ctrl-C stops.
-    docs/stream.md describes the messages.
+    Ctrl-C stops. docs/stream.md describes the messages.
     """
 
-    tracker: TrackerOptions = field(default_factory=TrackerOptions)
+    tracker: SourceOptions = field(default_factory=SourceOptions)
     addresses: Addresses = field(default_factory=Addresses)
     repeat: bool = True
-    """Begin a video or pictures again at their end."""
+    """Begin a video or images again at their end."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parse `args` (None: the command line's), run, and return the exit code."""
-    options = tyro.cli(Options, args=args)
-    return console.guarded(lambda: run(options, load_tracker))
-
-
-def run(options: Options, load: Callable[[TrackerOptions], Tracker]) -> int:
-    """Stream with the tracker that `load` gives until the source ends or Ctrl-C; the exit code.
+def run(options: Options, load: Callable[[SourceOptions], Tracker] = SourceOptions.load) -> int:
+    """`handmesh stream`: stream with the tracker that `load` gives until the source ends or Ctrl-C; the exit code.
 
     Raises ValueError, OSError or RuntimeError, with one clear line, where that cannot be done.
     """
-    lens, calibrated_at_m = options.tracker.lens, options.tracker.calibrate_hand
+    lens, calibrated_at_m = options.tracker.lens(), options.tracker.calibrate_hand
     sizing = None if calibrated_at_m is None else HandSizing(calibrated_at_m)
     with ExitStack() as stack:
         source, _ = choose_source(options.tracker)

@@ -1,19 +1,17 @@
-"""The front door behind `demo/webcam.py`: a camera, video or images in, hand meshes over them out."""
+"""`handmesh webcam`: a camera, video or images in, hand meshes over them out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
-
 from handmesh import console
 from handmesh.app.capture import ClipRecording, Drawn, Outputs, Snapshots, add_output, open_export
 from handmesh.app.keys import Look
-from handmesh.app.options import Options, TrackerOptions
+from handmesh.app.options import Options, SourceOptions
 from handmesh.app.player import HandSizing, Pacer, Player, Tracker
 from handmesh.app.viewer import Situation, Viewer, Views, greeting, joined
 from handmesh.app.window import Window, WindowError
@@ -25,14 +23,6 @@ from handmesh.video.sinks import open_output
 from handmesh.video.sources import Video, open_source
 
 DEFAULT_OUTPUTS = Path("outputs")
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Parse `args` (None: the command line's), run, and return the exit code."""
-    options = tyro.cli(Options, args=args)
-    if options.list_cameras:
-        return console.guarded(print_cameras)
-    return console.guarded(lambda: run(options, load_tracker))
 
 
 def print_cameras() -> int:
@@ -47,29 +37,13 @@ def print_cameras() -> int:
     return 0
 
 
-def load_tracker(options: TrackerOptions) -> Tracker:
-    """The tracker that the options describe."""
-    from handmesh.tracking.tracker import HandTracker
-
-    tracker = HandTracker.load(
-        options.model,
-        num_hands=options.num_hands,
-        backend=options.backend,
-        device=options.device,
-        smooth=options.smooth,
-        threads=options.threads,
-        hand_size_m=options.hand_size,
-    )
-    if options.backend == "openvino":
-        console.say(f"networks run on {tracker.provider}")  # its precision is OpenVINO's choice
-    return tracker
-
-
-def run(options: Options, load: Callable[[Options], Tracker]) -> int:
-    """Do what the options say with the tracker that `load` gives; the exit code.
+def run(options: Options, load: Callable[[Options], Tracker] = Options.load) -> int:
+    """`handmesh webcam`: do what the options say with the tracker that `load` gives; the exit code.
 
     Raises ValueError, OSError or RuntimeError, with one clear line, where that cannot be done.
     """
+    if options.list_cameras:
+        return print_cameras()
     with ExitStack() as stack:
         session = _prepare(options, load, stack)
         started_s = time.perf_counter()
@@ -85,7 +59,7 @@ def run(options: Options, load: Callable[[Options], Tracker]) -> int:
 
 def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitStack) -> Session:
     """A session that is ready to play, all of it closed by `stack`."""
-    lens = options.lens
+    lens = options.lens()
     sizing = None if options.calibrate_hand is None else HandSizing(options.calibrate_hand)
     source, bundled = choose_source(options)
     stack.callback(source.close)
@@ -105,7 +79,7 @@ def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitSt
     return session
 
 
-def choose_source(options: TrackerOptions) -> tuple[Source, bool]:
+def choose_source(options: SourceOptions) -> tuple[Source, bool]:
     """The source, and whether it is the bundled clip."""
     if options.source:
         return open_source(*options.source), False

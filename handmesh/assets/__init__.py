@@ -41,7 +41,7 @@ class Size(NamedTuple):
     """What a bundled network costs."""
 
     crop_px: int  # side of the crop that it looks at
-    latency_ms: int  # about, crop to vertices, one thread of a server's CPU: `scripts/benchmark.py latency`
+    latency_ms: int  # about, crop to vertices, one thread of a server's CPU: `handmesh benchmark sizes`
 
 
 SIZES = {"fast": Size(80, 6), "balanced": Size(128, 10), "accurate": Size(160, 13)}

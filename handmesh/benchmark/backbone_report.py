@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 
-from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXER, MIXERS, Cell, Form, Results, family_of
+from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXER, MIXERS, Cell, Form, Options, Results, family_of
 from handmesh.evaluation.report import UNKNOWN, Image, Report, Section, Table
 
 # The results as tables.
@@ -302,3 +302,16 @@ def write_files(results: Results) -> list[Path]:
     """Write the report, a table of all cells and the curves beside the results' own file; gives the paths of all."""
     folder, name = results.path.parent, results.path.stem
     return [results.path, *report_of(results).write(folder, {f"{name}.csv": csv_columns(results)}, name)]
+
+
+def run(options: Options) -> None:
+    """`handmesh benchmark backbones`: measure, print and write; what is measured there already is kept."""
+    from handmesh.benchmark.backbone_runs import measure, open_results
+
+    results, console = open_results(options), Console()
+    try:
+        measure(options, results)
+    finally:
+        if results.cells:
+            print_report(console, results)
+            console.print("wrote", *map(str, write_files(results)), highlight=False)

@@ -13,7 +13,7 @@ import numpy as np
 
 from handmesh.files import write_text
 
-# What to measure, and how: the command line of `scripts/benchmark.py backbones`. It needs no torch.
+# What to measure, and how: the options of `handmesh benchmark backbones`. It needs no torch.
 
 
 Form = Literal["unfused", "fused", "folded"]
@@ -48,18 +48,23 @@ STRIDE = 32
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure, and how."""
+    """Parameters, MACs and latency of backbones by resolution, fused and unfused, and of token mixers.
+
+    Nothing is downloaded: weights are random, and latency does not depend on them. Stopped, the same
+    command goes on where it was.
+    """
 
     output: Path = Path("outputs/backbones")
     """Folder of the results. What is measured there is kept: the same command goes on where it was stopped, and
     further models or sizes join the table."""
     models: tuple[str, ...] = ()
-    """Backbones or families; all if not given."""
+    """Backbones or families. Default: all."""
     sizes: tuple[int, ...] = (224, 256, 384, 512, 768, 1024)
     """Sides of the square pictures in pixels, multiples of 32."""
     forms: tuple[Form, ...] = ()
-    """As trained, with branches merged, and with the other batch norms folded as well; all if not given, but for the
-    last with ONNX Runtime, which folds by itself. A form that changes nothing in a model is not measured again."""
+    """As trained, with branches merged, and with the other batch norms folded as well. A form that
+    changes nothing in a model is not measured again. Default: all, but not the last with ONNX Runtime, which folds by
+    itself."""
     runtime: Runtime = "torch"
     """Eager PyTorch, or ONNX Runtime (each form is exported first, which takes seconds a model)."""
     device: Device = "cpu"
@@ -70,7 +75,7 @@ class Options:
     batch: int = 1
     """Pictures a pass."""
     threads: int = 1
-    """Cores that a pass may use. One by default: with another job on the machine, torch on several collapses."""
+    """Cores that a pass may use. With another job on the machine, torch on several collapses."""
     clock: Clock = "wall"
     """Time on the wall, or of the processor, which other jobs on the machine lengthen less; the latter for one thread
     on the CPU."""
@@ -81,7 +86,7 @@ class Options:
     max_seconds_per_pass: float = 5.0
     """Skip what is expected to take longer a pass, judging by the next smaller size."""
     max_memory_gb: float | None = None
-    """Skip what is expected to need more memory; four fifths of what is free if not given."""
+    """Skip what is expected to need more memory. Default: four fifths of what is free."""
 
     def check(self) -> None:
         """Raise ValueError where something does not fit."""

@@ -9,7 +9,8 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +18,14 @@ from typing import Annotated, Literal, NamedTuple
 
 import cv2
 import numpy as np
+import onnxruntime
 import tyro
 from rich.console import Console
 
 from handmesh import console
+from handmesh.app.options import RuntimeOptions, TrackerOptions
 from handmesh.app.player import Tracker
-from handmesh.assets import OPEN_HAND, Backend, Device, detector_path, model_help, model_path
+from handmesh.assets import OPEN_HAND, Device, bundled_models, detector_path, model_help, model_path
 from handmesh.benchmark.interleaved import (
     DRAWN,
     FRAME,
@@ -281,11 +284,11 @@ def _ratios_json(ratios: Iterable[Ratio]) -> list[dict[str, object]]:
     return [{**ratio._asdict(), "ratio": None if math.isnan(ratio.value) else ratio.value} for ratio in ratios]
 
 
-# `handmesh bench`: the stage table, what it is beside MediaPipe and on a busy machine, and the pace of a demo.
+# `handmesh benchmark stages`: the stage table, beside MediaPipe's and on a busy machine, and the pace of a demo.
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(RuntimeOptions):
     """How long each stage of a frame takes on this machine, at 640x480.
 
     All settings see the same frames in turn, so that their ratios hold where their times drift. The
@@ -293,16 +296,10 @@ class Options:
     """
 
     source: str | None = None
-    """A video or a camera's index instead of the bundled clip."""
+    """A video or a camera's index. Default: the bundled clip."""
     frames: int = 240
     """How many frames to show to each setting, the ten that warm up included."""
     model: Annotated[tuple[str, ...], tyro.conf.arg(help=f"{model_help()} Several take turns.")] = ("fast", "balanced")
-    backend: Backend = "onnxruntime"
-    """What runs the networks."""
-    device: Device = "auto"
-    """Where the networks run."""
-    threads: int | None = None
-    """Cores that a network may use; all but one by default."""
     mediapipe: bool = True
     """Time MediaPipe Hands as well, where it is installed."""
     busy: int = 0
@@ -311,36 +308,27 @@ class Options:
     """Record the overlays as a demo would."""
     seconds: float = 5.0
     """How long to play a camera of 30 frames a second to each model; 0 leaves it out."""
-    json: Path | None = None
-    """Keep all figures in this file."""
+    output: Path | None = None
+    """Keep all metrics in this .json file."""
 
 
 Load = Callable[[str, int], Tracker]
 """From a model's name and the hands to look for to a tracker."""
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parse `args` (None: the command line's), measure, print, and return the exit code."""
-    options = tyro.cli(Options, prog="handmesh bench", args=args)
-    return console.guarded(lambda: run(options, lambda model, num_hands: load_tracker(options, model, num_hands)))
-
-
 def load_tracker(options: Options, model: str, num_hands: int) -> Tracker:
     """The tracker that the options describe."""
-    from handmesh.tracking.tracker import HandTracker
-
-    return HandTracker.load(
-        model, num_hands=num_hands, backend=options.backend, device=options.device, threads=options.threads
-    )
+    return TrackerOptions(options.backend, options.device, options.threads, model, num_hands).load()
 
 
-def run(options: Options, load: Load) -> int:
-    """Measure with the trackers that `load` gives, and print; the exit code.
+def run(options: Options, load: Load | None = None) -> int:
+    """`handmesh benchmark stages`: measure with the trackers that `load` gives, and print; the exit code.
 
     Raises ValueError or OSError, with one clear line, where that cannot be done.
     """
-    if options.json:
-        make_folder(options.json.parent)  # what cannot be written should be known now, not in a minute
+    load = load or partial(load_tracker, options)
+    if options.output:
+        make_folder(options.output.parent)  # what cannot be written should be known now, not in a minute
     out = Console(highlight=False, soft_wrap=True)
     setting = setting_of(options)
     out.print("\n".join(f"{name}: {value}" for name, value in setting.items()), markup=False)
@@ -356,9 +344,9 @@ def run(options: Options, load: Load) -> int:
         for case, pace in paces.items():
             out.print(pace_line(case, pace, os.cpu_count() or 1), markup=False)
     out.print(f"peak memory {peak_memory_mb():.0f} MB with {len(contenders)} settings loaded")
-    if options.json:
-        write_json(options.json, as_json(setting, measured, paces))
-        out.print(f"wrote {options.json}", markup=False)
+    if options.output:
+        write_json(options.output, as_json(setting, measured, paces))
+        out.print(f"wrote {options.output}", markup=False)
     return 0
 
 
@@ -558,7 +546,7 @@ def _read_metrics(path: Path) -> tuple[dict, list[dict]]:
         content = json.loads(path.read_text())
         return content["setting"], content["reports"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a metrics.json of `scripts/evaluate.py photos` or `synthetic`") from error
+        raise ValueError(f"{path} is not a metrics.json of `handmesh evaluate photos` or `synthetic`") from error
 
 
 def _figures(reports: Sequence[Mapping], boxes: Boxes) -> dict[str, float]:
@@ -572,3 +560,54 @@ def _figures(reports: Sequence[Mapping], boxes: Boxes) -> dict[str, float]:
             unit = f", {figure['unit']}" if figure["unit"] else ""
             found[f"{report['data']}: {name}{unit}"] = math.nan if figure["value"] is None else figure["value"]
     return found
+
+
+# `handmesh benchmark sizes`: mesh networks side by side, as a table for the terminal or for the README.
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """Time mesh networks in turn at 640x480: crop to vertices, and the whole of `HandTracker.track`."""
+
+    model: tuple[str, ...] = field(default_factory=lambda: tuple(bundled_models()))
+    """Bundled networks by name, or paths of exported .onnx files."""
+    source: str | None = None
+    """A video, a camera's index, a folder or a glob. Default: drawn frames with one hand."""
+    frames: int = 300
+    """How many frames to show, the ten that warm up included."""
+    num_hands: int = 2
+    """The most hands to look for."""
+    threads: int = field(default_factory=default_threads)
+    """Cores that a network may use."""
+    device: Device = "auto"
+    """What they run on; auto takes CUDA where there is it."""
+    markdown: bool = False
+    """Print the README's table instead."""
+    metrics: tuple[Path, ...] = ()
+    """For the README's table: metrics.json of evaluations of these networks."""
+    boxes: Boxes = "given"
+    """Which of their metrics: of hands in given boxes, or in detected ones."""
+    clock: Clock = "wall"
+    """For the README's table: time on the wall, or of the processor where other programs are busy."""
+
+
+def compare_sizes(options: SizeOptions) -> None:
+    """`handmesh benchmark sizes`: measure and print."""
+    names, threads = options.model, options.threads
+    if options.clock == "processor" and threads > 1:
+        raise ValueError("the processor's time says how long one thread takes; add --threads 1")
+    accuracy = read_accuracy(options.metrics, names, options.boxes)
+    contenders = {name: open_contender(name, options.num_hands, threads, options.device) for name in names}
+    frames = recorded_frames(options.source, options.frames) if options.source else drawn_frames(options.frames)
+    reports = measure_latency(contenders, frames)
+    rows = [size_row(name, contenders[name], reports[name]) for name in names]
+    setting = f"ONNX Runtime {onnxruntime.__version__}, batch 1, {threads} thread{'s' if threads > 1 else ''}"
+    seen = f"looking for {options.num_hands} hands in {options.source or 'drawn frames'}, 640x480"
+    if options.markdown:
+        print(markdown_table(rows, accuracy, options.clock))
+        print(f"\nMedians of {options.clock} time; {machine()}; {setting}; {seen}.")
+        return
+    out = Console()
+    out.print(f"{machine()}\n{setting}, {seen}", highlight=False)
+    out.print(latency_table(rows))
+    out.print(f"peak memory {peak_memory_mb():.0f} MB with {len(rows)} of them loaded")

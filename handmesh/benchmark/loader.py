@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+import tyro
 from lightning_fabric import Fabric
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import track
@@ -23,7 +25,8 @@ from handmesh.data.loader import Stage, TrainingBatches, batches_from
 from handmesh.data.samples import Batch, collate, make_slot
 from handmesh.evaluation.report import Table
 from handmesh.hand.model import HandModel
-from handmesh.training.config import MeshConfig
+from handmesh.machine import machine
+from handmesh.training.config import MeshConfig, read_config
 from handmesh.training.engine import prepare, take_step
 from handmesh.training.mesh import MeshTask
 
@@ -75,6 +78,30 @@ class LoaderReport:
             f"{self.images} images in {self.seconds:.1f} s, load {self.load:.1f} on {os.cpu_count()} cores "
             "before the start"
         )
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """Count the training images a second that are read, augmented and cropped from a FreiHAND folder."""
+
+    root: Path
+    """The folder that holds training/rgb and the JSON files, or one made in the same layout."""
+    size: int = 224
+    """Side of the crops in pixels."""
+    workers: int = 2
+    """Processes that load; 0 loads in this one."""
+    seconds: float = 20.0
+    """For how long to count."""
+    hand_model: Path | None = None
+    """The set's own hand as .npz, so that its vertices are read too. Default: the bundled one."""
+
+
+def time_loader(options: LoaderOptions) -> None:
+    """`handmesh benchmark loader`: measure and print."""
+    console = Console()
+    console.print(machine(), highlight=False)
+    report = measure_loader(options.root, options.size, options.workers, options.seconds, options.hand_model)
+    console.print(report, highlight=False)
 
 
 def measure_loader(
@@ -229,3 +256,30 @@ def pace_table(paces: Mapping[str, StepCost]) -> Table:
         for name, pace in paces.items()
     ]  # fmt: skip
     return Table("", columns, rows, words=2)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Time whole training steps of the mesh network, loader included, presets in turns.
+
+    Their data must be there. OMP_NUM_THREADS says how many threads a step takes; 1 is best on a shared machine.
+    """
+
+    presets: tyro.conf.Positional[tuple[Path, ...]]
+    """Configs to compare; the first is what the others are related to."""
+    steps: int = 8
+    """Steps of each preset in a turn."""
+    rounds: int = 5
+    """Turns; medians over them are given."""
+
+
+def time_training(options: TrainingOptions) -> None:
+    """`handmesh benchmark training`: measure and print."""
+    if not options.presets:
+        raise ValueError("no preset: name at least one, as in `handmesh benchmark training configs/mesh.yaml`")
+    configs = {preset.stem: read_config(MeshConfig, preset) for preset in options.presets}
+    with tempfile.TemporaryDirectory() as folder:
+        paces = measure_training(configs, options.steps, options.rounds, Path(folder))
+    console = Console()
+    console.print(f"{machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads", highlight=False)
+    console.print(pace_table(paces))

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from rich.console import Console
 
 from handmesh import console
+from handmesh.app.options import TrackerOptions
 from handmesh.app.player import Pacer, Player, Tracker
 from handmesh.assets import DEMO_CLIP
 from handmesh.files import write_json
-from handmesh.machine import peak_memory_mb
+from handmesh.machine import machine, peak_memory_mb
 from handmesh.render.overlay import Style, overlay
 from handmesh.video.sinks import VideoRecorder
 from handmesh.video.sources import open_source
@@ -219,27 +221,36 @@ ENDING_S = 2.0
 
 
 @dataclass(frozen=True)
-class SoakOptions:
-    """What to run for how long."""
+class SoakOptions(TrackerOptions):
+    """Tracker, overlay and recording on looped clips for long: does memory grow, does it slow down, is anything left?
+
+    Ends with exit code 1 where a limit is broken: 10 MB of growth or 10 % of slowdown after the
+    warm-up, threads or files that pile up or are left behind. Ctrl-C reports on the time so far.
+    """
 
     minutes: float = 30.0
     """How long."""
     source: tuple[str, ...] = ()
-    """Videos, folders of pictures or camera indices, played in turn and over again; the bundled clip by default."""
-    model: str = "balanced"
-    """The mesh network: a bundled size or a file."""
-    num_hands: int = 2
-    """The most hands to look for."""
+    """Videos, folders of images or camera indices, played in turn and over again. Default: the bundled
+    clip."""
     record: bool = True
     """Record every play of a source to a file, which is thrown away."""
     fps: float = 0.0
-    """Frames a second to hold to; 0 takes as many as there is time for."""
+    """Frames a second to hold to; 0 is as many as there is time for."""
     clock: Clock = "wall"
     """Which time is judged: on the wall, or the processor's, which other programs lengthen less."""
     every_s: float = 5.0
     """Seconds between two samples."""
     output: Path = Path("outputs/soak.json")
     """Where to write the report with all samples."""
+
+
+def run(options: SoakOptions) -> int:
+    """`handmesh benchmark soak`: run, print and write; the exit code is 1 where a limit is broken."""
+    report = run_soak(options, options.load)
+    report.write(options.output)
+    Console().print(machine(), *report.lines(), f"wrote {options.output}", sep="\n", highlight=False)
+    return int(bool(report.failures))
 
 
 def run_soak(options: SoakOptions, load: Callable[[], Tracker]) -> SoakReport:

@@ -9,15 +9,17 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import numpy as np
+from rich.console import Console
 
+from handmesh.benchmark.latency import drawn_frames
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.machine import peak_memory_mb
+from handmesh.machine import machine, peak_memory_mb
 from handmesh.streaming.protocol import MAGIC, bound_hand
 from handmesh.streaming.server import Addresses, StreamServer
 from handmesh.tracking.tracker import HandTracker
@@ -262,3 +264,26 @@ def stream_table(report: StreamReport) -> str:
         f"peak memory with a client that took nothing: {report.grown_mb:+.1f} MB",
     ]
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Stream two hands to local clients: how old frames are when they come, and what it costs the tracker."""
+
+    clients: int = 20
+    """How many listen, half of them to JSON, half to binary frames; one more never reads."""
+    rate: float = 60.0
+    """Frames a second."""
+    seconds: float = 10.0
+    """For how long."""
+    frames: int = 300
+    """Of the tracker, of which half are tracked while streaming."""
+
+
+def time_stream(options: Options) -> None:
+    """`handmesh benchmark stream`: measure and print."""
+    console = Console()
+    console.print(machine(), highlight=False)
+    frames = list(drawn_frames(options.frames // 2))
+    report = measure_stream(frames, options.clients, options.rate, options.seconds)
+    console.print(stream_table(report), highlight=False)

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import tyro
+from rich.progress import track
 
-from handmesh.data.photos import LabelledHand, Photo, usable_hands
+from handmesh.data.photos import LabelledHand, Photo, read_photos, usable_hands
 from handmesh.files import read_image, write_image, write_json
 from handmesh.skeleton import BONES, KEYPOINTS, WRIST
 from handmesh.types import Box, Side
@@ -84,7 +86,7 @@ class SpriteSet:
         self.folder = Path(folder)
         path = self.folder / LIST_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write sprites with scripts/make_people.py")
+            raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write sprites with `handmesh data people`")
         self.entries = json.loads(path.read_text())
 
     def __len__(self) -> int:
@@ -190,3 +192,24 @@ def _main_part(mask: np.ndarray) -> np.ndarray:
     """The largest connected part of a 0/1 mask."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     return (labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8) if len(stats) > 1 else mask
+
+
+@dataclass(frozen=True)
+class CutoutOptions:
+    """Cut hands out of labelled photographs, their training split only.
+
+    Hands that do not part well from what is behind them are left out. Both networks' training pastes the
+    cutouts onto other backgrounds.
+    """
+
+    photos: tyro.conf.Positional[Path]
+    """Folder with pseudo_labels.json."""
+    output: Path
+    """Folder for the images and sprites.json."""
+
+
+def run(options: CutoutOptions) -> None:
+    """`handmesh data cutouts`: cut, write, and say how many."""
+    photos = read_photos(options.photos, "train")
+    count = write_sprites(options.output, cut_outs(track(photos, "cutting out")))
+    print(f"wrote {count} images to {options.output}")

@@ -75,7 +75,7 @@ class SceneConfig:
     """Where the detector's training pictures come from."""
 
     sprites: tuple[Path, ...] = ()
-    """Folders of cut-outs (scripts/make_people.py, scripts/cut_out_hands.py)."""
+    """Folders of cut-outs (`handmesh data people`, `handmesh data cutouts`)."""
     hand_photos: tuple[Path, ...] = ()
     """Folders of labelled photographs whose every hand is labelled."""
     people_photos: tuple[Path, ...] = ()

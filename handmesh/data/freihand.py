@@ -293,7 +293,7 @@ def _read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> np.ndarray:
     try:
         return read_image(path, mode)
     except ImageError as error:
-        raise FreihandError(f"{error}: unpack it again; scripts/check_freihand.py lists all such files") from None
+        raise FreihandError(f"{error}: unpack it again; `handmesh data check-freihand` lists all such files") from None
 
 
 def picture_path(root: Path, split: FreihandSplit, row: int, version: Version, rows: int) -> Path:
@@ -380,7 +380,9 @@ def _check_pictures(root: Path, split: FreihandSplit, versions: Sequence[Version
     if missing:
         only = " or read other versions" if split == "training" else ""
         reason = f"{missing[0]} is missing: the pictures were not all downloaded or unpacked"
-        raise FreihandError(f"{reason}; unpack {ZIP} again{only} (scripts/check_freihand.py lists all that is missing)")
+        raise FreihandError(
+            f"{reason}; unpack {ZIP} again{only} (`handmesh data check-freihand` lists all that is missing)"
+        )
 
 
 def _ends(root: Path, split: FreihandSplit, versions: Sequence[Version], rows: int) -> Iterator[Path]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
 import torch
+import tyro
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -32,6 +34,7 @@ from handmesh.data.freihand import (
     load_list,
     mask_path,
     picture_path,
+    read_freihand,
     rotations_from_mano,
 )
 from handmesh.geometry import project
@@ -409,3 +412,36 @@ def tile(freihand: FreihandSet, i: int) -> np.ndarray:
     draw_skeleton(picture, place(freihand.xyz[row]))
     cv2.putText(picture, freihand.image_path(i).stem, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _TEXT, 1, cv2.LINE_AA)
     return picture
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Check a FreiHAND folder: counts and files, ranges, and whether the labels agree.
+
+    Prints a table of findings, each with what to do about it; the exit code is 1 where something is broken.
+    """
+
+    root: tyro.conf.Positional[Path]
+    """The folder that holds training_K.json and training/rgb."""
+    hand_model: Path | None = None
+    """The set's hand as .npz (`handmesh data convert-mano`), for the labels to agree with."""
+    split: FreihandSplit | None = None
+    """The split to check. Default: both."""
+    decode: bool = False
+    """Decode every image: slower, finds more."""
+    output: Path | None = None
+    """Write a .png of some samples with their labels."""
+
+
+def run(options: CheckOptions) -> int:
+    """`handmesh data check-freihand`: check and print; 0 where nothing is broken."""
+    splits = (options.split,) if options.split else get_args(FreihandSplit)
+    hand = None if options.hand_model is None else HandModel.load(options.hand_model)
+    findings = check_freihand(options.root, splits, hand, options.decode)
+    Console().print(findings_table(findings))
+    if options.output:
+        write_sheet(read_freihand(options.root, splits[0]), options.output)
+        print(f"wrote {options.output}")
+    broken = sum(finding.verdict == "broken" for finding in findings)
+    print(f"{broken} of {len(findings)} findings say that something is broken" if broken else "nothing is broken")
+    return 1 if broken else 0

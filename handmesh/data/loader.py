@@ -48,23 +48,23 @@ class MixConfig:
     """What the training data is made of."""
 
     shards: tuple[Path, ...] = ()
-    """Folders of synthetic shards (scripts/make_synthetic.py)."""
+    """Folders of synthetic shards (`handmesh data synthetic`)."""
     photos: tuple[Path, ...] = ()
     """Folders of labelled photographs (pseudo_labels.json)."""
     stretched_photos: tuple[Path, ...] = ()
     """The same of photographs that were not kept in proportion: they teach where joints are, not how they turn."""
     fits: tuple[Path, ...] = ()
-    """Files of hands fitted to the photographs (scripts/fit_photos.py): rotations and shapes to learn from."""
+    """Files of hands fitted to the photographs (`handmesh data fit-photos`): rotations and shapes to learn from."""
     stream: StreamConfig = field(default_factory=StreamConfig)
     """Shards of either that are fetched as training goes on."""
     cut_outs: tuple[Path, ...] = ()
-    """Folders of hands cut out of photographs (scripts/cut_out_hands.py), to be pasted onto the backgrounds."""
+    """Folders of hands cut out of photographs (`handmesh data cutouts`), to be pasted onto the backgrounds."""
     backgrounds: tuple[Path, ...] = ()
     """Folders of pictures without hands."""
     false_hands: tuple[Path, ...] = ()
-    """Folders of places that a detector took for hands (scripts/mine_false_hands.py)."""
+    """Folders of places that a detector took for hands (`handmesh data hard-negatives`)."""
     taught: tuple[Path, ...] = ()
-    """Banks of a teacher's features (scripts/cache_teacher.py) of some of the folders above."""
+    """Banks of a teacher's features (`handmesh data cache-teacher`) of some of the folders above."""
     taught_share: float = 0.6
     """Of the draws from a folder with a bank: cached views; the others are random ones that nobody taught."""
     freihand: Path | None = None

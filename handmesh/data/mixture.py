@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
+import tyro
+from rich.progress import track
 from scipy.spatial.transform import Rotation
 
 from handmesh import crop, geometry
@@ -22,6 +24,7 @@ from handmesh.data.loader import Changing, MixConfig, Source
 from handmesh.data.photos import (
     CONTEXT,
     CONTEXT_PX,
+    LABEL_FILE,
     Context,
     Fit,
     Key,
@@ -37,7 +40,7 @@ from handmesh.data.photos import (
 from handmesh.data.remote import Stream
 from handmesh.data.samples import Labelled
 from handmesh.data.shards import PhotoShard, ShardSet, read_shard_files, read_shards
-from handmesh.data.teacher import TaughtSource, read_banks
+from handmesh.data.teacher import TaughtSource, open_landmark_teacher, read_banks, write_bank
 from handmesh.detection import Detection
 from handmesh.files import read_image, write_image, write_json
 from handmesh.hand.model import MANO_VERTICES, HandModel
@@ -108,7 +111,7 @@ class FalseHandSource:
         """Raises FileNotFoundError where `folder` holds none."""
         path = folder / LIST_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write one with scripts/mine_false_hands.py")
+            raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write one with `handmesh data hard-negatives`")
         self.folder, self.entries = folder, json.loads(path.read_text())
 
     def __len__(self) -> int:
@@ -356,3 +359,44 @@ def _any_box(image: np.ndarray, rng: np.random.Generator) -> Box:
 def _near(box: Box, other: Box) -> bool:
     distance = math.dist(box.centre_px, other.centre_px)
     return distance < 0.75 * (box.size_px + other.size_px)
+
+
+# `handmesh data cache-teacher`: what a teacher sees in the crops of a data set.
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """Cache what a teacher sees in crops.
+
+    Its mean feature and its last map are matched in training (data.taught); it is never needed afterwards.
+    """
+
+    teacher: tyro.conf.Positional[Path]
+    """A hand landmark network as .onnx that takes (n, 3, 224, 224) RGB between 0 and 1, such as MediaPipe's
+    hand_landmark_full (Apache-2.0) converted."""
+    data: tyro.conf.Positional[Path]
+    """Folder with shard-*.tar, pseudo_labels.json (the training split is taken) or false_hands.json."""
+    output: Path
+    """Folder of the bank."""
+    views: int = 1
+    """Views of each sample: some 4 of photographs, 1 of the many synthetic images."""
+    box_scale: float = 1.5
+    """Side of the student's crop over the side of the hand's tight box, as in the training's config."""
+    limit: int | None = None
+    """Take the first so many samples. Default: all."""
+
+
+def cache_teacher(options: TeacherOptions) -> None:
+    """Write the bank that the options ask for, and say how many views it has."""
+    name = options.data.name
+    if (options.data / LABEL_FILE).is_file():
+        source = PhotoSource(read_photos(options.data, "train"))
+    elif (options.data / LIST_FILE).is_file():
+        source = FalseHandSource(options.data)
+    else:
+        source = ShardSource(read_shards(options.data))
+    rows = write_bank(
+        options.output, source, name, open_landmark_teacher(options.teacher), options.box_scale, options.views,
+        options.limit, lambda samples: track(samples, f"teacher sees {name}"),
+    )  # fmt: skip
+    print(f"{options.output}: {rows} views of {name}")

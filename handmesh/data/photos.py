@@ -185,7 +185,7 @@ def _points(label: dict[str, Any], name: str, width: int) -> np.ndarray:
     return points
 
 
-# Hands posed to agree with their labels (scripts/fit_photos.py): the file of them, and the labels that they become.
+# Hands posed to agree with their labels (`handmesh data fit-photos`): their file, and the labels that they become.
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,9 +252,9 @@ def read_fits(paths: Iterable[Path]) -> dict[Key, Fit]:
 
 def _read(path: Path) -> dict[Key, Fit]:
     if not path.is_file():
-        raise FileNotFoundError(f"no fits at {path}: make them with scripts/fit_photos.py")
+        raise FileNotFoundError(f"no fits at {path}: make them with `handmesh data fit-photos`")
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is damaged or not a file of fits: make it anew with scripts/fit_photos.py")
+        raise ValueError(f"{path} is damaged or not a file of fits: make it anew with `handmesh data fit-photos`")
     with np.load(path, allow_pickle=False) as archive:
         if missing := {"picture", "index", "camera", *_COLUMNS} - set(archive.files):
             raise ValueError(f"{path} is not a file of fits: it lacks {', '.join(sorted(missing))}")

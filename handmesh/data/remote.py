@@ -183,9 +183,9 @@ class StreamConfig:
     """
 
     shards: tuple[str, ...] = ()
-    """Patterns of synthetic shards (scripts/make_synthetic.py)."""
+    """Patterns of synthetic shards (`handmesh data synthetic`)."""
     photos: tuple[str, ...] = ()
-    """Patterns of shards of labelled photographs (scripts/make_photo_shards.py)."""
+    """Patterns of shards of labelled photographs (`handmesh data photo-shards`)."""
     cache: Path = Path("runs/stream")
     """Folder for fetched shards, on a disk of each node; one folder a run. It holds three windows at most."""
     window: int = 8

@@ -17,9 +17,21 @@ from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
+import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
-from handmesh.data.photos import Context, LabelledHand, Photo, context_of, read_hand, usable_hands
+from handmesh.data.photos import (
+    Context,
+    LabelledHand,
+    Photo,
+    Split,
+    context_of,
+    read_accepted,
+    read_hand,
+    read_photos,
+    usable_hands,
+    with_fits,
+)
 from handmesh.files import OutputError, atomic_write, remove_parts, write_json, write_npz
 from handmesh.types import Camera
 
@@ -119,7 +131,7 @@ def read_shards(folder: Path | str, limit: int | None = None, progress: bool = F
     """
     files = sorted(Path(folder).glob("shard-*.tar"))
     if not files:
-        raise FileNotFoundError(f"no shard-*.tar in {folder}: write some with scripts/make_synthetic.py")
+        raise FileNotFoundError(f"no shard-*.tar in {folder}: write some with `handmesh data synthetic`")
     return read_shard_files(files, limit, progress)
 
 
@@ -347,7 +359,7 @@ def _check_settings(out: Path, hands: Sequence[_Marked], shard_size: int) -> Non
         write_json(file, settings)
     elif (begun := json.loads(file.read_text())) != settings:
         raise ValueError(
-            f"{out} was begun with other photographs or sizes ({begun}, now {settings}); choose another --out"
+            f"{out} was begun with other photographs or sizes ({begun}, now {settings}); choose another --output"
         )
 
 
@@ -365,3 +377,34 @@ def _label(hand: LabelledHand) -> dict[str, Any]:
     """What `photos.read_hand` reads."""
     plain = {"hand": hand.side, "score": hand.score, "uv": hand.joints_px.tolist(), "xyz": hand.joints_m.tolist()}
     return plain if hand.fit is None else plain | {"fit": hand.fit.as_plain()}
+
+
+@dataclass(frozen=True)
+class PhotoShardOptions:
+    """Pack labelled photographs into shards.
+
+    Training streams them (data.stream.photos) where the photographs themselves would not fit on a disk. Usually only
+    the training split is packed, so that the held-out photographs stay held out. Interrupted, the same command goes
+    on from the last whole shard.
+    """
+
+    photos: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders with pseudo_labels.json."""
+    output: Path
+    """Folder for photos-*.tar."""
+    shard_size: int = 1000
+    """Hands in a shard."""
+    split: Split = "train"
+    """The files for training, the held-out ones (val), or all."""
+    fits: tuple[Path, ...] = ()
+    """Files of `handmesh data fit-photos`."""
+
+
+def run(options: PhotoShardOptions) -> None:
+    """`handmesh data photo-shards`: pack, and say how many hands there are."""
+    if not options.photos:
+        raise ValueError("no photographs: name at least one folder with pseudo_labels.json")
+    photos = [photo for root in options.photos for photo in read_photos(root, options.split)]
+    photos = with_fits(photos, read_accepted(options.fits))
+    count = write_photo_shards(photos, options.output, options.shard_size)
+    print(f"{options.output} holds {count} hands")

@@ -25,7 +25,7 @@ from handmesh.types import Box
 # it is mirrored the wrong way, and what the teacher made of the same view: its mean feature and its last map. Student
 # and teacher must see the same picture (function matching: Beyer et al., Knowledge distillation: a good teacher is
 # patient and consistent, 2022), so training draws these boxes in place of random ones; colours may differ.
-# `scripts/cache_teacher.py` writes banks; nothing of them is needed where a network is used.
+# `handmesh data cache-teacher` writes banks; nothing of them is needed where a network is used.
 
 
 INFO_FILE, VIEWS_FILE, MEAN_FILE, MAP_FILE = "bank.json", "views.npy", "mean.npy", "map.npy"
@@ -165,7 +165,7 @@ class Bank:
         self.folder = Path(folder)
         path = self.folder / INFO_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"no {INFO_FILE} in {folder}: make a bank with scripts/cache_teacher.py")
+            raise FileNotFoundError(f"no {INFO_FILE} in {folder}: make a bank with `handmesh data cache-teacher`")
         self.info: dict[str, Any] = json.loads(path.read_text())
         self.views = np.load(self.folder / VIEWS_FILE)
         self.standards = {
@@ -196,7 +196,7 @@ class TaughtSource:
         if len(source) != bank.info["samples"]:
             raise ValueError(
                 f"{bank.folder} was made of {bank.info['samples']} samples, {bank.info['source']} gives {len(source)}: "
-                "make the bank anew with scripts/cache_teacher.py"
+                "make the bank anew with `handmesh data cache-teacher`"
             )
         self.source, self.bank, self.share = source, bank, share
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from handmesh import skeleton
-from handmesh.assets import detector_path
+from handmesh.assets import DETECTOR
 from handmesh.data.photos import LabelledHand, Split
 from handmesh.detection import Detector
 from handmesh.evaluation.datasets import Picture, camera_of, match, mean_error, opened
@@ -25,7 +25,12 @@ from handmesh.types import Camera, Hand
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """Data sets and networks; each data set counts as much as any other, whatever its number of pictures."""
+    """How often what the product says of its own answers comes true, and models that make it so.
+
+    Of every place that the detector proposes, however unsure: the score, the side and the errors expected of
+    the joints. calibration.json holds the models for the exported file. Each data set counts as much as any
+    other, whatever its number of images.
+    """
 
     photos: tuple[Path, ...] = ()
     """Folders with a pseudo_labels.json that labels all hands."""
@@ -42,12 +47,12 @@ class CalibrationOptions:
     learnt from networks are too sure; these stand for the pictures of strangers."""
     model: str = "balanced"
     """A bundled network by name, or the path of an exported .onnx file."""
-    detector: Path = field(default_factory=detector_path)
-    """An exported detector; the bundled one if not given."""
+    detector: str = DETECTOR
+    """The bundled detector by name, or the path of an exported .onnx file."""
     limit: int | None = None
-    """Take so many pictures of each data set, evenly spread over it; all if not given."""
+    """Take so many pictures of each data set, evenly spread over it. Default: all."""
     threads: int | None = None
-    """Cores that the networks may use; all but one if not given."""
+    """Cores that the networks may use. Default: all but one."""
     overwrite: bool = False
     """Look again at what the output folder already holds."""
     output: Path = Path("outputs/calibration")

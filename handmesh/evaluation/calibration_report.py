@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from scipy.optimize import minimize
 
-from handmesh.assets import model_path
+from handmesh.assets import detector_path, model_path
 from handmesh.data.photos import Photo, list_pictures, read_photos
 from handmesh.data.shards import read_shards
 from handmesh.detection import THRESHOLD, Detector
@@ -200,7 +200,7 @@ def evaluate_calibration(options: CalibrationOptions) -> Calibrated:
     CacheMismatch (a ValueError) where that folder holds what another model or other pictures gave.
     """
     session = open_session(model_path(options.model), "mesh", options.threads)
-    setting = setting_of(model_path(options.model), session, options.threads, options.detector)
+    setting = setting_of(model_path(options.model), session, options.threads, detector_path(options.detector))
     looked, candidates = joined(*_look(options, session, setting))
     calibrated = calibrate(looked, candidates)
     joints = joint_errors(looked, candidates, calibrated.found >= HAND_SCORE)
@@ -234,7 +234,7 @@ def _look(
     options: CalibrationOptions, session: Session, setting: Setting
 ) -> tuple[list[str], list[dict[str, np.ndarray]]]:
     """The data sets' names and what was seen of each, now or before."""
-    detector = Detector(open_session(options.detector, "detector", options.threads))
+    detector = Detector(open_session(detector_path(options.detector), "detector", options.threads))
     estimator, sources = Estimator(session), sources_of(options)
     asked = {name: getattr(setting, name) for name in ("model_sha256", "detector_sha256")} | {
         "split": options.split,

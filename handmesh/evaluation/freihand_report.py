@@ -35,7 +35,14 @@ from handmesh.evaluation.freihand import (
     write_submission,
 )
 from handmesh.evaluation.metrics import PCK_THRESHOLDS_M, Metric, as_json, auc, pck_curve
-from handmesh.evaluation.predictor import FreihandOptions, Predictor, Reader, ReadingOptions, open_predictor
+from handmesh.evaluation.predictor import (
+    FreihandOptions,
+    Predictor,
+    Reader,
+    ReadingOptions,
+    ScoreOptions,
+    open_predictor,
+)
 from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table, heat_map
 from handmesh.evaluation.sheets import Posed, case_picture, tiled
 from handmesh.files import sha256_of, write_csv, write_json, write_text
@@ -52,6 +59,11 @@ OTHER_MESH = (
     "rule the aligned F-score takes the joints' alignment without the prediction's own size, which shrinks the mesh; "
     "compare joints, not F-scores."
 )
+
+
+def score(options: ScoreOptions) -> None:
+    """`handmesh evaluate score`."""
+    score_file(options.gt, options.pred, options.output)
 
 
 def score_file(truth: Path, predictions: Path, output: Path) -> Scores:

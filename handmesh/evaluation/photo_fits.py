@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from rich.progress import track
 
 from handmesh.assets import model_path
@@ -19,6 +21,32 @@ from handmesh.hand.model import HandModel
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.types import Camera, Hand
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Fit the posed hand to labelled photographs.
+
+    Training learns rotations and shapes from the accepted fits (data.fits); those of the held-out split are
+    written too, to be looked at.
+    """
+
+    photos: tyro.conf.Positional[Path]
+    """Folder with pseudo_labels.json."""
+    output: Path
+    """The .npz file of fits."""
+    model: str = "balanced"
+    """The mesh network that proposes: a bundled one by name, or an .onnx file."""
+    sheet: Path | None = None
+    """Write a .png of the best, the median and the worst fits drawn over their photographs."""
+    limit: int | None = None
+    """Take the first so many photographs of each split. Default: all."""
+    fit: tyro.conf.OmitArgPrefixes[FitPhotosConfig] = field(default_factory=FitPhotosConfig)
+
+
+def run(options: FitOptions) -> None:
+    """`handmesh data fit-photos`: fit, write, and say how well it went."""
+    fit_folder(options.photos, options.output, options.model, options.fit, options.sheet, options.limit)
 
 
 def fit_folder(

@@ -86,18 +86,40 @@ class Options:
     boxes: Which = "both"
     """Where the hands are: told (given), found by the product's own detector (detected), or both in turn."""
     limit: int | None = None
-    """Take the first so many pictures of each data set; all if not given."""
+    """Take the first so many images of each data set. Default: all."""
     output: Path = Path("outputs/evaluation")
     """Folder for the report, metrics.json and the contact sheets."""
     threads: int | None = None
-    """Cores that the network may use; all but one if not given."""
+    """Cores that the network may use. Default: all but one."""
     num_hands: int = 2
     """The most hands that the tracker may find in a picture."""
 
 
 @dataclass(frozen=True)
+class SyntheticOptions(Options):
+    """Errors of joints and meshes on synthetic shards, each folder by itself, and each kind of image of a hard set."""
+
+    shards: tuple[Path, ...] = ()
+    """Folders of shard-*.tar that the network was not trained on."""
+
+
+@dataclass(frozen=True)
+class BackgroundOptions(Options):
+    """Hands seen in images without any."""
+
+    root: Path = Path("data/backgrounds")
+    """Folder of images."""
+    split: Split = "val"
+    """The held-out files (val), those for training, or all."""
+
+
+@dataclass(frozen=True)
 class PhotoOptions(Options):
-    """Which photographs, and what else to measure on them."""
+    """Finding and placing of labelled hands in photographs: those that are trained on, and those that never are.
+
+    Ends with `combined`, the number to decide by: the mean 2D error over all unseen hands, a fraction of
+    the longer side of the labelled box; a hand that the whole tracker does not find counts as 0.5.
+    """
 
     root: tuple[Path, ...] = ()
     """Folders of labelled photographs that are trained on, of which `split` is taken. A folder has a
@@ -192,11 +214,11 @@ def _photo_job(name: str, photos: Sequence[Photo], group: str, options: PhotoOpt
     return Job(name, from_photos(photos), photo_metrics, mean_error_2d, "", boxes, {}, group, recolourings)
 
 
-def evaluate_synthetic(folders: Sequence[Path], options: Options) -> list[Result]:
+def evaluate_synthetic(options: SyntheticOptions) -> list[Result]:
     """Score on folders of synthetic shards, each by itself, whose meshes are known; see `data.shards`."""
-    if not folders:
-        raise ValueError("no data sets: name at least one folder of shard-*.tar")
-    named = zip(folder_names(folders), folders, strict=True)
+    if not options.shards:
+        raise ValueError("no data sets: name at least one folder of shard-*.tar with --shards")
+    named = zip(folder_names(options.shards), options.shards, strict=True)
     return _evaluate([_synthetic_job(*one, options) for one in named], options)
 
 
@@ -206,9 +228,9 @@ def _synthetic_job(name: str, folder: Path, options: Options) -> Job:
     return Job(name, from_shards(shards), metrics, aligned_mm, " mm", _each(options.boxes), challenges_of(shards))
 
 
-def evaluate_backgrounds(root: Path, split: Split, options: Options) -> list[Result]:
+def evaluate_backgrounds(options: BackgroundOptions) -> list[Result]:
     """Count the hands seen in pictures that have none, by the whole product."""
-    return _evaluate([_background_job(root.resolve().name, root, split)], options)
+    return _evaluate([_background_job(options.root.resolve().name, options.root, options.split)], options)
 
 
 def _background_job(name: str, root: Path, split: Split) -> Job:

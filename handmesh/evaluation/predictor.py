@@ -315,15 +315,15 @@ class ReadingOptions:
     model: str = "balanced"
     """A bundled network by name, an exported .onnx, or weights.safetensors of a training run."""
     hand_model: Path | None = None
-    """A converted MANO .npz for weights; the hand they were trained with if not given."""
+    """A converted MANO .npz for weights. Default: the hand they were trained with."""
     looks: tyro.conf.OmitArgPrefixes[Looks] = field(default_factory=Looks)
     batch: int = 32
     """Crops that the network takes at a time; an exported graph takes one by one."""
     device: Device = "auto"
     threads: int | None = None
-    """Cores that the network may use; the runtime's own choice if not given."""
+    """Cores that the network may use. Default: the runtime's own choice."""
     limit: int | None = None
-    """Take the first so many samples; all if not given."""
+    """Take the first so many samples. Default: all."""
     overwrite: bool = False
     """Do again what the output folder already holds."""
 
@@ -336,7 +336,7 @@ class ReadingOptions:
 
 @dataclass(frozen=True)
 class FreihandOptions(ReadingOptions):
-    """An evaluation on FreiHAND."""
+    """Official metrics and our own on FreiHAND's evaluation split, with a report to read."""
 
     use_scale: bool = False
     """Make each hand as large as the given length of its middle finger's first bone says."""
@@ -348,7 +348,7 @@ class FreihandOptions(ReadingOptions):
 
 @dataclass(frozen=True)
 class RobustnessOptions(ReadingOptions):
-    """An evaluation on corrupted pictures of FreiHAND."""
+    """Errors under the 15 corruptions of ImageNet-C at five severities, and the mean corruption error."""
 
     baseline: tuple[str, ...] = ()
     """Networks that the mean corruption error is relative to, each named as for --model."""
@@ -356,3 +356,15 @@ class RobustnessOptions(ReadingOptions):
     """The joint error that counts: after similarity alignment, or with the roots together."""
     output: Path = Path("outputs/robustness")
     """Folder for the report, metrics.json and the predictions."""
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Score a prediction file in the format of FreiHAND's server, as the server does."""
+
+    gt: Path
+    """Folder with evaluation_xyz.json and evaluation_verts.json."""
+    pred: Path
+    """pred.json, or a zip that holds it: [N x 21 x 3 joints, N x V x 3 vertices], metres."""
+    output: Path = Path("outputs/score")
+    """Folder for scores.txt (the server's twelve lines), metrics.json and scores.csv."""

@@ -124,11 +124,16 @@ JUDGEMENT = "judgement.csv"
 
 
 @dataclass(frozen=True)
-class OverlayOptions:
-    """Which pictures, and whose meshes."""
+class ReviewOptions:
+    """Held-out images chosen at random, beside the meshes found in them, to be judged finger by finger.
 
-    root: tuple[Path, ...]
-    """Folders with a pseudo_labels.json; pictures are drawn from all of them together."""
+    Fill in judgement.csv, y or n for each finger; `--sheet judgement.csv` counts it.
+    """
+
+    root: tuple[Path, ...] = ()
+    """Folders with a pseudo_labels.json; images are drawn from all of them together."""
+    sheet: Path | None = None
+    """Count the judgement in this judgement.csv, and draw nothing."""
     count: int = 60
     """How many pictures."""
     seed: int = 0
@@ -140,12 +145,20 @@ class OverlayOptions:
     num_hands: int = 2
     """The most hands that the tracker may find in a picture."""
     threads: int | None = None
-    """Cores that the network may use; all but one if not given."""
-    output: Path = Path("outputs/overlays")
+    """Cores that the network may use. Default: all but one."""
+    output: Path = Path("outputs/review")
     """Folder for the pages, index.json and judgement.csv."""
 
 
-def draw_overlays(options: OverlayOptions) -> list[Case]:
+def review(options: ReviewOptions) -> None:
+    """`handmesh evaluate review`: draw a sheet, or count one that is filled in."""
+    if options.sheet:
+        count_judgement(options.sheet)
+    else:
+        draw_overlays(options)
+
+
+def draw_overlays(options: ReviewOptions) -> list[Case]:
     """Choose, look, write pages and the sheet to fill in; gives the labelled hands, a picture's largest first."""
     chosen = choose(_pictures(options), options.count, options.seed)
     tracker = HandTracker.load(options.model, num_hands=options.num_hands, threads=options.threads)
@@ -168,10 +181,10 @@ def choose(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
     return [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))[:count]]
 
 
-def _pictures(options: OverlayOptions) -> list[Picture]:
+def _pictures(options: ReviewOptions) -> list[Picture]:
     """All pictures with hands, named after their data set and file."""
     if not options.root:
-        raise ValueError("no data sets: name at least one folder with a pseudo_labels.json")
+        raise ValueError("no data sets: name at least one folder with a pseudo_labels.json, with --root")
     return [
         picture._replace(name=f"{name}/{picture.name}")
         for name, root in zip(folder_names(options.root), options.root, strict=True)
@@ -207,7 +220,7 @@ def _pair(case: Case, shown: Shown) -> np.ndarray:
     return np.concatenate([caption, np.concatenate([views.plain, drawn], axis=1)])
 
 
-def _write_index(options: OverlayOptions, chosen: Sequence[Picture], shown: Sequence[Shown]) -> None:
+def _write_index(options: ReviewOptions, chosen: Sequence[Picture], shown: Sequence[Shown]) -> None:
     session = open_session(model_path(options.model), "mesh", options.threads)
     setting = setting_of(model_path(options.model), session, options.threads).as_json()
     asked = {"seed": options.seed, "split": options.split, "pictures": [picture.name for picture in chosen]}

@@ -126,7 +126,7 @@ def _crops(frames: Sequence[np.ndarray], size: int, box_scale: float) -> list[np
 
 
 class OnnxFile(NamedTuple):
-    """A graph that `scripts/export.py` wrote, and its metadata."""
+    """A graph that `handmesh export` wrote, and its metadata."""
 
     proto: onnx.ModelProto
     metadata: dict[str, Any]
@@ -154,7 +154,7 @@ class OnnxFile(NamedTuple):
 def read_onnx(path: Path) -> OnnxFile:
     """Read an exported file. ValueError where it is missing, damaged or not handmesh's."""
     if not path.is_file():
-        raise ValueError(f"no model at {path}: expected an .onnx file that scripts/export.py wrote")
+        raise ValueError(f"no model at {path}: expected an .onnx file that `handmesh export` wrote")
     try:
         proto = onnx.load(path)
         text = {entry.key: entry.value for entry in proto.metadata_props}.get(METADATA_KEY, "null")
@@ -162,7 +162,7 @@ def read_onnx(path: Path) -> OnnxFile:
     except Exception as error:  # protobuf's errors share no base class with the others
         raise ValueError(f"{path} is not a readable ONNX model; export it again ({error})") from error
     if not isinstance(metadata, dict) or metadata.get("kind") not in ("mesh", "detector"):
-        raise ValueError(f"{path} was not exported by handmesh; expected an .onnx file that scripts/export.py wrote")
+        raise ValueError(f"{path} was not exported by handmesh; expected an .onnx file that `handmesh export` wrote")
     return OnnxFile(proto, metadata)
 
 

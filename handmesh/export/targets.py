@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import onnx
 import torch
+import tyro
 from torch import Tensor, nn
 
 from handmesh.assets import ASSETS
@@ -313,7 +314,7 @@ def _coremltools() -> object:
     return coremltools
 
 
-# What `scripts/export.py` does: a source and a target to files and to the lines that describe them.
+# What `handmesh export` does: a source and a target to files and to the lines that describe them.
 
 
 Target = Literal["onnx", "onnx-web", "openvino", "coreml"]
@@ -326,16 +327,32 @@ SMALLEST_CROP = 32
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The command line; see the script's help."""
+    """Export networks: one ONNX graph from crop to vertices, or what browsers, OpenVINO and Apple's devices run.
 
-    source: str
-    out: Path
+    Numbers are compared with the source's before the file is kept, on noise and on hands of the bundled clip;
+    the table that is printed says the largest difference of each output. One set of weights can serve several
+    sizes of crops: each size is a file of its own.
+    """
+
+    source: tyro.conf.Positional[str]
+    """Training's weights.safetensors, an exported .onnx file (onnx-web and openvino), or a bundled network's name."""
+    output: Path
+    """The file to write: .onnx, .xml or .mlpackage."""
     target: Target = "onnx"
+    """onnx: the graph that handmesh itself runs, from weights. onnx-web: the same for onnxruntime-web, static, in
+    operators that WebGPU has, the detector's large layers in 8 bits. openvino: an .xml and a .bin file, weights in half
+    precision. coreml: an .mlpackage for macOS 13 and iOS 16 on, from weights; compared on macOS alone."""
     name: str | None = None
+    """From weights: name in the file's metadata. Default: the file's."""
     crop_size: int | None = None
+    """Mesh weights: side of the crop in px. Default: training's last."""
     hand_model: Path | None = None
+    """Mesh weights: a converted MANO .npz. Default: the training's."""
     precision: Precision | None = None
+    """How weights are stored. fp16 makes a file half as large that computes in fp32 all the same; but Core ML computes
+    in what it stores. Default: fp16."""
     calibration: Path | None = None
+    """Mesh weights: calibration.json of `handmesh evaluate calibration` on an export of these; it goes along."""
 
     @property
     def stored(self) -> Precision:
@@ -346,12 +363,17 @@ class ExportOptions:
 def export(options: ExportOptions) -> str:
     """Write the target's files; gives the lines to print. ValueError, OSError or RuntimeError say what is wrong."""
     expected = SUFFIXES[options.target]
-    if options.out.suffix != expected:
-        raise ValueError(f"the target {options.target!r} is written as {expected}, got --out {options.out}")
+    if options.output.suffix != expected:
+        raise ValueError(f"the target {options.target!r} is written as {expected}, got --output {options.output}")
     if options.crop_size is not None and options.crop_size < SMALLEST_CROP:
         raise ValueError(f"--crop-size must be at least {SMALLEST_CROP} pixels, got {options.crop_size}")
     export_to = {"onnx": _to_onnx, "onnx-web": _to_web, "openvino": _to_openvino, "coreml": _to_coreml}
     return export_to[options.target](options)
+
+
+def run(options: ExportOptions) -> None:
+    """`handmesh export`: export and print."""
+    print(export(options))
 
 
 class Trained(NamedTuple):
@@ -391,24 +413,24 @@ class Trained(NamedTuple):
 
 def _to_onnx(options: ExportOptions) -> str:
     trained = _trained(options)
-    _write_onnx(trained, options.out, options.stored)
-    file = read_onnx(options.out)
+    _write_onnx(trained, options.output, options.stored)
+    file = read_onnx(options.output)
     parity = measure(torch_runner(trained.graph().of_unit, trained.outputs), runner(file), trained.pictures())
     notes = [f"note: not for every target: {line}" for line in violations(file.proto)]
     return _lines(
-        _wrote(options.out, f"weights stored as {options.stored}"),
+        _wrote(options.output, f"weights stored as {options.stored}"),
         "largest difference of each output from torch:",
         parity.table(),
         *notes,
-        f'use: handmesh.HandTracker.load(model="{options.out}")' if trained.kind == "mesh" else "",
+        f'use: handmesh.HandTracker.load(model="{options.output}")' if trained.kind == "mesh" else "",
     )
 
 
 def _to_web(options: ExportOptions) -> str:
-    parity = _with_onnx(options, lambda file: export_web(file, options.out))
+    parity = _with_onnx(options, lambda file: export_web(file, options.output))
     budget = f"a mesh network and the detector have {BUDGET_MB} MB together"
     return _lines(
-        _wrote(options.out, f"{gzipped_mb(options.out):.2f} MB where the server compresses; {budget}"),
+        _wrote(options.output, f"{gzipped_mb(options.output):.2f} MB where the server compresses; {budget}"),
         "largest difference of each output from the .onnx file, both in ONNX Runtime on the CPU:",
         parity.table(),
         "use: ort.InferenceSession.create(url, { executionProviders: ['webgpu', 'wasm'] }), input `image`: "
@@ -417,16 +439,16 @@ def _to_web(options: ExportOptions) -> str:
 
 
 def _to_openvino(options: ExportOptions) -> str:
-    parities = _with_onnx(options, lambda file: export_openvino(file, options.out, options.stored))
+    parities = _with_onnx(options, lambda file: export_openvino(file, options.output, options.stored))
     tables = [
         line
         for arithmetic, parity in parities.items()
         for line in (f"largest difference of each output from ONNX Runtime, OpenVINO in {arithmetic}:", parity.table())
     ]
     return _lines(
-        _wrote(options.out.with_suffix(".bin"), f"and {options.out}, weights stored as {options.stored}"),
+        _wrote(options.output.with_suffix(".bin"), f"and {options.output}, weights stored as {options.stored}"),
         *tables,
-        f'use: openvino.Core().compile_model("{options.out}", "CPU"), input `image`: uint8 RGB (1, H, W, 3)',
+        f'use: openvino.Core().compile_model("{options.output}", "CPU"), input `image`: uint8 RGB (1, H, W, 3)',
     )
 
 
@@ -434,13 +456,13 @@ def _to_coreml(options: ExportOptions) -> str:
     trained = _trained(options)
     merged = trained.graph(trained.network.reparameterised())
     report = export_coreml(
-        merged, trained.outputs, trained.metadata, options.out, trained.size, trained.pictures(), options.stored
+        merged, trained.outputs, trained.metadata, options.output, trained.size, trained.pictures(), options.stored
     )
     told = ["not compared: Core ML runs on macOS alone; export there to see how far the package's numbers are"]
     if report.package is not None:
         told = ["largest difference of each output from torch, Core ML:", report.package.table()]
     return _lines(
-        _wrote(options.out, f"weights and arithmetic in {options.stored}"),
+        _wrote(options.output, f"weights and arithmetic in {options.stored}"),
         "largest difference of each output from torch, the program that was converted, run by torch:",
         report.program.table(),
         *told,
@@ -455,7 +477,7 @@ def _with_onnx(options: ExportOptions, export_file: Callable) -> object:
         _refuse_for_onnx(options)
         return export_file(read_onnx(path))
     with tempfile.TemporaryDirectory() as folder:
-        trained = _trained(replace(options, name=options.name or options.out.stem))
+        trained = _trained(replace(options, name=options.name or options.output.stem))
         _write_onnx(trained, Path(folder) / "graph.onnx", options.stored)
         return export_file(read_onnx(Path(folder) / "graph.onnx"))
 
@@ -475,7 +497,7 @@ def _trained(options: ExportOptions) -> Trained:
     if path.suffix == ".onnx":
         raise ValueError(f"the target {options.target!r} is made from weights (.safetensors), got {path}")
     config = load_weights(path).metadata.get("config", {})
-    name = options.name or options.out.stem
+    name = options.name or options.output.stem
     if config.get("task") != "mesh":
         return Trained(load_detector(path), (INPUT_SIZE.height, INPUT_SIZE.width), name)
     beside = _beside(path)
@@ -518,7 +540,7 @@ def read_confidence(path: Path) -> dict:
     """What makes chances of a network's scores; ValueError where the file does not say."""
     content = json.loads(path.read_text())
     if not isinstance(content, dict) or "confidence" not in content:
-        raise ValueError(f"{path} is not a calibration.json of `scripts/evaluate.py calibration`")
+        raise ValueError(f"{path} is not a calibration.json of `handmesh evaluate calibration`")
     return content["confidence"]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
@@ -231,7 +232,7 @@ MANO_SITE = "https://mano.is.tue.mpg.de"
 
 MANO_HELP = (
     f"To use MANO, register at {MANO_SITE} (free for research), download mano_v1_2.zip, unpack it outside this "
-    "repository, run `python scripts/convert_mano.py mano_v1_2/models/MANO_RIGHT.pkl` and give the .npz that it "
+    "repository, run `handmesh data convert-mano mano_v1_2/models/MANO_RIGHT.pkl` and give the .npz that it "
     "writes as the hand model. Meanwhile the bundled open hand works: leave the hand model out."
 )
 
@@ -426,3 +427,27 @@ def _shapes_are_the_right_hands(fields: dict[str, np.ndarray], path: Path, right
             f"correlate by {growth:.2f}); give MANO_RIGHT.pkl too, with --right, to compare them"
         )
     return growth < 0
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Convert MANO_RIGHT.pkl, or MANO_LEFT.pkl, to .npz without chumpy. Nothing that the file says is run."""
+
+    pickle: tyro.conf.Positional[Path]
+    """The file as https://mano.is.tue.mpg.de delivers it."""
+    output: Path | None = None
+    """Where to write. Default: beside the pickle."""
+    right: Path | None = None
+    """MANO_RIGHT.pkl, to compare a left hand's shape directions with."""
+
+
+def run(options: ConvertOptions) -> None:
+    """`handmesh data convert-mano`: convert, and say what for."""
+    made = convert_mano(options.pickle, options.output, options.right)
+    print(f"{made.path}: MANO's {made.side} hand, from {options.pickle} (sha256 {made.sha256[:16]}...)")
+    if made.shapes_mirrored:
+        print("Its shape directions had the right hand's sign in x, a known fault of MANO_LEFT; it is mended.")
+    if made.side == "left":
+        print("handmesh itself needs the right hand: it mirrors left hands. Convert MANO_RIGHT.pkl for it.")
+    else:
+        print(f"Use it as `--hand-model {made.path}`, or `hand_model: {made.path}` in a configuration.")

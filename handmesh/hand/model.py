@@ -142,9 +142,9 @@ def _read_fields(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(missing_hand(path))
     if path.suffix == ".pkl":
-        raise ValueError(f"{path} must be converted first: python scripts/convert_mano.py {path}")
+        raise ValueError(f"{path} must be converted first: `handmesh data convert-mano {path}`")
     if path.suffix != ".npz":
-        raise ValueError(f"{path} is not an .npz file; a hand model is one that scripts/convert_mano.py wrote")
+        raise ValueError(f"{path} is not an .npz file; a hand model is one that `handmesh data convert-mano` wrote")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is damaged or not an .npz archive; rebuild or convert it again")
     with np.load(path, allow_pickle=False) as archive:

@@ -39,7 +39,7 @@ def load_weights(path: Path) -> Weights:
         source = (
             "bundled weights are in a checkout and in the source distribution, not in the installed wheel"
             if path.parent == ASSETS
-            else "expected a .safetensors file written by scripts/train.py"
+            else "expected a .safetensors file written by `handmesh train`"
         )
         raise ValueError(f"no weights at {path}; {source}")
     try:
@@ -49,7 +49,7 @@ def load_weights(path: Path) -> Weights:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable .safetensors file ({error}); copy it again") from error
     if header is None:
-        raise ValueError(f"{path} holds no handmesh metadata; expected a file written by scripts/train.py")
+        raise ValueError(f"{path} holds no handmesh metadata; expected a file written by `handmesh train`")
     return Weights(tensors, json.loads(header))
 
 

@@ -94,7 +94,7 @@ LAYOUT_VERSION = 2
 """Of what is drawn and written for this layout alone; 2 has four versions of a row and an evaluation set."""
 
 
-# What to make and with which settings; the command line of `scripts/make_synthetic.py`.
+# What to make and with which settings; the options of `handmesh data synthetic`.
 
 
 VERSION = 3
@@ -109,18 +109,18 @@ _LEAST = {"count": 1, "size": 16, "evaluation_count": 0, "workers": 1, "shard_si
 
 @dataclass(frozen=True)
 class Order:
-    """Make synthetic pictures of right hands with exact labels.
+    """Make synthetic images of right hands with exact labels.
 
     Whatever ingredient is not given is made procedurally. An interrupted run is taken up again by
-    the same command; finished shards are kept. With --sheet one picture of the crops is made instead.
+    the same command; finished shards are kept. With --sheet one image of the crops is made instead.
     """
 
-    out: Path
+    output: Path
     """Folder to write to; with --sheet the .jpg file."""
     count: int = 10_000
     """How many samples; of `freihand`, rows of the training set, each drawn in four versions."""
     size: int | None = None
-    """Width and height of each picture, in pixels; by default 160, and 224 for `freihand`, as the real set has."""
+    """Width and height of each picture, in pixels. Default: 160, or 224 for `freihand`, as the real set has."""
     layout: Layout = "shards"
     """`shards`: WebDataset tars of .jpg, .png mask and .json. `freihand`: FreiHAND's folders and lists."""
     evaluation_count: int = 0
@@ -134,11 +134,11 @@ class Order:
     shard_size: int = 1000
     """Samples in a shard, and the grain at which a run is resumed."""
     skins: Path | None = None
-    """Folder of skin textures (.png, .jpg) for the hand's UVs."""
+    """Folder of skin textures (.png, .jpg) for the hand's UVs. Default: painted ones only."""
     painted_skins: int = 16
     """How many skins to paint; with a folder of skins, about as often used as those."""
     backgrounds: Path | None = None
-    """Folder of photographs without hands."""
+    """Folder of photographs without hands. Default: procedural backgrounds."""
     backgrounds_split: Split = "all"
     """`val` takes the files whose name's SHA-1 is divisible by 10, `train` the others."""
     materials: Materials = "all"
@@ -149,9 +149,9 @@ class Order:
     """`hard`: each sample is, in turn, a grasp of an object, two hands that touch, a hand seen edge-on, cut off by
     the border, or with its fingers towards the camera; its label says which (`challenge`)."""
     environments: Path | None = None
-    """Folder of equirectangular .hdr panoramas to light with."""
+    """Folder of equirectangular .hdr panoramas to light with. Default: procedural light."""
     hand_model: Path | None = None
-    """Hand model in MANO's layout (.npz); the bundled open hand without one."""
+    """Hand model in MANO's layout (.npz). Default: the bundled open hand."""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -180,7 +180,7 @@ class Order:
         """What the files depend on: not the workers, nor where the ingredients lie."""
         folders = {name: _contents(getattr(self, name)) for name in ("skins", "backgrounds", "environments")}
         model = hashlib.sha1((self.hand_model or OPEN_HAND).read_bytes()).hexdigest()
-        plain = {k: v for k, v in asdict(self).items() if k not in ("out", "workers", "evaluation_count", "sheet")}
+        plain = {k: v for k, v in asdict(self).items() if k not in ("output", "workers", "evaluation_count", "sheet")}
         fixed = {"size": self.picture_size, "hand_model": model, "version": VERSION}
         if self.layout == "freihand":
             fixed |= {"evaluation_count": self.evaluation_count, "layout_version": LAYOUT_VERSION}
@@ -206,8 +206,8 @@ def check_settings(order: Order) -> None:
 
     Raises SettingsMismatchError where they differ, FileNotFoundError where an ingredient is missing.
     """
-    file, settings = order.out / SETTINGS_FILE, order.settings()
-    remove_parts(order.out)
+    file, settings = order.output / SETTINGS_FILE, order.settings()
+    remove_parts(order.output)
     if not file.exists():
         write_json(file, settings)
         return
@@ -215,4 +215,4 @@ def check_settings(order: Order) -> None:
     differ = [name for name in settings if begun.get(name) != settings[name]]
     if differ:
         details = ", ".join(f"{name} {begun.get(name)} there, {settings[name]} now" for name in differ)
-        raise SettingsMismatchError(f"{order.out} was begun with other settings ({details}); choose another --out")
+        raise SettingsMismatchError(f"{order.output} has other settings ({details}); choose another --output")

@@ -220,6 +220,11 @@ class Job(NamedTuple):
     span: range  # the samples' indices
 
 
+def run(order: Order) -> None:
+    """`handmesh data synthetic`: the data set, or the sheet."""
+    (write_sheet if order.sheet else write)(order)
+
+
 def write(order: Order) -> None:
     """Carry out `order`, or what is left of it.
 
@@ -227,13 +232,13 @@ def write(order: Order) -> None:
     where a folder of ingredients is missing or empty, and as `HandModel.load` for the hand model.
     """
     HandModel.load(order.hand_model)  # a wrong file is named here, before anything is written or started
-    order.out.mkdir(parents=True, exist_ok=True)
+    order.output.mkdir(parents=True, exist_ok=True)
     check_settings(order)
     jobs = remaining_jobs(order)
     missing = [job for job in jobs if not _is_done(order, job)]
     with _progress() as progress:
         total, left = (sum(len(job.span) for job in some) for some in (jobs, missing))
-        task = progress.add_task(order.out.name, total=total, completed=total - left, begun_at=total - left)
+        task = progress.add_task(order.output.name, total=total, completed=total - left, begun_at=total - left)
         for size in _make_all(order, missing):
             progress.update(task, advance=size)
     if order.layout == "freihand":
@@ -270,13 +275,13 @@ class _Rate(ProgressColumn):
 
 
 def _freihand(order: Order, split: FreihandSplit) -> FreihandWriter:
-    return FreihandWriter(order.out, split, order.count if split == "training" else order.evaluation_count)
+    return FreihandWriter(order.output, split, order.count if split == "training" else order.evaluation_count)
 
 
 def _is_done(order: Order, job: Job) -> bool:
     if order.layout == "freihand":
         return _freihand(order, job.split).is_done(job.number)
-    return shard_path(order.out, job.number).exists()
+    return shard_path(order.output, job.number).exists()
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -323,7 +328,7 @@ def _make(job: Job) -> int:
         samples = _freihand_samples(order, generator, job)
         _freihand(order, job.split).write(job.number, samples, generator.stage.arm.model)
     else:
-        write_shard(shard_path(order.out, job.number), _samples(order, generator, job.span, order.seed))
+        write_shard(shard_path(order.output, job.number), _samples(order, generator, job.span, order.seed))
     return len(job.span)
 
 
@@ -376,14 +381,14 @@ _JPEG_QUALITY = 86
 
 
 def write_sheet(order: Order) -> None:
-    """Draw the first `order.count` samples as one JPEG at `order.out`.
+    """Draw the first `order.count` samples as one JPEG at `order.output`.
 
     Raises ValueError where that is not the name of a .jpg file, and as `Generator` for the ingredients.
     """
-    if order.out.suffix.lower() not in (".jpg", ".jpeg"):
-        raise ValueError(f"--sheet writes a picture: --out must be a .jpg file, got {order.out}")
+    if order.output.suffix.lower() not in (".jpg", ".jpeg"):
+        raise ValueError(f"--sheet writes an image: --output must be a .jpg file, got {order.output}")
     samples = Generator(order.sources).samples(order.seed, range(order.count), order.picture_size)
-    write_image(order.out, draw_sheet(samples), _JPEG_QUALITY)
+    write_image(order.output, draw_sheet(samples), _JPEG_QUALITY)
 
 
 def draw_sheet(samples: list[Sample]) -> np.ndarray:

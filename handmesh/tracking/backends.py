@@ -226,7 +226,7 @@ def _metadata(path: Path, inference: onnxruntime.InferenceSession) -> dict[str, 
         metadata = None
     if not isinstance(metadata, dict):
         raise ModelFileError(
-            f"{path} was not exported by handmesh (no {METADATA_KEY!r} in its metadata); use scripts/export.py"
+            f"{path} was not exported by handmesh (no {METADATA_KEY!r} in its metadata); use `handmesh export`"
         )
     return metadata
 

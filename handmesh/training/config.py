@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import tyro
 import yaml
 
+from handmesh.console import parse
 from handmesh.data.loader import MixConfig, Stage
 from handmesh.models.mesh_net import NetworkConfig
 
@@ -112,7 +111,7 @@ def read_config(kind: type[Config], preset: Path, overrides: Sequence[str] = ())
     """
     values = read_preset(preset)
     values.pop("task", None)
-    return tyro.cli(kind, args=[*_flatten(values), *overrides], prog=Path(sys.argv[0]).name)
+    return parse(kind, [*_flatten(values), *overrides], f"handmesh train {preset}", takes_none=True)
 
 
 def read_preset(preset: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
+from handmesh.console import BAD_USAGE
 from handmesh.data.loader import stage_at
 from handmesh.files import write_text
 from handmesh.models import checkpoint
-from handmesh.training.config import OptimiserConfig, RunConfig
+from handmesh.training.config import MeshConfig, OptimiserConfig, RunConfig, read_config, task_of
 from handmesh.training.distributed import mean_over_processes, synchronise_batch_norm
 
 
@@ -275,3 +276,34 @@ def _validate(log: SummaryWriter, task: Task, network: nn.Module, step: int) -> 
 def _progress(fabric: Fabric) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, TextColumn("{task.fields[loss]}"), disable=not fabric.is_global_zero)
+
+
+HELP = """usage: handmesh train PRESET.yaml [OPTIONS]
+
+Train a network from a preset. The run's folder takes the resolved config, the commit, a TensorBoard log with
+overlay images, the checkpoint `last.pt` and, at the end, `weights.safetensors`. Started again with the same
+config, a run that was killed goes on from its last checkpoint.
+
+`handmesh train PRESET.yaml --help` lists what can be changed, as in `--run.out runs/mine`."""
+
+
+def main(words: Sequence[str]) -> int:
+    """`handmesh train`: train the network that a preset describes, with changes to it; the exit code."""
+    if not words or not words[0].endswith((".yaml", ".yml")):
+        print(f"{HELP}\nPresets: {', '.join(map(str, sorted(Path('configs').glob('*.yaml')))) or 'none in configs/'}.")
+        return 0 if words and words[0] in ("-h", "--help") else BAD_USAGE
+    preset, changes = Path(words[0]), words[1:]
+    kind = task_of(preset)
+    if kind == "mesh":
+        from handmesh.training.mesh import MeshTask as Task
+
+        config = read_config(MeshConfig, preset, changes)
+    elif kind == "detector":
+        from handmesh.training.detector import DetectionTask as Task
+        from handmesh.training.detector import DetectorConfig
+
+        config = read_config(DetectorConfig, preset, changes)
+    else:
+        raise ValueError(f"{preset} names the task '{kind}'; expected one of mesh, detector")
+    print(f"wrote {train(Task(config), config.run, config.optimiser)}")
+    return 0

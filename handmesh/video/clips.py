@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tyro
 from scipy.spatial.transform import Rotation
 
+from handmesh import console
 from handmesh.files import OutputError, atomic_write, make_folder, output_errors, write_bytes
 from handmesh.geometry import mirror_faces
 from handmesh.hand.lbs import SkinnedHand
@@ -287,7 +289,7 @@ class Spool:
         if (folder / _ABOUT).exists():
             raise OutputError(
                 f"{folder} holds a recording that was not finished: save it with "
-                f"`python scripts/convert_clip.py {folder} --out FILE`, or delete it"
+                f"`handmesh convert-clip {folder} --output FILE`, or delete it"
             )
         with ExitStack() as stack, self._disk_errors():
             folder.mkdir(parents=True, exist_ok=True)
@@ -517,3 +519,30 @@ class MeshFolder:
         """Write the hands of a frame, if there are any. Raises OutputError."""
         if hands:
             write_meshes(self.path / Path(name).with_suffix(self._suffix), hands)
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Convert recorded hands: .npz and .json to each other, to an animated .glb, or to meshes.
+
+    clip.npz.part, which a recording that was killed leaves, becomes a clip with --output clip.npz.
+    """
+
+    clip: tyro.conf.Positional[Path]
+    """An .npz or .json file, or a .part folder."""
+    output: Path
+    """The file to write (.npz, .json, .glb), or a folder for a mesh a frame: frames.obj is the folder `frames`."""
+    rigged: bool = False
+    """Write the hand that was seen longest at rest, in its own shape and size, ready to be posed, as .glb."""
+    webxr: bool = False
+    """The same with a flat skeleton, as WebXR's `generic-hand` has."""
+
+
+def convert_clip(options: ConvertOptions) -> None:
+    """`handmesh convert-clip`: read, write, and say where."""
+    clip = read_clip(options.clip, vertices=options.output.suffix.lower() not in (".glb", ".json"))
+    if options.rigged or options.webxr:
+        written = save_rigged_hand(clip, options.output, flat=options.webxr)
+    else:
+        written = save_clip(clip, options.output)
+    console.say(f"wrote {written}: {len(clip.heads)} frames, {len(clip.tracks())} hands")

@@ -201,7 +201,7 @@ def _refuse_fisheye(nodes: dict[str, cv2.FileNode]) -> None:
     named = model is not None and model.isString() and model.string() in _FISHEYE
     flagged = "fisheye_model" in nodes and nodes["fisheye_model"].real() == 1
     if named or flagged:
-        raise LensError("the fisheye model is not supported: calibrate with scripts/calibrate_camera.py --bend wide")
+        raise LensError("the fisheye model is not supported: calibrate with `handmesh calibrate-camera --bend wide`")
 
 
 def _numbers(node: cv2.FileNode) -> np.ndarray:
@@ -225,7 +225,7 @@ def _number(node: cv2.FileNode) -> float:
 FORMAT = "handmesh camera 1"
 """What the key `format` of our own files says."""
 
-_REMEDY = "write it with scripts/calibrate_camera.py"
+_REMEDY = "write it with `handmesh calibrate-camera`"
 
 
 def write_intrinsics(path: Path, intrinsics: Intrinsics) -> None:

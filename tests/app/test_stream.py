@@ -21,7 +21,7 @@ pytest.importorskip("pythonosc", reason="the stream is an extra: pip install 'ha
 import tyro
 from posed_hand import FakeTracker
 
-from handmesh.app.options import TrackerOptions
+from handmesh.app.options import SourceOptions
 from handmesh.app.player import Pacer, Player
 from handmesh.app.stream import Options, publishing, run
 from handmesh.streaming.server import Addresses
@@ -125,7 +125,7 @@ def test_run_streams_pictures(tmp_path, capsys) -> None:
         unity.settimeout(10)
         place = f"127.0.0.1:{unity.getsockname()[1]}"
         addresses = Addresses(port=0, udp=(place,), host="0.0.0.0")
-        options = Options(TrackerOptions(source=(str(tmp_path),)), addresses, repeat=False)
+        options = Options(SourceOptions(source=(str(tmp_path),)), addresses, repeat=False)
         assert run(options, lambda _: tracker) == 0
         frames = [json.loads(unity.recv(65536)) for _ in range(2)]
     assert [frame["sequence"] for frame in frames] == [1, 2]

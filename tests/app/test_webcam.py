@@ -288,10 +288,10 @@ def test_the_scale_is_stated_and_measured(elsewhere, monkeypatch, capsys):
 def test_cameras_are_listed(monkeypatch, capsys):
     found = [CameraInfo(0, "Front", 1280, 720, 30.0), CameraInfo(2, "Rear", 0, 0, 0.0)]
     monkeypatch.setattr(app, "list_cameras", lambda: found)
-    assert app.main(["--list-cameras"]) == 0
+    assert run(list_cameras=True) == 0
     assert capsys.readouterr().out == "0  Front  1280x720 at 30 FPS\n2  Rear  busy, or not permitted\n"
     monkeypatch.setattr(app, "list_cameras", list)
-    assert app.main(["--list-cameras"]) == 0 and "no cameras here" in capsys.readouterr().err
+    assert run(list_cameras=True) == 0 and "no cameras here" in capsys.readouterr().err
 
 
 def test_choices_are_those_of_the_tracker():
@@ -344,7 +344,7 @@ def test_two_ctrl_c_leave_a_playable_recording_and_a_complete_export(elsewhere):
 @pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])
 def test_image_writes_an_overlay_and_an_upright_mesh(elsewhere, suffix, capsys):
     picture = pictures(elsewhere / "in", 1) / "0.png"
-    options = image_app.Options(picture, mesh=Path(f"hand{suffix}"))
+    options = image_app.Options(images=(picture,), mesh=Path(f"hand{suffix}"))
     assert console.guarded(lambda: image_app.run(options, lambda _: FakeTracker())) == 0
     assert Path("outputs/0.png").exists() and "right hand, score 0.97, 0.5" in capsys.readouterr().err
     mesh = trimesh.load(f"hand{suffix}", force="mesh")
@@ -361,9 +361,9 @@ def test_image_without_a_hand_and_with_a_bad_mesh_name(elsewhere, capsys):
             return []
 
     picture = pictures(elsewhere / "in", 1) / "0.png"
-    assert console.guarded(lambda: image_app.run(image_app.Options(picture), lambda _: Blind())) == 0
+    assert console.guarded(lambda: image_app.run(image_app.Options(images=(picture,)), lambda _: Blind())) == 0
     assert "no hand found" in capsys.readouterr().err and not Path("outputs/0.glb").exists()
-    bad = image_app.Options(picture, mesh=Path("x.fbx"))
+    bad = image_app.Options(images=(picture,), mesh=Path("x.fbx"))
     assert console.guarded(lambda: image_app.run(bad, lambda _: FakeTracker())) == 1
     assert "x.fbx: meshes are written as .glb" in capsys.readouterr().err
 

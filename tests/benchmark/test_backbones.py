@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +37,8 @@ from handmesh.benchmark.backbone_runs import (  # noqa: E402  # noqa: E402  # no
     metaformer,
     timed_passes,
 )
-from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXERS, Options, Results, Setting, read_results, select  # noqa: E402  # noqa: E402
+from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXERS, Options, Results, Setting, read_results, select  # noqa: E402
+from handmesh.cli import main  # noqa: E402
 
 MODELS = ("repvit_m0_9", "convnext_atto")
 
@@ -387,17 +386,22 @@ def test_all_files_are_written(tmp_path: Path):
     assert read_results(results.path) == results
 
 
-def test_the_script_names_the_remedy(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, folder: Path):
-    path = Path(__file__).parents[2] / "scripts" / "benchmark.py"
-    spec = importlib.util.spec_from_file_location("benchmark_script", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    arguments = ["backbones", "--models", *MODELS, "--sizes", "64", "--rounds", "2", "--output", str(folder)]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
-    assert script.main() == 0
+def test_the_command_names_the_remedy(capsys: pytest.CaptureFixture, folder: Path):
+    arguments = [
+        "benchmark",
+        "backbones",
+        "--models",
+        *MODELS,
+        "--sizes",
+        "64",
+        "--rounds",
+        "2",
+        "--output",
+        str(folder),
+    ]
+    assert main(arguments) == 0
     assert "What fusing saves" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, "--batch", "2"])
-    assert script.main() == 1
+    assert main([*arguments, "--batch", "2"]) == 1
     assert "choose another --output" in " ".join(capsys.readouterr().err.split())
     assert json.loads((folder / backbone_runs.RESULTS).read_text())["setting"]["batch"] == 1
 

@@ -32,7 +32,7 @@ def row(name: str, crop_px: int, total_ms: float, sha256: str = "") -> SizeRow:
 
 
 def evaluation(path: Path, sha256: str, **figures_of: dict[str, float | None]) -> Path:
-    """A metrics.json as `scripts/evaluate.py` writes it, both protocols, with a part of each set."""
+    """A metrics.json as `handmesh evaluate` writes it, both protocols, with a part of each set."""
 
     def report(data: str, boxes: str, figures: dict[str, float | None], factor: float) -> dict:
         values = {name: value and value * factor for name, value in figures.items()}

@@ -32,6 +32,7 @@ from handmesh.benchmark.interleaved import (
     figures_of,
     measure,
 )
+from handmesh.cli import main
 from handmesh.types import SourceError
 
 ONE, TWO = CLIP_SCENES
@@ -323,7 +324,7 @@ def test_a_slow_contender_gets_the_newest_frame():
 def run(tmp_path, **options) -> tuple[int, dict]:
     """The exit code and the JSON of a run with a tracker that always sees one hand."""
     kept = tmp_path / "bench.json"
-    chosen = latency.Options(json=kept, **options)
+    chosen = latency.Options(output=kept, **options)
     code = console.guarded(lambda: latency.run(chosen, lambda model, num_hands: QuickTracker()))
     return code, json.loads(kept.read_text()) if kept.exists() else {}
 
@@ -365,7 +366,7 @@ def test_what_cannot_be_measured_is_one_line(tmp_path, capsys):
     assert run(tmp_path, frames=5, mediapipe=False)[0] == 1
     assert run(tmp_path, busy=-1)[0] == 1
     (tmp_path / "file").touch()
-    assert latency.main(["--json", str(tmp_path / "file" / "bench.json")]) == 1
+    assert main(["benchmark", "stages", "--output", str(tmp_path / "file" / "bench.json")]) == 1
     said = capsys.readouterr().err
     assert (
         "nowhere.mp4" in said
@@ -378,10 +379,8 @@ def test_what_cannot_be_measured_is_one_line(tmp_path, capsys):
 
 def test_a_small_run_of_the_real_tracker(tmp_path, capsys):
     kept = tmp_path / "real.json"
-    assert (
-        latency.main(["--frames", "20", "--model", "fast", "--no-mediapipe", "--seconds", "0", "--json", str(kept)])
-        == 0
-    )
+    options = ["--frames", "20", "--model", "fast", "--no-mediapipe", "--seconds", "0", "--output", str(kept)]
+    assert main(["benchmark", "stages", *options]) == 0
     assert "fast: milliseconds" in capsys.readouterr().out
     found = {(case["num_hands"], case["scene"]): case for case in json.loads(kept.read_text())["cases"]}
     assert found[1, "one hand in view"]["hands_per_frame"] == found[2, "one hand in view"]["hands_per_frame"] == 1

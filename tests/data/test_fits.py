@@ -75,7 +75,7 @@ def test_files_that_are_none_are_refused(fits, tmp_path):
     write_fits(tmp_path / "fits.npz", fits)
     with pytest.raises(ValueError, match=r"already has a fit of \('two.png', 0\)"):
         read_fits([tmp_path / "fits.npz", tmp_path / "fits.npz"])
-    with pytest.raises(FileNotFoundError, match=r"scripts/fit_photos\.py"):
+    with pytest.raises(FileNotFoundError, match=r"fit-photos"):
         read_fits([tmp_path / "none.npz"])
     (tmp_path / "bad.npz").write_bytes(b"not a zip")
     np.savez(tmp_path / "other.npz", picture=[])

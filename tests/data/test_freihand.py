@@ -349,7 +349,7 @@ def test_a_missing_list_is_named(root):
 @pytest.mark.parametrize("name", ["rgb/00000011.jpg", "rgb/00000000.jpg", "mask/00000002.jpg"])
 def test_missing_pictures_are_noticed(root, name):
     (root / "training" / name).unlink()
-    with pytest.raises(FreihandError, match=rf"{name} is missing: .*check_freihand"):
+    with pytest.raises(FreihandError, match=rf"{name} is missing: .*check-freihand"):
         read_freihand(root, "training")
 
 
@@ -404,10 +404,10 @@ def test_a_damaged_picture_is_named(root):
     path = root / "training/rgb/00000001.jpg"
     path.write_bytes(path.read_bytes()[:50])
     freihand = read_freihand(root, "training")
-    with pytest.raises(FreihandError, match=r"00000001\.jpg.*check_freihand"):
+    with pytest.raises(FreihandError, match=r"00000001\.jpg.*check-freihand"):
         freihand.image(1)
     path.unlink()
-    with pytest.raises(FreihandError, match=r"00000001\.jpg.*check_freihand"):
+    with pytest.raises(FreihandError, match=r"00000001\.jpg.*check-freihand"):
         freihand.image(1)
     (root / "training/mask/00000001.jpg").write_bytes(b"")
     with pytest.raises(FreihandError, match=r"mask.00000001\.jpg.*unpack it again"):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +14,7 @@ torch = pytest.importorskip("torch", reason="training data is part of the traini
 from freihand_files import read_list, write_freihand, write_list  # noqa: E402
 
 from handmesh import skeleton  # noqa: E402
+from handmesh.cli import main  # noqa: E402
 from handmesh.data import freihand_check  # noqa: E402
 from handmesh.data.freihand import (  # noqa: E402
     CACHE_FOLDER,
@@ -191,23 +190,19 @@ def test_the_overlay_draws_on_the_hand(whole, tmp_path):
         write_sheet(freihand, tmp_path / "c.txt")
 
 
-def run_script(monkeypatch, *arguments: str) -> int:
-    spec = importlib.util.spec_from_file_location("check_freihand", ROOT / "scripts" / "check_freihand.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(sys, "argv", ["check_freihand.py", *arguments])
-    return script.main()
+def run(*words: str) -> int:
+    return main(["data", "check-freihand", *words])
 
 
-def test_the_script_ends_with_1_where_something_is_broken(root, monkeypatch, capsys):
+def test_the_command_ends_with_1_where_something_is_broken(root, capsys):
     sheet = root / "sheet.png"
-    assert run_script(monkeypatch, str(root), "--overlay", str(sheet)) == 0 and sheet.is_file()
+    assert run(str(root), "--output", str(sheet)) == 0 and sheet.is_file()
     assert "nothing is broken" in capsys.readouterr().out
     (root / "training/rgb/00000004.jpg").unlink()
-    assert run_script(monkeypatch, str(root)) == 1
+    assert run(str(root)) == 1
     assert "1 of 12 missing" in " ".join(capsys.readouterr().out.split())
-    assert run_script(monkeypatch, str(root), "--split", "evaluation") == 0
+    assert run(str(root), "--split", "evaluation") == 0
     capsys.readouterr()
     for arguments in ([str(root / "nowhere")], [str(root), "--hand-model", str(root / "training_K.json")]):
-        assert run_script(monkeypatch, *arguments) == 1
+        assert run(*arguments) == 1
         assert capsys.readouterr().err.startswith("error: ")

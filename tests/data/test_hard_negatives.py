@@ -49,5 +49,5 @@ def test_the_source_draws_them_as_no_hands(tmp_path):
 
 
 def test_a_folder_without_a_list_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="mine_false_hands"):
+    with pytest.raises(FileNotFoundError, match="hard-negatives"):
         FalseHandSource(tmp_path)

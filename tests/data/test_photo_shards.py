@@ -77,7 +77,7 @@ def test_an_interrupted_call_is_repeated_and_others_are_refused(root, tmp_path):
     assert second.read_bytes() == content and first.stat().st_mtime_ns == written
     assert sorted(out.iterdir()) == [out / SETTINGS_FILE, first, second, third]
     for others, size in ((photos[1:], 8), (photos, 9)):
-        with pytest.raises(ValueError, match=r"begun with other photographs or sizes .*choose another --out"):
+        with pytest.raises(ValueError, match=r"begun with other photographs or sizes .*choose another --output"):
             write_photo_shards(others, out, size)
 
 
@@ -88,8 +88,8 @@ def test_no_usable_hand_and_no_size(root, tmp_path):
         write_photo_shards(read_photos(root, "all"), tmp_path / "out", 0)
 
 
-def test_the_script_packs_the_training_split(root, tmp_path):
-    command = [sys.executable, "scripts/make_photo_shards.py", str(root), "--out", str(tmp_path / "out")]
+def test_the_command_packs_the_training_split(root, tmp_path):
+    command = [sys.executable, "-m", "handmesh", "data", "photo-shards", str(root), "--output", str(tmp_path / "out")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     shard = PhotoShard(tmp_path / "out" / "photos-00000.tar")
     train = [name for name in NAMES if split_of(name) == "train"]

@@ -114,7 +114,7 @@ def test_survives_pickling_for_worker_processes(folder):
 
 
 def test_no_shards(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no shard-.*make_synthetic"):
+    with pytest.raises(FileNotFoundError, match=r"no shard-.*data synthetic"):
         read_shards(tmp_path)
 
 

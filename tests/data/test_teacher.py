@@ -139,7 +139,7 @@ def test_a_finished_bank_is_left_alone_and_an_unfinished_one_made_anew(bank):
     assert (bank.folder / "map.npy").stat().st_mtime_ns == before
     assert write_bank(bank.folder, Ramps(), "ramps", TEACHER, 1.5, 2, None, iter) == 6
     (bank.folder / "bank.json").unlink()
-    with pytest.raises(FileNotFoundError, match="cache_teacher"):
+    with pytest.raises(FileNotFoundError, match="cache-teacher"):
         Bank(bank.folder)
 
 

@@ -159,7 +159,7 @@ class OneHand:
 @pytest.mark.parametrize("pinch", [True, False])
 def test_a_ring_appears_while_a_hand_pinches(ar_hold, tmp_path, monkeypatch, pinch: bool):
     hand = pinching_hand(pinch=pinch)
-    monkeypatch.setattr(ar_hold, "HandTracker", type("Loader", (), {"load": lambda: OneHand(hand)}))
+    monkeypatch.setattr(ar_hold.Options, "load", lambda options: OneHand(hand))
     source, written = tmp_path / "in.png", tmp_path / "out.png"
     cv2.imwrite(str(source), SKY[..., ::-1])
     assert ar_hold.main(["--source", str(source), "--output", str(written), "--no-window"]) == 0

@@ -122,7 +122,7 @@ def test_the_program_says_and_draws_what_it_reads(gestures, tmp_path, monkeypatc
         def track(self, frame_rgb: np.ndarray, time_s: float | None = None) -> list[Hand]:
             return [hand]
 
-    monkeypatch.setattr(gestures.handmesh, "HandTracker", type("Loader", (), {"load": lambda model: OneOpenHand()}))
+    monkeypatch.setattr(gestures.Options, "load", lambda options: OneOpenHand())
     picture = tmp_path / "in.png"
     gestures.cv2.imwrite(str(picture), np.zeros((480, 640, 3), np.uint8))
     written = tmp_path / "out.png"

@@ -1,4 +1,4 @@
-"""`evaluate.py freihand` on pictures that tell where a crop was taken, on a fixture set, and its errors."""
+"""`handmesh evaluate freihand` on pictures that tell where a crop was taken, on a fixture set, and its errors."""
 
 from __future__ import annotations
 

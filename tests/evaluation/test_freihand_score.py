@@ -1,4 +1,4 @@
-"""`evaluate.py score` against a slow twin that follows FreiHAND's definitions to the letter, and its errors."""
+"""`handmesh evaluate score` against a slow twin that follows FreiHAND's definitions to the letter, and its errors."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import tarfile
@@ -16,6 +15,7 @@ import pytest
 
 from handmesh import skeleton
 from handmesh.assets import model_path
+from handmesh.cli import main
 from handmesh.data.photos import LabelledHand
 from handmesh.data.shards import read_shards
 from handmesh.evaluation import pipeline as evaluation
@@ -293,7 +293,8 @@ def test_the_detector_that_is_given_is_the_one_that_is_opened(photo_set, tmp_pat
 
 @pytest.mark.usefixtures("fake_product")
 def test_backgrounds_are_reported(photo_set, tmp_path):
-    (report,) = evaluation.evaluate_backgrounds(photo_set, "all", evaluation.Options(output=tmp_path / "out", limit=2))
+    options = evaluation.BackgroundOptions(root=photo_set, split="all", output=tmp_path / "out", limit=2)
+    (report,) = evaluation.evaluate_backgrounds(options)
     assert (report.pictures, report.unreadable, values(report.metrics)["false hands"]) == (1, 1, 100)
     assert (tmp_path / "out/some_photos-none.png").is_file()
 
@@ -348,8 +349,9 @@ def test_each_folder_and_each_kind_of_a_hard_set_has_its_own_figures(tmp_path, c
     for folder, challenges in (("ordinary", ()), ("hard", ("grasp", "edge-on"))):
         (tmp_path / folder).mkdir()
         write_posed_shard(tmp_path / folder, challenges=challenges)
-    options = evaluation.Options(output=tmp_path / "out", boxes="given")
-    reports = evaluation.evaluate_synthetic([tmp_path / "ordinary", tmp_path / "hard"], options)
+    folders = tmp_path / "ordinary", tmp_path / "hard"
+    options = evaluation.SyntheticOptions(shards=folders, output=tmp_path / "out", boxes="given")
+    reports = evaluation.evaluate_synthetic(options)
     assert [(report.data, report.part, report.pictures) for report in reports] == [
         *(("ordinary", "", 2), ("hard", "", 2), ("hard", "edge-on", 1), ("hard", "grasp", 1)),
     ]
@@ -371,12 +373,8 @@ def test_shards_of_another_hand_are_refused(tmp_path):
         true_meshes(read_shards(tmp_path))
 
 
-def test_the_script_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys):
-    path = Path(__file__).parents[2] / "scripts" / "evaluate.py"
-    spec = importlib.util.spec_from_file_location("evaluate_script", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    empty, out = str(tmp_path / "empty"), ["--out", str(tmp_path / "out")]
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    empty, out = str(tmp_path / "empty"), ["--output", str(tmp_path / "out")]
     (tmp_path / "empty").mkdir()
     photos = str(write_photos(tmp_path / "photos", {"10.png": []}))
     wrong = {
@@ -393,7 +391,6 @@ def test_the_script_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys
     }
     for message, calls in wrong.items():
         for arguments in calls:
-            monkeypatch.setattr("sys.argv", ["evaluate.py", *arguments])
-            with pytest.raises(SystemExit) as raised:
-                script.main()
-            assert str(raised.value.code).startswith(message) and "\n" not in str(raised.value.code)
+            assert main(["evaluate", *arguments]) == 1
+            said = capsys.readouterr().err
+            assert said.startswith(message) and said.count("\n") == 1

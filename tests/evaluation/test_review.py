@@ -12,7 +12,7 @@ from test_pipeline import label_of, make_hand, picture_of
 
 from handmesh.evaluation import review
 from handmesh.evaluation.review import (
-    OverlayOptions,
+    ReviewOptions,
     Shown,
     choose,
     count_judgement,
@@ -43,7 +43,7 @@ class OneHandTracker:
 def test_pages_are_drawn_and_the_sheet_waits_for_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(tracker.HandTracker, "load", lambda *_, **__: OneHandTracker())
     monkeypatch.setattr(review, "_write_index", lambda options, chosen, shown: None)
-    options = OverlayOptions((photo_folder(tmp_path / "photos", 1),), count=14, output=tmp_path / "out")
+    options = ReviewOptions((photo_folder(tmp_path / "photos", 1),), count=14, output=tmp_path / "out")
     cases = draw_overlays(options)
     first, second = (cv2.imread(str(tmp_path / f"out/page-0{k}.png")) for k in (1, 2))
     assert first.shape == second.shape == (4 * 316, 3 * 600, 3)

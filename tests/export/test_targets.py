@@ -238,7 +238,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, target, package, hint
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("fast", "x.onnx", "coreml"), "written as .mlpackage, got --out x.onnx"),
+        (("fast", "x.onnx", "coreml"), "written as .mlpackage, got --output x.onnx"),
         (("nothing", "x.onnx", "onnx-web"), "neither weights .* nor one of .*detector"),
         (("gone.onnx", "x.onnx", "onnx-web"), "no model at gone.onnx"),
         (("gone.safetensors", "x.onnx", "onnx"), "no weights at gone.safetensors"),

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="fitting is part of the training ext
 
 from labelled_truth import CAMERA, truths  # noqa: E402
 
+from handmesh.cli import main  # noqa: E402
 from handmesh.data.fit_photos import FitPhotosConfig, PhotoFitter, tasks_of  # noqa: E402
 from handmesh.data.photos import (  # noqa: E402
     LABEL_FILE,
@@ -129,10 +130,7 @@ def test_mano_is_refused():
         KeypointHand(mano)
 
 
-def test_the_script_fits_a_folder(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    import fit_photos
-
+def test_the_command_fits_a_folder(tmp_path, capsys):
     rng, hands = np.random.default_rng(7), truths(3, MODEL)
     noise = rng.integers(0, 255, (CAMERA.height, CAMERA.width, 3)).astype(np.uint8)
     entries = []
@@ -143,12 +141,12 @@ def test_the_script_fits_a_folder(tmp_path, capsys, monkeypatch):
         entries.append({"file": name, "width": CAMERA.width, "height": CAMERA.height, "hands": [plain]})
     (tmp_path / LABEL_FILE).write_text(json.dumps(entries))
     out, sheet = tmp_path / "out" / "fits.npz", tmp_path / "out" / "sheet.png"
-    assert fit_photos.main([str(tmp_path), "--out", str(out), "--sheet", str(sheet)]) == 0
+    assert main(["data", "fit-photos", str(tmp_path), "--output", str(out), "--sheet", str(sheet)]) == 0
     printed = capsys.readouterr().out
     assert "train: 2 hands" in printed and "val: 1 hands" in printed
     fits = read_fits([out])
     assert set(fits) == {("3.jpg", 0), ("7.jpg", 0), ("9.jpg", 0)}
     assert _aligned_mm([fits[name, 0].joints_m for name in ("3.jpg", "7.jpg", "9.jpg")], hands).mean() < 8
     assert cv2.imread(str(sheet)).shape[2] == 3
-    assert fit_photos.main([str(tmp_path / "none"), "--out", str(out)]) == 1
+    assert main(["data", "fit-photos", str(tmp_path / "none"), "--output", str(out)]) == 1
     assert capsys.readouterr().err.startswith("error: no pseudo_labels.json")

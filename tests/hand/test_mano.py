@@ -38,7 +38,7 @@ from handmesh.hand.mano import (  # noqa: E402  # noqa: E402
 )
 from handmesh.hand.model import HandModel  # noqa: E402
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "convert_mano.py"
+COMMAND = [sys.executable, "-m", "handmesh", "data", "convert-mano"]
 
 MANO_GLOBALS = {
     "numpy.core.multiarray _reconstruct",
@@ -391,10 +391,10 @@ def test_scalars_are_read() -> None:
 
 def test_the_command(tmp_path, left) -> None:
     def run(*arguments: object) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True)
+        return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True)
 
     missing = run(tmp_path / "MANO_RIGHT.pkl")
     assert missing.returncode == 1 and MANO_HELP in missing.stderr and "Traceback" not in missing.stderr
-    made = run(left, "--out", tmp_path / "left.npz")
+    made = run(left, "--output", tmp_path / "left.npz")
     assert made.returncode == 0 and "MANO's left hand" in made.stdout and "is mended" in made.stdout
     assert (tmp_path / "left.npz").is_file()

@@ -153,7 +153,7 @@ def test_refuses_what_is_no_hand(tmp_path, model: HandModel) -> None:
     with pytest.raises(FileNotFoundError, match="no hand model"):
         HandModel.load(tmp_path / "none.npz")
     (tmp_path / "MANO_RIGHT.pkl").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"must be converted first: python scripts/convert_mano\.py .*MANO_RIGHT\.pkl"):
+    with pytest.raises(ValueError, match=r"must be converted first: .*convert-mano .*MANO_RIGHT\.pkl"):
         HandModel.load(tmp_path / "MANO_RIGHT.pkl")
     (tmp_path / "hand.npy").write_bytes(b"")
     with pytest.raises(ValueError, match=r"not an \.npz file"):

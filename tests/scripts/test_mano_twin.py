@@ -178,7 +178,9 @@ def test_decimation_keeps_a_flat_sheet_flat_and_says_when_it_cannot_go_on() -> N
 
 def test_the_command(tmp_path, monkeypatch, capsys) -> None:
     script = Path(__file__).parents[2] / "scripts" / "make_mano_twin.py"
-    monkeypatch.setattr(sys, "argv", ["make_mano_twin.py", "--out", str(tmp_path / "MANO_LEFT.pkl"), "--side", "left"])
+    monkeypatch.setattr(
+        sys, "argv", ["make_mano_twin.py", "--output", str(tmp_path / "MANO_LEFT.pkl"), "--side", "left"]
+    )
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
     assert ended.value.code == 0 and "not MANO" in capsys.readouterr().out

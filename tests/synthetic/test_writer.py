@@ -171,6 +171,6 @@ def test_labels_of_ordinary_samples_are_as_before(generator):
 def test_a_sheet_is_one_picture_of_crops(tmp_path):
     sheet = Order(tmp_path / "sheet.jpg", count=14, size=48, painted_skins=1, sheet=True)
     write_sheet(sheet)
-    assert cv2.imread(str(sheet.out)).shape == (192, 1152, 3)
+    assert cv2.imread(str(sheet.output)).shape == (192, 1152, 3)
     with pytest.raises(ValueError, match=r"must be a \.jpg file"):
-        write_sheet(replace(sheet, out=tmp_path / "sheet"))
+        write_sheet(replace(sheet, output=tmp_path / "sheet"))

@@ -20,6 +20,7 @@ from handmesh.training.engine import train  # noqa: E402
 from handmesh.training.mesh import MeshTask  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
+HANDMESH = [sys.executable, "-m", "handmesh"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def _preset(shards: Path, out: Path) -> Path:
 
 
 def _command(shards: Path, out: Path) -> list[str]:
-    return [sys.executable, "scripts/train.py", str(_preset(shards, out)), "--run.out", str(out)]
+    return [*HANDMESH, "train", str(_preset(shards, out)), "--run.out", str(out)]
 
 
 def test_a_killed_run_resumes_to_the_same_weights(shards, tmp_path):
@@ -63,7 +64,7 @@ def test_a_killed_run_resumes_to_the_same_weights(shards, tmp_path):
 
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     run = subprocess.run(
-        [sys.executable, "scripts/train.py", str(tmp_path / "nothing.yaml")],
+        [*HANDMESH, "train", str(tmp_path / "nothing.yaml")],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 1 and run.stderr.count("\n") == 1 and "nothing.yaml" in run.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import os
 import subprocess
@@ -18,6 +17,7 @@ from gltf_reader import Glb
 from test_gltf import SEAMS, track
 
 from handmesh.app.capture import open_export
+from handmesh.cli import main
 from handmesh.files import OutputError
 from handmesh.geometry import mirror_faces, project
 from handmesh.hand.lbs import SkinnedHand
@@ -203,23 +203,19 @@ def test_what_was_recorded_survives_a_kill(tmp_path, session, capsys):
     with open(part / "frames.jsonl", "a") as lines, open(part / "hands.bin", "ab") as hands:
         lines.write('{"name": "0000')  # the kill came in the middle of a frame
         hands.write(b"\0" * 100)
-    with pytest.raises(OutputError, match=r"was not finished.*convert_clip.py .*clip.npz.part"):
+    with pytest.raises(OutputError, match=r"was not finished.*convert-clip .*clip.npz.part"):
         open_export(tmp_path / "clip.npz")
-    assert run_script(str(part), "--out", str(tmp_path / "saved.npz")) == 0
+    assert run(str(part), "--output", str(tmp_path / "saved.npz")) == 0
     assert "8 frames, 2 hands" in capsys.readouterr().err
     assert_same(read_clip(tmp_path / "saved.npz"), session, 0, 0)
 
 
-def run_script(*arguments: str) -> int:
-    path = Path(__file__).parents[2] / "scripts" / "convert_clip.py"
-    spec = importlib.util.spec_from_file_location("convert_clip", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.main(list(arguments))
+def run(*words: str) -> int:
+    return main(["convert-clip", *words])
 
 
-def test_the_script_says_in_a_line_what_is_wrong(tmp_path, capsys):
-    assert run_script(str(tmp_path / "none.npz"), "--out", str(tmp_path / "x.glb")) == 1
+def test_the_command_says_in_a_line_what_is_wrong(tmp_path, capsys):
+    assert run(str(tmp_path / "none.npz"), "--output", str(tmp_path / "x.glb")) == 1
     assert "error: no recorded clip at" in capsys.readouterr().err
 
 

@@ -264,7 +264,7 @@ def test_the_picture_tool_straightens_and_says_which_camera(tmp_path, capsys, mo
     tracker = Watcher()
 
     def run(**options: object) -> int:
-        chosen = image_app.Options(Path("noise.png"), **options)
+        chosen = image_app.Options(images=(Path("noise.png"),), **options)
         return console.guarded(lambda: image_app.run(chosen, lambda _: tracker))
 
     assert run() == 0

@@ -19,7 +19,7 @@ export interface Metadata {
 export function readMetadata(file: Uint8Array, kind: Kind, name: string): Metadata {
   const text = property(file, METADATA_KEY);
   if (text === null) {
-    throw new Error(`${name} was not exported by handmesh (it has no such metadata); use scripts/export.py`);
+    throw new Error(`${name} was not exported by handmesh (it has no such metadata); use \`handmesh export\``);
   }
   const metadata = JSON.parse(text) as Metadata;
   if (metadata.format !== FORMAT) {
