@@ -166,7 +166,7 @@ def test_sprites_survive_the_disk(tmp_path):
     (back,) = (SpriteSet(tmp_path)[i] for i in range(1))
     assert (back.rgba == sprite.rgba).all() and back.hands[0].side == "right"
     assert back.hands[0].joints_px == pytest.approx(sprite.hands[0].joints_px, abs=0.01)
-    with pytest.raises(FileNotFoundError, match="make_people"):
+    with pytest.raises(FileNotFoundError, match="data people"):
         SpriteSet(tmp_path / "nowhere")
 
 
