@@ -65,11 +65,30 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path, stem: str = "", older_s: float = 0.0) -> None:
-    """Remove what writers that were killed left in `folder`, of files whose names begin with `stem`."""
+    """Remove what writers that were killed left in `folder`, of files whose names begin with `stem`.
+
+    Parts of living processes are left alone. older_s: seconds since the last write, where other machines write too.
+    """
     for part in folder.glob(f"{stem}*.part"):
         with suppress(OSError):
-            if part.is_file() and time.time() - part.stat().st_mtime >= older_s:
+            if part.is_file() and time.time() - part.stat().st_mtime >= older_s and not _is_being_written(part):
                 part.unlink()
+
+
+def _is_being_written(part: Path) -> bool:
+    """Whether the process whose number `atomic_write` put into the name lives on this machine."""
+    pid, _, thread = part.name.removesuffix(".part").rpartition(".")[2].partition("-")
+    if (
+        not (pid.isdecimal() and thread.isdecimal()) or os.name != "posix"
+    ):  # elsewhere the question itself could end the process
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 @contextmanager

@@ -147,9 +147,10 @@ def calibrate(looked: Sequence[Looked], candidates: Candidates) -> Calibrated:
 
 
 def _proposed(candidates: Candidates, chance: np.ndarray) -> float:
-    """The detector's score from which it pays to look: of the right hands that are shown, one in a hundred has less."""
+    """The detector's score from which it pays to look: of the right hands that are shown, one in a thousand has less
+    (a hundred would do for pictures like those that it learnt from: the detector is fainter on strangers')."""
     shown = candidates.detector[candidates.right & (chance >= HAND_SCORE)]
-    return float(np.clip(np.quantile(shown, 0.01), PROPOSED, THRESHOLD)) if len(shown) else THRESHOLD
+    return float(np.clip(np.quantile(shown, 0.001), PROPOSED, THRESHOLD)) if len(shown) else THRESHOLD
 
 
 def shown_so_far(candidates: Candidates) -> np.ndarray:

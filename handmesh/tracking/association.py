@@ -31,7 +31,7 @@ SAME_PLACE = 0.4
 class Rules:
     """When a hand counts as found, followed, lost or the same as another."""
 
-    found_score: float = 0.7
+    found_score: float = 0.55
     """A new hand needs at least this score..."""
     kept_score: float = 0.25
     """...and is followed down to this one, so that a score near the limit does not flicker."""
