@@ -332,7 +332,7 @@ def error_of(path: Path) -> str:
 
 def test_a_missing_file_says_where_to_get_it(tmp_path) -> None:
     message = error_of(tmp_path / "MANO_RIGHT.pkl")
-    assert "https://mano.is.tue.mpg.de" in message and "convert_mano.py" in message and "open hand works" in message
+    assert "https://mano.is.tue.mpg.de" in message and "convert-mano" in message and "open hand works" in message
     with pytest.raises(FileNotFoundError, match="register at"):
         HandModel.load(tmp_path / "MANO_RIGHT.npz")
 

@@ -122,7 +122,7 @@ def test_bad_files_end_in_one_line_that_names_them(tmp_path, case, capfd):
 
 
 def test_missing_and_binary_files(tmp_path):
-    with pytest.raises(LensError, match=r"no camera file at .*calibrate_camera"):
+    with pytest.raises(LensError, match=r"no camera file at .*calibrate-camera"):
         Lens.from_file(tmp_path / "nowhere.json")
     (tmp_path / "photo.json").write_bytes(bytes(range(256)))
     with pytest.raises(LensError, match="not a text file"):

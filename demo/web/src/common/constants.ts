@@ -69,7 +69,7 @@ export const PLACE_M = 10;
 
 // handmesh.tracking.association
 export const RULES = {
-  foundScore: 0.7,
+  foundScore: 0.55,
   keptScore: 0.25,
   detectEvery: 3,
   predictedFrames: 2,
