@@ -414,12 +414,12 @@ def test_whole_videos_are_tracked_alike(ask, monkeypatch, preset):
 def test_frames_of_the_stream_are_read_alike(ask):
     """By the page and by Python, in binary; and the same hands as JSON, which has fewer digits."""
     pytest.importorskip("websockets", reason="the stream is an extra: pip install 'handmesh[stream]'")
-    from stream_clients import moment
+    from stream_clients import update
 
     from handmesh.streaming.protocol import frame_bytes, frame_message, read_frame
 
-    message = frame_bytes(moment())
-    binary, text = ask("frame", [{"binary": base64.b64encode(message).decode()}, {"text": frame_message(moment())}])
+    message = frame_bytes(update())
+    binary, text = ask("frame", [{"binary": base64.b64encode(message).decode()}, {"text": frame_message(update())}])
     expected = read_frame(message)
     assert binary["sequence"] == text["sequence"] == expected.sequence
     assert binary["capturedMs"] == expected.captured_unix_ms

@@ -19,12 +19,12 @@ pytest.importorskip("websockets", reason="the stream is an extra: pip install 'h
 from chromium import CHROMIUM, Page, browsing
 from stream_clients import publish, streaming, two_hands
 
-from handmesh.app.stream import Player
+from handmesh.app.player import Pacer, Player
+from handmesh.app.stream import publishing as sending
 from handmesh.assets import DEMO_CLIP, VIEWER
 from handmesh.render.overlay import SIDE_COLOURS
 from handmesh.streaming.server import StreamServer
 from handmesh.types import Frame, Hand
-from handmesh.video.lens import Lens
 from handmesh.video.sources import Video
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to look at the page")
@@ -176,7 +176,8 @@ class TestInBrowser:
         with streaming() as (server, _), HandTracker.load(num_hands=2, threads=1) as tracker:
             clip = Stoppable(DEMO_CLIP)
             page.open(server.url)
-            thread = threading.Thread(target=Player(tracker, clip, Lens.from_fov(), server).play, args=(False,))
+            player = Player(tracker, clip, pacer=Pacer.of(clip))
+            thread = threading.Thread(target=player.play, args=(sending(player, server),))
             thread.start()
             try:
                 page.wait_for("handmesh.views.size > 0")
