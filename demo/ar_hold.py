@@ -1,7 +1,7 @@
 """A ring held between thumb and index finger: pinch before the camera. `python demo/ar_hold.py --help`.
 
 The fingers before the ring hide it, and it hides what lies behind it. The hand stays the camera's own
-picture: its mesh is there for its depth alone, and nothing of it is seen.
+image: its mesh is there for its depth alone, and nothing of it is seen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from handmesh.app.options import CameraOptions
 from handmesh.app.window import has_display
 from handmesh.render.overlay import shade
 from handmesh.render.shading import blend
-from handmesh.video.sinks import open_output
+from handmesh.video.sinks import open_sink
 from handmesh.video.sources import open_source
 
 RADIUS_M, THICKNESS_M = 0.018, 0.0035  # 43 mm across
@@ -41,23 +41,23 @@ def held_ring_m(hand: Hand) -> np.ndarray:
     pinch_m = pads_m.mean(0)
     across = axes[1, :, 1] - axes[0, :, 1]  # the ring's axis, by where the nails face: surer than by places so near
     to_wrist = pose.positions_m[0] - pinch_m  # as far as it is perpendicular to that: the ring's x
-    turn = Rotation.align_vectors([across, to_wrist], [[0, 0, 1], [1, 0, 0]], weights=[np.inf, 1])[0]
-    ring_m = turn.apply(RING.vertices + (RADIUS_M, 0, 0)) + pinch_m
+    rotation = Rotation.align_vectors([across, to_wrist], [[0, 0, 1], [1, 0, 0]], weights=[np.inf, 1])[0]
+    ring_m = rotation.apply(RING.vertices + (RADIUS_M, 0, 0)) + pinch_m
     return ring_m * (1, -1, -1)  # from WebXR's axes to the camera's: y down, z forward
 
 
 def composed(image_rgb: np.ndarray, hands: Sequence[Hand], rings_m: Sequence[np.ndarray], camera: Camera) -> np.ndarray:
-    """The picture with the rings in it, as far as nothing that is nearer hides them."""
-    picture = image_rgb.copy()
-    nearest_m = np.full(picture.shape[:2], np.inf, np.float32)
+    """The image with the rings in it, as far as nothing that is nearer hides them."""
+    image = image_rgb.copy()
+    nearest_m = np.full(image.shape[:2], np.inf, np.float32)
     for hand in hands:
         nearest_m = np.minimum(nearest_m, shade(hand.vertices_m, hand.faces, camera)[1])
     for ring_m in rings_m:
         rgba, depth_m = shade(ring_m, RING.faces, camera, GOLD)
         rgba[nearest_m < depth_m, 3] = 0
-        blend(picture, rgba, opacity=1)
+        blend(image, rgba, opacity=1)
         nearest_m = np.minimum(nearest_m, depth_m)
-    return picture
+    return image
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def run(options: Options) -> int:
     with ExitStack() as stack:
         source = open_source(*options.source)
         stack.callback(source.close)
-        output = open_output(options.output, source.length != 1, source.fps) if options.output else None
+        output = open_sink(options.output, source.length != 1, source.fps) if options.output else None
         if output:
             stack.callback(output.close)
         tracker = stack.enter_context(options.load())
@@ -96,17 +96,17 @@ def run(options: Options) -> int:
             image_rgb, camera = lens.rectified(frame.image_rgb), lens.camera_for(width, height)
             hands = tracker.track(image_rgb, frame.time_s, camera)
             rings_m = [held_ring_m(hand) for hand in hands if pinches.read(hand).gesture == "pinch"]
-            picture = composed(image_rgb, hands, rings_m, camera)
+            image = composed(image_rgb, hands, rings_m, camera)
             if output:
-                output.write(frame, picture, hands)
-            if window and not shown(picture[:, ::-1] if source.live else picture):  # a camera's as in a mirror
+                output.write(frame, image, hands)
+            if window and not shown(image[:, ::-1] if source.live else image):  # a camera's as in a mirror
                 break
     return 0
 
 
-def shown(picture_rgb: np.ndarray) -> bool:
+def shown(image_rgb: np.ndarray) -> bool:
     """Show it in the window; False when the user quits."""
-    cv2.imshow("hold a ring", picture_rgb[..., ::-1])
+    cv2.imshow("hold a ring", image_rgb[..., ::-1])
     return cv2.waitKey(1) & 0xFF != ord("q")
 
 

@@ -1,4 +1,4 @@
-"""Pinch, point, fist, open hand and thumb up from a camera, a video or pictures: `python demo/gestures.py --help`.
+"""Pinch, point, fist, open hand and thumb up from a camera, a video or images: `python demo/gestures.py --help`.
 
 An example of what can be built on `Hand.to_webxr()`; change the thresholds as you need them.
 """
@@ -26,7 +26,7 @@ from handmesh.app.window import has_display
 from handmesh.assets import DEMO_CLIP
 from handmesh.render.overlay import Style, overlay
 from handmesh.types import Hand
-from handmesh.video.sinks import open_output
+from handmesh.video.sinks import open_sink
 from handmesh.video.sources import open_source
 from handmesh.xr import WEBXR_JOINTS
 
@@ -107,7 +107,7 @@ def _form(positions_m: np.ndarray, bends_deg: np.ndarray) -> str:
 
 
 def _thumb_is_up(positions_m: np.ndarray) -> bool:
-    """Away from the fingers, and upwards in the picture."""
+    """Away from the fingers, and upwards in the image."""
     length = np.linalg.norm(np.diff(positions_m[[0, *_MIDDLE_CHAIN[1:]]], axis=0), axis=1).sum()
     away = np.linalg.norm(positions_m[_THUMB_TIP] - positions_m[_MIDDLE_CHAIN[2]]) > THUMB_AWAY * length
     thumb = positions_m[_THUMB_TIP] - positions_m[_THUMB_DISTAL]
@@ -138,7 +138,7 @@ def run(options: Options) -> int:
     with ExitStack() as stack:
         source = open_source(*options.source)
         stack.callback(source.close)
-        output = open_output(options.output, source.length != 1, source.fps) if options.output else None
+        output = open_sink(options.output, source.length != 1, source.fps) if options.output else None
         if output:
             stack.callback(output.close)
         window = options.window and has_display()
@@ -150,10 +150,10 @@ def run(options: Options) -> int:
                 if last.get(hand.id) != reading.gesture:
                     console.say(f"{frame.time_s:7.2f} s  {hand.side} hand {hand.id}: {describe(reading)}")
                 last[hand.id] = reading.gesture
-            picture = draw(frame.image_rgb, hands, readings) if window or output else frame.image_rgb
+            image = draw(frame.image_rgb, hands, readings) if window or output else frame.image_rgb
             if output:
-                output.write(frame, picture, hands)
-            if window and not show(picture):
+                output.write(frame, image, hands)
+            if window and not show(image):
                 break
     return 0
 
@@ -166,18 +166,18 @@ def describe(reading: Reading) -> str:
 
 
 def draw(image_rgb: np.ndarray, hands: list[Hand], readings: list[Reading]) -> np.ndarray:
-    """The picture with the hands' bones and, at each wrist, its gesture."""
-    picture = overlay(image_rgb, hands, style=Style(mesh=False, skeleton=True))
+    """The image with the hands' bones and, at each wrist, its gesture."""
+    image = overlay(image_rgb, hands, style=Style(mesh=False, skeleton=True))
     for hand, reading in zip(hands, readings, strict=True):
-        place = tuple(int(value) for value in hand.joints_px[0] + (12, 4))
+        position = tuple(int(value) for value in hand.joints_px[0] + (12, 4))
         for colour, width in (((0, 0, 0), 5), ((255, 255, 255), 2)):
-            cv2.putText(picture, reading.gesture, place, cv2.FONT_HERSHEY_SIMPLEX, 0.9, colour, width, cv2.LINE_AA)
-    return picture
+            cv2.putText(image, reading.gesture, position, cv2.FONT_HERSHEY_SIMPLEX, 0.9, colour, width, cv2.LINE_AA)
+    return image
 
 
-def show(picture_rgb: np.ndarray) -> bool:
+def show(image_rgb: np.ndarray) -> bool:
     """Show it in the window; False when the user quits."""
-    cv2.imshow("gestures", picture_rgb[..., ::-1])
+    cv2.imshow("gestures", image_rgb[..., ::-1])
     return cv2.waitKey(1) & 0xFF != ord("q")
 
 

@@ -1,4 +1,4 @@
-"""A picture of a hand in, a 3D mesh of it out: in metres, in the camera's frame, in real time.
+"""An image of a hand in, a 3D mesh of it out: in metres, in the camera's frame, in real time.
 
 The public names load on first use, so that `import handmesh` stays quick and light.
 """

@@ -86,8 +86,8 @@ COMMANDS = {
     ),
     "benchmark soak": Command("handmesh.benchmark.soak:run", "memory, threads and pace over half an hour"),
     "data synthetic": Command("handmesh.synthetic.writer:run", "images of hands with exact labels", "train"),
-    "data people": Command("handmesh.synthetic.sprites:write_people", "cut-out images of gesturing people", "assets"),
-    "data sprites": Command("handmesh.synthetic.sprites:write_hands", "cut-out images of hands with forearms", "train"),
+    "data people": Command("handmesh.synthetic.cutouts:write_people", "cutout images of gesturing people", "assets"),
+    "data sprites": Command("handmesh.synthetic.cutouts:write_hands", "cutout images of hands with forearms", "train"),
     "data cutouts": Command("handmesh.data.cutouts:run", "hands cut out of labelled photographs"),
     "data hard-negatives": Command(
         "handmesh.evaluation.hard_negatives:run", "what a detector takes for hands and is none", "train"

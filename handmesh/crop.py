@@ -16,18 +16,18 @@ from handmesh.geometry import invert_affine
 from handmesh.types import Box, Camera
 
 LARGEST_BOX_PX = 1e6
-"""Beyond this a box has nothing to do with a picture, and pixels can no longer be counted."""
+"""Beyond this a box has nothing to do with an image, and pixels can no longer be counted."""
 
 
 def crop_affine(box: Box, size: int, mirror: bool = False) -> np.ndarray:
-    """(2, 3) float64 affine from picture pixels to pixels of a `size` x `size` crop of `box`.
+    """(2, 3) float64 affine from image pixels to pixels of a `size` x `size` crop of `box`.
 
     The box's border falls on the outer border of the crop's outer pixels. With `mirror` the crop
     is flipped left to right. Raises ValueError for a box beyond `LARGEST_BOX_PX` or without a side.
     """
-    near = all(abs(place) <= LARGEST_BOX_PX for place in box.centre_px)  # false for NaN
+    near = all(abs(position) <= LARGEST_BOX_PX for position in box.centre_px)  # false for NaN
     if not (1e-3 <= box.size_px <= LARGEST_BOX_PX and near and math.isfinite(box.angle_rad)):
-        raise ValueError(f"a box needs a positive, finite side, and a place in or about the picture, got {box}")
+        raise ValueError(f"a box needs a positive, finite side, and a position in or about the image, got {box}")
     scale = size / box.size_px
     c, s = math.cos(box.angle_rad) * scale, math.sin(box.angle_rad) * scale
     x, y = box.centre_px
@@ -40,7 +40,7 @@ def crop_affine(box: Box, size: int, mirror: bool = False) -> np.ndarray:
 def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
     """The `size` x `size` crop of (H, W, 3) `image` under `affine`; the outside repeats the border.
 
-    Where the crop shrinks the picture more than twice, the picture is halved first, so that fine
+    Where the crop shrinks the image more than twice, the image is halved first, so that fine
     texture does not alias.
     """
     shrink = 1.0 / math.sqrt(abs(affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0]))
@@ -54,11 +54,11 @@ def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
 
 
 def _part_under(image: np.ndarray, affine: np.ndarray, size: int, shrink: float) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the picture that the crop shows, as a view, and the affine from there: less to halve."""
+    """The part of the image that the crop shows, as a view, and the affine from there: less to halve."""
     grain = 2 ** math.ceil(math.log2(shrink))  # on this grid, halving the part gives what halving the whole does
-    to_picture, middle = invert_affine(affine), (size - 1) / 2
-    x, y = (to_picture @ (middle, middle, 1.0)).tolist()
-    reach_x, reach_y = (np.abs(to_picture[:, :2]).sum(axis=1) * size / 2).tolist()
+    to_image, middle = invert_affine(affine), (size - 1) / 2
+    x, y = (to_image @ (middle, middle, 1.0)).tolist()
+    reach_x, reach_y = (np.abs(to_image[:, :2]).sum(axis=1) * size / 2).tolist()
     left, right = _span_on_grid(x, reach_x, grain, image.shape[1])
     top, bottom = _span_on_grid(y, reach_y, grain, image.shape[0])
     moved = affine.copy()
@@ -83,8 +83,8 @@ def px_from_normalised(points: np.ndarray, size: int) -> np.ndarray:
     return (points + 1.0) * (size / 2.0) - 0.5
 
 
-def picture_px_from_normalised(points: np.ndarray, box: Box, mirror: bool = False) -> np.ndarray:
-    """The network's coordinates in the crop of `box` to pixels of the picture: (..., 2) to (..., 2)."""
+def image_px_from_normalised(points: np.ndarray, box: Box, mirror: bool = False) -> np.ndarray:
+    """The network's coordinates in the crop of `box` to pixels of the image: (..., 2) to (..., 2)."""
     half = box.size_px / 2
     c, s = half * math.cos(box.angle_rad), half * math.sin(box.angle_rad)
     right = (-c, -s) if mirror else (c, s)
@@ -94,21 +94,23 @@ def picture_px_from_normalised(points: np.ndarray, box: Box, mirror: bool = Fals
 def view_rotation(camera: Camera, box: Box) -> np.ndarray:
     """(3, 3) R_camera_view: from the crop's own view to the camera's frame.
 
-    The crop is taken as the picture of a camera that looks straight at the box's centre and is
+    The crop is taken as the image of a camera that looks straight at the box's centre and is
     rolled with the box. Its forward axis is the ray through the centre, reached from the camera's
-    own by the smallest turn; then comes the roll.
+    own by the smallest rotation; then comes the roll.
     """
     x = (box.centre_px[0] - camera.cx) / camera.fx
     y = (box.centre_px[1] - camera.cy) / camera.fy
     ray = np.array([x, y, 1.0]) / math.sqrt(x * x + y * y + 1.0)
-    return _turn_forward_to(ray) @ _roll(box.angle_rad)
+    return _rotation_forward_to(ray) @ _roll(box.angle_rad)
 
 
-def _turn_forward_to(ray: np.ndarray) -> np.ndarray:
+def _rotation_forward_to(ray: np.ndarray) -> np.ndarray:
     """The smallest rotation that takes (0, 0, 1) to the unit vector `ray` with positive z."""
     x, y, z = ray.tolist()
-    share = 1.0 / (1.0 + z)
-    return np.array([[1 - x * x * share, -x * y * share, x], [-x * y * share, 1 - y * y * share, y], [-x, -y, z]])
+    fraction = 1.0 / (1.0 + z)
+    return np.array(
+        [[1 - x * x * fraction, -x * y * fraction, x], [-x * y * fraction, 1 - y * y * fraction, y], [-x, -y, z]]
+    )
 
 
 def _roll(angle_rad: float) -> np.ndarray:
@@ -117,18 +119,18 @@ def _roll(angle_rad: float) -> np.ndarray:
 
 
 PADDING = 114
-"""Grey level around a picture that does not fill the network's input."""
+"""Grey level around an image that does not fill the network's input."""
 
 
 class Letterbox(NamedTuple):
-    """A picture fitted into the network's input, and how: input = scale * picture + shift, in pixels."""
+    """An image fitted into the network's input, and how: input = scale * image + shift, in pixels."""
 
     image: np.ndarray  # (H, W, 3) uint8
     scale: float
     shift_px: tuple[float, float]
 
-    def to_picture(self, x: float, y: float) -> tuple[float, float]:
-        """A place in the input as a place in the picture."""
+    def to_image(self, x: float, y: float) -> tuple[float, float]:
+        """A position in the input as a position in the image."""
         return (x - self.shift_px[0]) / self.scale, (y - self.shift_px[1]) / self.scale
 
 

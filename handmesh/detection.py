@@ -15,7 +15,7 @@ from handmesh.crop import Letterbox, letterbox
 from handmesh.geometry import logistic
 from handmesh.types import Box, Side
 
-# Hands found in a picture: the letterbox before the detector's network, and the reading of its maps after it.
+# Hands found in an image: the letterbox before the detector's network, and the reading of its maps after it.
 #
 # NumPy and OpenCV only; the runtime and the validation during training share it.
 
@@ -24,19 +24,19 @@ STRIDE = 8
 """Pixels of the network's input that one cell of its maps covers, along each side."""
 
 THRESHOLD = 0.5
-"""The score from which a hand counts; chosen on held-out pictures (`handmesh evaluate detector`)."""
+"""The score from which a hand counts; chosen on held-out images (`handmesh evaluate detector`)."""
 
 _SAME_HAND = 0.4
-"""Two boxes whose centres are nearer than this share of their mean side are of one hand."""
+"""Two boxes whose centres are nearer than this fraction of their mean side are of one hand."""
 
 _LARGEST_LOG_SIZE = 6.0
 
 
 class Detection(NamedTuple):
-    """A hand found in a picture."""
+    """A hand found in an image."""
 
     box: Box  # turned, around the 21 joints, without margin
-    side: Side  # the subject's own hand in an unmirrored picture
+    side: Side  # the subject's own hand in an unmirrored image
     score: float  # 0..1
     side_score: float = 0.95  # 0.5..1, how sure the side is
 
@@ -66,7 +66,7 @@ def _logit(probability: float) -> float:
 
 def _read_cell(maps: Mapping[str, np.ndarray], row: int, column: int, boxed: Letterbox) -> Detection:
     dx, dy = maps["offset"][:, row, column].tolist()
-    centre = boxed.to_picture((column + dx + 0.5) * STRIDE - 0.5, (row + dy + 0.5) * STRIDE - 0.5)
+    centre = boxed.to_image((column + dx + 0.5) * STRIDE - 0.5, (row + dy + 0.5) * STRIDE - 0.5)
     size = math.exp(min(float(maps["log_size"][row, column]), _LARGEST_LOG_SIZE)) * STRIDE / boxed.scale
     cosine, sine = maps["direction"][:, row, column].tolist()
     right = float(maps["right"][row, column])
@@ -88,7 +88,7 @@ def _same_hand(a: Box, b: Box) -> bool:
     return math.dist(a.centre_px, b.centre_px) < _SAME_HAND * (a.size_px + b.size_px) / 2
 
 
-# Finds hands in a whole picture with the exported network. NumPy in, boxes out; no torch.
+# Finds hands in a whole image with the exported network. NumPy in, boxes out; no torch.
 
 
 class DetectorSession(Protocol):
@@ -100,14 +100,14 @@ class DetectorSession(Protocol):
 
 
 class Detector:
-    """Finds all hands in a picture, whatever its size."""
+    """Finds all hands in an image, whatever its size."""
 
     def __init__(self, session: DetectorSession) -> None:
         """session: `backends.open_session(path, "detector")`."""
         self._session = session
 
     def detect(self, image_rgb: np.ndarray, threshold: float = THRESHOLD) -> list[Detection]:
-        """The hands in an (H, W, 3) uint8 RGB picture, best first, each once.
+        """The hands in an (H, W, 3) uint8 RGB image, best first, each once.
 
         threshold: the least score, between 0 and 1; ValueError outside.
         """

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from handmesh import skeleton
 from handmesh.types import Camera
 
-# Pinhole projection and the closed-form distance of a hand from its picture. NumPy only.
+# Pinhole projection and the closed-form distance of a hand from its image. NumPy only.
 
 
 def project(points_m: np.ndarray, camera: Camera) -> np.ndarray:
@@ -23,23 +23,23 @@ def unproject(points_px: np.ndarray, depth_m: np.ndarray, camera: Camera) -> np.
     return np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) * np.asarray(depth_m)[..., None]
 
 
-def root_translation(
+def least_squares_translation(
     joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, weights: np.ndarray | None = None
 ) -> np.ndarray:
     """The (3,) translation that makes root-relative joints project to their pixels, least squares.
 
     joints_m: (J, 3) in the camera's axes; joints_px: (J, 2); weights: (J,) non-negative.
-    With normalised picture coordinates a = (u - cx) / fx the pinhole equation is linear in the
+    With normalised image coordinates a = (u - cx) / fx the pinhole equation is linear in the
     translation: X + tx = a (Z + tz), two such rows a joint. Given tz, the best tx and ty are means; what
     is left of the rows determines tz. Raises ValueError where it does not (all joints at one pixel).
     """
     rays = (joints_px - np.array([camera.cx, camera.cy])) / np.array([camera.fx, camera.fy])
     squares = np.ones((len(rays), 1)) if weights is None else np.square(weights)[:, None]
-    share = squares / squares.sum()
+    fraction = squares / squares.sum()
     ahead = rays * joints_m[:, 2:] - joints_m[:, :2]  # what tx and ty would be with tz = 0
-    mean_ray, mean_ahead = (share * rays).sum(0), (share * ahead).sum(0)
+    mean_ray, mean_ahead = (fraction * rays).sum(0), (fraction * ahead).sum(0)
     off = rays - mean_ray
-    weighed = share * off
+    weighed = fraction * off
     spread = float((weighed * off).sum())
     if not spread > _LEAST_SPREAD * (1.0 + float(mean_ray @ mean_ray)):  # true for what is no number, too
         raise ValueError("the joints do not determine a distance: they all lie at one pixel")
@@ -57,8 +57,8 @@ NEAREST_M = 0.05
 FARTHEST_M = 20.0
 
 
-def _trust(name: str) -> float:
-    """How much a joint says about the hand's place, as the inverse of its usual error.
+def _reliability(name: str) -> float:
+    """How much a joint says about the hand's position, as the inverse of its usual error.
 
     Errors grow along a finger; where wrist and thumb base lie is a matter of convention.
     """
@@ -67,11 +67,11 @@ def _trust(name: str) -> float:
     return {"1": 1.0, "2": 0.7, "3": 0.5, "4": 0.4}[name[-1]]
 
 
-_TRUST = np.array([_trust(name) for name in skeleton.KEYPOINTS])
+_RELIABILITY = np.array([_reliability(name) for name in skeleton.KEYPOINTS])
 
 
-def place_root(
-    joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, trust: np.ndarray | None = None
+def solve_translation(
+    joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, reliability: np.ndarray | None = None
 ) -> np.ndarray:
     """(3,) where the root lies in the camera's frame; always finite and in front of the camera.
 
@@ -81,7 +81,9 @@ def place_root(
     """
     nearest = NEAREST_M - joints_m[:, 2].min()
     try:
-        root = root_translation(joints_m, joints_px, camera, _TRUST if trust is None else trust)
+        root = least_squares_translation(
+            joints_m, joints_px, camera, _RELIABILITY if reliability is None else reliability
+        )
     except ValueError:
         return _root_by_size(joints_m, joints_px, camera, nearest)
     if nearest <= root[2] <= FARTHEST_M:
@@ -90,7 +92,7 @@ def place_root(
 
 
 def _root_by_size(joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, nearest: float) -> np.ndarray:
-    """The root on the ray through its own pixel, as far away as the joints' spread in the picture says."""
+    """The root on the ray through its own pixel, as far away as the joints' spread in the image says."""
     spread_m = joints_m[:, :2].std(0).max()
     spread_px = max(float(joints_px.std(0).max()), 1e-6)
     depth = np.clip(max(camera.fx, camera.fy) * spread_m / spread_px, nearest, FARTHEST_M)
@@ -129,11 +131,11 @@ def mirror_faces(faces: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(faces[:, ::-1])
 
 
-# Chances and their logits. NumPy only.
+# Probabilities and their logits. NumPy only.
 
 
 def logistic(logit: ArrayLike) -> np.ndarray:
-    """The chance of a logit, any shape; without overflow, however large it is.
+    """The probability of a logit, any shape; without overflow, however large it is.
 
     >>> float(logistic(0.0))
     0.5
@@ -142,10 +144,12 @@ def logistic(logit: ArrayLike) -> np.ndarray:
 
 
 SUREST = 1e-6
-"""Chances nearer to 0 or 1 than this are taken for this: beyond it a network's logits mean nothing."""
+"""Probabilities nearer to 0 or 1 than this are taken for this: beyond it a network's logits mean nothing."""
 
 
-def logit(chance: ArrayLike) -> np.ndarray:
+def logit(probability: ArrayLike) -> np.ndarray:
     """The logarithm of the odds, any shape."""
-    bounded = np.minimum(np.maximum(chance, SUREST), 1 - SUREST)  # np.clip takes several times as long for one number
+    bounded = np.minimum(
+        np.maximum(probability, SUREST), 1 - SUREST
+    )  # np.clip takes several times as long for one number
     return np.log(bounded / (1 - bounded))

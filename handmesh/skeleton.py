@@ -56,7 +56,7 @@ MIDDLE_CHAIN: tuple[int, ...] = (WRIST, *(KEYPOINTS.index(f"middle{k}") for k in
 KEYPOINT_TIPS: tuple[int, ...] = tuple(KEYPOINTS.index(name) for name in TIPS)
 
 PALM_TO_CAMERA = ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
-"""Rotation from the canonical frame to the camera's: fingers up in the picture, the palm facing the camera."""
+"""Rotation from the canonical frame to the camera's: fingers up in the image, the palm facing the camera."""
 
 BACK_OF_HAND = (0.0, 1.0, 0.0)
 THUMBNAIL = (0.0, 0.26, 0.97)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from handmesh import xr
 
-# The values that cross rooms: a box in a picture, a camera, a hand. NumPy only.
+# The values that cross modules: a box in an image, a camera, a hand. NumPy only.
 
 
 Side = Literal["left", "right"]
@@ -24,10 +24,10 @@ Side = Literal["left", "right"]
 
 @dataclass(frozen=True)
 class Box:
-    """A square in a picture that may be turned.
+    """A square in an image that may be turned.
 
     `centre_px` is measured from the centre of the top-left pixel. `angle_rad` turns the square
-    clockwise as seen in the picture: at 0 its top side is up; the wrist of a hand that the box
+    clockwise as seen in the image: at 0 its top side is up; the wrist of a hand that the box
     was put around lies towards its bottom side.
     """
 
@@ -46,19 +46,19 @@ class Box:
         return np.asarray(self.centre_px) + self.size_px * unit @ np.array([[c, s], [-s, c]])
 
     @staticmethod
-    def around(joints_px: np.ndarray, scale: float = 1.0, turn: bool = True) -> Box:
+    def around(joints_px: np.ndarray, scale: float = 1.0, rotation: bool = True) -> Box:
         """The box around (21, 2) labelled points, `scale` times as large as the tight one.
 
-        With `turn`, the direction from the wrist to the middle of the index, middle and ring
+        With `rotation`, the direction from the wrist to the middle of the index, middle and ring
         knuckles points to the box's top; without, the box stands upright.
         """
         joints_px = np.asarray(joints_px, dtype=np.float64)
-        angle = upright_angle_rad(joints_px) if turn else 0.0
+        angle = upright_angle_rad(joints_px) if rotation else 0.0
         c, s = math.cos(angle), math.sin(angle)
-        to_picture = np.array([[c, s], [-s, c]])
-        turned = joints_px @ to_picture.T
-        low, high = turned.min(0), turned.max(0)
-        centre = (low + high) / 2 @ to_picture
+        to_image = np.array([[c, s], [-s, c]])
+        rotated = joints_px @ to_image.T
+        low, high = rotated.min(0), rotated.max(0)
+        centre = (low + high) / 2 @ to_image
         return Box((float(centre[0]), float(centre[1])), float((high - low).max()) * scale, angle)
 
 
@@ -84,7 +84,7 @@ class Camera:
 
     @staticmethod
     def from_fov(width: int, height: int, fov_deg: float = 60.0) -> Camera:
-        """A camera whose longer picture side spans `fov_deg` degrees."""
+        """A camera whose longer image side spans `fov_deg` degrees."""
         if not 1.0 < fov_deg < 179.0:
             raise ValueError(f"the field of view must lie between 1 and 179 degrees, got {fov_deg}")
         focal = 0.5 * max(width, height) / math.tan(math.radians(fov_deg) / 2)
@@ -107,14 +107,14 @@ class Hand:
     vertices_m: np.ndarray  # (V, 3) float32
     joints_m: np.ndarray  # (21, 3) float32, keypoint order
     joints_px: np.ndarray  # (21, 2) float32, pixels of the frame given
-    side: Side  # the subject's own hand in an unmirrored picture
+    side: Side  # the subject's own hand in an unmirrored image
     score: float  # 0..1, that this is a hand
     pose: np.ndarray  # (16, 3, 3) float32, relative to the parent joint; the first to the camera
     shape: np.ndarray  # (10,) float32
     faces: np.ndarray = field(repr=False)  # (F, 3) int32, outward for this side
     id: int = 0  # stable while the hand is followed
-    joints_spread_px: np.ndarray | None = None  # (21,) the mean error to expect of a joint's x and of its y
-    joints_spread_m: np.ndarray | None = None  # (21,) the same of x, y and z about the root joint; None: not told
+    joints_uncertainty_px: np.ndarray | None = None  # (21,) the mean error to expect of a joint's x and of its y
+    joints_uncertainty_m: np.ndarray | None = None  # (21,) the same of x, y and z about the root joint; None: not told
     visible_s: float = 0.0  # for how long it has been followed
     predicted: bool = False  # not seen in this frame, but carried on from those before
 
@@ -124,13 +124,17 @@ class Hand:
         return hand_length_m(self.joints_m)
 
     def scaled(self, factor: float) -> Hand:
-        """The hand `factor` times as large and as far away, which looks the same in the picture."""
-        spread_m = self.joints_spread_m if self.joints_spread_m is None else self.joints_spread_m * np.float32(factor)
+        """The hand `factor` times as large and as far away, which looks the same in the image."""
+        spread_m = (
+            self.joints_uncertainty_m
+            if self.joints_uncertainty_m is None
+            else self.joints_uncertainty_m * np.float32(factor)
+        )
         return replace(
             self,
             vertices_m=self.vertices_m * np.float32(factor),
             joints_m=self.joints_m * np.float32(factor),
-            joints_spread_m=spread_m,
+            joints_uncertainty_m=spread_m,
         )
 
     def to_trimesh(self) -> trimesh.Trimesh:
@@ -140,7 +144,7 @@ class Hand:
         return trimesh.Trimesh(self.vertices_m, self.faces, process=False)
 
     def to_webxr(self) -> xr.XRHand:
-        """The 25 joints of WebXR Hand Input: place, orientation, radius, in an OpenXR view's frame (y up)."""
+        """The 25 joints of WebXR Hand Input: position, orientation, radius, in an OpenXR view's frame (y up)."""
         from handmesh import xr
 
         return xr.to_webxr(self)
@@ -152,7 +156,7 @@ class Hand:
         return xr.to_openxr(self, previous, elapsed_s)
 
     def to_mediapipe(self, width: int, height: int) -> xr.MediaPipeHand:
-        """The 21 landmarks of MediaPipe, for a picture of `width` x `height` pixels."""
+        """The 21 landmarks of MediaPipe, for an image of `width` x `height` pixels."""
         from handmesh import xr
 
         return xr.to_mediapipe(self, width, height)
@@ -172,7 +176,7 @@ class SourceError(ValueError):
 
 
 class Frame(NamedTuple):
-    """One picture of a source."""
+    """One image of a source."""
 
     name: str  # the file's path below the source, or the frame's number
     time_s: float
@@ -198,7 +202,7 @@ class Source(Protocol):
     stills: bool  # frames have nothing to do with one another
     length: int | None  # how many frames there should be, where that is known
     fps: float
-    troubles: list[str]  # a line for each thing that was skipped or went wrong on the way
+    warnings: list[str]  # a line for each thing that was skipped or went wrong on the way
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -206,31 +210,31 @@ class Source(Protocol):
         """Give the camera or file back."""
 
 
-# What users hand to the tracker, checked at the edge: pictures, cameras, times.
+# What users hand to the tracker, checked at the edge: images, cameras, times.
 
 
 SMALLEST_PX, LARGEST_PX = 16, 32766
-"""Sides of a picture that can be tracked; OpenCV warps nothing larger."""
+"""Sides of an image that can be tracked; OpenCV warps nothing larger."""
 
 
 def checked_frame(image: np.ndarray) -> np.ndarray:
     """`image` if it is (H, W, 3) uint8 of a size that can be tracked; ValueError otherwise."""
     if not isinstance(image, np.ndarray):
-        raise ValueError(f"expected a picture as a NumPy array (H, W, 3) uint8 RGB, got {type(image).__name__}")
+        raise ValueError(f"expected an image as a NumPy array (H, W, 3) uint8 RGB, got {type(image).__name__}")
     remedy = _remedy(image)
     if remedy:
-        raise ValueError(f"expected a picture (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}: {remedy}")
+        raise ValueError(f"expected an image (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}: {remedy}")
     return np.ascontiguousarray(image)
 
 
 def _remedy(image: np.ndarray) -> str:
-    """What to do about a picture that is not (H, W, 3) uint8 of a usable size; empty where it is."""
+    """What to do about an image that is not (H, W, 3) uint8 of a usable size; empty where it is."""
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         return "repeat the grey channel three times"
     if image.ndim == 3 and image.shape[2] == 4:
         return "drop the alpha channel"
     if image.ndim != 3 or image.shape[2] != 3:
-        return "give one picture, colour last"
+        return "give one image, colour last"
     if image.dtype != np.uint8:
         return "scale it to 0..255 and convert it to uint8"
     if not SMALLEST_PX <= min(image.shape[:2]) <= max(image.shape[:2]) <= LARGEST_PX:
@@ -239,7 +243,7 @@ def _remedy(image: np.ndarray) -> str:
 
 
 LONGEST_FOCAL, FARTHEST_CENTRE = 1000.0, 100.0
-"""What cameras can have, in longer picture sides: a telescope's focal length, the principal point of a far detail."""
+"""What cameras can have, in longer image sides: a telescope's focal length, the principal point of a far detail."""
 
 
 def checked_camera(camera: Camera | None, image: np.ndarray) -> Camera:
@@ -250,7 +254,7 @@ def checked_camera(camera: Camera | None, image: np.ndarray) -> Camera:
     if not isinstance(camera, Camera):
         raise ValueError(f"expected a handmesh.Camera, got {type(camera).__name__}")
     if (camera.width, camera.height) != (width, height):
-        raise ValueError(f"the camera is for {camera.width}x{camera.height} pictures, this one is {width}x{height}")
+        raise ValueError(f"the camera is for {camera.width}x{camera.height} images, this one is {width}x{height}")
     side = max(width, height)
     focal_fits = all(side / LONGEST_FOCAL <= focal <= side * LONGEST_FOCAL for focal in (camera.fx, camera.fy))
     if not focal_fits or not max(abs(camera.cx), abs(camera.cy)) <= side * FARTHEST_CENTRE:  # false for NaN too

@@ -25,7 +25,7 @@ from handmesh.hand.poses import PoseSampler
 
 _ROUND_M = 1e-7
 
-_GESTURE_SHARES = {
+_GESTURE_FRACTIONS = {
     **{"open": 0.17, "relaxed": 0.13, "fist": 0.09, "thumb up": 0.04, "point": 0.08, "victory": 0.05},
     **{"count": 0.09, "claw": 0.04, "bent": 0.04, "grasp": 0.08, "pinch": 0.10, "anything": 0.09},
 }
@@ -38,7 +38,7 @@ def build() -> dict[str, np.ndarray]:
     template, joints = hand.vertices.mean(0), hand.joints.mean(0)
     tips = find_tips(hand, template, joints)
     weights = skin_weights(template, hand.faces, joints, template[tips["thumb"]], hand.weights)
-    sampler = PoseSampler(_keypoints(joints, template, tips), _GESTURE_SHARES)
+    sampler = PoseSampler(_keypoints(joints, template, tips), _GESTURE_FRACTIONS)
     regressor, error = joint_regressor(hand.vertices, hand.joints, weights, sampler)
     print("regressed joints are off by", ", ".join(f"{e * 1e3:.1f}" for e in error), "mm")
     fingers = {name: lengthening(template, weights, joints, template[tips[name]], name) for name in tips}

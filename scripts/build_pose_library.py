@@ -24,7 +24,7 @@ from handmesh.assets import POSE_LIBRARY
 from handmesh.files import write_npz
 from handmesh.hand import anatomy
 from handmesh.hand.anatomy import Clearance
-from handmesh.hand.fitting import FINGERS, PLACE, SHAPE, KeypointHand, Limits, Posed
+from handmesh.hand.fitting import FINGERS, POSITION, SHAPE, KeypointHand, Limits, Posed
 from handmesh.hand.model import HandModel
 
 ACCEPT_M, ACCEPT_WORST_M = 0.004, 0.01
@@ -43,8 +43,8 @@ _PRIOR_DEG = np.array([[60.0, 12.0, 5.0], [60.0, 3.0, 3.0], [40.0, 3.0, 3.0]])
 _PRIOR_THUMB_DEG = np.array([[30.0, 30.0, 15.0], [40.0, 8.0, 5.0], [50.0, 3.0, 3.0]])
 _COUPLED, _COUPLED_DEG = 0.6, 15.0  # the last joint follows the second: they share a tendon
 _SHAPE_DEVIATION, _JOINT_M = 1.0, 0.003
-_TRUST = {"wrist": 0.3, "thumb1": 0.03}  # of recorded joints whose place is a matter of convention
-_TRUST_TIPS = 0.5
+_RELIABILITY = {"wrist": 0.3, "thumb1": 0.03}  # of recorded joints whose position is a matter of convention
+_RELIABILITY_TIPS = 0.5
 _LEAP_PALM, _LEAP_INDEX, _LEAP_TIP = 0.74, 0.88, 0.8
 """A Leap's "wrist" lies in the palm, so far on the way from the wrist to the middle knuckle; its index knuckle so far
 on the way to ours; its tips, which are the bones', so far on the way from the last joint to ours."""
@@ -68,7 +68,7 @@ class Fits(NamedTuple):
 
 
 class Retargeter:
-    """Finds finger angles, shape, scale and place of the open hand that explain recorded joints.
+    """Finds finger angles, shape, scale and position of the open hand that explain recorded joints.
 
     Levenberg and Marquardt's method, as `handmesh.hand.fitting`'s, for joints in space.
     """
@@ -77,8 +77,10 @@ class Retargeter:
         """points: (21, 21) of which joints the recorded points are what mixture."""
         self.hand, self.points = hand, points
         self.limits = Limits(*np.radians(anatomy.limits_deg()))
-        trust = [_TRUST.get(name, _TRUST_TIPS if name in skeleton.TIPS else 1.0) for name in skeleton.KEYPOINTS]
-        self.trust = np.array(trust)
+        reliability = [
+            _RELIABILITY.get(name, _RELIABILITY_TIPS if name in skeleton.TIPS else 1.0) for name in skeleton.KEYPOINTS
+        ]
+        self.reliability = np.array(reliability)
         deviation = np.empty((15, 3))
         deviation[anatomy.FINGER_JOINTS] = np.stack([_PRIOR_THUMB_DEG, *[_PRIOR_DEG] * 4])
         self._prior = np.zeros(_PARAMETERS)
@@ -95,7 +97,7 @@ class Retargeter:
             (posed, log_scale), cost = self._search(target, *self._start(target, start))
             off = self._off(target, posed, log_scale)[0] / np.exp(log_scale)[:, None, None]
             away = np.linalg.norm(off, axis=-1)
-            sure = self.trust >= _TRUST_TIPS
+            sure = self.reliability >= _RELIABILITY_TIPS
             found = Fits(np.degrees(posed.angles), away[:, sure].mean(1), away[:, sure].max(1))
             better = cost < least
             least = np.where(better, cost, least)
@@ -111,10 +113,10 @@ class Retargeter:
         angles[:, anatomy.FINGER_JOINTS[1:], anatomy.FLEXION] = np.radians(flexion_deg)
         own_mean, means = own.mean(0), target[:, palm].mean(1)
         pairs = [(points - mean, own - own_mean) for points, mean in zip(target[:, palm], means, strict=True)]
-        turns = np.stack([Rotation.align_vectors(*pair)[0].as_matrix() for pair in pairs])
+        rotations = np.stack([Rotation.align_vectors(*pair)[0].as_matrix() for pair in pairs])
         scale = np.array([np.linalg.norm(there) / np.linalg.norm(here) for there, here in pairs])
-        place = means - scale[:, None] * (turns @ own_mean)
-        return Posed(turns, angles.clip(*self.limits), np.zeros((count, 10)), place), np.log(scale)
+        position = means - scale[:, None] * (rotations @ own_mean)
+        return Posed(rotations, angles.clip(*self.limits), np.zeros((count, 10)), position), np.log(scale)
 
     def _search(self, target: np.ndarray, posed: Posed, log_scale: np.ndarray) -> tuple[tuple, np.ndarray]:
         damping, cost = np.full(len(target), 1e-2), self._cost(target, posed, log_scale)
@@ -129,10 +131,10 @@ class Retargeter:
         return (posed, log_scale), cost
 
     def _off(self, target: np.ndarray, posed: Posed, log_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, 21, 3) from the recorded joints to the fitted ones, and these about their place."""
-        joints = self.hand.joints_m(posed._replace(place_m=np.zeros_like(posed.place_m)))
+        """(N, 21, 3) from the recorded joints to the fitted ones, and these about their position."""
+        joints = self.hand.joints_m(posed._replace(position_m=np.zeros_like(posed.position_m)))
         own = np.exp(log_scale)[:, None, None] * (self.points @ joints)
-        return own + posed.place_m[:, None] - target, own
+        return own + posed.position_m[:, None] - target, own
 
     def _coupled(self, posed: Posed) -> np.ndarray:
         """(N, 4) by how many deviations the fingers' last joints are off what their second suggest."""
@@ -140,7 +142,7 @@ class Retargeter:
         return (flexion[..., 2] - _COUPLED * flexion[..., 1]) / np.radians(_COUPLED_DEG)
 
     def _cost(self, target: np.ndarray, posed: Posed, log_scale: np.ndarray) -> np.ndarray:
-        off = (self._off(target, posed, log_scale)[0] ** 2).sum(-1) @ self.trust / _JOINT_M**2
+        off = (self._off(target, posed, log_scale)[0] ** 2).sum(-1) @ self.reliability / _JOINT_M**2
         prior = self._parameters(posed) ** 2 @ self._prior
         return off + prior + (self._coupled(posed) ** 2).sum(1)
 
@@ -155,9 +157,9 @@ class Retargeter:
         slopes = np.zeros((*target.shape, _PARAMETERS))
         by_joint = self.hand.joints_and_slopes(posed)[1] * np.exp(log_scale)[:, None, None, None]
         slopes[..., :61] = np.tensordot(by_joint, self.points, ((1,), (1,))).transpose(0, 3, 1, 2)
-        slopes[..., PLACE] = np.eye(3)
+        slopes[..., POSITION] = np.eye(3)
         off, slopes[..., -1] = self._off(target, posed, log_scale)
-        weight = np.sqrt(self.trust)[:, None] / _JOINT_M
+        weight = np.sqrt(self.reliability)[:, None] / _JOINT_M
         slopes = (slopes * weight[..., None]).reshape(len(target), -1, _PARAMETERS)
         off = (off * weight).reshape(len(target), -1, 1)
         coupling = _coupling_slopes()

@@ -77,7 +77,7 @@ class Page:
             assert time.monotonic() < end_s, f"waited in vain for {expression}; {self.complaints}"
             time.sleep(0.1)
 
-    def picture(self) -> np.ndarray:
+    def image(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB of what is seen."""
         data = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

@@ -23,7 +23,7 @@ _SKIN = np.array([205, 150, 120])
 def write_freihand(
     root: Path, rows: int = 6, evaluation: int = 3, versions: int = 4, size: int = 224, hand: HandModel | None = None
 ) -> Path:
-    """Write `rows` training samples of `versions` pictures each and `evaluation` samples under `root`; gives `root`.
+    """Write `rows` training samples of `versions` images each and `evaluation` samples under `root`; gives `root`.
 
     hand: whose vertices and MANO numbers are written; the bundled open hand by default. The same
     arguments give the same files.
@@ -78,7 +78,7 @@ def make_label(hand: HandModel, seed: int, size: int = 224) -> dict[str, Any]:
 def write_images(
     folder: Path, row: int, rows: int, versions: int, label: dict[str, Any], faces: np.ndarray, size: int
 ) -> None:
-    """The pictures of one row, alike but for their colours, and, beside training pictures, its mask."""
+    """The images of one row, alike but for their colours, and, beside training images, its mask."""
     mask, shading = _silhouette(label, faces, size)
     for version in range(versions):
         rng = np.random.default_rng([row, version])
@@ -107,6 +107,6 @@ def _silhouette(label: dict[str, Any], faces: np.ndarray, size: int) -> tuple[np
     return mask, shading
 
 
-def _write(path: Path, picture: np.ndarray) -> None:
+def _write(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95])

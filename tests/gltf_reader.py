@@ -84,8 +84,8 @@ class Glb:
 
 def _local(node: dict) -> np.ndarray:
     matrix = np.eye(4)
-    turn = Rotation.from_quat(node.get("rotation", [0, 0, 0, 1])).as_matrix()
-    matrix[:3, :3] = turn * np.array(node.get("scale", [1, 1, 1]))
+    rotation = Rotation.from_quat(node.get("rotation", [0, 0, 0, 1])).as_matrix()
+    matrix[:3, :3] = rotation * np.array(node.get("scale", [1, 1, 1]))
     matrix[:3, 3] = node.get("translation", [0, 0, 0])
     return matrix
 
@@ -95,7 +95,7 @@ def _sampled(times: np.ndarray, values: np.ndarray, time_s: float, interpolation
     after = min(before + 1, len(times) - 1)
     if interpolation == "STEP" or after == before:
         return values[before]
-    share = float(np.clip((time_s - times[before]) / (times[after] - times[before]), 0, 1))
+    fraction = float(np.clip((time_s - times[before]) / (times[after] - times[before]), 0, 1))
     if path == "rotation":
-        return Slerp([0, 1], Rotation.from_quat(values[[before, after]]))(share).as_quat()
-    return (1 - share) * values[before] + share * values[after]
+        return Slerp([0, 1], Rotation.from_quat(values[[before, after]]))(fraction).as_quat()
+    return (1 - fraction) * values[before] + fraction * values[after]

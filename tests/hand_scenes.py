@@ -1,6 +1,6 @@
 """Scenes of known hands, and stand-ins for the networks that read them off the pixels they are given.
 
-A `coded_frame` tells each pixel's place by its red and green and the frame's number by its blue.
+A `coded_frame` tells each pixel's position by its red and green and the frame's number by its blue.
 From a crop of it `SceneSession` recovers how the crop was taken, so that it can answer with the
 ground truth exactly as a perfect network would: the crop, the mirror and the way back are all used.
 """
@@ -28,23 +28,23 @@ _FINGERS_UP_PALM_TO_CAMERA = Rotation.from_matrix(np.array([[0.0, 0, 1], [1, 0, 
 
 
 def posed_hand(
-    place_m: Sequence[float] = (0.0, 0.0, 0.5),
-    turn_rad: Sequence[float] = (0.0, 0.0, 0.0),
+    position_m: Sequence[float] = (0.0, 0.0, 0.5),
+    rotation_rad: Sequence[float] = (0.0, 0.0, 0.0),
     side: Side = "right",
     seed: int = 0,
     camera: Camera = CAMERA,
 ) -> Hand:
-    """The bundled hand with its root at `place_m`, fingers up and palm to the camera but for `turn_rad`."""
+    """The bundled hand with its root at `position_m`, fingers up and palm to the camera but for `rotation_rad`."""
     rng = np.random.default_rng(seed)
     shape = rng.normal(0, 0.5, 10)
     bends = rng.normal(0, 0.25, (15, 3))
-    wrist = Rotation.from_rotvec(turn_rad) * _FINGERS_UP_PALM_TO_CAMERA
+    wrist = Rotation.from_rotvec(rotation_rad) * _FINGERS_UP_PALM_TO_CAMERA
     pose = np.concatenate([wrist.as_matrix()[None], Rotation.from_rotvec(bends).as_matrix()])
     model = SkinnedHand.open_hand()
     vertices, joints = model.posed(pose, model.rest(shape))
     if side == "left":
         vertices, joints, pose = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(pose)
-    move = np.asarray(place_m) - joints[skeleton.ROOT]
+    move = np.asarray(position_m) - joints[skeleton.ROOT]
     faces = _FACES if side == "right" else mirror_faces(_FACES)
     joints = joints + move
     return Hand(vertices + move, joints, project(joints, camera), side, 1.0, pose, shape, faces)
@@ -81,7 +81,7 @@ def hand_constants() -> dict[str, np.ndarray]:
 
 
 def coded_frame(number: int, width: int = 640, height: int = 480) -> np.ndarray:
-    """(H, W, 3) uint8: red is the column's share of the width, green the row's of the height, blue `number`."""
+    """(H, W, 3) uint8: red is the column's fraction of the width, green the row's of the height, blue `number`."""
     frame = np.empty((height, width, 3), np.uint8)
     frame[..., 0] = np.round(np.linspace(0, 255, width))
     frame[..., 1] = np.round(np.linspace(0, 255, height))[:, None]
@@ -95,9 +95,9 @@ def decoded_crop(pixels: np.ndarray, camera: Camera = CAMERA) -> tuple[int, Box,
     if len(rows) < 100:
         return None
     scale = np.array([camera.width - 1, camera.height - 1]) / 255
-    places = pixels[rows, columns, :2] * scale
+    positions = pixels[rows, columns, :2] * scale
     grid = np.stack([columns, rows, np.ones_like(rows)], 1).astype(np.float64)
-    fit = np.linalg.solve(grid.T @ grid, grid.T @ places).T
+    fit = np.linalg.solve(grid.T @ grid, grid.T @ positions).T
     to_crop = invert_affine(fit)[:, :2]
     mirrored = bool(np.linalg.det(to_crop) < 0)
     cos, sin = to_crop[0] * (-1 if mirrored else 1)

@@ -33,16 +33,16 @@ class Truth:
         """(21, 2)."""
         return project(self.joints_m, CAMERA)
 
-    def label(self, rng: np.random.Generator, noise: float = 0.008, rough_m: float = 0.006) -> LabelledHand:
-        """A label whose points are off by a share of the box and whose depths are off and too flat."""
+    def label(self, rng: np.random.Generator, noise: float = 0.008, weak_3d_m: float = 0.006) -> LabelledHand:
+        """A label whose points are off by a fraction of the box and whose depths are off and too flat."""
         px = self.joints_px + rng.normal(scale=noise * np.ptp(self.joints_px, axis=0).max(), size=(21, 2))
-        seen = self.joints_m @ view_rotation(CAMERA, Box.around(px, turn=False))
-        rough = (seen - seen.mean(0)) * [1, 1, 0.8] + rng.normal(scale=rough_m, size=(21, 3))
-        return LabelledHand(self.side, 1.0, px.astype(np.float32), rough.astype(np.float32))
+        seen = self.joints_m @ view_rotation(CAMERA, Box.around(px, rotation=False))
+        weak_3d = (seen - seen.mean(0)) * [1, 1, 0.8] + rng.normal(scale=weak_3d_m, size=(21, 3))
+        return LabelledHand(self.side, 1.0, px.astype(np.float32), weak_3d.astype(np.float32))
 
-    def proposal(self, rng: np.random.Generator, turn: float = 0.2, bend: float = 0.25) -> Hand:
+    def proposal(self, rng: np.random.Generator, rotation: float = 0.2, bend: float = 0.25) -> Hand:
         """What a network might say: every joint turned by some radians, no shape, too far away."""
-        off = Rotation.from_rotvec(rng.normal(scale=[[turn]] + 15 * [[bend]], size=(16, 3))).as_matrix()
+        off = Rotation.from_rotvec(rng.normal(scale=[[rotation]] + 15 * [[bend]], size=(16, 3))).as_matrix()
         nothing = np.zeros((0, 3), np.float32)
         return Hand(
             nothing, (1.2 * self.joints_m).astype(np.float32), self.joints_px.astype(np.float32), self.side, 1.0,

@@ -15,14 +15,14 @@ from handmesh.types import Camera, Hand, Side
 
 OPEN_HAND = Path(handmesh.__file__).parent / "assets" / "open_hand_right.npz"
 
-# Fingers up in the picture, palm to the camera: the hand's -x, its fingers, becomes the camera's -y.
+# Fingers up in the image, palm to the camera: the hand's -x, its fingers, becomes the camera's -y.
 _UPRIGHT = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], np.float64)
 
 
 def posed_hand(
     camera: Camera,
     position_m: tuple[float, float, float] = (0.0, 0.0, 0.5),
-    turn_deg: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    rotation_deg: tuple[float, float, float] = (0.0, 0.0, 0.0),
     side: Side = "right",
 ) -> Hand:
     """The open hand, its middle at `position_m`, turned about the camera's x, y and z axes."""
@@ -30,7 +30,7 @@ def posed_hand(
         vertices, regressor, faces = data["v_template"].astype(np.float64), data["J_regressor"], data["f"]
     tips = [skeleton.OPEN_HAND_TIP_VERTICES[name] for name in skeleton.TIPS]
     joints = np.concatenate([regressor @ vertices, vertices[tips]])[list(skeleton.MANO_TO_KEYPOINTS)]
-    rotation = Rotation.from_euler("xyz", turn_deg, degrees=True).as_matrix() @ _UPRIGHT
+    rotation = Rotation.from_euler("xyz", rotation_deg, degrees=True).as_matrix() @ _UPRIGHT
     middle, faces = vertices.mean(0), faces.astype(np.int32)
     vertices, joints = (vertices - middle) @ rotation.T, (joints - middle) @ rotation.T
     if side == "left":
@@ -49,7 +49,7 @@ def posed_hand(
 
 
 class FakeTracker:
-    """Sees one right hand in every picture, in the middle, turning with time."""
+    """Sees one right hand in every image, in the middle, turning with time."""
 
     hand_size_m: float | None = None
 
@@ -72,7 +72,7 @@ class FakeTracker:
         return {"detect": 0.0, "network": 8.0, "total": 8.0}
 
     def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]:
-        """One hand; pictures under 16 pixels are refused, as the real tracker does."""
+        """One hand; images under 16 pixels are refused, as the real tracker does."""
         if min(image_rgb.shape[:2]) < 16:
             raise ValueError(f"its sides must be 16 pixels or more, got {image_rgb.shape}")
         assert camera is not None and image_rgb.shape == (camera.height, camera.width, 3)
@@ -83,4 +83,4 @@ class FakeTracker:
         """One hand, turned by 60 degrees a second."""
         assert camera is not None and time_s is not None
         self.calls.append("track")
-        return [posed_hand(camera, turn_deg=(0.0, 60.0 * time_s, 0.0))]
+        return [posed_hand(camera, rotation_deg=(0.0, 60.0 * time_s, 0.0))]

@@ -15,16 +15,16 @@ SIZE = (48, 64)  # height, width
 
 
 def numbered(number: int) -> np.ndarray:
-    """(48, 64, 3) uint8 BGR whose blue is the picture's number."""
+    """(48, 64, 3) uint8 BGR whose blue is the image's number."""
     return np.full((*SIZE, 3), (number % 256, 0, 0), np.uint8)
 
 
 class CameraPort:
-    """`open` is what a `CameraFeed` takes as `open_capture`; all that it opens see the same pictures."""
+    """`open` is what a `CameraFeed` takes as `open_capture`; all that it opens see the same images."""
 
-    def __init__(self, picture: Callable[[int], object] = numbered, period_s: float = 0.002) -> None:
-        """picture: what the camera gives, by number; raises what a driver would raise."""
-        self.picture, self.period_s = picture, period_s
+    def __init__(self, image: Callable[[int], object] = numbered, period_s: float = 0.002) -> None:
+        """image: what the camera gives, by number; raises what a driver would raise."""
+        self.image, self.period_s = image, period_s
         self.plugged = True
         self.taken = self.opened = self.released = 0
         self.set_to: list[tuple[int, float]] = []
@@ -64,12 +64,12 @@ class _SimulatedCapture:
         self._connected = self._connected and port.plugged
         if not self._connected:
             return False, None
-        picture = port.picture(port.taken)
+        frame = port.frame(port.taken)
         port.taken += 1
-        if image is not None and (image.shape, image.dtype) == (np.shape(picture), np.asarray(picture).dtype):
-            image[:] = picture
+        if image is not None and (image.shape, image.dtype) == (np.shape(frame), np.asarray(frame).dtype):
+            image[:] = frame
             return True, image
-        return True, picture
+        return True, frame
 
     def release(self) -> None:
         self._port.released += 1

@@ -18,7 +18,7 @@ from handmesh.streaming.protocol import Update
 from handmesh.streaming.server import Addresses, StreamServer
 from handmesh.types import Frame, Hand, TrackedFrame
 
-NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
+NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
 def two_hands() -> list[Hand]:
@@ -33,7 +33,7 @@ def _single(hand: Hand) -> Hand:
 
 def update(hands: list[Hand] | None = None, sequence: int = 7) -> Update:
     """A frame with two hands, unless others are given."""
-    frame = Frame("", 0.25, NO_PICTURE)
+    frame = Frame("", 0.25, NO_IMAGE)
     return Update(TrackedFrame(frame, two_hands() if hands is None else hands, CAMERA), sequence, time.perf_counter())
 
 
@@ -47,7 +47,7 @@ def streaming(port: int = 0, **addresses: object) -> Iterator[tuple[StreamServer
 
 def publish(server: StreamServer, hands: list[Hand] | None = None) -> None:
     """One frame of two hands, captured now."""
-    frame = Frame("", 0.0, NO_PICTURE, captured_s=time.perf_counter())
+    frame = Frame("", 0.0, NO_IMAGE, captured_s=time.perf_counter())
     server.publish(TrackedFrame(frame, two_hands() if hands is None else hands, CAMERA))
 
 

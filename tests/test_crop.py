@@ -62,7 +62,7 @@ def test_view_rotation_looks_at_the_box_and_rolls_with_it():
     np.testing.assert_allclose(geometry.project(R @ [0, 0, 1.0], cam), BOX.centre_px, atol=1e-9)
     step = geometry.project(R @ [0, -1e-4, 1.0], cam) - BOX.centre_px
     up = np.array([math.sin(BOX.angle_rad), -math.cos(BOX.angle_rad)])
-    assert step @ up / np.linalg.norm(step) > 0.98  # an oblique ray shears the picture a little
+    assert step @ up / np.linalg.norm(step) > 0.98  # an oblique ray shears the image a little
 
 
 def test_view_rotation_at_the_principal_point_is_a_roll():
@@ -102,7 +102,7 @@ def test_a_box_without_a_side_is_refused(size):
 
 
 @pytest.mark.parametrize("box", [Box((300, 200), 400, 0.4), Box((20, 470), 700, -2.0), Box((620, 10), 1300, 3.0)])
-def test_halving_the_part_under_the_crop_gives_what_halving_the_whole_picture_does(box):
+def test_halving_the_part_under_the_crop_gives_what_halving_the_whole_image_does(box):
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     affine = crop.crop_affine(box, 96)
     halved, to_crop, shrink = image, affine, box.size_px / 96

@@ -79,8 +79,8 @@ def test_letterbox_fits_and_maps_back(shape):
     boxed = letterbox(np.full((*shape, 3), 255, np.uint8), 192, 256)
     assert boxed.image.shape == (192, 256, 3)
     rows, columns = np.nonzero(boxed.image[..., 0] == 255)
-    left, top = boxed.to_picture(columns.min() - 0.5, rows.min() - 0.5)
-    right, bottom = boxed.to_picture(columns.max() + 0.5, rows.max() + 0.5)
+    left, top = boxed.to_image(columns.min() - 0.5, rows.min() - 0.5)
+    right, bottom = boxed.to_image(columns.max() + 0.5, rows.max() + 0.5)
     tolerance = 1.01 / boxed.scale
     assert (left, top) == pytest.approx((-0.5, -0.5), abs=tolerance)
     assert (right, bottom) == pytest.approx((shape[1] - 0.5, shape[0] - 0.5), abs=tolerance)
@@ -138,10 +138,10 @@ def test_metrics_count_found_hands_and_sides():
         Detection(Box((200.0, 20.0), 30.0), "left", 0.9),
     ]
     matches = metrics.match_hands(found, labels)
-    at = metrics.figures_at(matches, 0.3)
-    assert at.found == pytest.approx(2 / 3) and at.side_right == 0.5
+    at = metrics.metrics_at(matches, 0.3)
+    assert at.found == pytest.approx(2 / 3) and at.side_correct == 0.5
     assert matches[0].angle_deg == pytest.approx(10, abs=1e-3) and matches[0].size_ratio == pytest.approx(1.1)
-    assert metrics.figures_at(matches, 0.5).found == pytest.approx(1 / 3)
+    assert metrics.metrics_at(matches, 0.5).found == pytest.approx(1 / 3)
     scores, count = metrics.false_alarm_scores(lambda image: found, [np.zeros((2, 2, 3))] * 4)
     assert count == 4 and len(scores) == 12
 

@@ -47,8 +47,8 @@ NEAR_NUMBERS = st.floats(-2000, 2000)
 CONTENTS = ("black", "white", "noise", "stripes", "checks", "blobs", "one pixel")
 
 
-class Picture(NamedTuple):
-    """A picture that a failing example names by how it is made."""
+class OddImage(NamedTuple):
+    """An image that a failing example names by how it is made."""
 
     content: str
     height: int
@@ -69,21 +69,21 @@ class Picture(NamedTuple):
             "blobs": 127 + 127 * np.sin(x / period) * np.cos(y / (period + 1)),
             "one pixel": 255 * ((x == self.width // 2) & (y == self.height // 3)),
         }[self.content]
-        picture = np.repeat(grey[..., None].astype(np.uint8), 3, axis=2)
-        picture[..., int(rng.integers(0, 3))] //= int(rng.integers(1, 4))
-        return picture
+        image = np.repeat(grey[..., None].astype(np.uint8), 3, axis=2)
+        image[..., int(rng.integers(0, 3))] //= int(rng.integers(1, 4))
+        return image
 
 
-def pictures(largest: int = 700) -> st.SearchStrategy[Picture]:
-    """Pictures that can be tracked, of all contents and sizes."""
+def images(largest: int = 700) -> st.SearchStrategy[OddImage]:
+    """Images that can be tracked, of all contents and sizes."""
     side = st.integers(SMALLEST_PX, largest)
-    return st.builds(Picture, st.sampled_from(CONTENTS), side, side, SEEDS)
+    return st.builds(OddImage, st.sampled_from(CONTENTS), side, side, SEEDS)
 
 
 @st.composite
-def cameras(draw: st.DrawFn, picture: Picture) -> Camera | None:
-    """Cameras for a picture: usual ones, and all others that pass as valid."""
-    width, height = picture.width, picture.height
+def cameras(draw: st.DrawFn, image: OddImage) -> Camera | None:
+    """Cameras for an image: usual ones, and all others that pass as valid."""
+    width, height = image.width, image.height
     side = max(width, height)
     match draw(st.integers(0, 2)):
         case 0:
@@ -110,8 +110,8 @@ class AnySession:
     def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
         assert image_nhwc.shape == (1, 64, 64, 3) and image_nhwc.dtype == np.uint8
         rng, said = self._rng, dict(self._hand)
-        turns = Rotation.random(16, random_state=int(rng.integers(2**31))).as_matrix()
-        said["rotations"] = turns[None].astype(np.float32)
+        rotations = Rotation.random(16, random_state=int(rng.integers(2**31))).as_matrix()
+        said["rotations"] = rotations[None].astype(np.float32)
         said["shape"] = rng.normal(0, 10 ** rng.uniform(-2, 1.5), (1, 10)).astype(np.float32)
         moved = rng.normal(0, 10 ** rng.uniform(-6, 0.4 if rng.random() < 0.2 else -1.3), (1, 21, 2))
         said["joints_crop"] = (said["joints_crop"] + moved).astype(np.float32)
@@ -152,7 +152,15 @@ def check(hands: list[Hand], num_hands: int) -> None:
     """All that a hand says is finite, and no hand comes twice."""
     assert len(hands) <= num_hands and len({hand.id for hand in hands}) == len(hands)
     for hand in hands:
-        for name in ("vertices_m", "joints_m", "joints_px", "pose", "shape", "joints_spread_px", "joints_spread_m"):
+        for name in (
+            "vertices_m",
+            "joints_m",
+            "joints_px",
+            "pose",
+            "shape",
+            "joints_uncertainty_px",
+            "joints_uncertainty_m",
+        ):
             assert np.isfinite(getattr(hand, name)).all(), name
         assert 0 <= hand.score <= 1 and math.isfinite(hand.visible_s) and hand.visible_s >= 0
         assert (hand.joints_m[:, 2] > 0).all() and 0 < hand.size_m < 50
@@ -178,32 +186,32 @@ def test_any_network_on_any_frames_at_any_times_through_any_camera(data, seed, s
         black = np.zeros((64, 64, 3), np.uint8)
         check(tracker.detect(black), 2)
         for time_s in data.draw(st.lists(st.none() | NUMBERS | NEAR_NUMBERS, min_size=1, max_size=4)):
-            picture = data.draw(pictures(largest=120))
-            frame, camera = picture.pixels(), data.draw(cameras(picture))
+            image = data.draw(images(largest=120))
+            frame, camera = image.pixels(), data.draw(cameras(image))
             for k in range(6):  # some frames in a row, so that hands are followed
                 step_s = data.draw(st.sampled_from([1 / 30, 1e-12, 0.0]))
                 check(tracker.track(frame, None if time_s is None else time_s + k * step_s, camera), 2)
 
 
 @tried(15)
-@given(st.data(), pictures(), NUMBERS | NEAR_NUMBERS)
-def test_the_bundled_networks_on_any_frame(data, picture, time_s):
-    tracker, frame = real_tracker(), picture.pixels()
-    check(tracker.track(frame, time_s, data.draw(cameras(picture))), 2)
+@given(st.data(), images(), NUMBERS | NEAR_NUMBERS)
+def test_the_bundled_networks_on_any_frame(data, image, time_s):
+    tracker, frame = real_tracker(), image.pixels()
+    check(tracker.track(frame, time_s, data.draw(cameras(image))), 2)
     check(tracker.track(frame[::-1], time_s + 0.03), 2)
 
 
 @tried(30)
-@given(st.data(), pictures(200), SEEDS, st.sampled_from(["left", "right"]))
-def test_any_box_for_the_estimator(data, picture, seed, side):
+@given(st.data(), images(200), SEEDS, st.sampled_from(["left", "right"]))
+def test_any_box_for_the_estimator(data, image, seed, side):
     near = st.floats(-LARGEST_BOX_PX, LARGEST_BOX_PX)
     centre = data.draw(st.tuples(near, near) | st.tuples(NEAR_NUMBERS, NEAR_NUMBERS))
     size = data.draw(st.floats(1e-3, LARGEST_BOX_PX) | st.floats(1, 1000))
     box = Box(centre, size / BOX_SCALE, data.draw(NUMBERS | st.floats(-10, 10)))
-    camera = Camera.from_fov(picture.width, picture.height)
+    camera = Camera.from_fov(image.width, image.height)
     for estimator in (Estimator(AnySession(seed)), real_estimator()):
         try:
-            estimate = estimator.estimate(picture.pixels(), camera, box, side)
+            estimate = estimator.estimate(image.pixels(), camera, box, side)
         except ValueError as error:
             assert "a box needs" in str(error) and not 1e-3 <= box.size_px * BOX_SCALE <= LARGEST_BOX_PX
         else:
@@ -223,7 +231,7 @@ WRONG_SHAPES = st.lists(st.integers(0, 40), max_size=4).map(tuple).filter(lambda
 WRONG_TYPES = st.sampled_from(["float32", "float64", "int64", "uint16", "bool", "complex64", "object", "U3"])
 
 
-def not_pictures() -> st.SearchStrategy[object]:
+def not_images() -> st.SearchStrategy[object]:
     """Arrays of another shape, kind or size, and what is no array."""
     return (
         st.builds(np.zeros, WRONG_SHAPES, st.just("uint8"))
@@ -236,12 +244,12 @@ def not_pictures() -> st.SearchStrategy[object]:
 
 
 @tried(60)
-@given(not_pictures())
-def test_what_is_no_picture_is_refused_in_one_line(picture):
+@given(not_images())
+def test_what_is_no_image_is_refused_in_one_line(image):
     tracker = HandTracker(Estimator(AnySession(0)), AnyDetector(0))
     for look in (tracker.track, tracker.detect):
-        with pytest.raises(ValueError, match="expected a picture") as caught:
-            look(picture)
+        with pytest.raises(ValueError, match="expected an image") as caught:
+            look(image)
         assert "\n" not in str(caught.value)
 
 

@@ -24,7 +24,7 @@ def test_root_translation_is_exact_without_noise():
         joints = rng.normal(scale=0.05, size=(21, 3))
         root = rng.uniform([-0.3, -0.2, 0.3], [0.3, 0.2, 1.2])
         pixels = geometry.project(joints + root, CAM)
-        np.testing.assert_allclose(geometry.root_translation(joints, pixels, CAM), root, atol=1e-9)
+        np.testing.assert_allclose(geometry.least_squares_translation(joints, pixels, CAM), root, atol=1e-9)
 
 
 def test_root_translation_ignores_points_without_weight():
@@ -34,12 +34,12 @@ def test_root_translation_ignores_points_without_weight():
     pixels[3] += 200
     weights = np.ones(21)
     weights[3] = 0
-    np.testing.assert_allclose(geometry.root_translation(joints, pixels, CAM, weights), root, atol=1e-9)
+    np.testing.assert_allclose(geometry.least_squares_translation(joints, pixels, CAM, weights), root, atol=1e-9)
 
 
 def test_one_pixel_has_no_distance():
     with pytest.raises(ValueError, match="do not determine"):
-        geometry.root_translation(np.zeros((21, 3)), np.full((21, 2), 100.0), CAM)
+        geometry.least_squares_translation(np.zeros((21, 3)), np.full((21, 2), 100.0), CAM)
 
 
 def test_field_of_view_spans_the_longer_side():

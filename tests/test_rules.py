@@ -20,7 +20,7 @@ MOST_OF_ONE_NAME = 2
 
 OWN = {"self", "cls"}  # what a test keeps for itself
 PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit"}  # of named tuples and os
-LEFT = {"_answerer", "_write_index"}  # of handmesh.evaluation, until its predictors and its reports are one each
+LEFT = {"_predict", "_write_index"}  # of handmesh.evaluation, until its predictors and its reports are one each
 
 
 def test_the_package_has_few_files():

@@ -269,12 +269,12 @@ namespace Handmesh
             Gizmos.color = hand.side == "right" ? new Color(0.58f, 0.80f, 1f) : new Color(1f, 0.87f, 0.42f);
             for (int joint = 0; joint < JointCount; joint++)
             {
-                Vector3 place = transforms[joint].position;
-                Gizmos.DrawWireSphere(place, 0.4f * hand.radii_m[joint]);
+                Vector3 position = transforms[joint].position;
+                Gizmos.DrawWireSphere(position, 0.4f * hand.radii_m[joint]);
                 bool startsFinger = JointNames[joint].EndsWith("metacarpal", StringComparison.Ordinal);
                 if (joint > 0)
                 {
-                    Gizmos.DrawLine(transforms[startsFinger ? 0 : joint - 1].position, place);
+                    Gizmos.DrawLine(transforms[startsFinger ? 0 : joint - 1].position, position);
                 }
             }
         }

@@ -146,9 +146,9 @@ namespace Handmesh
             Matrix4x4[] poses = new Matrix4x4[HandmeshReceiver.JointCount];
             for (int joint = 0; joint < poses.Length; joint++)
             {
-                Vector3 place = Axes.Position(hand.positions_m, joint);
-                Quaternion turn = Axes.Orientation(hand.orientations_xyzw, joint);
-                poses[joint] = Matrix4x4.TRS(place, turn, Vector3.one).inverse;
+                Vector3 position = Axes.Position(hand.positions_m, joint);
+                Quaternion rotation = Axes.Orientation(hand.orientations_xyzw, joint);
+                poses[joint] = Matrix4x4.TRS(position, rotation, Vector3.one).inverse;
             }
             return poses;
         }

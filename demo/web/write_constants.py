@@ -20,19 +20,21 @@ FILE = Path(__file__).parent / "src" / "common" / "constants.ts"
 SOURCES = {
     "handmesh.skeleton": "KEYPOINTS MANO_JOINTS KEYPOINT_OF_MANO PARENTS BONES WRIST ROOT BACK_OF_HAND THUMBNAIL",
     "handmesh.types": "_KNUCKLES",
-    "handmesh.geometry": "LEAST_RAY_SPREAD=_LEAST_SPREAD SUREST _TRUST NEAREST_M FARTHEST_M",
+    "handmesh.geometry": "LEAST_RAY_SPREAD=_LEAST_SPREAD SUREST _RELIABILITY NEAREST_M FARTHEST_M",
     "handmesh.detection": "STRIDE THRESHOLD _SAME_HAND _LARGEST_LOG_SIZE",
     "handmesh.crop": "PADDING",
     "handmesh.tracking.estimator": (
-        "BARE_CONFIDENCE=_BARE SMALLEST_M LARGEST_OUTPUTS=_LARGEST _LEAST_AHEAD SURE_AGREEMENT SURE_SIDE "
+        "BARE_CONFIDENCE=_BARE SMALLEST_M LARGEST_OUTPUTS=_LARGEST _LEAST_AHEAD SURE_HANDEDNESS SURE_SIDE "
         "HOPELESS STAGES"
     ),
-    "handmesh.tracking.alignment": "ALIGN FINGER_RAD WRIST_RAD LEAST_SPREAD MOST_DEVIATIONS=_MOST _PLACE_M",
-    "handmesh.tracking.association": "RULES=Rules LONGEST_GAP_S SHORTEST_GAP_S LONGEST_STEP_M SAME_PLACE",
-    "handmesh.tracking.smoothing": "PRESETS SHAPE_RESTS_AFTER_S DERIVATIVE_CUTOFF_HZ",
+    "handmesh.tracking.alignment": "ALIGN FINGER_RAD WRIST_RAD LEAST_UNCERTAINTY MOST_DEVIATIONS=_MOST _POSITION_M",
+    "handmesh.tracking.association": (
+        "TRACKER_CONFIG=TrackerConfig LONGEST_GAP_S SHORTEST_GAP_S LONGEST_STEP_M SAME_POSITION_OVERLAP"
+    ),
+    "handmesh.tracking.smoothing": "PRESETS SHAPE_AVERAGE_S D_CUTOFF_HZ",
     "handmesh.tracking.backends": "FORMAT METADATA_KEY",
     "handmesh.assets": "MODELS=bundled_models DEFAULT_MODEL=DEFAULT DETECTOR",
-    "handmesh.render.overlay": "SIDE_COLOURS OPACITY=Style.opacity _FAINT",
+    "handmesh.render.overlay": "SIDE_COLOURS OPACITY=Style.opacity _TRANSLUCENT",
     "handmesh.render.shading": "KEY_LIGHT=KEY _LIGHT_WITHIN",
     "handmesh.streaming.protocol": (
         "STREAM_VERSION=VERSION STREAM_MAGIC=MAGIC HEADER_BYTES=_HEADER.size HAND_BYTES=_HAND.size "

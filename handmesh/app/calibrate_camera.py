@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from handmesh import console
-from handmesh.app.chessboard import CELLS, Bend, Board, Paper, Solution, Views, solve, write_board
+from handmesh.app.chessboard import CELLS, Bend, Board, BoardViews, Paper, Solution, solve, write_board
 from handmesh.app.hud import GREY, Panel, text_width
 from handmesh.app.window import Window, WindowError
 from handmesh.files import OutputError
@@ -25,13 +25,13 @@ from handmesh.video.sources import open_source
 
 
 STILL = 0.06
-"""A board that moves by less than this share of the picture's longer side a second is not blurred."""
+"""A board that moves by less than this fraction of the image's longer side a second is not blurred."""
 
 _STEP_S = 0.09  # at least, between the frames of a video file that are looked at
 _MOST = 3  # times the views wanted, after which it ends whatever is missing
 
 
-class Look(NamedTuple):
+class BoardFrame(NamedTuple):
     """What was made of a frame."""
 
     frame: Frame
@@ -44,13 +44,13 @@ class Collector:
     """Takes frames, finds the board in them, and keeps views until there are enough."""
 
     def __init__(self, board: Board, wanted: int, live: bool = False, stills: bool = False) -> None:
-        """wanted: views. live: frames of a camera, which end when there are enough. stills: unconnected pictures."""
-        self.views = Views(board, 1, 1)
+        """wanted: views. live: frames of a camera, which end when there are enough. stills: unconnected images."""
+        self.views = BoardViews(board, 1, 1)
         self.wanted = wanted
         self.looked = self.seen = self.misfits = 0
         """Frames that were looked at; those with a board; those of another size than the first."""
         self._live, self._stills = live, stills
-        self._last: Look | None = None
+        self._last: BoardFrame | None = None
 
     @property
     def done(self) -> bool:
@@ -64,21 +64,21 @@ class Collector:
             return False
         return 0 <= frame.time_s - self._last.frame.time_s < _STEP_S
 
-    def look(self, frame: Frame) -> Look:
+    def look(self, frame: Frame) -> BoardFrame:
         """Look for the board in a frame, and keep the view if it is worth it."""
         height, width = frame.image_rgb.shape[:2]
         if not self.looked:
-            self.views = Views(self.views.board, width, height)
+            self.views = BoardViews(self.views.board, width, height)
         self.looked += 1
         if (width, height) != (self.views.width, self.views.height):
             self.misfits += 1
-            return Look(frame, None, f"{width}x{height}, another size than the first", False)
+            return BoardFrame(frame, None, f"{width}x{height}, another size than the first", False)
         corners_px = self.views.board.find(frame.image_rgb)
         self.seen += corners_px is not None
         note = self._fault(frame, corners_px)
         if not note:
             self.views.keep(frame.name, corners_px)
-        self._last = Look(frame, corners_px, note or "kept", not note)
+        self._last = BoardFrame(frame, corners_px, note or "kept", not note)
         return self._last
 
     def _fault(self, frame: Frame, corners_px: np.ndarray | None) -> str:
@@ -124,7 +124,7 @@ class Preview:
         self._mirror = mirror
         self._window = Window("handmesh calibration")
 
-    def show(self, look: Look, collector: Collector) -> list[str]:
+    def show(self, look: BoardFrame, collector: Collector) -> list[str]:
         """Show a frame, and return the keys pressed; 'q' where the window was closed."""
         self._window.show(draw(look, collector, self._mirror))
         keys = [chr(code).lower() for code in self._window.keys(0.0)]
@@ -136,43 +136,43 @@ class Preview:
         self._window.close()
 
 
-def draw(look: Look, collector: Collector, mirror: bool) -> np.ndarray:
+def draw(look: BoardFrame, collector: Collector, mirror: bool) -> np.ndarray:
     """(h, w, 3) uint8 RGB, the frame at the window's size with all that the user should see."""
     height, width = look.frame.image_rgb.shape[:2]
     scale = _LONGEST_PX / max(height, width)
     size = (round(width * scale), round(height * scale))
-    picture = cv2.resize(look.frame.image_rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    _draw_coverage(picture, collector.views)
+    image = cv2.resize(look.frame.image_rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    _draw_coverage(image, collector.views)
     if look.corners_px is not None:
-        _draw_corners(picture, look.corners_px * scale, collector.views)
+        _draw_corners(image, look.corners_px * scale, collector.views)
     if look.kept:
-        cv2.rectangle(picture, (0, 0), (size[0] - 1, size[1] - 1), _FLASH, 12)
-    picture = np.ascontiguousarray(picture[:, ::-1]) if mirror else picture
-    _write(picture, look, collector, mirror)
-    return picture
+        cv2.rectangle(image, (0, 0), (size[0] - 1, size[1] - 1), _FLASH, 12)
+    image = np.ascontiguousarray(image[:, ::-1]) if mirror else image
+    _write(image, look, collector, mirror)
+    return image
 
 
-def _draw_coverage(picture: np.ndarray, views: Views) -> None:
+def _draw_coverage(image: np.ndarray, views: BoardViews) -> None:
     """Tint the cells in which the board has been, in place, with a grid over all."""
-    size = (picture.shape[1], picture.shape[0])
+    size = (image.shape[1], image.shape[0])
     covered = cv2.resize(views.covered.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    picture[covered] = picture[covered] * 0.7 + np.array(COVERED) * 0.3
+    image[covered] = image[covered] * 0.7 + np.array(COVERED) * 0.3
     rows, columns = CELLS
     for x in np.linspace(0, size[0] - 1, columns + 1).round().astype(int):
-        cv2.line(picture, (x, 0), (x, size[1]), (128, 128, 128), 1)
+        cv2.line(image, (x, 0), (x, size[1]), (128, 128, 128), 1)
     for y in np.linspace(0, size[1] - 1, rows + 1).round().astype(int):
-        cv2.line(picture, (0, y), (size[0], y), (128, 128, 128), 1)
+        cv2.line(image, (0, y), (size[0], y), (128, 128, 128), 1)
 
 
-def _draw_corners(picture: np.ndarray, corners: np.ndarray, views: Views) -> None:
-    """Draw the corners and the board's rows, in place. corners: (N, 2) in the picture's pixels."""
+def _draw_corners(image: np.ndarray, corners: np.ndarray, views: BoardViews) -> None:
+    """Draw the corners and the board's rows, in place. corners: (N, 2) in the image's pixels."""
     for row in corners.reshape(views.board.rows, views.board.columns, 2):
-        cv2.polylines(picture, [np.rint(row).astype(np.int32)], False, FOUND, 1, cv2.LINE_AA)
+        cv2.polylines(image, [np.rint(row).astype(np.int32)], False, FOUND, 1, cv2.LINE_AA)
     for x, y in np.rint(corners).astype(int).tolist():
-        cv2.circle(picture, (x, y), 4, FOUND, 2, cv2.LINE_AA)
+        cv2.circle(image, (x, y), 4, FOUND, 2, cv2.LINE_AA)
 
 
-def _write(picture: np.ndarray, look: Look, collector: Collector, mirror: bool) -> None:
+def _write(image: np.ndarray, look: BoardFrame, collector: Collector, mirror: bool) -> None:
     """Write what is kept, covered and wanted at the top, in place, and the keys at the bottom."""
     wishes = collector.views.missing(mirror)
     kept = f"{len(collector.views.kept)} of {collector.wanted} views kept, {collector.views.coverage:.0%} covered"
@@ -181,10 +181,10 @@ def _write(picture: np.ndarray, look: Look, collector: Collector, mirror: bool) 
     panel = Panel(width, 14 + 27 * len(lines))
     for k, (text, size) in enumerate(lines):
         panel.text(12, 9 + 27 * k, text, size)
-    panel.onto(picture, 10, 10)
+    panel.onto(image, 10, 10)
     keys = Panel(24 + text_width(KEY_LINE, 16), 32)
     keys.text(12, 6, KEY_LINE, 16, GREY)
-    keys.onto(picture, 10, picture.shape[0] - 42)
+    keys.onto(image, 10, image.shape[0] - 42)
 
 
 # `handmesh calibrate-camera`: a chessboard before a camera in, the camera's numbers out.
@@ -200,7 +200,7 @@ class Options:
     """
 
     source: tuple[str, ...] = ("0",)
-    """A camera's index, a video, or a folder of pictures that show the board."""
+    """A camera's index, a video, or a folder of images that show the board."""
     output: Path = Path("camera.json")
     """Where the camera's numbers go, for --intrinsics of the demos."""
     columns: int = 9
@@ -216,7 +216,7 @@ class Options:
     window: bool = True
     """Open a window where there is a display."""
     mirror: bool = True
-    """Show a camera's picture as a mirror does."""
+    """Show a camera's image as a mirror does."""
     print_board: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the board for printing (.pdf, .svg, .png), and do nothing else."""
     paper: Paper = "a4"
@@ -244,7 +244,7 @@ def run(options: Options) -> int:
     return 0
 
 
-def _collect(options: Options, board: Board) -> Views:
+def _collect(options: Options, board: Board) -> BoardViews:
     """The views of the source, until it ends, there are enough, or the user ends it. Raises LensError without any."""
     with ExitStack() as stack:
         source = open_source(*options.source)
@@ -265,8 +265,8 @@ def _collect(options: Options, board: Board) -> Views:
 
 def _check(collector: Collector, source: Source) -> None:
     """Warn of frames that could not be used. Raises LensError where the board was never seen."""
-    for trouble in source.troubles:
-        console.warn(trouble)
+    for warning in source.warnings:
+        console.warn(warning)
     if collector.misfits:
         console.warn(f"{collector.misfits} of {collector.looked} frames are left out: the first had another size")
     if not collector.seen:
@@ -303,7 +303,7 @@ def _watch(source: Source, collector: Collector, preview: Preview | None) -> Non
             return
 
 
-def _report(solution: Solution, views: Views) -> None:
+def _report(solution: Solution, views: BoardViews) -> None:
     """Say how well each view fits, what the camera is, and what to doubt."""
     for name, error_px in solution.errors_px.items():
         console.say(f"view {name}: {error_px:.2f} px")
@@ -312,7 +312,7 @@ def _report(solution: Solution, views: Views) -> None:
     found, camera = solution.intrinsics, solution.intrinsics.camera
     fov_deg = 2 * math.degrees(math.atan(max(camera.width / camera.fx, camera.height / camera.fy) / 2))
     console.say(
-        f"{len(solution.errors_px)} views, {views.coverage:.0%} of the picture covered, "
+        f"{len(solution.errors_px)} views, {views.coverage:.0%} of the image covered, "
         f"reprojection error {found.error_px:.2f} px"
     )
     console.say(

@@ -27,13 +27,13 @@ from handmesh.video.clips import (
     save_clip,
     write_meshes,
 )
-from handmesh.video.sinks import FrameClock, Output, open_output, uninterrupted
+from handmesh.video.sinks import FrameClock, Sink, open_sink, uninterrupted
 
 # Writes a session's hands to a file with all their parameters, frame by frame, and loses nothing of them.
 
 
 @runtime_checkable
-class Export(Protocol):
+class HandSink(Protocol):
     """What all exports have in common."""
 
     path: Path
@@ -45,9 +45,9 @@ class Export(Protocol):
         """Finish the files."""
 
 
-def open_export(
+def open_hand_sink(
     path: str | Path, source_title: str = "", fps: float = 30.0, model: SkinnedHand | None = None
-) -> Export:
+) -> HandSink:
     """An export to the file or folder that `path` names; see `clips.save_clip` for what a suffix means.
 
     fps: how far apart frames are where their clock does not say. model: the tracker's hand, by default the
@@ -57,11 +57,11 @@ def open_export(
     path, model = Path(path), model or SkinnedHand.open_hand()
     check_savable(path)
     if is_mesh_folder(path):
-        return MeshExport(path)
-    return ClipExport(path, source_title, fps, model)
+        return MeshSink(path)
+    return ClipSink(path, source_title, fps, model)
 
 
-class MeshExport:
+class MeshSink:
     """A mesh file for every frame with a hand."""
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class MeshExport:
         """Nothing is held open between frames."""
 
 
-class ClipExport:
+class ClipSink:
     """A clip in one file.
 
     It grows as a folder `NAME.part` beside it, whole after every frame: after a kill or a full disk,
@@ -121,7 +121,7 @@ class ClipExport:
 # Keeps what is seen: writers that work beside the loop and neither slow it nor break off with it.
 
 
-_WAITING_FRAMES = 8  # bounds memory: two pictures each
+_WAITING_FRAMES = 8  # bounds memory: two images each
 _LOOK_UP_S = 0.1
 
 
@@ -132,7 +132,7 @@ class Drawn(NamedTuple):
     image_rgb: np.ndarray  # (H, W, 3) uint8
 
 
-class Writer:
+class AsyncSink:
     """One file or folder, written by a thread: encoding takes longer than the loop can wait.
 
     Of a file's frames none is lost: who writes faster than the disk waits. Of live ones, those that
@@ -175,7 +175,7 @@ class Writer:
         self._raise_failure()
 
     def _put(self, drawn: Drawn | None) -> None:
-        """Wait for a free place; the thread takes from the queue until its end, also after a failure."""
+        """Wait for a free slot; the thread takes from the queue until its end, also after a failure."""
         while self._thread.is_alive():
             try:
                 return self._queue.put(drawn, timeout=_LOOK_UP_S)
@@ -209,7 +209,7 @@ class Outputs:
     def __init__(self, live: bool) -> None:
         """live: whether frames come when they come, and may be left out."""
         self._live = live
-        self._writers: list[Writer] = []
+        self._writers: list[AsyncSink] = []
 
     def __bool__(self) -> bool:
         """Whether frames are being kept."""
@@ -225,9 +225,9 @@ class Outputs:
         """The most frames that a file lacks since the disk or the processor could not keep up with a camera."""
         return max((writer.dropped for writer in self._writers), default=0)
 
-    def add(self, path: Path, take: Callable[[Drawn], None], finish: Callable[[], None]) -> Writer:
-        """Keep every frame from now on; see `Writer`."""
-        writer = Writer(path, take, finish, self._live)
+    def add(self, path: Path, take: Callable[[Drawn], None], finish: Callable[[], None]) -> AsyncSink:
+        """Keep every frame from now on; see `AsyncSink`."""
+        writer = AsyncSink(path, take, finish, self._live)
         self._writers.append(writer)
         return writer
 
@@ -252,8 +252,8 @@ class Outputs:
             raise failures[0]
 
 
-def add_output(outputs: Outputs, output: Output) -> Writer:
-    """Keep the pictures of all frames in an output."""
+def add_output(outputs: Outputs, output: Sink) -> AsyncSink:
+    """Keep the images of all frames in an output."""
 
     def take(drawn: Drawn) -> None:
         output.write(drawn.tracked.frame, drawn.image_rgb, drawn.tracked.hands)
@@ -269,14 +269,14 @@ class ClipRecording:
 
     def __init__(self, outputs: Outputs, folder: Path, fps: float) -> None:
         self._outputs, self._folder, self._fps = outputs, folder, fps
-        self._writer: Writer | None = None
+        self._writer: AsyncSink | None = None
         self._start_s = 0.0
 
     def start(self, path: Path) -> None:
         """Record from now on. Raises OutputError for what is no .mp4 or cannot be written."""
         if path.suffix.lower() != ".mp4":
             raise OutputError(f"cannot record to {path}: give a file as .mp4")
-        self._writer = add_output(self._outputs, open_output(path, many=True, fps=self._fps))
+        self._writer = add_output(self._outputs, open_sink(path, many=True, fps=self._fps))
         self._start_s = time.perf_counter()
 
     @property
@@ -298,7 +298,7 @@ class ClipRecording:
         return f"recording {path}"
 
 
-# Snapshots: what is seen as a picture, and the hands beside it as meshes.
+# Snapshots: what is seen as an image, and the hands beside it as meshes.
 
 
 class Snapshots:

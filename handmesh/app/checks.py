@@ -70,7 +70,7 @@ def packages() -> Iterator[Finding]:
         yield missing(f"not installed: {', '.join(name for name, _ in lacking)}", f"pip install {wanted}")
     for name, least in core:
         if versions[name][1]:
-            yield from _troubles(name, least)
+            yield from _warnings(name, least)
     for extra, purpose in EXTRAS.items():
         yield _extra(extra, purpose, [(name, least) for name, least, of in requirements if of == extra])
 
@@ -109,7 +109,7 @@ def _older(version: str, least: str) -> bool:
     return numbers[0] < numbers[1]
 
 
-def _troubles(name: str, least: str) -> Iterator[Finding]:
+def _warnings(name: str, least: str) -> Iterator[Finding]:
     """What is wrong with an installed package of the core."""
     found, version = _installed(name)
     if least and _older(version, least):
@@ -118,10 +118,10 @@ def _troubles(name: str, least: str) -> Iterator[Finding]:
     if len(several) > 1:
         yield note(f"{' and '.join(several)} overwrite each other", "uninstall them all, then install one of them")
     if name not in _IMPORTED_ELSEWHERE:
-        yield from _import_trouble(name)
+        yield from _import_warning(name)
 
 
-def _import_trouble(name: str) -> Iterator[Finding]:
+def _import_warning(name: str) -> Iterator[Finding]:
     try:
         import_module(_MODULES.get(name, name))
     except Exception as error:  # a library that lacks another one raises what it likes
@@ -164,7 +164,7 @@ def memory() -> Iterator[Finding]:
 
 def disk() -> Iterator[Finding]:
     """Whether results can be written, and how much."""
-    folder = next(place for place in (OUTPUTS.absolute(), *OUTPUTS.absolute().parents) if place.exists())
+    folder = next(position for position in (OUTPUTS.absolute(), *OUTPUTS.absolute().parents) if position.exists())
     elsewhere = "work in a folder of yours, or give --output"
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -208,7 +208,7 @@ def models() -> Iterator[Finding]:
 
 
 def _frame() -> tuple[np.ndarray, bool]:
-    """A picture to look at, and whether there are hands in it."""
+    """An image to look at, and whether there are hands in it."""
     import numpy as np
 
     try:
@@ -386,12 +386,12 @@ def video() -> Iterator[Finding]:
     from handmesh.video.sinks import VideoRecorder
     from handmesh.video.sources import Video
 
-    picture = np.full((48, 64, 3), 90, np.uint8)
+    image = np.full((48, 64, 3), 90, np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         recorder = VideoRecorder(Path(folder) / "doctor.mp4")
         try:
             for i in range(2):
-                recorder.write(Frame(str(i), i / 30, picture), picture)
+                recorder.write(Frame(str(i), i / 30, image), image)
         finally:
             recorder.close()
         count = sum(1 for _ in Video(recorder.path))

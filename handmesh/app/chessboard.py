@@ -19,10 +19,10 @@ from handmesh.files import OutputError, write_bytes
 from handmesh.types import Camera
 from handmesh.video.lens import Intrinsics, LensError
 
-# The chessboard: what is printed, and where its corners are in a picture.
+# The chessboard: what is printed, and where its corners are in an image.
 
 
-_SEARCH_PX = 640  # the board is looked for in a picture of at most this length, which bounds the time
+_SEARCH_PX = 640  # the board is looked for in an image of at most this length, which bounds the time
 _CORNER_FLAGS = cv2.CALIB_CB_ADAPTIVE_THRESH | cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_FAST_CHECK
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 30, 0.001)
 
@@ -75,70 +75,70 @@ class Board:
         return cv2.cornerSubPix(grey, corners_px.reshape(-1, 1, 2), (half, half), (-1, -1), _STOP).reshape(-1, 2)
 
 
-# Views of the board: which are worth keeping, what of the picture they cover, and what is still missing.
+# Views of the board: which are worth keeping, what of the image they cover, and what is still missing.
 
 
 CELLS = (6, 8)
 """Rows and columns of the grid on which coverage is counted."""
 
 LEAST_NEWS = 0.12
-"""A view is new where the board's middle moved by this share of the picture, or its looks changed by as much."""
+"""A view is new where the board's middle moved by this fraction of the image, or its looks changed by as much."""
 
 LEAST_TILT = 0.12
 """Of a side to the opposite one, as a logarithm: about what a board at arm's length shows at 20 degrees."""
 
-_PLACES = np.array(
+_POSITIONS = np.array(
     [["top left", "top", "top right"], ["left", "middle", "right"], ["bottom left", "bottom", "bottom right"]]
 )
 
 
 class View(NamedTuple):
-    """The board in one picture."""
+    """The board in one image."""
 
     name: str
     corners_px: np.ndarray  # (N, 2) float32
 
 
-class Looks(NamedTuple):
+class BoardPose(NamedTuple):
     """What a view can differ in from another, all about 0 to 1."""
 
-    right: float  # of the board's middle, in picture widths
-    down: float  # in picture heights
-    size: float  # the root of the share of the picture that the board fills
+    right: float  # of the board's middle, in image widths
+    down: float  # in image heights
+    size: float  # the root of the fraction of the image that the board fills
     lean: float  # how much longer its left side is than its right one, as a logarithm
     nod: float  # how much longer its upper side is than its lower one
     narrow: float  # how much narrower it is than the board
 
 
-class Views:
-    """The views kept so far, of pictures of one size."""
+class BoardViews:
+    """The views kept so far, of images of one size."""
 
     def __init__(self, board: Board, width: int, height: int) -> None:
         self.board, self.width, self.height = board, width, height
         self.kept: list[View] = []
         self.covered = np.zeros(CELLS, bool)
-        self._looks: list[Looks] = []
+        self._poses: list[BoardPose] = []
 
     def adds(self, corners_px: np.ndarray) -> bool:
         """Whether a view differs from all that are kept; corners_px: (N, 2) float32."""
-        looks = np.array(self.looks(corners_px))
-        return all(np.abs(looks - other).max() > LEAST_NEWS for other in self._looks)
+        pose = np.array(self.pose(corners_px))
+        return all(np.abs(pose - other).max() > LEAST_NEWS for other in self._poses)
 
     def keep(self, name: str, corners_px: np.ndarray) -> None:
         """Keep a view; corners_px: (N, 2) float32."""
         self.kept.append(View(name, corners_px))
-        self._looks.append(self.looks(corners_px))
+        self._poses.append(self.pose(corners_px))
         self.covered |= self._cells_in(corners_px)
 
-    def looks(self, corners_px: np.ndarray) -> Looks:
+    def pose(self, corners_px: np.ndarray) -> BoardPose:
         """What the view of (N, 2) corners is like."""
         quad = corners_px[list(self.board.outer)]
         across, right, back, left = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
         middle_x, middle_y = quad.mean(0) / (self.width, self.height)
-        share = cv2.contourArea(quad.astype(np.float32)) / (self.width * self.height)
+        fraction = cv2.contourArea(quad.astype(np.float32)) / (self.width * self.height)
         shape = (self.board.columns - 1) / (self.board.rows - 1)
         narrow = np.log((across + back) / (left + right) / shape)
-        return Looks(middle_x, middle_y, np.sqrt(share), np.log(left / right), np.log(across / back), narrow)
+        return BoardPose(middle_x, middle_y, np.sqrt(fraction), np.log(left / right), np.log(across / back), narrow)
 
     def _cells_in(self, corners_px: np.ndarray) -> np.ndarray:
         """Which cells have their middle within the board."""
@@ -151,7 +151,7 @@ class Views:
 
     @property
     def coverage(self) -> float:
-        """The share of the picture in which the board has been, 0 to 1."""
+        """The fraction of the image in which the board has been, 0 to 1."""
         return float(self.covered.mean())
 
     def missing(self, mirrored: bool = False) -> list[str]:
@@ -164,22 +164,22 @@ class Views:
             wishes.append("tilt it: left, right, up, down")
         if self.coverage < 0.7:
             wishes.append(f"show it at the {self._emptiest(mirrored)}")
-        if max((looks.size for looks in self._looks), default=0.0) < 0.45:
+        if max((pose.size for pose in self._poses), default=0.0) < 0.45:
             wishes.append("bring it nearer")
         return wishes
 
     @property
     def tilted(self) -> tuple[int, int]:
         """How many views are tilted to a side, and how many up or down."""
-        tilts = np.abs([(looks.lean, looks.nod) for looks in self._looks]).reshape(-1, 2)
+        tilts = np.abs([(pose.lean, pose.nod) for pose in self._poses]).reshape(-1, 2)
         to_side, up_or_down = (tilts > LEAST_TILT).sum(0).tolist()
         return to_side, up_or_down
 
     def _emptiest(self, mirrored: bool) -> str:
-        """The name of the ninth of the picture that the board has covered least."""
+        """The name of the ninth of the image that the board has covered least."""
         thirds = cv2.resize(self.covered.astype(np.float32), (3, 3), interpolation=cv2.INTER_AREA)
-        places = _PLACES[:, ::-1] if mirrored else _PLACES
-        return str(places.ravel()[thirds.argmin()])
+        positions = _POSITIONS[:, ::-1] if mirrored else _POSITIONS
+        return str(positions.ravel()[thirds.argmin()])
 
 
 # From views of a board to the camera that saw them, and how far that is to be trusted.
@@ -192,7 +192,7 @@ LEAST_VIEWS = 4
 """Two would do in theory; with so few, an error cannot be seen."""
 
 POOR_ERROR = 0.001
-"""Of the picture's longer side: a poor reprojection error, 0.64 px at 640x480."""
+"""Of the image's longer side: a poor reprojection error, 0.64 px at 640x480."""
 
 POOR_COVERAGE = 0.5
 
@@ -225,7 +225,7 @@ class _Fit(NamedTuple):
     fx_sigma_px: float
 
 
-def solve(views: Views, bend: Bend = "usual") -> Solution:
+def solve(views: BoardViews, bend: Bend = "usual") -> Solution:
     """The camera that saw the kept views (Zhang 2000, as OpenCV's `calibrateCamera` has it).
 
     Views that fit much worse than the others are left out, once. Raises LensError with too few views, or
@@ -245,7 +245,7 @@ def solve(views: Views, bend: Bend = "usual") -> Solution:
     return Solution(found, errors_px, dropped, fit.fx_sigma_px, _warnings(found, fit.fx_sigma_px, views))
 
 
-def _fit(views: Views, kept: list[View], bend: Bend) -> _Fit:
+def _fit(views: BoardViews, kept: list[View], bend: Bend) -> _Fit:
     if len(kept) < LEAST_VIEWS:
         raise LensError(f"a calibration needs {LEAST_VIEWS} different views of the board, better 15; got {len(kept)}")
     board: Board = views.board
@@ -262,7 +262,7 @@ def _fit(views: Views, kept: list[View], bend: Bend) -> _Fit:
     return _Fit(float(rms), K, bends, errors.ravel(), float(sigmas.ravel()[0]))
 
 
-_REMEDY = "tilt the board about both of its axes and show it near and far, in all parts of the picture"
+_REMEDY = "tilt the board about both of its axes and show it near and far, in all parts of the image"
 
 
 def _misfits(errors_px: np.ndarray) -> np.ndarray:
@@ -270,7 +270,7 @@ def _misfits(errors_px: np.ndarray) -> np.ndarray:
     return errors_px > np.maximum(0.5, 3 * np.median(errors_px))
 
 
-def _warnings(found: Intrinsics, fx_sigma_px: float, views: Views) -> list[str]:
+def _warnings(found: Intrinsics, fx_sigma_px: float, views: BoardViews) -> list[str]:
     """What the user should know before trusting the camera, a line each."""
     camera, warnings = found.camera, []
     if found.error_px > POOR_ERROR * max(camera.width, camera.height):
@@ -284,14 +284,14 @@ def _warnings(found: Intrinsics, fx_sigma_px: float, views: Views) -> list[str]:
         percent = 100 * fx_sigma_px / camera.fx
         warnings.append(f"the focal length is known to +-{percent:.1f} % only, the views are too alike: {_REMEDY}")
     if views.coverage < POOR_COVERAGE:
-        warnings.append(f"the board covered {views.coverage:.0%} of the picture; beyond that, the bending is a guess")
+        warnings.append(f"the board covered {views.coverage:.0%} of the image; beyond that, the bending is a guess")
     if not unbends(found):
-        warnings.append("the bending found is impossible towards the picture's rim: show the board there")
+        warnings.append("the bending found is impossible towards the image's rim: show the board there")
     return warnings
 
 
 def unbends(found: Intrinsics) -> bool:
-    """Whether the distortion can be undone all over the picture, which a polynomial that folds cannot."""
+    """Whether the distortion can be undone all over the image, which a polynomial that folds cannot."""
     camera, bends = found.camera, np.array(found.distortion or (0.0,) * 4)
     across, down = np.linspace(0, camera.width - 1, 9), np.linspace(0, camera.height - 1, 9)
     pixels = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 1, 2)
@@ -396,10 +396,10 @@ def _svg(board: Board, paper: Paper, origin_mm: tuple[float, float]) -> str:
     )
     left, top = _ruler_mm(board, origin_mm)
     ruler = f"M{left:g} {top - 1.5:g}v3M{left:g} {top:g}h{_RULER_MM:g}M{left + _RULER_MM:g} {top - 1.5:g}v3"
-    place = f'x="{left + _RULER_MM + 4:g}" y="{top + 1:g}" font-family="sans-serif" font-size="3.2"'
+    position = f'x="{left + _RULER_MM + 4:g}" y="{top + 1:g}" font-family="sans-serif" font-size="3.2"'
     size = f'width="{wide:g}mm" height="{high:g}mm" viewBox="0 0 {wide:g} {high:g}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size}><rect width="100%" height="100%" fill="#fff"/>'
         f'<path d="{squares}"/><path d="{ruler}" stroke="#000" stroke-width="0.25" fill="none"/>'
-        f"<text {place}>{board_text(board)}</text></svg>\n"
+        f"<text {position}>{board_text(board)}</text></svg>\n"
     )

@@ -16,7 +16,7 @@ from handmesh.app.window import first_size
 from handmesh.render.overlay import SIDE_COLOURS
 from handmesh.types import Hand
 
-# Text and small drawings on dark panels that stay legible over any picture.
+# Text and small drawings on dark panels that stay legible over any image.
 
 
 Colour = tuple[int, int, int]
@@ -24,7 +24,7 @@ Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 GREY: Colour = (190, 195, 200)
 _GROUND: Colour = (14, 16, 20)
-_OPACITY = 190  # dark enough for white letters over a white picture
+_OPACITY = 190  # dark enough for white letters over a white image
 
 
 @lru_cache(maxsize=8)
@@ -51,7 +51,7 @@ def wrapped(text: str, size_px: int, width_px: int) -> list[str]:
 
 
 class Panel:
-    """A dark, rounded rectangle to write on, and then to lay over pictures as often as wanted."""
+    """A dark, rounded rectangle to write on, and then to lay over images as often as wanted."""
 
     def __init__(self, width: int, height: int, opacity: int = _OPACITY) -> None:
         """opacity: of the ground, 0..255."""
@@ -75,19 +75,19 @@ class Panel:
         if right > left and bottom > top:
             self._pen.rectangle((left, top, right - 1, bottom - 1), fill=(*colour, 255))
 
-    def onto(self, picture: np.ndarray, x: int, y: int) -> None:
-        """Lay the panel over (H, W, 3) uint8 `picture`, in place, from (x, y) on; what is outside is cut."""
+    def onto(self, image: np.ndarray, x: int, y: int) -> None:
+        """Lay the panel over (H, W, 3) uint8 `image`, in place, from (x, y) on; what is outside is cut."""
         if self._layers is None:
             rgba = np.array(self._image)
             alpha = rgba[..., 3].astype(np.float32) / 255
             self._layers = np.ascontiguousarray(rgba[..., :3]), alpha
         colours, alpha = self._layers
         left, top = max(0, -x), max(0, -y)
-        place = picture[y + top : max(0, y + colours.shape[0]), x + left : max(0, x + colours.shape[1])]
-        if not place.size:
+        position = image[y + top : max(0, y + colours.shape[0]), x + left : max(0, x + colours.shape[1])]
+        if not position.size:
             return
-        inside = slice(top, top + place.shape[0]), slice(left, left + place.shape[1])
-        place[:] = cv2.blendLinear(colours[inside], np.ascontiguousarray(place), alpha[inside], 1 - alpha[inside])
+        inside = slice(top, top + position.shape[0]), slice(left, left + position.shape[1])
+        position[:] = cv2.blendLinear(colours[inside], np.ascontiguousarray(position), alpha[inside], 1 - alpha[inside])
 
 
 # The head-up display: times, hands, help and notices on small panels at the window's edges.
@@ -112,7 +112,7 @@ _LETTER_PX = 14
 _IDLE = "wait"  # for the camera: no work, hence not in the bar
 
 
-class Status(NamedTuple):
+class HudState(NamedTuple):
     """What the display says beside the times; all texts short."""
 
     hands: Sequence[Hand]
@@ -131,7 +131,7 @@ class Hud:
         self._made: dict[str, tuple[Hashable, Panel]] = {}
         self._hands: tuple[Hashable, tuple[str, ...]] = ((), ())
 
-    def draw(self, canvas: np.ndarray, readings: Readings, status: Status, info: bool, help: bool) -> None:
+    def draw(self, canvas: np.ndarray, readings: Readings, status: HudState, info: bool, help: bool) -> None:
         """Write over (H, W, 3) uint8 `canvas`, in place. info: times and hands; help: all keys."""
         height, width = canvas.shape[:2]
         size = letter_size(width, height)
@@ -153,7 +153,7 @@ class Hud:
             panel = self._panel("help", size, lambda: help_panel(size))
             panel.onto(canvas, (width - panel.size[0]) // 2, max(0, (height - panel.size[1]) // 2))
 
-    def _draw_corner(self, canvas: np.ndarray, status: Status, size: int, gap: int, taken: tuple[int, int]) -> None:
+    def _draw_corner(self, canvas: np.ndarray, status: HudState, size: int, gap: int, taken: tuple[int, int]) -> None:
         """What goes on, at the top right: recording, view and pause, what has just happened.
 
         taken: (width, height) of what is at the top left; where there is no room beside it, they go below.
@@ -197,7 +197,7 @@ def hand_row(hand: Hand) -> tuple[str, ...]:
 
 
 def times_panel(readings: Readings, size: int) -> Panel:
-    """Frames a second, the picture's age, and a bar and a table of the stages."""
+    """Frames a second, the image's age, and a bar and a table of the stages."""
     stages = [(name, readings.stages_ms[name]) for name in STAGE_COLOURS if name in readings.stages_ms]
     column, step = round(8.6 * size), round(1.35 * size)
     rows = (len(stages) + 1) // 2
@@ -217,7 +217,7 @@ def times_panel(readings: Readings, size: int) -> Panel:
 
 
 def _draw_bar(panel: Panel, stages: Sequence[tuple[str, float]], frame_ms: float, size: int) -> None:
-    """The stages' shares of the time from one frame to the next; what they leave free stays dark."""
+    """The stages' fractions of the time from one frame to the next; what they leave free stays dark."""
     left, width = 0.6 * size, panel.size[0] - 1.2 * size
     scale = width / max(frame_ms, sum(ms for name, ms in stages if name != _IDLE), 1e-6)
     panel.box(left, 2.2 * size, width, 0.4 * size, (60, 64, 70))

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from handmesh.render.overlay import Style
 
 View = Literal["overlay", "side", "mesh"]
-"""The picture with the meshes over it; beside it the meshes from elsewhere; the meshes alone."""
+"""The image with the meshes over it; beside it the meshes from elsewhere; the meshes alone."""
 
 Angle = Literal["front", "side", "above", "back"]
 """Where the meshes are seen from: the camera, its right, above, the far side."""
@@ -29,7 +29,7 @@ KEYS = {
     "w": "wireframe",
     "k": "skeleton",
     "i": "times and hands",
-    "s": "snapshot: picture and meshes",
+    "s": "snapshot: image and meshes",
     "r": "start or stop recording",
     "c": "measure the hand's size",
     "space": "pause or go on",
@@ -48,7 +48,7 @@ def key_name(code: int) -> str:
 
 
 @dataclass(frozen=True)
-class Look:
+class ViewSettings:
     """What is to be seen of a frame."""
 
     style: Style = field(default_factory=Style)
@@ -60,17 +60,17 @@ class Look:
         """Where the meshes are seen from."""
         return self.angle or FIRST_ANGLE[self.view]
 
-    def with_view(self, view: View) -> Look:
+    def with_view(self, view: View) -> ViewSettings:
         """Another view, from where it looks at first."""
         return replace(self, view=view, angle=None)
 
-    def turned(self) -> Look:
+    def rotated(self) -> ViewSettings:
         """The meshes from the next angle; the overlay, which has none, becomes the side-by-side view."""
         if self.view == "overlay":
             return self.with_view("side")
         return replace(self, angle=ANGLES[(ANGLES.index(self.seen_from) + 1) % len(ANGLES)])
 
-    def toggled(self, part: Literal["mesh", "wireframe", "skeleton"]) -> Look:
+    def toggled(self, part: Literal["mesh", "wireframe", "skeleton"]) -> ViewSettings:
         """With a part of the drawing switched on or off."""
         return replace(self, style=replace(self.style, **{part: not getattr(self.style, part)}))
 
@@ -79,7 +79,7 @@ class Look:
 class Controls:
     """The state that the keys change."""
 
-    look: Look = field(default_factory=Look)
+    settings: ViewSettings = field(default_factory=ViewSettings)
     paused: bool = False
     help: bool = False
     info: bool = True
@@ -89,7 +89,7 @@ class Controls:
 
     def after(self, key: str) -> Controls:
         """The controls once `key` was pressed; keys that mean nothing change nothing."""
-        look = self.look
+        settings = self.settings
         changes = {
             "q": {"quit": True},
             "space": {"paused": not self.paused},
@@ -98,11 +98,11 @@ class Controls:
             "s": {"action": "snapshot"},
             "r": {"action": "record"},
             "c": {"action": "calibrate"},
-            "m": {"look": look.toggled("mesh")},
-            "w": {"look": look.toggled("wireframe")},
-            "k": {"look": look.toggled("skeleton")},
-            "o": {"look": look.turned()},
-            "v": {"look": look.with_view(VIEWS[(VIEWS.index(look.view) + 1) % len(VIEWS)])},
-            **{str(k + 1): {"look": look.with_view(view)} for k, view in enumerate(VIEWS)},
+            "m": {"settings": settings.toggled("mesh")},
+            "w": {"settings": settings.toggled("wireframe")},
+            "k": {"settings": settings.toggled("skeleton")},
+            "o": {"settings": settings.rotated()},
+            "v": {"settings": settings.with_view(VIEWS[(VIEWS.index(settings.view) + 1) % len(VIEWS)])},
+            **{str(k + 1): {"settings": settings.with_view(view)} for k, view in enumerate(VIEWS)},
         }
         return replace(self, **changes.get(key, {}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from handmesh import console
-from handmesh.app.keys import Look, View
+from handmesh.app.keys import View, ViewSettings
 from handmesh.assets import DEFAULT, Backend, Device, model_help
 from handmesh.render.overlay import Renderer, Style
 from handmesh.tracking.smoothing import Smooth
@@ -140,6 +140,6 @@ class Options(DrawingOptions, SourceOptions):
         return bool(self.record or self.export or self.output)
 
     @property
-    def look(self) -> Look:
+    def settings(self) -> ViewSettings:
         """What to begin with."""
-        return Look(self.style, self.view)
+        return ViewSettings(self.style, self.view)

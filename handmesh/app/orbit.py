@@ -22,14 +22,14 @@ _YAW_PITCH_DEG: dict[Angle, tuple[float, float]] = {
 }
 """How far the scene turns about the camera's y axis, then about its x axis."""
 
-_FILL = 0.9  # of the picture's shorter side
+_FILL = 0.9  # of the image's shorter side
 _REACH = 0.75  # of a hand's length: how far from the middle of its palm it may reach
-_SETTLING_S = (0.12, 0.12, 0.12, 0.25, 0.25, 0.25, 0.25)  # time constants, in the order of `Stand`
+_SETTLING_S = (0.12, 0.12, 0.12, 0.25, 0.25, 0.25, 0.25)  # time constants, in the order of `OrbitState`
 
 _PALM = [skeleton.KEYPOINTS.index(name) for name in ("wrist", "index1", "middle1", "ring1", "little1")]
 
 
-class Stand(NamedTuple):
+class OrbitState(NamedTuple):
     """From where the hands are seen."""
 
     yaw_deg: float
@@ -45,50 +45,50 @@ class Orbit:
     """Goes smoothly from one stand to the next, and follows the hands calmly."""
 
     def __init__(self) -> None:
-        self._stand: Stand | None = None
+        self._state: OrbitState | None = None
         self._time_s = 0.0
         self._empty = True  # whether there was no hand when last asked
 
     def rest(self) -> None:
         """Back to where the camera is, at once."""
-        if self._stand:
-            self._stand = self._stand._replace(yaw_deg=0.0, pitch_deg=0.0, away=0.0)
+        if self._state:
+            self._state = self._state._replace(yaw_deg=0.0, pitch_deg=0.0, away=0.0)
 
     def seen_from(self, angle: Angle, hands: Sequence[Hand], camera: Camera, time_s: float) -> list[Hand]:
         """Copies of the hands in the frame of an eye at `angle`, which sees as `camera` does.
 
         time_s: now, on the clock by which the eye moves. From the front they are where the camera sees them.
         """
-        goal = _goal(angle, hands, camera, self._stand)
-        self._stand = self._step(goal, time_s)
+        goal = _goal(angle, hands, camera, self._state)
+        self._state = self._step(goal, time_s)
         self._time_s, self._empty = time_s, not hands
-        return [moved(hand, self._stand, camera) for hand in hands]
+        return [moved(hand, self._state, camera) for hand in hands]
 
     @property
-    def stand(self) -> Stand | None:
+    def state(self) -> OrbitState | None:
         """Where it is at present; None before the first look."""
-        return self._stand
+        return self._state
 
-    def _step(self, goal: Stand, time_s: float) -> Stand:
+    def _step(self, goal: OrbitState, time_s: float) -> OrbitState:
         """Towards `goal`, as far as the time since the last step allows."""
-        if self._stand is None:
+        if self._state is None:
             return goal
-        now, elapsed_s = np.array(self._stand), time_s - self._time_s
-        share = 1 - np.exp(-max(0.0, elapsed_s) / np.array(_SETTLING_S))
+        now, elapsed_s = np.array(self._state), time_s - self._time_s
+        fraction = 1 - np.exp(-max(0.0, elapsed_s) / np.array(_SETTLING_S))
         if self._empty:
-            share[3:] = 1.0  # a hand that has just come needs no way to the middle
-        following = now + share * (np.array(goal) - now)
+            fraction[3:] = 1.0  # a hand that has just come needs no way to the middle
+        following = now + fraction * (np.array(goal) - now)
         settled = np.abs(np.array(goal) - following)[:3] < (0.2, 0.2, 2e-3)
         following[:3] = np.where(settled, goal[:3], following[:3])
-        return Stand(*following.tolist())
+        return OrbitState(*following.tolist())
 
 
-def _goal(angle: Angle, hands: Sequence[Hand], camera: Camera, before: Stand | None) -> Stand:
+def _goal(angle: Angle, hands: Sequence[Hand], camera: Camera, before: OrbitState | None) -> OrbitState:
     """Where to stand for these hands; without any, where one stood before."""
     yaw, pitch = _YAW_PITCH_DEG[angle]
     away = float(angle != "front")
     if not hands:
-        return Stand(yaw, pitch, away, *(before[3:] if before else (0.0, 0.0, 1.0, 1.0)))
+        return OrbitState(yaw, pitch, away, *(before[3:] if before else (0.0, 0.0, 1.0, 1.0)))
     palms = np.array([hand.joints_m[_PALM].mean(0) for hand in hands], np.float64)
     middle = (palms.min(0) + palms.max(0)) / 2
     reaches = [
@@ -96,23 +96,23 @@ def _goal(angle: Angle, hands: Sequence[Hand], camera: Camera, before: Stand | N
     ]
     half_side = min(camera.width, camera.height) / 2
     distance = max(max(camera.fx, camera.fy) / half_side / _FILL, 1.5) * max(reaches)
-    return Stand(yaw, pitch, away, *middle.tolist(), distance)
+    return OrbitState(yaw, pitch, away, *middle.tolist(), distance)
 
 
-def moved(hand: Hand, stand: Stand, camera: Camera) -> Hand:
-    """The hand in the frame of an eye at `stand`; itself where that is the camera's place."""
-    if not (stand.yaw_deg or stand.pitch_deg or stand.away):
+def moved(hand: Hand, state: OrbitState, camera: Camera) -> Hand:
+    """The hand in the frame of an eye at `state`; itself where that is the camera's position."""
+    if not (state.yaw_deg or state.pitch_deg or state.away):
         return hand
-    turn = _turn(stand.yaw_deg, stand.pitch_deg)
-    middle = np.array([stand.x_m, stand.y_m, stand.z_m])
-    place = (1 - stand.away) * middle + stand.away * np.array([0.0, 0.0, stand.distance_m])
-    shift = (place - turn @ middle).astype(np.float32)
-    vertices, joints = (points @ turn.T.astype(np.float32) + shift for points in (hand.vertices_m, hand.joints_m))
+    rotation = _rotation(state.yaw_deg, state.pitch_deg)
+    middle = np.array([state.x_m, state.y_m, state.z_m])
+    position = (1 - state.away) * middle + state.away * np.array([0.0, 0.0, state.distance_m])
+    shift = (position - rotation @ middle).astype(np.float32)
+    vertices, joints = (points @ rotation.T.astype(np.float32) + shift for points in (hand.vertices_m, hand.joints_m))
     joints_px = project(np.maximum(joints, (-np.inf, -np.inf, 1e-3)), camera).astype(np.float32)
     return replace(hand, vertices_m=vertices, joints_m=joints, joints_px=joints_px)
 
 
-def _turn(yaw_deg: float, pitch_deg: float) -> np.ndarray:
+def _rotation(yaw_deg: float, pitch_deg: float) -> np.ndarray:
     """(3, 3): what lies to the right comes near with the yaw, what lies above with the pitch."""
     yaw, pitch = math.radians(yaw_deg), math.radians(pitch_deg)
     about_y = np.array([[math.cos(yaw), 0, math.sin(yaw)], [0, 1, 0], [-math.sin(yaw), 0, math.cos(yaw)]])

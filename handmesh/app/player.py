@@ -91,7 +91,7 @@ class Player:
     meter: Meter = field(default_factory=lambda: Meter())
     taken_s: float = 0.0
     """When the newest frame came out of the source, by `time.perf_counter`."""
-    _warned: int = 0  # of the source's troubles
+    _warned: int = 0  # of the source's warnings
     _refused: bool = False  # whether a frame of a live source was
 
     def play(self, *consumers: Consumer) -> bool:
@@ -173,10 +173,10 @@ class Player:
 
     def _warn(self) -> None:
         """Tell what went wrong at the source since the last time."""
-        for trouble in self.source.troubles[self._warned :]:
-            console.warn(trouble)
+        for warning in self.source.warnings[self._warned :]:
+            console.warn(warning)
             self.tally.skipped += self.source.stills
-        self._warned = len(self.source.troubles)
+        self._warned = len(self.source.warnings)
 
     @property
     def metric(self) -> bool:
@@ -236,7 +236,7 @@ class Readings(NamedTuple):
     """Means over the last frames."""
 
     fps: float = 0.0  # 0 until there are two frames
-    age_ms: float | None = None  # from the camera's picture to the screen; None for files
+    age_ms: float | None = None  # from the camera's image to the screen; None for files
     stages_ms: Mapping[str, float] = {}
     number: int = 0  # counts the publications
 
@@ -288,7 +288,7 @@ class Meter:
                 self._stages_ms[name] += ms
 
     def add_shown(self, way_s: float, age_s: float | None) -> None:
-        """Note how long a picture's way to the screen was, and how old it was then; not all frames get there."""
+        """Note how long an image's way to the screen was, and how old it was then; not all frames get there."""
         self._shown_ms.append(way_s * 1e3)
         if age_s is not None:
             self._ages_ms.append(age_s * 1e3)

@@ -55,9 +55,9 @@ def run(options: Options, load: Callable[[SourceOptions], Tracker] = SourceOptio
 
 def _greet(server: StreamServer) -> None:
     console.say(f"open {server.url} in a browser; Ctrl-C stops")
-    for kind, places in (("UDP", server.addresses.udp), ("OSC", server.addresses.osc)):
-        if places:
-            console.say(f"{kind} to {', '.join(places)}")
+    for kind, positions in (("UDP", server.addresses.udp), ("OSC", server.addresses.osc)):
+        if positions:
+            console.say(f"{kind} to {', '.join(positions)}")
     if not (server.addresses.token or _is_private(server.addresses.host)):
         console.warn("everyone in this network can see these hands; --token WORD keeps others out")
 

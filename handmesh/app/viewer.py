@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 
 from handmesh.app.capture import Snapshots
-from handmesh.app.hud import Hud, Status, line_panel
-from handmesh.app.keys import Action, Angle, Controls, Look, View, key_name
-from handmesh.app.orbit import Orbit, Stand
+from handmesh.app.hud import Hud, HudState, line_panel
+from handmesh.app.keys import Action, Angle, Controls, View, ViewSettings, key_name
+from handmesh.app.orbit import Orbit, OrbitState
 from handmesh.app.player import Meter
 from handmesh.app.window import MAX_SIDE, Window
 from handmesh.render.overlay import Style, overlay
 from handmesh.types import TrackedFrame
 
-# Which picture of a frame is shown and recorded: the overlay, the meshes beside it, or the meshes alone.
+# Which image of a frame is shown and recorded: the overlay, the meshes beside it, or the meshes alone.
 
 
 _LEAST_PANE = 640
@@ -31,25 +31,25 @@ _GROUND_TOP, _GROUND_BOTTOM = (46, 50, 57), (24, 26, 30)
 
 
 Panes = tuple[np.ndarray, ...]
-"""Pictures side by side, all (H, W, 3) uint8 of the frame's size."""
+"""Images side by side, all (H, W, 3) uint8 of the frame's size."""
 
 
-class Views:
+class ViewRenderer:
     """Draws the panes of a view, and those that have not changed since only once."""
 
     def __init__(self) -> None:
         self._orbit: Orbit | None = None  # until the hands are first seen from elsewhere
         self._overlay: tuple[TrackedFrame, Style, np.ndarray] | None = None
-        self._mesh: tuple[TrackedFrame, Style, Stand | None, np.ndarray] | None = None
+        self._mesh: tuple[TrackedFrame, Style, OrbitState | None, np.ndarray] | None = None
 
-    def panes(self, tracked: TrackedFrame, look: Look, time_s: float) -> Panes:
-        """The images of the frame that `look` asks for; time_s: now, on the clock by which views turn."""
-        if look.view == "overlay":
+    def panes(self, tracked: TrackedFrame, settings: ViewSettings, time_s: float) -> Panes:
+        """The images of the frame that `settings` asks for; time_s: now, on the clock by which views turn."""
+        if settings.view == "overlay":
             if self._orbit:
                 self._orbit.rest()
-            return (self.overlay(tracked, look.style),)
-        meshes = self._meshes(tracked, look, time_s)
-        return (meshes,) if look.view == "mesh" else (self.overlay(tracked, look.style), meshes)
+            return (self.overlay(tracked, settings.style),)
+        meshes = self._meshes(tracked, settings, time_s)
+        return (meshes,) if settings.view == "mesh" else (self.overlay(tracked, settings.style), meshes)
 
     def overlay(self, tracked: TrackedFrame, style: Style) -> np.ndarray:
         """(H, W, 3) uint8: the frame with the hands over it."""
@@ -59,15 +59,15 @@ class Views:
             self._overlay = drawn = (tracked, style, image)
         return drawn[2]
 
-    def _meshes(self, tracked: TrackedFrame, look: Look, time_s: float) -> np.ndarray:
+    def _meshes(self, tracked: TrackedFrame, settings: ViewSettings, time_s: float) -> np.ndarray:
         """The meshes on plain ground, from the look's angle."""
         camera = tracked.camera
         self._orbit = self._orbit or Orbit()
-        hands = self._orbit.seen_from(look.seen_from, tracked.hands, camera, time_s)
-        drawn, stand = self._mesh, self._orbit.stand
-        if drawn is None or drawn[0] is not tracked or drawn[1:3] != (look.style, stand):
-            image = overlay(ground(camera.width, camera.height), hands, camera, look.style)
-            self._mesh = drawn = (tracked, look.style, stand, image)
+        hands = self._orbit.seen_from(settings.seen_from, tracked.hands, camera, time_s)
+        drawn, state = self._mesh, self._orbit.state
+        if drawn is None or drawn[0] is not tracked or drawn[1:3] != (settings.style, state):
+            image = overlay(ground(camera.width, camera.height), hands, camera, settings.style)
+            self._mesh = drawn = (tracked, settings.style, state, image)
         return drawn[3]
 
 
@@ -79,7 +79,7 @@ def ground(width: int, height: int) -> np.ndarray:
 
 
 def joined(panes: Panes) -> np.ndarray:
-    """The panes as one picture, (H, sum of W, 3): what is recorded."""
+    """The panes as one image, (H, sum of W, 3): what is recorded."""
     return panes[0] if len(panes) == 1 else np.hstack(panes)
 
 
@@ -97,9 +97,9 @@ def canvas(panes: Panes, mirror: bool) -> np.ndarray:
     return np.hstack(scaled)  # a copy of a single pane too, which is going to be written on
 
 
-def _scaled(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    shrinks = size[0] < picture.shape[1]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def _scaled(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    shrinks = size[0] < image.shape[1]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 # The loop of the window: shows each frame as the keys want it, and says what the user asks for.
@@ -119,7 +119,7 @@ _SEEN_FROM: dict[Angle, str] = {
 _VIEW_NAMES: dict[View, str] = {"overlay": "", "side": "camera | ", "mesh": "mesh "}
 
 
-class Situation(NamedTuple):
+class SessionState(NamedTuple):
     """What a session tells its user, beside what is seen."""
 
     scale: str = ""  # what is known of the metric scale
@@ -140,14 +140,21 @@ class Viewer:
     """A window on what the tracker sees. Only the window is mirrored; what is recorded or saved is not."""
 
     def __init__(
-        self, window: Window, look: Look, views: Views, meter: Meter, snapshots: Snapshots, mirror: bool, stills: bool
+        self,
+        window: Window,
+        settings: ViewSettings,
+        renderer: ViewRenderer,
+        meter: Meter,
+        snapshots: Snapshots,
+        mirror: bool,
+        stills: bool,
     ) -> None:
-        """stills: each picture stays until a key is pressed."""
-        self.controls = Controls(look, help=True)
+        """stills: each image stays until a key is pressed."""
+        self.controls = Controls(settings, help=True)
         self.actions: dict[Action, Callable[[], str]] = {}
         """What to do for keys that are not about the window; each returns a notice for the user."""
-        self.situation: Callable[[], Situation] = Situation
-        self._window, self._views, self._meter, self._snapshots = window, views, meter, snapshots
+        self.session_state: Callable[[], SessionState] = SessionState
+        self._window, self._renderer, self._meter, self._snapshots = window, renderer, meter, snapshots
         self._mirror, self._stills = mirror, stills
         self._hud = Hud()
         self._help_until_s = time.perf_counter() + _HELP_S
@@ -162,14 +169,14 @@ class Viewer:
         return self._window.lost
 
     @property
-    def look(self) -> Look:
+    def settings(self) -> ViewSettings:
         """What is to be seen at present."""
-        return self.controls.look
+        return self.controls.settings
 
     def show(self, tracked: TrackedFrame, wait_s: float = 0.0) -> bool:
         """Show a frame and obey the keys; False when the user quits or the window is gone.
 
-        Returns after `wait_s`, or, while paused or for a still picture, after a key that goes on.
+        Returns after `wait_s`, or, while paused or for a still image, after a key that goes on.
         """
         if self._tracked is None:
             self._help_until_s = time.perf_counter() + _HELP_S
@@ -201,22 +208,22 @@ class Viewer:
 
     def _draw(self, tracked: TrackedFrame, first: bool = False) -> None:
         with self._meter.stage("draw"):
-            picture = canvas(self._views.panes(tracked, self.look, time.perf_counter()), self._mirror)
-            self._hud.draw(picture, self._meter.readings, self._status(tracked), self.controls.info, self.controls.help)
+            image = canvas(self._renderer.panes(tracked, self.settings, time.perf_counter()), self._mirror)
+            self._hud.draw(image, self._meter.readings, self._status(tracked), self.controls.info, self.controls.help)
         handed_s = time.perf_counter()
-        stamp = self._window.show(picture)
+        stamp = self._window.show(image)
         if first and stamp is not None:
             self._handed_over = _HandedOver(stamp, handed_s, tracked.frame.captured_s)
 
-    def _status(self, tracked: TrackedFrame) -> Status:
-        view, situation = self.look.view, self.situation()
-        mode = [] if view == "overlay" else [_VIEW_NAMES[view] + _SEEN_FROM[self.look.seen_from]]
-        mode += ["space: next picture" if self._stills else "paused"] if self.controls.paused else []
+    def _status(self, tracked: TrackedFrame) -> HudState:
+        view, session_state = self.settings.view, self.session_state()
+        mode = [] if view == "overlay" else [_VIEW_NAMES[view] + _SEEN_FROM[self.settings.seen_from]]
+        mode += ["space: next image" if self._stills else "paused"] if self.controls.paused else []
         notice = self._notice if time.perf_counter() < self._notice_until_s else ""
-        return Status(tracked.hands, mode="   ".join(mode), notice=notice, **situation._asdict())
+        return HudState(tracked.hands, mode="   ".join(mode), notice=notice, **session_state._asdict())
 
     def _obey(self, wait_s: float) -> bool:
-        """Do what the next key asks for, after waiting for it; whether that changes the picture."""
+        """Do what the next key asks for, after waiting for it; whether that changes the image."""
         before, code = self.controls, self._window.key(wait_s)
         if code is not None:
             self.controls = before.after(key_name(code))
@@ -234,7 +241,7 @@ class Viewer:
     def _act(self, action: Action) -> None:
         self.controls = replace(self.controls, action=None)
         if action == "snapshot" and self._tracked:
-            panes = self._views.panes(self._tracked, self.look, time.perf_counter())
+            panes = self._renderer.panes(self._tracked, self.settings, time.perf_counter())
             self._snapshots.take(joined(panes), self._tracked.hands)
         elif action in self.actions:
             self._notify(self.actions[action]())
@@ -257,7 +264,7 @@ class Viewer:
 
 def greeting(text: str) -> np.ndarray:
     """(480, 640, 3) uint8: a line on empty ground, until there is a frame to show."""
-    picture = np.array(ground(640, 480))
+    image = np.array(ground(640, 480))
     panel = line_panel(text, 16)
-    panel.onto(picture, (640 - panel.size[0]) // 2, 220)
-    return picture
+    panel.onto(image, (640 - panel.size[0]) // 2, 220)
+    return image

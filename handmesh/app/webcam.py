@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from handmesh import console
-from handmesh.app.capture import ClipRecording, Drawn, Outputs, Snapshots, add_output, open_export
-from handmesh.app.keys import Look
+from handmesh.app.capture import ClipRecording, Drawn, Outputs, Snapshots, add_output, open_hand_sink
+from handmesh.app.keys import ViewSettings
 from handmesh.app.options import Options, SourceOptions
 from handmesh.app.player import HandSizing, Pacer, Player, Tracker
-from handmesh.app.viewer import Situation, Viewer, Views, greeting, joined
+from handmesh.app.viewer import SessionState, Viewer, ViewRenderer, greeting, joined
 from handmesh.app.window import Window, WindowError
 from handmesh.assets import DEMO_CLIP
 from handmesh.render.overlay import warm_up
 from handmesh.types import Source, SourceError, TrackedFrame
 from handmesh.video.camera import CameraFeed, list_cameras
-from handmesh.video.sinks import open_output
+from handmesh.video.sinks import open_sink
 from handmesh.video.sources import Video, open_source
 
 DEFAULT_OUTPUTS = Path("outputs")
@@ -33,7 +33,7 @@ def print_cameras() -> int:
         rate = f" at {camera.fps:g} FPS" if camera.fps else ""
         print(f"{camera.index}  {camera.name}  {size}{rate}")
     if not cameras:
-        console.say("no cameras here; give a video, pictures, or nothing to see the bundled clip")
+        console.say("no cameras here; give a video, images, or nothing to see the bundled clip")
     return 0
 
 
@@ -70,10 +70,10 @@ def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitSt
         outputs = Outputs(source.live)
         stack.callback(_finish, outputs)
         recording = ClipRecording(outputs, DEFAULT_OUTPUTS, source.fps)
-        _begin_outputs(options, source, tracker, recording, outputs, seen=window is not None)
+        _begin_outputs(options, source, tracker, recording, outputs, tracked=window is not None)
         warm_up()
     player = Player(tracker, source, lens, sizing, repeat=bundled and window is not None)
-    session = Session(player, outputs, recording, options.look)
+    session = Session(player, outputs, recording, options.settings)
     if window:
         session.show_in(_viewer(window, options, session, stack))
     return session
@@ -109,27 +109,27 @@ def _viewer(window: Window, options: Options, session: Session, stack: ExitStack
     stack.callback(_close_snapshots, snapshots)
     source = session.player.source
     mirror = options.mirror and source.live
-    viewer = Viewer(window, session.look, session.views, session.player.meter, snapshots, mirror, source.stills)
+    viewer = Viewer(window, session.settings, session.renderer, session.player.meter, snapshots, mirror, source.stills)
     if source.live:
         source.while_waiting = viewer.idle
     return viewer
 
 
 def _begin_outputs(
-    options: Options, source: Source, tracker: Tracker, recording: ClipRecording, outputs: Outputs, seen: bool
+    options: Options, source: Source, tracker: Tracker, recording: ClipRecording, outputs: Outputs, tracked: bool
 ) -> None:
     """Open all that was asked for; without anything, nothing beside a window, and a place under outputs/ otherwise."""
     record, output = options.record, options.output
-    if not (seen or options.writes):
+    if not (tracked or options.writes):
         path = DEFAULT_OUTPUTS / ("overlays" if source.stills else "webcam.mp4")
         record, output = (None, path) if source.stills else (path, None)
         console.say(f"no window: writing {path}" + ("; Ctrl-C stops" if source.live else ""))
     if record:
         recording.start(record)
     if output:
-        add_output(outputs, open_output(output, many=source.length != 1, fps=source.fps))
+        add_output(outputs, open_sink(output, many=source.length != 1, fps=source.fps))
     if options.export:
-        export = open_export(options.export, source.title, source.fps, tracker.hand)
+        export = open_hand_sink(options.export, source.title, source.fps, tracker.hand)
         outputs.add(export.path, lambda drawn: export.add(drawn.tracked), export.close)
 
 
@@ -140,15 +140,15 @@ class Session:
     player: Player
     outputs: Outputs
     recording: ClipRecording
-    look: Look = field(default_factory=Look)
-    views: Views = field(default_factory=Views)
+    settings: ViewSettings = field(default_factory=ViewSettings)
+    renderer: ViewRenderer = field(default_factory=ViewRenderer)
     viewer: Viewer | None = None
 
     def show_in(self, viewer: Viewer) -> None:
         """Show all frames there, and do what its keys ask for."""
         self.viewer = viewer
         self._pacer = Pacer.of(self.player.source)
-        viewer.situation = self._situation
+        viewer.session_state = self._situation
         viewer.actions = {"record": self.recording.toggle, "calibrate": self._calibrate}
 
     def play(self) -> bool:
@@ -172,11 +172,11 @@ class Session:
         """Hand the frame to all that is being written."""
         if not self.outputs:
             return
-        look, now_s = self.look, tracked.frame.time_s
+        settings, now_s = self.settings, tracked.frame.time_s
         if self.viewer:
-            look, now_s = self.viewer.look, time.perf_counter()
+            settings, now_s = self.viewer.settings, time.perf_counter()
         with self.player.meter.stage("draw"):
-            image = joined(self.views.panes(tracked, look, now_s))
+            image = joined(self.renderer.panes(tracked, settings, now_s))
         with self.player.meter.stage("write"):
             self.outputs.write(Drawn(tracked, image))
 
@@ -193,10 +193,10 @@ class Session:
         console.warn(f"the window is gone, as its display is{going_on}")
         return bool(self.outputs)
 
-    def _situation(self) -> Situation:
+    def _situation(self) -> SessionState:
         recorded_s, sizing = self.recording.since_s, self.player.sizing
         recording = "" if recorded_s is None else f"REC {int(recorded_s // 60)}:{int(recorded_s % 60):02d}"
-        return Situation(self.player.scale, recording, *(sizing.task if sizing else ()))
+        return SessionState(self.player.scale, recording, *(sizing.task if sizing else ()))
 
     def _calibrate(self) -> str:
         if self.player.sizing is None:
@@ -225,7 +225,7 @@ def _close_snapshots(snapshots: Snapshots) -> None:
 
 def _report(player: Player, seconds: float) -> None:
     """Say what was seen."""
-    tally, kind = player.tally, "pictures" if player.source.stills else "frames"
+    tally, kind = player.tally, "images" if player.source.stills else "frames"
     skipped = f" ({tally.skipped} skipped)" if tally.skipped else ""
     rate = tally.frames / max(seconds, 1e-6)
     console.say(f"{kind}: {tally.frames}{skipped}, with hands: {tally.frames_with_hands}, a second: {rate:.1f}")

@@ -22,17 +22,17 @@ import numpy as np
 
 
 MAX_SIDE = 1920
-"""Longest side, in pixels, of a picture that is sent to the window."""
+"""Longest side, in pixels, of an image that is sent to the window."""
 
 _LARGEST_FIRST = (1280, 800)  # (width, height) of what fits a usual screen
 _SMALLEST_FIRST = 480  # pixels wide
 
 _TICK_S = 0.01
-"""How often the window looks for keys while no picture comes."""
+"""How often the window looks for keys while no image comes."""
 
 
-class Picture(NamedTuple):
-    """To the window: a picture lies in the shared memory, (height, width, 3) uint8 RGB."""
+class SharedImage(NamedTuple):
+    """To the window: an image lies in the shared memory, (height, width, 3) uint8 RGB."""
 
     width: int
     height: int
@@ -54,7 +54,7 @@ class Taken(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """From the window: a picture is on the screen."""
+    """From the window: an image is on the screen."""
 
     stamp: int
     at_s: float  # `time.perf_counter()`, which all processes of a machine share
@@ -71,7 +71,7 @@ class Closed(NamedTuple):
 
 
 def serve(title: str, memory: RawArray, connection: Connection) -> None:
-    """Show the pictures that are announced on `connection` until it closes, the user closes, or the display is gone."""
+    """Show the images that are announced on `connection` until it closes, the user closes, or the display is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; ours is told otherwise
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # toolkits complain of fonts that nobody needs
     try:
@@ -92,14 +92,14 @@ def _loop(title: str, memory: np.ndarray, connection: Connection) -> None:
     sizes = _Sizes(title)
     while True:
         if connection.poll(_TICK_S):
-            picture: Picture = connection.recv()
-            sizes.adapt_to(picture.width / picture.height, first_size(picture.width, picture.height))
-            shape = (picture.height, picture.width, 3)
-            picture_bgr = cv2.cvtColor(memory[: np.prod(shape)].reshape(shape), cv2.COLOR_RGB2BGR)
+            image: SharedImage = connection.recv()
+            sizes.adapt_to(image.width / image.height, first_size(image.width, image.height))
+            shape = (image.height, image.width, 3)
+            image_bgr = cv2.cvtColor(memory[: np.prod(shape)].reshape(shape), cv2.COLOR_RGB2BGR)
             connection.send(Taken())
-            cv2.imshow(title, picture_bgr)
+            cv2.imshow(title, image_bgr)
             code = cv2.waitKey(1)
-            connection.send(Shown(picture.stamp, time.perf_counter()))
+            connection.send(Shown(image.stamp, time.perf_counter()))
         else:
             code = cv2.waitKey(1)
         if code >= 0:
@@ -110,15 +110,15 @@ def _loop(title: str, memory: np.ndarray, connection: Connection) -> None:
 
 
 class _Sizes:
-    """Gives the window the shape of its pictures, and for each shape the size that the user last gave it."""
+    """Gives the window the shape of its images, and for each shape the size that the user last gave it."""
 
     def __init__(self, title: str) -> None:
         self._title = title
         self._shape: float | None = None
-        self._sizes: dict[float, tuple[int, int]] = {}  # (width, height) by width / height of the pictures
+        self._sizes: dict[float, tuple[int, int]] = {}  # (width, height) by width / height of the images
 
     def adapt_to(self, shape: float, first: tuple[int, int]) -> None:
-        """shape: width / height of the next picture; first: (width, height) of a window that has seen none such."""
+        """shape: width / height of the next image; first: (width, height) of a window that has seen none such."""
         if shape == self._shape:
             return
         if self._shape is not None:
@@ -128,7 +128,7 @@ class _Sizes:
 
 
 def first_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) in which a picture of this size is first shown: its own, within what fits a usual screen."""
+    """(width, height) in which an image of this size is first shown: its own, within what fits a usual screen."""
     scale = min(1.0, _LARGEST_FIRST[0] / width, _LARGEST_FIRST[1] / height)
     scale = scale if width >= _SMALLEST_FIRST else _SMALLEST_FIRST / width
     return round(width * scale), round(height * scale)
@@ -146,7 +146,7 @@ class WindowError(RuntimeError):
 
 
 class Window:
-    """Shows pictures and tells which keys were pressed. A process of its own draws and waits for the screen."""
+    """Shows images and tells which keys were pressed. A process of its own draws and waits for the screen."""
 
     def __init__(self, title: str = "handmesh") -> None:
         """Raises WindowError where there is no display, it does not answer, or OpenCV cannot draw on it."""
@@ -165,7 +165,7 @@ class Window:
         self.lost = False
         """Whether the window has gone away by itself, as with its display."""
         self.shown: Shown | None = None
-        """The last picture that is known to be on the screen."""
+        """The last image that is known to be on the screen."""
         self._free, self._stamp = True, 0
         self._keys: deque[int] = deque()
         self._await_ready()
@@ -182,19 +182,19 @@ class Window:
             reason = answer.reason if isinstance(answer, Failed) else "the display does not answer"
             raise WindowError(f"no window can be opened: {reason}")
 
-    def show(self, picture_rgb: np.ndarray) -> int | None:
+    def show(self, image_rgb: np.ndarray) -> int | None:
         """Hand over (H, W, 3) uint8, no side above `MAX_SIDE`; the stamp that `shown` will bear.
 
-        None, and nothing is shown, while the window is still busy with the picture before, or is gone.
+        None, and nothing is shown, while the window is still busy with the image before, or is gone.
         """
         self._listen(0.0)
         if not self._free or self.closed or self.lost:
             return None
-        height, width = picture_rgb.shape[:2]
-        self._memory[: picture_rgb.size].reshape(picture_rgb.shape)[:] = picture_rgb
+        height, width = image_rgb.shape[:2]
+        self._memory[: image_rgb.size].reshape(image_rgb.shape)[:] = image_rgb
         self._free, self._stamp = False, self._stamp + 1
         try:
-            self._connection.send(Picture(width, height, self._stamp))
+            self._connection.send(SharedImage(width, height, self._stamp))
         except OSError:
             self.lost = True
             return None

@@ -54,7 +54,7 @@ def _latencies(results: Results) -> Table:
         "Latency as deployed, median (90th percentile), ms",
         ("model", "params, M", "MACs, G", *map(_px, sizes)),
         rows,
-        note=f"Each in the last of its forms; MACs of one picture of {smallest} px. {_spread(results)}",
+        note=f"Each in the last of its forms; MACs of one image of {smallest} px. {_spread(results)}",
     )
 
 
@@ -65,7 +65,7 @@ def _latency(cell: Cell | None) -> str:
 
 
 def _spread(results: Results) -> str:
-    """How noisy the figures are."""
+    """How noisy the metrics are."""
     ratios = [cell.p90_ms / cell.median_ms for cell in results.cells.values() if cell.rounds_ms]
     if not ratios:
         return ""
@@ -150,7 +150,7 @@ def csv_columns(results: Results) -> dict[str, list[object]]:
     }
 
 
-# The results as a picture: latency by resolution for each family, the token mixers, and what fusing saves.
+# The results as an image: latency by resolution for each family, the token mixers, and what fusing saves.
 
 
 # Okabe and Ito's colours, which readers with any colour vision tell apart; shapes say the same again.
@@ -215,7 +215,7 @@ def _latency_axes(axes: Axes, results: Results, title: str) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda ms, _: short(ms)))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("picture side, px")
+    axes.set_xlabel("image side, px")
     axes.set_ylabel("median latency as deployed, ms")
     axes.grid(True, color="#EEEEEE")
     if results.sizes():
@@ -257,13 +257,15 @@ def _draw_gains(axes: Axes, results: Results) -> None:
     """Bars: how much faster each model becomes by merging its branches, and by folding its norms as well."""
     size = _common_size(results)
     names = [name for name in results.names() if len(results.forms(name)) > 1 and not name.startswith(MIXER)]
-    places = np.arange(len(names))
+    positions = np.arange(len(names))
     styles = {"fused": ("#0072B2", ""), "folded": ("#E69F00", "//")}
     for offset, (form, (colour, hatch)) in zip((-0.2, 0.2), styles.items(), strict=True):
         gains = [ratio(results, (name, "unfused"), (name, form), size) for name in names]
-        axes.bar(places + offset, np.nan_to_num(gains), 0.4, color=colour, hatch=hatch, edgecolor="white", label=form)
+        axes.bar(
+            positions + offset, np.nan_to_num(gains), 0.4, color=colour, hatch=hatch, edgecolor="white", label=form
+        )
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(places, names, rotation=60, ha="right", fontsize=8)
+    axes.set_xticks(positions, names, rotation=60, ha="right", fontsize=8)
     axes.set_ylabel("time unfused / time")
     axes.set_title(f"What fusing saves at {size} px (no bar: the step changes nothing or was not measured)")
     axes.grid(True, axis="y", color="#EEEEEE")

@@ -256,11 +256,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CLOCKS = {"wall": perf_counter, "processor": thread_time}
 _FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 _EXAMPLE_SIZE = 224
-_WARM_UP_PASSES, _WARM_UP_SHARE, MAX_PASSES = 5, 0.25, 50
+_WARM_UP_PASSES, _WARM_UP_FRACTION, MAX_PASSES = 5, 0.25, 50
 
 
 class Runner(Protocol):
-    """A network with its picture, ready to run."""
+    """A network with its image, ready to run."""
 
     def milliseconds(self) -> float:
         """The time of one pass."""
@@ -269,7 +269,7 @@ class Runner(Protocol):
 def timed_passes(runner: Runner, seconds: float) -> list[float]:
     """Milliseconds of as many passes as fit `seconds`, at least one, at most 50; some to warm up come before."""
     first = runner.milliseconds() / 1000
-    for _ in range(min(_WARM_UP_PASSES - 1, int(_WARM_UP_SHARE * seconds / first))):
+    for _ in range(min(_WARM_UP_PASSES - 1, int(_WARM_UP_FRACTION * seconds / first))):
         runner.milliseconds()
     end = perf_counter() + seconds
     times = [runner.milliseconds()]
@@ -313,7 +313,7 @@ def prepared(model: nn.Module, options: Options) -> nn.Module:
 
 
 class OnnxRunner:
-    """ONNX Runtime; picture and output stay on the device."""
+    """ONNX Runtime; image and output stay on the device."""
 
     def __init__(self, path: Path, size: int, options: Options) -> None:
         """path: as `export` writes it."""
@@ -362,7 +362,7 @@ def export(model: nn.Module, path: Path, options: Options) -> None:
     path.write_bytes(program.model_proto.SerializeToString())
 
 
-# The measurement: models take turns, size by size, and what is measured is on disk before the next turn.
+# The measurement: models take turns, size by size, and what is measured is on disk before the next round.
 
 
 RESULTS = "backbones.json"
@@ -370,7 +370,7 @@ RESULTS = "backbones.json"
 _KERNELS = 2  # their workspace and the wider forms: times the activations that are counted
 
 
-class Contender(NamedTuple):
+class Candidate(NamedTuple):
     """One form of a backbone, ready to be opened at any size."""
 
     model: str
@@ -388,16 +388,16 @@ def open_results(options: Options) -> Results:
 
 
 def measure(options: Options, results: Results) -> None:
-    """Measure what `options` ask for and `results` lack; each turn of a model is on disk before the next."""
+    """Measure what `options` ask for and `results` lack; each round of a model is on disk before the next."""
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True
     missing = [name for name in options.names if _is_missing(results, name, options)]
     if missing:
         results.starts.append(_start())
         with progress() as bar, TemporaryDirectory() as folder:
-            contenders = list(_contenders(missing, results, options, Path(folder), bar))
+            candidates = list(_candidates(missing, results, options, Path(folder), bar))
             for size in sorted(options.sizes):
-                _measure_size(size, contenders, results, options, bar)
+                _measure_size(size, candidates, results, options, bar)
 
 
 def setting_of(options: Options) -> Setting:
@@ -441,16 +441,16 @@ def _is_missing(results: Results, name: str, options: Options) -> bool:
     return any(len(cell.rounds_ms) < options.rounds for cell in cells)
 
 
-def _contenders(
+def _candidates(
     names: Sequence[str], results: Results, options: Options, folder: Path, bar: Progress
-) -> Iterator[Contender]:
+) -> Iterator[Candidate]:
     task = bar.add_task("preparing", total=len(names))
     for name in names:
         bar.update(task, description=f"preparing {name}")
         forms = dict(forms_of(create(name)))
         results.models[name] = _described(name, forms, results.models.get(name), options)
         for form in options.forms_among(forms):
-            yield Contender(name, form, _opener(forms[form], folder / f"{name}-{form}.onnx", options))
+            yield Candidate(name, form, _opener(forms[form], folder / f"{name}-{form}.onnx", options))
         bar.advance(task)
     bar.remove_task(task)
 
@@ -473,29 +473,29 @@ def _opener(model: nn.Module, path: Path, options: Options) -> Callable[[int], R
 
 
 def _measure_size(
-    size: int, contenders: Sequence[Contender], results: Results, options: Options, bar: Progress
+    size: int, candidates: Sequence[Candidate], results: Results, options: Options, bar: Progress
 ) -> None:
-    """Let the contenders take turns at one size."""
-    runners: dict[Contender, Runner] = {}
-    task = bar.add_task(f"{size} px", total=options.rounds * len(contenders))
-    for turn in range(options.rounds):
-        for contender in contenders:
-            bar.update(task, advance=1, description=f"{size} px, {contender.model}, {contender.form}")
-            cell = results.cell(contender.model, contender.form, size)
-            if len(cell.rounds_ms) == turn and _may_run(cell, results, options):
-                _take_turn(cell, contender, runners, options)
+    """Let the candidates take turns at one size."""
+    runners: dict[Candidate, Runner] = {}
+    task = bar.add_task(f"{size} px", total=options.rounds * len(candidates))
+    for round_ in range(options.rounds):
+        for candidate in candidates:
+            bar.update(task, advance=1, description=f"{size} px, {candidate.model}, {candidate.form}")
+            cell = results.cell(candidate.model, candidate.form, size)
+            if len(cell.rounds_ms) == round_ and _may_run(cell, results, options):
+                _run_round(cell, candidate, runners, options)
                 results.save()
     results.save()
     bar.remove_task(task)
 
 
-def _take_turn(cell: Cell, contender: Contender, runners: dict[Contender, Runner], options: Options) -> None:
+def _run_round(cell: Cell, candidate: Candidate, runners: dict[Candidate, Runner], options: Options) -> None:
     try:
-        if contender not in runners:
-            runners[contender] = contender.open(cell.size)
-        cell.rounds_ms.append(timed_passes(runners[contender], options.seconds_per_cell / options.rounds))
+        if candidate not in runners:
+            runners[candidate] = candidate.open(cell.size)
+        cell.rounds_ms.append(timed_passes(runners[candidate], options.seconds_per_cell / options.rounds))
     except torch.OutOfMemoryError:
-        runners.pop(contender, None)
+        runners.pop(candidate, None)
         torch.cuda.empty_cache()
         cell.skipped = "the device's memory did not suffice"
 

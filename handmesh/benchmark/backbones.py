@@ -60,7 +60,7 @@ class Options:
     models: tuple[str, ...] = ()
     """Backbones or families. Default: all."""
     sizes: tuple[int, ...] = (224, 256, 384, 512, 768, 1024)
-    """Sides of the square pictures in pixels, multiples of 32."""
+    """Sides of the square images in pixels, multiples of 32."""
     forms: tuple[Form, ...] = ()
     """As trained, with branches merged, and with the other batch norms folded as well. A form that
     changes nothing in a model is not measured again. Default: all, but not the last with ONNX Runtime, which folds by
@@ -69,11 +69,11 @@ class Options:
     """Eager PyTorch, or ONNX Runtime (each form is exported first, which takes seconds a model)."""
     device: Device = "cpu"
     precision: Precision = "fp32"
-    """Of weights and pictures. ONNX Runtime takes fp32, and fp16 on CUDA."""
+    """Of weights and images. ONNX Runtime takes fp32, and fp16 on CUDA."""
     layout: Layout = "channels_last"
     """Order of the numbers in memory; for torch alone."""
     batch: int = 1
-    """Pictures a pass."""
+    """Images a pass."""
     threads: int = 1
     """Cores that a pass may use. With another job on the machine, torch on several collapses."""
     clock: Clock = "wall"
@@ -145,7 +145,7 @@ FORMAT = 1
 
 
 class Setting(NamedTuple):
-    """What all figures of one file have in common; with another of these, they cannot be compared."""
+    """What all metrics of one file have in common; with another of these, they cannot be compared."""
 
     machine: str
     device: str
@@ -204,8 +204,8 @@ class Cell:
         return _percentile(self.passes_ms, 90)
 
 
-def _percentile(values: list[float], share: float) -> float:
-    return float(np.percentile(values, share)) if values else math.nan
+def _percentile(values: list[float], fraction: float) -> float:
+    return float(np.percentile(values, fraction)) if values else math.nan
 
 
 @dataclass
@@ -283,8 +283,8 @@ class Results:
 
 
 def _as_json(cell: Cell) -> dict[str, object]:
-    figures = {"median_ms": round(cell.median_ms, 4), "p90_ms": round(cell.p90_ms, 4)} if cell.rounds_ms else {}
-    return asdict(cell) | figures
+    metrics = {"median_ms": round(cell.median_ms, 4), "p90_ms": round(cell.p90_ms, 4)} if cell.rounds_ms else {}
+    return asdict(cell) | metrics
 
 
 def read_results(path: Path) -> Results:

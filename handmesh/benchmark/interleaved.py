@@ -25,11 +25,11 @@ from handmesh.render.overlay import overlay
 from handmesh.tracking.estimator import Estimator
 from handmesh.types import Box, Camera, Frame, Source, SourceError
 from handmesh.video.camera import CameraFeed
-from handmesh.video.sinks import Output
+from handmesh.video.sinks import Sink
 from handmesh.video.sources import open_source
 
 FRAME_S = 1 / 30
-TURN_FRAMES = 10
+ROUND_FRAMES = 10
 SIZE = (640, 480)
 
 # Other programs that keep cores busy, at our word.
@@ -53,7 +53,7 @@ while True:
 _LOAD_SETTLES_S = 0.05
 
 
-class Burden:
+class CpuLoad:
     """Processes that spin while they are told to, each on one core. They end when this one does, however it ends."""
 
     def __init__(self, cores: int) -> None:
@@ -63,7 +63,7 @@ class Burden:
         self.cores = cores
         self.spinners: list[subprocess.Popen] = []
 
-    def __enter__(self) -> Burden:
+    def __enter__(self) -> CpuLoad:
         pipe = subprocess.PIPE
         for _ in range(self.cores):
             self.spinners.append(subprocess.Popen([sys.executable, "-c", _SPIN], stdin=pipe, stdout=pipe, text=True))
@@ -71,7 +71,7 @@ class Burden:
             spinner.stdout.readline()  # it is there
         return self
 
-    def turn(self, on: bool) -> None:
+    def round_(self, on: bool) -> None:
         """Make them spin or rest, and give the scheduler time to notice."""
         for spinner in self.spinners:
             spinner.stdin.write(f"{on:d}\n")
@@ -108,7 +108,7 @@ class Taken(NamedTuple):
 
 
 def right_half_covered(image_rgb: np.ndarray) -> np.ndarray:
-    """The bundled clip with one hand in view: that in the left half of the picture."""
+    """The bundled clip with one hand in view: that in the left half of the image."""
     covered = image_rgb.copy()
     covered[:, image_rgb.shape[1] // 2 :] = PLAIN
     return covered
@@ -184,7 +184,7 @@ TRACK = "track"
 """The stage that all have: a frame in, hands out, on the wall."""
 
 PROCESSOR = "processor"
-"""Time of all threads together; as the mean of a turn, unless a contender says it of every frame: what went on beside
+"""Time of all threads together; as the mean of a round, unless a candidate says it of every frame: what went on beside
 `track` counts here as well."""
 
 
@@ -199,7 +199,7 @@ class Timed(NamedTuple):
     hands: int
 
 
-class Contender(Protocol):
+class Candidate(Protocol):
     """Something that looks for hands in the frames of a video."""
 
     def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
@@ -209,7 +209,7 @@ class Contender(Protocol):
         """Give back what is held."""
 
 
-class BoxContender:
+class BoxCandidate:
     """Our mesh network by itself: from crop to vertices, once in every frame."""
 
     def __init__(self, estimator: Estimator) -> None:
@@ -230,10 +230,10 @@ class BoxContender:
         """Nothing is held."""
 
 
-class TrackerContender:
+class TrackerCandidate:
     """Our tracker, the drawing of its meshes and, with an `output`, their recording."""
 
-    def __init__(self, tracker: Tracker, output: Output | None = None, drawn: bool = True) -> None:
+    def __init__(self, tracker: Tracker, output: Sink | None = None, drawn: bool = True) -> None:
         """drawn: without, there is `track` alone, and the processor's time is that of each frame."""
         self._tracker, self._output, self._drawn = tracker, output, drawn
 
@@ -246,11 +246,11 @@ class TrackerContender:
         own = {stage: ms for stage, ms in self._tracker.timings_ms.items() if stage != "total"}
         if not self._drawn:
             return Timed({**own, TRACK: track_ms, PROCESSOR: processor_ms}, len(hands))
-        picture, overlay_ms = _clocked(lambda: overlay(image_rgb, hands, camera))
+        image, overlay_ms = _clocked(lambda: overlay(image_rgb, hands, camera))
         stages = {**own, TRACK: track_ms, "overlay": overlay_ms}
         if self._output is not None:
             frame = Frame("", time_s, image_rgb)
-            _, stages["encode"] = _clocked(lambda: self._output.write(frame, picture, hands))
+            _, stages["encode"] = _clocked(lambda: self._output.write(frame, image, hands))
         return Timed(stages, len(hands))
 
     def close(self) -> None:
@@ -260,7 +260,7 @@ class TrackerContender:
         self._tracker.close()
 
 
-class MediaPipeContender:
+class MediaPipeCandidate:
     """MediaPipe Hands: the full model, in video mode, with its own defaults otherwise. It draws nothing here."""
 
     def __init__(self, num_hands: int, mediapipe: ModuleType) -> None:
@@ -304,7 +304,7 @@ def _clocked(work: Callable[[], _Result]) -> tuple[_Result, float]:
     return result, 1e3 * (time.perf_counter() - begin_s)
 
 
-# Shows the same frames to all contenders in turn, and adds up what it took.
+# Shows the same frames to all candidates in turn, and adds up what it took.
 
 
 QUANTILES = (50, 90, 99)
@@ -313,11 +313,11 @@ DRAWN = "track + overlay"
 FRAME = "frame"
 """Sums of stages: what a user waits for, and the whole frame, from its capture to its recording."""
 
-_REST_S = 0.03  # after a turn, for what a contender still does in the background
+_REST_S = 0.03  # after a round, for what a candidate still does in the background
 
 
 class Case(NamedTuple):
-    """One setting of one contender."""
+    """One setting of one candidate."""
 
     name: str
     num_hands: int
@@ -332,7 +332,7 @@ class Times(NamedTuple):
     p99: float
 
 
-class Figures(NamedTuple):
+class Timings(NamedTuple):
     """What a case took, while the machine was idle or busy."""
 
     frames: int
@@ -344,21 +344,21 @@ class Figures(NamedTuple):
         return self.stages_ms[stage].median if stage in self.stages_ms else math.nan
 
 
-Measured = Mapping[tuple[Case, bool], Figures]
+Measured = Mapping[tuple[Case, bool], Timings]
 """By case, and by whether cores were kept busy."""
 
 
 def measure(
-    contenders: Mapping[Case, Contender], frames: Iterable[Taken], burden: Burden, warm_up: int = TURN_FRAMES
-) -> dict[tuple[Case, bool], Figures]:
+    candidates: Mapping[Case, Candidate], frames: Iterable[Taken], cpu_load: CpuLoad, warm_up: int = ROUND_FRAMES
+) -> dict[tuple[Case, bool], Timings]:
     """What `interleave` found, summed up."""
-    return {key: figures_of(timed) for key, timed in interleave(contenders, frames, burden, warm_up).items()}
+    return {key: timings_of(timed) for key, timed in interleave(candidates, frames, cpu_load, warm_up).items()}
 
 
 def interleave(
-    contenders: Mapping[Case, Contender], frames: Iterable[Taken], burden: Burden, warm_up: int = TURN_FRAMES
+    candidates: Mapping[Case, Candidate], frames: Iterable[Taken], cpu_load: CpuLoad, warm_up: int = ROUND_FRAMES
 ) -> dict[tuple[Case, bool], list[Timed]]:
-    """Show `frames`, 30 a second, to all contenders, ten by ten; with a burden, it spins in every other turn.
+    """Show `frames`, 30 a second, to all candidates, ten by ten; with a CPU load, it spins in every other round.
 
     In turns, so that slow spells of the machine hit all alike; of several frames, so that a network's weights stay in
     the processor's cache, as they do where it is alone. The first `warm_up` frames are not counted; ValueError where
@@ -366,42 +366,44 @@ def interleave(
     """
     samples: dict[tuple[Case, bool], list[Timed]] = {}
     numbered, busy = enumerate(frames), False
-    while turn := list(islice(numbered, TURN_FRAMES)):
-        burden.turn(busy)
-        for case, contender in contenders.items():
+    while round_ := list(islice(numbered, ROUND_FRAMES)):
+        cpu_load.round_(busy)
+        for case, candidate in candidates.items():
             counted = samples.setdefault((case, busy), [])
-            counted += (timed for (i, _), timed in zip(turn, _turn(contender, case, turn), strict=True) if i >= warm_up)
-        busy = not busy and burden.cores > 0
-    if not samples or not all(samples.values()) or (burden.cores and len(samples) < 2 * len(contenders)):
-        least = warm_up + (2 * TURN_FRAMES if burden.cores else 1)
+            counted += (
+                timed for (i, _), timed in zip(round_, _round(candidate, case, round_), strict=True) if i >= warm_up
+            )
+        busy = not busy and cpu_load.cores > 0
+    if not samples or not all(samples.values()) or (cpu_load.cores and len(samples) < 2 * len(candidates)):
+        least = warm_up + (2 * ROUND_FRAMES if cpu_load.cores else 1)
         raise ValueError(f"too few frames to time: expected {least} or more")
     return samples
 
 
-def _turn(contender: Contender, case: Case, turn: Sequence[tuple[int, Taken]]) -> list[Timed]:
+def _round(candidate: Candidate, case: Case, round_: Sequence[tuple[int, Taken]]) -> list[Timed]:
     begin_s = time.process_time()
-    timed = [_whole(contender, case, taken, i * FRAME_S) for i, taken in turn]
+    timed = [_whole(candidate, case, taken, i * FRAME_S) for i, taken in round_]
     time.sleep(_REST_S)
-    processor_ms = 1e3 * (time.process_time() - begin_s) / len(turn)
+    processor_ms = 1e3 * (time.process_time() - begin_s) / len(round_)
     return [Timed({PROCESSOR: processor_ms, **stages}, hands) for stages, hands in timed]
 
 
-def _whole(contender: Contender, case: Case, taken: Taken, time_s: float) -> Timed:
+def _whole(candidate: Candidate, case: Case, taken: Taken, time_s: float) -> Timed:
     """A frame's stages with those of its capture, and their sums."""
-    stages, hands = contender.see(case.scene.shown(taken.image_rgb), time_s)
+    stages, hands = candidate.see(case.scene.shown(taken.image_rgb), time_s)
     if "overlay" in stages:
         stages[DRAWN] = stages[TRACK] + stages["overlay"]
     whole = stages.get(DRAWN, stages[TRACK]) + stages.get("encode", 0.0) + sum(taken.stages_ms.values())
     return Timed({**taken.stages_ms, **stages, FRAME: whole}, hands)
 
 
-def figures_of(timed: Sequence[Timed]) -> Figures:
+def timings_of(timed: Sequence[Timed]) -> Timings:
     """Quantiles of what frames took."""
     if not timed:
-        return Figures(0, math.nan, {})
+        return Timings(0, math.nan, {})
     hands = float(np.mean([sample.hands for sample in timed]))
     columns = {stage: [sample.stages_ms[stage] for sample in timed] for stage in timed[0].stages_ms}
-    return Figures(len(timed), hands, {stage: times_of(column) for stage, column in columns.items()})
+    return Timings(len(timed), hands, {stage: times_of(column) for stage, column in columns.items()})
 
 
 def times_of(milliseconds: Sequence[float]) -> Times:
@@ -422,7 +424,7 @@ class Pace(NamedTuple):
     fps: float  # frames that went all the way, a second
     age_ms: Times  # of a frame when its overlay is drawn, from when the camera gave it
     cores_used: float  # by this process: 1.0 is one core all the time
-    cores_busy: list[float]  # each core's share of busy time, all programs together; empty where it is not told
+    cores_busy: list[float]  # each core's fraction of busy time, all programs together; empty where it is not told
 
 
 class RecordedCamera:
@@ -462,26 +464,26 @@ def _endless(spec: str | None, scene: Scene) -> Iterator[np.ndarray]:
         yield cv2.cvtColor(scene.shown(taken.image_rgb), cv2.COLOR_RGB2BGR)
 
 
-def keep_pace(contender: Contender, spec: str | None, scene: Scene, seconds: float) -> Pace:
-    """Let a contender look at a camera for a while; the first second, in which it settles, is not counted."""
+def keep_pace(candidate: Candidate, spec: str | None, scene: Scene, seconds: float) -> Pace:
+    """Let a candidate look at a camera for a while; the first second, in which it settles, is not counted."""
     feed = CameraFeed(0, open_capture=lambda index: RecordedCamera(spec, scene))
     try:
         frames = iter(feed)
-        _looked_at(contender, frames, _SETTLE_S)
+        _looked_at(candidate, frames, _SETTLE_S)
         begin_s, used_s, cores = time.perf_counter(), time.process_time(), _core_ticks()
-        ages_ms = _looked_at(contender, frames, seconds)
+        ages_ms = _looked_at(candidate, frames, seconds)
         elapsed_s, used_s = time.perf_counter() - begin_s, time.process_time() - used_s
-        busy = [_share(*ticks) for ticks in zip(cores, _core_ticks(), strict=False)]
+        busy = [_fraction(*ticks) for ticks in zip(cores, _core_ticks(), strict=False)]
     finally:
         feed.close()
     return Pace(len(ages_ms) / elapsed_s, times_of(ages_ms), used_s / elapsed_s, busy)
 
 
-def _looked_at(contender: Contender, frames: Iterator[Frame], seconds: float) -> list[float]:
+def _looked_at(candidate: Candidate, frames: Iterator[Frame], seconds: float) -> list[float]:
     """The ages of the frames, in milliseconds, once they were drawn."""
     until_s, ages_ms = time.perf_counter() + seconds, []
     for frame in frames:
-        contender.see(frame.image_rgb, frame.time_s)
+        candidate.see(frame.image_rgb, frame.time_s)
         ages_ms.append(1e3 * (time.perf_counter() - frame.captured_s))
         if time.perf_counter() >= until_s:
             return ages_ms
@@ -503,6 +505,6 @@ def _core_ticks() -> list[_Ticks]:
     return [_Ticks(idle=count[3] + count[4], total=sum(count)) for count in counts]
 
 
-def _share(before: _Ticks, after: _Ticks) -> float:
+def _fraction(before: _Ticks, after: _Ticks) -> float:
     """The part of the time between in which a core was not idle."""
     return 1 - (after.idle - before.idle) / max(1, after.total - before.total)

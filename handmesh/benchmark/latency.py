@@ -34,27 +34,27 @@ from handmesh.benchmark.interleaved import (
     PROCESSOR,
     SIZE,
     TRACK,
-    BoxContender,
-    Burden,
+    BoxCandidate,
+    Candidate,
     Case,
-    Contender,
-    Figures,
+    CpuLoad,
     Measured,
-    MediaPipeContender,
+    MediaPipeCandidate,
     MediaPipeUnavailable,
     Pace,
     Scene,
     Taken,
     Times,
-    TrackerContender,
+    Timings,
+    TrackerCandidate,
     as_it_is,
-    figures_of,
     interleave,
     keep_pace,
     load_mediapipe,
     measure,
     scenes_of,
     taken_frames,
+    timings_of,
 )
 from handmesh.detection import Detector
 from handmesh.evaluation.report import UNKNOWN, Table
@@ -75,7 +75,7 @@ _SKIN = (0.85, 0.65, 0.55)
 _LOOK, _WHOLE = Scene("crop to vertices", None, as_it_is), Scene("track", None, as_it_is)
 
 
-class SizeContender(NamedTuple):
+class SizeCandidate(NamedTuple):
     """A mesh network by itself and inside the whole tracker; both share its session and their stopwatch."""
 
     estimator: Estimator
@@ -86,46 +86,46 @@ class SizeContender(NamedTuple):
 class LatencyReport:
     """What `measure_latency` found of one network."""
 
-    look: Figures  # crop to vertices: one look at one hand, in every frame
-    following: Figures  # `track`, frames in which every hand was followed
-    searching: Figures  # `track`, frames in which the detector ran as well
+    look: Timings  # crop to vertices: one look at one hand, in every frame
+    following: Timings  # `track`, frames in which every hand was followed
+    searching: Timings  # `track`, frames in which the detector ran as well
     hands_per_frame: float
 
 
-def open_contender(
+def open_candidate(
     model: str | Path, num_hands: int = 2, threads: int | None = None, device: Device = "auto"
-) -> SizeContender:
+) -> SizeCandidate:
     """A mesh network as `HandTracker.load` opens it, whose errors it raises."""
     estimator = Estimator(open_session(model_path(model), "mesh", threads, device))
     detector = Detector(open_session(detector_path(), "detector", threads, device))
-    return SizeContender(estimator, HandTracker(estimator, detector, num_hands))
+    return SizeCandidate(estimator, HandTracker(estimator, detector, num_hands))
 
 
 def measure_latency(
-    contenders: Mapping[str, SizeContender], frames: Iterable[np.ndarray], warm_up: int = 10
+    candidates: Mapping[str, SizeCandidate], frames: Iterable[np.ndarray], warm_up: int = 10
 ) -> dict[str, LatencyReport]:
     """Show (H, W, 3) uint8 RGB frames to all networks in turn, see `interleave`; by their names, how long they took."""
-    cases: dict[Case, Contender] = {}
-    for name, (estimator, tracker) in contenders.items():
-        cases[Case(name, 1, _LOOK)] = BoxContender(estimator)
-        cases[Case(name, tracker.num_hands, _WHOLE)] = TrackerContender(tracker, drawn=False)
-    samples = interleave(cases, (Taken(frame, {}) for frame in frames), Burden(0), warm_up)
+    cases: dict[Case, Candidate] = {}
+    for name, (estimator, tracker) in candidates.items():
+        cases[Case(name, 1, _LOOK)] = BoxCandidate(estimator)
+        cases[Case(name, tracker.num_hands, _WHOLE)] = TrackerCandidate(tracker, drawn=False)
+    samples = interleave(cases, (Taken(frame, {}) for frame in frames), CpuLoad(0), warm_up)
     reports = {}
-    for name in contenders:
+    for name in candidates:
         look, tracks = (timed for (case, _), timed in samples.items() if case.name == name)
-        following = figures_of([one for one in tracks if one.stages_ms["detect"] == 0])
-        searching = figures_of([one for one in tracks if one.stages_ms["detect"] > 0])
-        reports[name] = LatencyReport(figures_of(look), following, searching, figures_of(tracks).hands_per_frame)
+        following = timings_of([one for one in tracks if one.stages_ms["detect"] == 0])
+        searching = timings_of([one for one in tracks if one.stages_ms["detect"] > 0])
+        reports[name] = LatencyReport(timings_of(look), following, searching, timings_of(tracks).hands_per_frame)
     return reports
 
 
 def recorded_frames(spec: str, count: int) -> Iterator[np.ndarray]:
-    """The pictures of `taken_frames` alone."""
+    """The images of `taken_frames` alone."""
     return (taken.image_rgb for taken in taken_frames(spec, count))
 
 
 def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarray]:
-    """Pictures (H, W, 3) uint8 RGB of the bundled hand swinging over a soft random background.
+    """Images (H, W, 3) uint8 RGB of the bundled hand swinging over a soft random background.
 
     They stand in where no video is at hand.
     """
@@ -137,8 +137,8 @@ def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarra
     camera = Camera.from_fov(width, height)
     for i in range(count):
         phase = 2 * math.pi * 0.4 * i * FRAME_S
-        place = np.array([0.12 * math.sin(phase), 0.03 * math.cos(phase), 0.45])
-        rgba, _ = shade(vertices + place, faces, camera, _SKIN)
+        position = np.array([0.12 * math.sin(phase), 0.03 * math.cos(phase), 0.45])
+        rgba, _ = shade(vertices + position, faces, camera, _SKIN)
         opacity = rgba[..., 3:] / 255
         yield (background * (1 - opacity) + rgba[..., :3] * opacity).astype(np.uint8)
 
@@ -165,13 +165,13 @@ class Ratio(NamedTuple):
 
 
 def stage_table(measured: Measured, name: str, busy: bool = False) -> Table:
-    """The stages of one contender, a column a case: median, 90th and 99th percentile in milliseconds."""
+    """The stages of one candidate, a column a case: median, 90th and 99th percentile in milliseconds."""
     columns = {
-        case: figures for (case, was_busy), figures in measured.items() if case.name == name and was_busy == busy
+        case: metrics for (case, was_busy), metrics in measured.items() if case.name == name and was_busy == busy
     }
     stages = _stages(columns.values())
-    rows = [[stage, *(_spread(figures.stages_ms.get(stage)) for figures in columns.values())] for stage in stages]
-    rows.append(["hands found", *(f"{figures.hands_per_frame:.2f} a frame" for figures in columns.values())])
+    rows = [[stage, *(_spread(metrics.stages_ms.get(stage)) for metrics in columns.values())] for stage in stages]
+    rows.append(["hands found", *(f"{metrics.hands_per_frame:.2f} a frame" for metrics in columns.values())])
     title = f"{name}{', cores kept busy' if busy else ''}: milliseconds at the median, 90 and 99 %"
     sums = [k for k, stage in enumerate(stages) if stage in _SUMS]
     return Table(title, ["stage", *map(_heading, columns)], rows, marked=sums)
@@ -181,9 +181,9 @@ def _heading(case: Case) -> str:
     return f"{case.scene.name},\nnum_hands {case.num_hands}"
 
 
-def _stages(columns: Iterable[Figures]) -> list[str]:
+def _stages(columns: Iterable[Timings]) -> list[str]:
     """All stages, in the order in which they come."""
-    known = list(dict.fromkeys(stage for figures in columns for stage in figures.stages_ms))
+    known = list(dict.fromkeys(stage for metrics in columns for stage in metrics.stages_ms))
     first = [stage for stage in _ORDER if stage in known]
     return first + [stage for stage in known if stage not in first]
 
@@ -250,7 +250,7 @@ def ratio_table(title: str, ratios: Sequence[Ratio], over: str, under: str) -> T
 def pace_line(case: Case, pace: Pace, cores: int) -> str:
     """One line on a camera of 30 frames a second."""
     each = f" ({100 * pace.cores_used / cores:.0f} % of each)"
-    others = ", ".join(f"{100 * share:.0f} %" for share in pace.cores_busy)
+    others = ", ".join(f"{100 * fraction:.0f} %" for fraction in pace.cores_busy)
     told = f"; all programs together: {others}" if others else ""
     return (
         f"{_label(case)}: {pace.fps:.1f} of 30 FPS, drawn {pace.age_ms.median:.0f} ms after capture "
@@ -262,11 +262,13 @@ def as_json(setting: Mapping[str, object], measured: Measured, paces: Mapping[Ca
     """All of it, for `json.dump`."""
     return {
         "setting": dict(setting),
-        "cases": [_case_json(case, figures, busy) for (case, busy), figures in measured.items()],
+        "cases": [_case_json(case, metrics, busy) for (case, busy), metrics in measured.items()],
         "against_mediapipe": _ratios_json(against_mediapipe(measured)),
         "two_against_one": _ratios_json(two_against_one(measured)),
         "busy_against_idle": _ratios_json(busy_against_idle(measured)),
-        "paced": [{**_named(case), **pace._asdict(), "age_ms": pace.age_ms._asdict()} for case, pace in paces.items()],
+        "realtime": [
+            {**_named(case), **pace._asdict(), "age_ms": pace.age_ms._asdict()} for case, pace in paces.items()
+        ],
     }
 
 
@@ -274,9 +276,9 @@ def _named(case: Case) -> dict[str, object]:
     return {"name": case.name, "num_hands": case.num_hands, "scene": case.scene.name}
 
 
-def _case_json(case: Case, figures: Figures, busy: bool) -> dict[str, object]:
-    stages = {stage: times._asdict() for stage, times in figures.stages_ms.items()}
-    counts = {"busy": busy, "frames": figures.frames, "hands_per_frame": figures.hands_per_frame}
+def _case_json(case: Case, metrics: Timings, busy: bool) -> dict[str, object]:
+    stages = {stage: times._asdict() for stage, times in metrics.stages_ms.items()}
+    counts = {"busy": busy, "frames": metrics.frames, "hands_per_frame": metrics.hands_per_frame}
     return {**_named(case), **counts, "stages_ms": stages}
 
 
@@ -303,7 +305,7 @@ class Options(RuntimeOptions):
     mediapipe: bool = True
     """Time MediaPipe Hands as well, where it is installed."""
     busy: int = 0
-    """Keep so many cores busy in every other turn, and say what that does."""
+    """Keep so many cores busy in every other round, and say what that does."""
     encode: bool = False
     """Record the overlays as a demo would."""
     seconds: float = 5.0
@@ -333,17 +335,17 @@ def run(options: Options, load: Load | None = None) -> int:
     setting = setting_of(options)
     out.print("\n".join(f"{name}: {value}" for name, value in setting.items()), markup=False)
     with ExitStack() as stack:
-        burden = stack.enter_context(Burden(options.busy))
+        cpu_load = stack.enter_context(CpuLoad(options.busy))
         with console.waiting("loading; the first run compiles the renderer"):
             warm_up()
-            contenders = open_contenders(options, load, stack)
+            candidates = open_candidates(options, load, stack)
         with console.waiting("measuring"):
-            measured = measure(contenders, taken_frames(options.source, options.frames), burden)
+            measured = measure(candidates, taken_frames(options.source, options.frames), cpu_load)
         print_measured(out, measured, options)
-        paces = _paces(options, contenders)
+        paces = _paces(options, candidates)
         for case, pace in paces.items():
             out.print(pace_line(case, pace, os.cpu_count() or 1), markup=False)
-    out.print(f"peak memory {peak_memory_mb():.0f} MB with {len(contenders)} settings loaded")
+    out.print(f"peak memory {peak_memory_mb():.0f} MB with {len(candidates)} settings loaded")
     if options.output:
         write_json(options.output, as_json(setting, measured, paces))
         out.print(f"wrote {options.output}", markup=False)
@@ -371,7 +373,7 @@ def _version(distribution: str) -> str:
 
 
 def cases_of(name: str, source: str | None) -> list[Case]:
-    """The settings of a contender: as many hands asked for as are in view, and one more than there are."""
+    """The settings of a candidate: as many hands asked for as are in view, and one more than there are."""
     scenes = scenes_of(source)
     return [
         Case(name, num_hands, scene)
@@ -381,22 +383,22 @@ def cases_of(name: str, source: str | None) -> list[Case]:
     ]
 
 
-def open_contenders(options: Options, load: Load, stack: ExitStack) -> dict[Case, Contender]:
+def open_candidates(options: Options, load: Load, stack: ExitStack) -> dict[Case, Candidate]:
     """All settings of all models, and those of MediaPipe where it is there; `stack` closes them."""
-    contenders: dict[Case, Contender] = {}
+    candidates: dict[Case, Candidate] = {}
     folder = Path(stack.enter_context(TemporaryDirectory())) if options.encode else None
     for model in options.model:
         for case in cases_of(model, options.source):
-            output = VideoRecorder(folder / f"{len(contenders)}.mp4") if folder else None
-            contenders[case] = TrackerContender(load(model, case.num_hands), output)
-            stack.callback(contenders[case].close)
-    for case, contender in _open_mediapipe(options).items():
-        contenders[case] = contender
-        stack.callback(contender.close)
-    return contenders
+            output = VideoRecorder(folder / f"{len(candidates)}.mp4") if folder else None
+            candidates[case] = TrackerCandidate(load(model, case.num_hands), output)
+            stack.callback(candidates[case].close)
+    for case, candidate in _open_mediapipe(options).items():
+        candidates[case] = candidate
+        stack.callback(candidate.close)
+    return candidates
 
 
-def _open_mediapipe(options: Options) -> Mapping[Case, Contender]:
+def _open_mediapipe(options: Options) -> Mapping[Case, Candidate]:
     if not options.mediapipe:
         return {}
     try:
@@ -406,17 +408,17 @@ def _open_mediapipe(options: Options) -> Mapping[Case, Contender]:
         return {}
     cases = cases_of(MEDIAPIPE, options.source)
     console.say(f"beside {MEDIAPIPE} Hands {module.__version__}: full model, video mode, threads as it chooses")
-    return {case: MediaPipeContender(case.num_hands, module) for case in cases}
+    return {case: MediaPipeCandidate(case.num_hands, module) for case in cases}
 
 
-def _paces(options: Options, contenders: Mapping[Case, Contender]) -> dict[Case, Pace]:
+def _paces(options: Options, candidates: Mapping[Case, Candidate]) -> dict[Case, Pace]:
     """Each model's demo with its default of two hands, in each scene."""
     if options.seconds <= 0:
         return {}
     with console.waiting("playing a camera"):
         return {
-            case: keep_pace(contender, options.source, case.scene, options.seconds)
-            for case, contender in contenders.items()
+            case: keep_pace(candidate, options.source, case.scene, options.seconds)
+            for case, candidate in candidates.items()
             if case.name != MEDIAPIPE and case.num_hands == 2
         }
 
@@ -444,7 +446,7 @@ Clock = Literal["wall", "processor"]
 Boxes = Literal["given", "detected"]
 
 SIZE_METRICS = ("PA-MPVPE", "2D error, median")
-"""The figures that stand for a whole evaluation in the table; the first that it has."""
+"""The metrics that stand for a whole evaluation in the table; the first that it has."""
 
 
 class SizeRow(NamedTuple):
@@ -457,10 +459,10 @@ class SizeRow(NamedTuple):
     latency: LatencyReport
 
 
-def size_row(model: str, contender: SizeContender, latency: LatencyReport) -> SizeRow:
+def size_row(model: str, candidate: SizeCandidate, latency: LatencyReport) -> SizeRow:
     """The row of a bundled (by name) or exported (by path) network that was measured."""
     path = model_path(model)
-    crop_px = contender.estimator.session.input_size[0]
+    crop_px = candidate.estimator.session.input_size[0]
     return SizeRow(path.stem, crop_px, path.stat().st_size, sha256_of(path), latency)
 
 
@@ -481,18 +483,18 @@ def latency_table(rows: Sequence[SizeRow]) -> Table:
     return Table(title, ["", *(row.name for row in rows)], lines, marked=heads, ends=ends)
 
 
-def _group(title: str, group: Sequence[Figures], stages: Sequence[str]) -> list[list[str]]:
+def _group(title: str, group: Sequence[Timings], stages: Sequence[str]) -> list[list[str]]:
     """The total, its stages, and the processor's own time below them."""
-    if not any(figures.frames for figures in group):
+    if not any(metrics.frames for metrics in group):
         return []
-    rows = [[title, *(_median_and_high(figures, TRACK) for figures in group)]]
-    rows += [[f"  {stage}", *(_median_and_high(figures, stage) for figures in group)] for stage in stages]
-    rows.append(["  processor time", *(_number(figures.median(PROCESSOR), 2) for figures in group)])
-    return [*rows, ["  frames", *(str(figures.frames) for figures in group)]]
+    rows = [[title, *(_median_and_high(metrics, TRACK) for metrics in group)]]
+    rows += [[f"  {stage}", *(_median_and_high(metrics, stage) for metrics in group)] for stage in stages]
+    rows.append(["  processor time", *(_number(metrics.median(PROCESSOR), 2) for metrics in group)])
+    return [*rows, ["  frames", *(str(metrics.frames) for metrics in group)]]
 
 
-def _median_and_high(figures: Figures, stage: str) -> str:
-    times = figures.stages_ms.get(stage)
+def _median_and_high(metrics: Timings, stage: str) -> str:
+    times = metrics.stages_ms.get(stage)
     return UNKNOWN if times is None else f"{times.median:.2f} / {times.p90:.2f}"
 
 
@@ -501,14 +503,14 @@ def markdown_table(rows: Sequence[SizeRow], accuracy: Mapping[str, Mapping[str, 
 
     accuracy: see `read_accuracy`. clock: which median times to show.
     """
-    figures = list(dict.fromkeys(name for row in rows for name in accuracy.get(row.file_sha256, {})))
-    header = ["`--model`", "crop", "file", "crop to vertices, ms", "`track`, ms", *figures]
+    metrics = list(dict.fromkeys(name for row in rows for name in accuracy.get(row.file_sha256, {})))
+    header = ["`--model`", "crop", "file", "crop to vertices, ms", "`track`, ms", *metrics]
     lines, stage = [], PROCESSOR if clock == "processor" else TRACK
     for row in rows:
-        times = (figures.median(stage) for figures in (row.latency.look, row.latency.following))
+        times = (metrics.median(stage) for metrics in (row.latency.look, row.latency.following))
         known = accuracy.get(row.file_sha256, {})
         cells = [row.name, f"{row.crop_px} px", _megabytes(row), *(_number(ms, 1) for ms in times)]
-        lines.append(cells + [_figure(known.get(name, math.nan)) for name in figures])
+        lines.append(cells + [_metric(known.get(name, math.nan)) for name in metrics])
     return Table("", header, lines).markdown()
 
 
@@ -516,7 +518,7 @@ def _megabytes(row: SizeRow) -> str:
     return f"{row.file_bytes / 1e6:.1f} MB"
 
 
-def _figure(value: float) -> str:
+def _metric(value: float) -> str:
     return _number(value, 3 if abs(value) < 1 else 1)
 
 
@@ -525,10 +527,10 @@ def _number(value: float, digits: int) -> str:
 
 
 def read_accuracy(paths: Sequence[Path], models: Sequence[str], boxes: Boxes = "given") -> dict[str, dict[str, float]]:
-    """Figures by their titles by the SHA-256 of the network's file, from the metrics.json of evaluations.
+    """Metrics by their titles by the SHA-256 of the network's file, from the metrics.json of evaluations.
 
-    One figure for each data set, see `SIZE_METRICS`, of hands in boxes that were given or detected. Raises
-    ValueError for an evaluation of a file that is none of the `models`: its figures would be stale.
+    One metric for each data set, see `SIZE_METRICS`, of hands in boxes that were given or detected. Raises
+    ValueError for an evaluation of a file that is none of the `models`: its metrics would be stale.
     """
     known = {sha256_of(model_path(model)) for model in models} if paths else set()
     accuracy: dict[str, dict[str, float]] = {}
@@ -537,7 +539,7 @@ def read_accuracy(paths: Sequence[Path], models: Sequence[str], boxes: Boxes = "
         sha256 = setting["model_sha256"]
         if sha256 not in known:
             raise ValueError(f"{path} is of another file than {', '.join(models)} now are: evaluate again")
-        accuracy.setdefault(sha256, {}).update(_figures(reports, boxes))
+        accuracy.setdefault(sha256, {}).update(_metrics(reports, boxes))
     return accuracy
 
 
@@ -549,16 +551,16 @@ def _read_metrics(path: Path) -> tuple[dict, list[dict]]:
         raise ValueError(f"{path} is not a metrics.json of `handmesh evaluate photos` or `synthetic`") from error
 
 
-def _figures(reports: Sequence[Mapping], boxes: Boxes) -> dict[str, float]:
+def _metrics(reports: Sequence[Mapping], boxes: Boxes) -> dict[str, float]:
     found = {}
     for report in reports:
         if report["boxes"] != boxes or report.get("part"):
             continue
-        name = next((name for name in SIZE_METRICS if name in report["figures"]), None)
+        name = next((name for name in SIZE_METRICS if name in report["metrics"]), None)
         if name is not None:
-            figure = report["figures"][name]
-            unit = f", {figure['unit']}" if figure["unit"] else ""
-            found[f"{report['data']}: {name}{unit}"] = math.nan if figure["value"] is None else figure["value"]
+            metric = report["metrics"][name]
+            unit = f", {metric['unit']}" if metric["unit"] else ""
+            found[f"{report['data']}: {name}{unit}"] = math.nan if metric["value"] is None else metric["value"]
     return found
 
 
@@ -597,10 +599,10 @@ def compare_sizes(options: SizeOptions) -> None:
     if options.clock == "processor" and threads > 1:
         raise ValueError("the processor's time says how long one thread takes; add --threads 1")
     accuracy = read_accuracy(options.metrics, names, options.boxes)
-    contenders = {name: open_contender(name, options.num_hands, threads, options.device) for name in names}
+    candidates = {name: open_candidate(name, options.num_hands, threads, options.device) for name in names}
     frames = recorded_frames(options.source, options.frames) if options.source else drawn_frames(options.frames)
-    reports = measure_latency(contenders, frames)
-    rows = [size_row(name, contenders[name], reports[name]) for name in names]
+    reports = measure_latency(candidates, frames)
+    rows = [size_row(name, candidates[name], reports[name]) for name in names]
     setting = f"ONNX Runtime {onnxruntime.__version__}, batch 1, {threads} thread{'s' if threads > 1 else ''}"
     seen = f"looking for {options.num_hands} hands in {options.source or 'drawn frames'}, 640x480"
     if options.markdown:

@@ -22,7 +22,7 @@ from rich.progress import track
 from handmesh.data.augment import AugmentConfig
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import Stage, TrainingBatches, batches_from
-from handmesh.data.samples import Batch, collate, make_slot
+from handmesh.data.samples import Batch, collate, make_crop_sample
 from handmesh.evaluation.report import Table
 from handmesh.hand.model import HandModel
 from handmesh.machine import machine
@@ -39,7 +39,7 @@ STAGE_IMAGES = 256
 
 @dataclass(frozen=True)
 class LoaderReport:
-    """Measured figures and under what they were measured."""
+    """Measured metrics and under what they were measured."""
 
     images_per_s: float
     """What the loader delivered, other jobs on the machine included."""
@@ -72,7 +72,7 @@ class LoaderReport:
         yield self.table()
 
     def conditions(self) -> str:
-        """Under what the figures were measured, in one line; the machine apart."""
+        """Under what the metrics were measured, in one line; the machine apart."""
         return (
             f"torch {torch.__version__}, OpenCV {cv2.__version__}, batches of {BATCH}, {self.workers} workers, "
             f"{self.images} images in {self.seconds:.1f} s, load {self.load:.1f} on {os.cpu_count()} cores "
@@ -135,13 +135,15 @@ def measure_stages(source: FreihandSource, size: int, images: int = STAGE_IMAGES
         return (np.random.default_rng([SEED, k]) for k in range(images))
 
     with _one_thread():
-        make_slot(source.draw(np.random.default_rng(SEED)), size, BOX_SCALE, augment, np.random.default_rng(SEED))
+        make_crop_sample(
+            source.draw(np.random.default_rng(SEED)), size, BOX_SCALE, augment, np.random.default_rng(SEED)
+        )
         items, draw = _timed(lambda: [source.draw(rng) for rng in rngs()])
         pairs = list(zip(items, rngs(), strict=True))
-        _, geometry = _timed(lambda: [make_slot(item, size, BOX_SCALE, uncoloured, rng) for item, rng in pairs])
+        _, geometry = _timed(lambda: [make_crop_sample(item, size, BOX_SCALE, uncoloured, rng) for item, rng in pairs])
         pairs = list(zip(items, rngs(), strict=True))
-        slots, whole = _timed(lambda: [make_slot(item, size, BOX_SCALE, augment, rng) for item, rng in pairs])
-        _, together = _timed(lambda: [collate(slots[k : k + BATCH]) for k in range(0, images, BATCH)])
+        samples, whole = _timed(lambda: [make_crop_sample(item, size, BOX_SCALE, augment, rng) for item, rng in pairs])
+        _, together = _timed(lambda: [collate(samples[k : k + BATCH]) for k in range(0, images, BATCH)])
     stages = {"decode and read labels": draw, "crop and its labels": geometry}
     stages |= {"colour, blur, noise, JPEG, cover": whole - geometry, "collate": together}
     return {name: 1000 * seconds / images for name, seconds in stages.items()}
@@ -180,7 +182,7 @@ class StepCost(NamedTuple):
     precision: str
     crops_per_s: float  # on the wall, loader included
     crops_per_core_s: float  # of the training process's own processor time
-    teaching: float  # share of the crops whose pose is labelled
+    teaching: float  # fraction of the crops whose pose is labelled
 
     @property
     def teaching_per_s(self) -> float:
@@ -207,7 +209,7 @@ def measure_training(configs: Mapping[str, MeshConfig], steps: int, rounds: int,
     runs = {name: _begin(config, folder) for name, config in configs.items()}
     for _ in track(range(rounds), "training in turns"):
         for run in runs.values():
-            _turn(run, steps, folder)
+            _round(run, steps, folder)
     return {name: _pace(run) for name, run in runs.items()}
 
 
@@ -218,13 +220,13 @@ def _begin(config: MeshConfig, folder: Path) -> _Run:
     run = _Run(
         fabric, task, iter(task.batches(0, 0, 1)), prepare(fabric, task, config.run, config.optimiser), [], [], []
     )
-    _turn(run, WARM_UP, folder)
+    _round(run, WARM_UP, folder)
     for values in (run.crops_per_s, run.crops_per_core_s, run.teaching):
         values.clear()
     return run
 
 
-def _turn(run: _Run, steps: int, folder: Path) -> None:
+def _round(run: _Run, steps: int, folder: Path) -> None:
     _, model, optimiser = run.prepared
     crops = taught = 0.0
     wall, processor = time.perf_counter(), time.process_time()
@@ -232,7 +234,7 @@ def _turn(run: _Run, steps: int, folder: Path) -> None:
         batch = run.fabric.to_device(next(run.batches))
         take_step(run.fabric, run.task, model, optimiser, batch, run.task.config.optimiser, folder)
         crops += len(batch.image)
-        taught += float(torch.maximum(batch.has_parameters, batch.has_rough_3d).sum())
+        taught += float(torch.maximum(batch.has_parameters, batch.has_weak_3d).sum())
     run.crops_per_s.append(crops / (time.perf_counter() - wall))
     run.crops_per_core_s.append(crops / (time.process_time() - processor))
     run.teaching.append(taught / crops)
@@ -268,7 +270,7 @@ class TrainingOptions:
     presets: tyro.conf.Positional[tuple[Path, ...]]
     """Configs to compare; the first is what the others are related to."""
     steps: int = 8
-    """Steps of each preset in a turn."""
+    """Steps of each preset in a round."""
     rounds: int = 5
     """Turns; medians over them are given."""
 

@@ -162,9 +162,9 @@ def _captured_unix_ms(message: bytes) -> float | None:
 # What the stream costs: how old frames are when clients have them, and how much slower the tracker gets.
 
 
-TURN_FRAMES = 15
+ROUND_FRAMES = 15
 _CAMERA = Camera.from_fov(640, 480)
-_NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
+_NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
 class StreamReport(NamedTuple):
@@ -187,7 +187,7 @@ def measure_stream(
 ) -> StreamReport:
     """Stream two hands to local clients and one that never reads; then beside a tracker at work.
 
-    frames: (H, W, 3) uint8 RGB for the tracker. Publishing goes on and off in turns of 15 frames, so
+    frames: (H, W, 3) uint8 RGB for the tracker. Publishing goes on and off in rounds of 15 frames, so
     that slow spells of the machine hit both alike.
     """
     hands = two_hands()
@@ -200,15 +200,17 @@ def measure_stream(
         connection.send(True)
         publish_ms = _publish_for(server, hands, rate, seconds)
         report, grown_mb = heard(connection), peak_memory_mb() - memory_mb
-        return StreamReport(report, publish_ms, *_track_in_turns(server, hands, frames), grown_mb)
+        return StreamReport(report, publish_ms, *_track_in_rounds(server, hands, frames), grown_mb)
 
 
 def two_hands() -> list[Hand]:
     """A left and a right hand half a metre before the camera."""
     hands = []
-    for number, (side, place) in enumerate({"right": (-0.1, 0.1, 0.5), "left": (0.1, 0.1, 0.5)}.items()):
-        hand, place_m = bound_hand(SkinnedHand.open_hand(), side), np.float32(place)
-        hands.append(replace(hand, vertices_m=hand.vertices_m + place_m, joints_m=hand.joints_m + place_m, id=number))
+    for number, (side, position) in enumerate({"right": (-0.1, 0.1, 0.5), "left": (0.1, 0.1, 0.5)}.items()):
+        hand, position_m = bound_hand(SkinnedHand.open_hand(), side), np.float32(position)
+        hands.append(
+            replace(hand, vertices_m=hand.vertices_m + position_m, joints_m=hand.joints_m + position_m, id=number)
+        )
     return hands
 
 
@@ -231,20 +233,20 @@ def _publish_for(server: StreamServer, hands: Sequence[Hand], rate: float, secon
 
 def _publish(server: StreamServer, hands: Sequence[Hand], time_s: float) -> float:
     called_s = time.perf_counter()
-    server.publish(TrackedFrame(Frame("", time_s, _NO_PICTURE, captured_s=called_s), hands, _CAMERA))
+    server.publish(TrackedFrame(Frame("", time_s, _NO_IMAGE, captured_s=called_s), hands, _CAMERA))
     return (time.perf_counter() - called_s) * 1000
 
 
-def _track_in_turns(
+def _track_in_rounds(
     server: StreamServer, hands: Sequence[Hand], frames: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The tracker's times in ms, while nothing is published and while every frame is."""
     spent_ms: tuple[list[float], list[float]] = ([], [])
     with HandTracker.load() as tracker:
         for number, image_rgb in enumerate(islice(cycle(frames), 2 * len(frames))):
-            streaming = number // TURN_FRAMES % 2
+            streaming = number // ROUND_FRAMES % 2
             tracker.track(image_rgb, number / 30)
-            if number >= TURN_FRAMES:  # the first turn warms up
+            if number >= ROUND_FRAMES:  # the first round warms up
                 spent_ms[streaming].append(tracker.timings_ms["total"])
             if streaming:
                 _publish(server, hands, number / 30)
@@ -253,7 +255,7 @@ def _track_in_turns(
 
 
 def stream_table(report: StreamReport) -> str:
-    """The figures as lines."""
+    """The metrics as lines."""
     p50, p99 = np.percentile(report.heard.ages_ms, (50, 99))
     alone_ms, streaming_ms = np.median(report.track_alone_ms), np.median(report.track_streaming_ms)
     lines = [

@@ -16,25 +16,25 @@ class AugmentConfig:
     """How strongly training crops vary."""
 
     rotation_deg: float = 22.0
-    """Standard deviation of the box's turn away from upright."""
+    """Standard deviation of the box's rotation away from upright."""
     any_rotation: float = 0.06
-    """Share of crops turned any which way."""
+    """Fraction of crops turned any which way."""
     scale: tuple[float, float] = (0.85, 1.3)
     shift: float = 0.08
     """Largest displacement of the box as a fraction of its side."""
     colour: bool = True
     wrong_side: float = 0.12
-    """Share of crops mirrored the wrong way, to learn to tell."""
+    """Fraction of crops mirrored the wrong way, to learn to tell."""
 
 
 def jitter_box(box: Box, config: AugmentConfig, rng: np.random.Generator) -> Box:
     """A box moved, turned and scaled at random."""
     spread = math.radians(config.rotation_deg)
-    turn = rng.uniform(-math.pi, math.pi) if rng.random() < config.any_rotation else rng.normal(0, spread)
+    rotation = rng.uniform(-math.pi, math.pi) if rng.random() < config.any_rotation else rng.normal(0, spread)
     shift = rng.uniform(-config.shift, config.shift, 2) * box.size_px
     scale = math.exp(rng.uniform(math.log(config.scale[0]), math.log(config.scale[1])))
     centre = (box.centre_px[0] + shift[0], box.centre_px[1] + shift[1])
-    return replace(box, centre_px=centre, size_px=box.size_px * scale, angle_rad=box.angle_rad + turn)
+    return replace(box, centre_px=centre, size_px=box.size_px * scale, angle_rad=box.angle_rad + rotation)
 
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -46,7 +46,7 @@ _BLUR, _NOISE, _JPEG = 0.15, 0.25, 0.15
 
 
 def vary_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A new (H, W, 3) uint8 RGB picture, of random tone, blur, noise and compression."""
+    """A new (H, W, 3) uint8 RGB image, of random tone, blur, noise and compression."""
     varied = cv2.transform(image, _random_tone(np.array(cv2.mean(image)[:3]), rng))
     if rng.random() < _BLUR:
         varied = cv2.GaussianBlur(varied, (5, 5), rng.uniform(0.4, 1.6))
@@ -61,17 +61,17 @@ def _random_tone(mean_rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(3, 4) affine map of colours: random brightness, contrast, saturation and hue, then at times coloured
     light, night, and channels in another order (as of a camera whose red and blue are swapped).
 
-    Contrast is stretched about the grey of the picture's mean colour. As nothing is clipped in
+    Contrast is stretched about the grey of the image's mean colour. As nothing is clipped in
     between, the changes are one map.
     """
-    brightness, contrast, saturation, turn = 1.0, 1.0, 1.0, 0.0
+    brightness, contrast, saturation, rotation = 1.0, 1.0, 1.0, 0.0
     if rng.random() < _TONE:
         brightness, contrast, saturation = rng.uniform([0.6, 0.4, 0.5], [1.4, 1.4, 1.5])
     if rng.random() < _HUE:
-        turn = rng.uniform(-0.06, 0.06) * 2 * math.pi
+        rotation = rng.uniform(-0.06, 0.06) * 2 * math.pi
     if rng.random() < _GREY:
         saturation = 0.0
-    hue, _ = cv2.Rodrigues(np.full(3, turn / math.sqrt(3)))  # about the axis of the greys
+    hue, _ = cv2.Rodrigues(np.full(3, rotation / math.sqrt(3)))  # about the axis of the greys
     linear = saturation * hue + (1 - saturation) * LUMA  # each row: what remains of a colour, and its grey
     offset = (1 - contrast) * LUMA @ mean_rgb
     tone = brightness * np.column_stack([contrast * linear, np.full(3, offset)])

@@ -1,4 +1,4 @@
-"""Cut-out hands: cut from labelled photographs, and kept as a folder of PNG files with a list."""
+"""Cutout hands: cut from labelled photographs, and kept as a folder of PNG files with a list."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from handmesh.files import read_image, write_image, write_json
 from handmesh.skeleton import BONES, KEYPOINTS, WRIST
 from handmesh.types import Box, Side
 
-# Cut-out pictures with labelled hands, to be pasted onto backgrounds: a folder of PNG files and a list.
+# Cutouts with labelled hands, to be pasted onto backgrounds: a folder of PNG files and a list.
 #
-# `sprites.json` is a list of `{file, hands}`; a hand is `{side, joints_px, visible}` with 21 x 2 pixels
-# in keypoint order and the share of the joints that can be seen, and `joints_m`, 21 x 3 rough metres in
-# the camera's axes, where these are known. A cut-out of a photograph has an `origin`: the photograph, the
-# place among its hands, and the scale and shift from its pixels to the cut-out's. The files are RGBA,
+# `cutouts.json` is a list of `{file, hands}`; a hand is `{side, joints_px, visible}` with 21 x 2 pixels
+# in keypoint order and the fraction of the joints that can be seen, and `joints_m`, 21 x 3 weak 3D metres in
+# the camera's axes, where these are known. A cutout of a photograph has an `origin`: the photograph, the
+# index among its hands, and the scale and shift from its pixels to the cutout's. The files are RGBA,
 # straight alpha.
 
 
-LIST_FILE = "sprites.json"
+LIST_FILE = "cutouts.json"
 
 
 class Origin(NamedTuple):
@@ -40,18 +40,18 @@ class Origin(NamedTuple):
 
     @property
     def affine(self) -> np.ndarray:
-        """(2, 3) from the photograph's pixels to the cut-out's."""
+        """(2, 3) from the photograph's pixels to the cutout's."""
         return np.array([[self.scale, 0, self.shift_px[0]], [0, self.scale, self.shift_px[1]]])
 
 
 @dataclass(frozen=True, eq=False)
-class SpriteHand:
-    """A hand in a cut-out picture."""
+class CutoutHand:
+    """A hand in a cutout."""
 
     side: Side  # the subject's own hand
     joints_px: np.ndarray  # (21, 2) float32
-    visible: float = 1.0  # share of the joints that nothing hides
-    joints_m: np.ndarray | None = None  # (21, 3) float32, rough
+    visible: float = 1.0  # fraction of the joints that nothing hides
+    joints_m: np.ndarray | None = None  # (21, 3) float32, weak 3D
     origin: Origin | None = None
 
     def as_plain(self) -> dict:
@@ -60,53 +60,53 @@ class SpriteHand:
             "joints_px": np.round(self.joints_px.astype(float), 2).tolist(),
             "visible": round(float(self.visible), 3),
         }
-        rough = {} if self.joints_m is None else {"joints_m": np.round(self.joints_m.astype(float), 5).tolist()}
-        return plain | rough | ({} if self.origin is None else {"origin": list(self.origin)})
+        weak_3d = {} if self.joints_m is None else {"joints_m": np.round(self.joints_m.astype(float), 5).tolist()}
+        return plain | weak_3d | ({} if self.origin is None else {"origin": list(self.origin)})
 
     @staticmethod
-    def from_plain(plain: dict) -> SpriteHand:
+    def from_plain(plain: dict) -> CutoutHand:
         """The inverse of `as_plain`."""
         joints_m = np.array(plain["joints_m"], np.float32) if "joints_m" in plain else None
         origin = Origin(*plain["origin"]) if "origin" in plain else None
-        return SpriteHand(plain["side"], np.array(plain["joints_px"], np.float32), plain["visible"], joints_m, origin)
+        return CutoutHand(plain["side"], np.array(plain["joints_px"], np.float32), plain["visible"], joints_m, origin)
 
 
 @dataclass(frozen=True, eq=False)
-class Sprite:
-    """A cut-out: (H, W, 4) uint8 RGBA with straight alpha, and its hands."""
+class Cutout:
+    """A cutout: (H, W, 4) uint8 RGBA with straight alpha, and its hands."""
 
     rgba: np.ndarray
-    hands: tuple[SpriteHand, ...]
+    hands: tuple[CutoutHand, ...]
 
 
-class SpriteSet:
-    """The sprites of a folder, decoded on demand."""
+class CutoutSet:
+    """The cutouts of a folder, decoded on demand."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         path = self.folder / LIST_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write sprites with `handmesh data people`")
+            raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write cutouts with `handmesh data people`")
         self.entries = json.loads(path.read_text())
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, i: int) -> Sprite:
+    def __getitem__(self, i: int) -> Cutout:
         entry = self.entries[i]
         rgba = read_image(self.folder / entry["file"], "RGBA")
-        return Sprite(rgba, tuple(map(SpriteHand.from_plain, entry["hands"])))
+        return Cutout(rgba, tuple(map(CutoutHand.from_plain, entry["hands"])))
 
 
-def write_sprites(folder: Path | str, sprites: Iterable[Sprite]) -> int:
-    """Write sprites and their list to `folder`; gives their number. An existing list is replaced last."""
+def write_cutouts(folder: Path | str, cutouts: Iterable[Cutout]) -> int:
+    """Write cutouts and their list to `folder`; gives their number. An existing list is replaced last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
-    for k, sprite in enumerate(sprites):
+    for k, cutout in enumerate(cutouts):
         file = f"{k:06d}.png"
-        write_image(folder / file, sprite.rgba)
-        entries.append({"file": file, "hands": [hand.as_plain() for hand in sprite.hands]})
+        write_image(folder / file, cutout.rgba)
+        entries.append({"file": file, "hands": [hand.as_plain() for hand in cutout.hands]})
     write_json(folder / LIST_FILE, entries, indent=None)
     return len(entries)
 
@@ -116,23 +116,23 @@ def write_sprites(folder: Path | str, sprites: Iterable[Sprite]) -> int:
 
 _LARGEST_PX = 256
 _SURROUNDINGS = 2.4  # of the hand's upright box: what is looked at
-_INSIDE = 0.9  # share of the joints that a good cut-out holds
+_INSIDE = 0.9  # fraction of the joints that a good cutout holds
 _PALM = [KEYPOINTS.index(name) for name in ("wrist", "thumb1", "index1", "middle1", "ring1", "little1")]
 
 
-def cut_outs(photos: Sequence[Photo]) -> Iterator[Sprite]:
+def cutouts(photos: Sequence[Photo]) -> Iterator[Cutout]:
     """The usable hands that part from what is behind them, at most 256 pixels wide and high."""
     for photo in photos:
         hands = usable_hands(photo)
         image = photo.load() if hands else None
         for hand in hands:
-            sprite = cut_out(*surroundings(image, hand))
-            if share_inside(sprite) >= _INSIDE:
-                yield replace(sprite, hands=(with_origin(sprite.hands[0], photo, hand),))
+            cutout = cut_out(*surroundings(image, hand))
+            if fraction_inside(cutout) >= _INSIDE:
+                yield replace(cutout, hands=(with_origin(cutout.hands[0], photo, hand),))
 
 
-def with_origin(cut: SpriteHand, photo: Photo, hand: LabelledHand) -> SpriteHand:
-    """A hand of a cut-out that tells which `hand` of a photograph it is, and where."""
+def with_origin(cut: CutoutHand, photo: Photo, hand: LabelledHand) -> CutoutHand:
+    """A hand of a cutout that tells which `hand` of a photograph it is, and where."""
     index = next(k for k, one in enumerate(photo.hands) if one is hand)
     scale = float(np.ptp(cut.joints_px, axis=0).max() / np.ptp(hand.joints_px, axis=0).max())
     x, y = cut.joints_px[WRIST] - scale * hand.joints_px[WRIST]
@@ -140,22 +140,22 @@ def with_origin(cut: SpriteHand, photo: Photo, hand: LabelledHand) -> SpriteHand
 
 
 def surroundings(image: np.ndarray, hand: LabelledHand) -> tuple[np.ndarray, LabelledHand]:
-    """The part of a picture around a hand, and the hand in it."""
-    box = Box.around(hand.joints_px, _SURROUNDINGS, turn=False)
+    """The part of an image around a hand, and the hand in it."""
+    box = Box.around(hand.joints_px, _SURROUNDINGS, rotation=False)
     corners = np.array([box.centre_px]) + np.array([[-0.5], [0.5]]) * box.size_px
     (left, top), (right, bottom) = np.clip(corners, 0, image.shape[1::-1]).astype(int)
     moved = replace(hand, joints_px=hand.joints_px - np.float32([left, top]))
     return np.ascontiguousarray(image[top:bottom, left:right]), moved
 
 
-def share_inside(sprite: Sprite) -> float:
-    """The share of the first hand's joints that lie on what was cut out."""
-    height, width = sprite.rgba.shape[:2]
-    x, y = np.round(sprite.hands[0].joints_px).astype(int).T
-    return float((sprite.rgba[y.clip(0, height - 1), x.clip(0, width - 1), 3] > 127).mean())
+def fraction_inside(cutout: Cutout) -> float:
+    """The fraction of the first hand's joints that lie on what was cut out."""
+    height, width = cutout.rgba.shape[:2]
+    x, y = np.round(cutout.hands[0].joints_px).astype(int).T
+    return float((cutout.rgba[y.clip(0, height - 1), x.clip(0, width - 1), 3] > 127).mean())
 
 
-def cut_out(image: np.ndarray, hand: LabelledHand) -> Sprite:
+def cut_out(image: np.ndarray, hand: LabelledHand) -> Cutout:
     """One hand with its arm, cut out along its outline.
 
     GrabCut (Rother et al., 2004) started from the labelled bones: what lies on them is hand, what
@@ -170,7 +170,7 @@ def cut_out(image: np.ndarray, hand: LabelledHand) -> Sprite:
     # The outermost pixels are half backdrop: the outline moves inwards by one.
     alpha = cv2.GaussianBlur(cv2.erode(inside, np.ones((3, 3), np.uint8)).astype(np.float32), (0, 0), 0.7)
     rgba = np.dstack([image, np.round(alpha * 255).astype(np.uint8)])
-    return Sprite(rgba, (SpriteHand(hand.side, joints.astype(np.float32), joints_m=hand.joints_m),))
+    return Cutout(rgba, (CutoutHand(hand.side, joints.astype(np.float32), joints_m=hand.joints_m),))
 
 
 def _trimap(size: tuple[int, int], joints: np.ndarray) -> np.ndarray:
@@ -205,11 +205,11 @@ class CutoutOptions:
     photos: tyro.conf.Positional[Path]
     """Folder with pseudo_labels.json."""
     output: Path
-    """Folder for the images and sprites.json."""
+    """Folder for the images and cutouts.json."""
 
 
 def run(options: CutoutOptions) -> None:
     """`handmesh data cutouts`: cut, write, and say how many."""
     photos = read_photos(options.photos, "train")
-    count = write_sprites(options.output, cut_outs(track(photos, "cutting out")))
+    count = write_cutouts(options.output, cutouts(track(photos, "cutting out")))
     print(f"wrote {count} images to {options.output}")

@@ -15,27 +15,28 @@ from torch import Tensor
 
 from handmesh.crop import PADDING
 from handmesh.data.augment import vary_colour
-from handmesh.data.cutouts import Sprite, SpriteSet
+from handmesh.data.cutouts import Cutout, CutoutSet
 from handmesh.data.loader import Stage, StepBatches
-from handmesh.data.photos import Photo, list_pictures, read_photos, split_of
+from handmesh.data.photos import Photo, list_images, read_photos, split_of
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
 from handmesh.files import read_image
 from handmesh.geometry import apply_affine
 from handmesh.types import Box, Side
 
-# Whole pictures with labelled hands, for the detector: pasted scenes, photographs, pictures without hands.
+# Whole images with labelled hands, for the detector: pasted scenes, photographs, images without hands.
 
 
 ENOUGH, HARDLY = 0.5, 0.2
-"""A hand counts from this share of its joints in sight; below the other it is no hand; between, either may be said."""
+"""A hand counts from this fraction of its joints in sight; below the other it is no hand; between, either may be
+said."""
 
 MIN_SIZE_PX = 9.0
 """Smaller hands, in pixels of the detector's input, need not be found."""
 
 
 class Size(NamedTuple):
-    """Of a picture, in pixels."""
+    """Of an image, in pixels."""
 
     width: int
     height: int
@@ -47,7 +48,7 @@ class SceneHand:
 
     side: Side
     joints_px: np.ndarray  # (21, 2)
-    in_sight: np.ndarray  # (21,) bool or share: 0 where something hides the joint
+    in_sight: np.ndarray  # (21,) bool or fraction: 0 where something hides the joint
 
     @property
     def box(self) -> Box:
@@ -57,7 +58,7 @@ class SceneHand:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture, its hands, and the places where there may be hands that nobody labelled."""
+    """An image, its hands, and the places where there may be hands that nobody labelled."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     hands: tuple[SceneHand, ...] = ()
@@ -72,59 +73,59 @@ class SceneSource(Protocol):
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """Where the detector's training pictures come from."""
+    """Where the detector's training images come from."""
 
-    sprites: tuple[Path, ...] = ()
-    """Folders of cut-outs (`handmesh data people`, `handmesh data cutouts`)."""
+    cutouts: tuple[Path, ...] = ()
+    """Folders of cutouts (`handmesh data people`, `handmesh data cutouts`)."""
     hand_photos: tuple[Path, ...] = ()
     """Folders of labelled photographs whose every hand is labelled."""
     people_photos: tuple[Path, ...] = ()
     """Folders of labelled photographs of one person; where one hand is labelled, the other may be in view."""
     backgrounds: tuple[Path, ...] = ()
-    """Folders of pictures without hands."""
-    pasted_share: float = 0.5
+    """Folders of images without hands."""
+    pasted_fraction: float = 0.5
     pasted_on_photos: float = 0.4
-    """Share of the pasted scenes that have a labelled photograph behind them: hands before faces, clothes, hands."""
-    people_share: float = 0.25
-    hands_share: float = 0.13
-    """The rest are pictures without hands; shares of absent sources go to the others."""
+    """Fraction of the pasted scenes that have a labelled photograph behind them: hands before faces, clothes, hands."""
+    people_fraction: float = 0.25
+    hands_fraction: float = 0.13
+    """The rest are images without hands; fractions of absent sources go to the others."""
     workers: int = 1
     colour: bool = field(default=True)
     teacher: Path | None = None
     """A detector as .onnx, (n, 3, height, width) RGB between 0 and 1 to maps, all of which are matched in training."""
-    taught_share: float = 0.5
-    """Of each batch's pictures: so many the teacher is asked about, which takes about as long as learning from them."""
+    taught_fraction: float = 0.5
+    """Of each batch's images: so many the teacher is asked about, which takes about as long as learning from them."""
 
 
 def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:
-    """(share, source) for everything that `config` names, training split only."""
-    empty = [path for folder in config.backgrounds for path in train_pictures(folder)]
+    """(fraction, source) for everything that `config` names, training split only."""
+    empty = [path for folder in config.backgrounds for path in train_images(folder)]
     photographs: list[tuple[float, PhotoScenes]] = []
     people = [photo for root in config.people_photos for photo in read_photos(root, "train")]
     if people:
-        photographs.append((config.people_share, PhotoScenes(people, expected=2)))
+        photographs.append((config.people_fraction, PhotoScenes(people, expected=2)))
     hands = [photo for root in config.hand_photos for photo in read_photos(root, "train") if photo.hands]
     if hands:
-        photographs.append((config.hands_share, PhotoScenes(hands, expected=1)))
+        photographs.append((config.hands_fraction, PhotoScenes(hands, expected=1)))
     found: list[tuple[float, SceneSource]] = []
-    sets = [SpriteSet(folder) for folder in config.sprites]
+    sets = [CutoutSet(folder) for folder in config.cutouts]
     if sets:
         grounds = [source for _, source in photographs]
-        found.append((config.pasted_share, PastedScenes(sets, empty, grounds, config.pasted_on_photos)))
+        found.append((config.pasted_fraction, PastedScenes(sets, empty, grounds, config.pasted_on_photos)))
     found += photographs
-    rest = 1.0 - config.pasted_share - config.people_share - config.hands_share
+    rest = 1.0 - config.pasted_fraction - config.people_fraction - config.hands_fraction
     if empty:
         found.append((rest, EmptyScenes(empty)))
     return found
 
 
-def train_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder that the fixed split leaves for training."""
-    return [path for path in list_pictures(folder) if split_of(path.name) == "train"]
+def train_images(folder: Path) -> list[Path]:
+    """The images of a folder that the fixed split leaves for training."""
+    return [path for path in list_images(folder) if split_of(path.name) == "train"]
 
 
 class EmptyScenes:
-    """Random parts of pictures without hands."""
+    """Random parts of images without hands."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
@@ -148,16 +149,16 @@ class PhotoScenes:
         return viewed(self.scene(photo), size, rng, mirror=rng.random() < 0.5)
 
     def scene(self, photo: Photo) -> Scene:
-        """The whole picture with its labels."""
+        """The whole image with its labels."""
         hands = tuple(SceneHand(hand.side, hand.joints_px, np.ones(21)) for hand in photo.hands)
         missing = 0 < len(hands) < self.expected
-        return Scene(photo.load(), hands, tuple(other_hand_place(hand, photo) for hand in hands if missing))
+        return Scene(photo.load(), hands, tuple(other_hand_position(hand, photo) for hand in hands if missing))
 
 
-def other_hand_place(hand: SceneHand, photo: Photo) -> np.ndarray:
+def other_hand_position(hand: SceneHand, photo: Photo) -> np.ndarray:
     """(4, 2) where the other hand of somebody who faces the camera may hang, unlabelled.
 
-    It is on the body's side of the labelled hand, at most five hands away, and in the picture's
+    It is on the body's side of the labelled hand, at most five hands away, and in the image's
     lower half, so that the face stays among the places that are surely no hand.
     """
     x, size = hand.box.centre_px[0], hand.box.size_px
@@ -167,23 +168,23 @@ def other_hand_place(hand: SceneHand, photo: Photo) -> np.ndarray:
 
 
 class PastedScenes:
-    """Cut-outs of people and hands pasted onto pictures without hands and onto labelled scenes."""
+    """Cutouts of people and hands pasted onto images without hands and onto labelled scenes."""
 
     def __init__(
-        self, sets: Sequence[SpriteSet], backgrounds: Sequence[Path], scenes: Sequence[SceneSource] = (),
-        share: float = 0.0,
+        self, sets: Sequence[CutoutSet], backgrounds: Sequence[Path], scenes: Sequence[SceneSource] = (),
+        fraction: float = 0.0,
     ) -> None:  # fmt: skip
-        """scenes: what lies behind a `share` of the pasted scenes."""
-        self.sets, self.backgrounds, self.scenes, self.share = list(sets), list(backgrounds), list(scenes), share
+        """scenes: what lies behind a `fraction` of the pasted scenes."""
+        self.sets, self.backgrounds, self.scenes, self.fraction = list(sets), list(backgrounds), list(scenes), fraction
 
     def draw(self, size: Size, rng: np.random.Generator) -> Scene:
-        if self.scenes and rng.random() < self.share:
+        if self.scenes and rng.random() < self.fraction:
             scene = self.scenes[rng.integers(len(self.scenes))].draw(size, rng)
         else:
             scene = Scene(self._background(size, rng))
         for _ in range(rng.choice(5, p=[0.03, 0.42, 0.3, 0.15, 0.1])):
-            sprites = self.sets[rng.integers(len(self.sets))]
-            scene = paste(scene, sprites[int(rng.integers(len(sprites)))], rng)
+            cutouts = self.sets[rng.integers(len(self.sets))]
+            scene = paste(scene, cutouts[int(rng.integers(len(cutouts)))], rng)
         return scene
 
     def _background(self, size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -199,13 +200,13 @@ def flat_background(size: Size, rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(corners.astype(np.uint8), tuple(size), interpolation=cv2.INTER_LINEAR)
 
 
-def random_view(shape: tuple[int, ...], size: Size, rng: np.random.Generator, turn_rad: float = 0.2) -> np.ndarray:
-    """A (2, 3) affine from a picture of `shape` to a random part of it, sometimes with space around."""
+def random_view(shape: tuple[int, ...], size: Size, rng: np.random.Generator, rotation_rad: float = 0.2) -> np.ndarray:
+    """A (2, 3) affine from an image of `shape` to a random part of it, sometimes with space around."""
     height, width = shape[:2]
     fit = min(size.width / width, size.height / height)
     zoom = 1.0 if rng.random() < 0.3 else math.exp(rng.uniform(math.log(0.6), math.log(2.5)))
-    scale, turn = fit * zoom, rng.normal(0, turn_rad)
-    linear = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    scale, rotation = fit * zoom, rng.normal(0, rotation_rad)
+    linear = scale * np.array([[math.cos(rotation), -math.sin(rotation)], [math.sin(rotation), math.cos(rotation)]])
     spare = np.abs(np.array(size) - scale * np.array([width, height])) / 2
     centre = np.array([(size.width - 1) / 2, (size.height - 1) / 2]) + rng.uniform(-1, 1, 2) * spare
     return np.column_stack([linear, centre - linear @ [(width - 1) / 2, (height - 1) / 2]])
@@ -225,8 +226,8 @@ def warp_to(image: np.ndarray, affine: np.ndarray, size: Size, padded: bool = Fa
 
 def viewed(scene: Scene, size: Size, rng: np.random.Generator, mirror: bool) -> Scene:
     """A random part of `scene` at `size`, with its labels; `mirror` swaps left and right, hands too."""
-    turn = 0.2 if rng.random() < 0.85 else 1.5
-    affine = random_view(scene.image.shape, size, rng, turn)
+    rotation = 0.2 if rng.random() < 0.85 else 1.5
+    affine = random_view(scene.image.shape, size, rng, rotation)
     if mirror:
         affine = np.array([[-1.0, 0], [0, 1]]) @ affine + np.array([[0, 0, size.width - 1.0], [0, 0, 0]])
     image = warp_to(scene.image, affine, size, padded=rng.random() < 0.5)
@@ -244,46 +245,46 @@ _OTHER: dict[Side, Side] = {"left": "right", "right": "left"}
 
 
 def inside(points_px: np.ndarray, size: Size) -> np.ndarray:
-    """(N,) which points lie in a picture."""
+    """(N,) which points lie in an image."""
     return ((points_px > -0.5) & (points_px < np.array(size) - 0.5)).all(1)
 
 
-def paste(scene: Scene, sprite: Sprite, rng: np.random.Generator) -> Scene:
-    """`sprite` at a random place, size and turn over `scene`; hands that it covers lose sight."""
+def paste(scene: Scene, cutout: Cutout, rng: np.random.Generator) -> Scene:
+    """`cutout` at a random position, size and rotation over `scene`; hands that it covers lose sight."""
     size = Size(scene.image.shape[1], scene.image.shape[0])
-    affine, mirror = _placement(sprite, size, rng), rng.random() < 0.5
+    affine, mirror = _placement(cutout, size, rng), rng.random() < 0.5
     if mirror:
-        affine = affine @ np.array([[-1.0, 0, sprite.rgba.shape[1] - 1], [0, 1, 0], [0, 0, 1]])
-    rgba = sprite.rgba.astype(np.float32)
+        affine = affine @ np.array([[-1.0, 0, cutout.rgba.shape[1] - 1], [0, 1, 0], [0, 0, 1]])
+    rgba = cutout.rgba.astype(np.float32)
     rgba[..., :3] *= rgba[..., 3:] / 255 * rng.uniform(0.75, 1.25)
     cover = warp_to(rgba, affine, size, padded=True)
     alpha = cover[..., 3:] / 255
     image = np.clip(scene.image * (1 - alpha) + cover[..., :3], 0, 255).astype(np.uint8)
     before = tuple(covered(hand, alpha[..., 0]) for hand in scene.hands)
     own = tuple(
-        _moved(SceneHand(h.side, h.joints_px, np.full(21, h.visible)), affine, size, mirror) for h in sprite.hands
+        _moved(SceneHand(h.side, h.joints_px, np.full(21, h.visible)), affine, size, mirror) for h in cutout.hands
     )
     return replace(scene, image=image, hands=before + own)
 
 
-def _placement(sprite: Sprite, size: Size, rng: np.random.Generator) -> np.ndarray:
-    """An affine that gives the sprite's hand a random size and place, or shows the sprite as it was framed."""
+def _placement(cutout: Cutout, size: Size, rng: np.random.Generator) -> np.ndarray:
+    """An affine that gives the cutout's hand a random size and position, or shows the cutout as it was framed."""
     if rng.random() < 0.35:
-        return random_view(sprite.rgba.shape, size, rng)
-    shown = [hand for hand in sprite.hands if hand.visible > HARDLY]
+        return random_view(cutout.rgba.shape, size, rng)
+    shown = [hand for hand in cutout.hands if hand.visible > HARDLY]
     smallest, largest = math.log(10.0), math.log(1.05 * min(size))
     wanted = math.exp(rng.uniform(smallest, largest))
     if shown:
         box = Box.around(shown[rng.integers(len(shown))].joints_px)
         scale, anchor = wanted / box.size_px, np.array(box.centre_px)
     else:
-        scale = rng.uniform(0.3, 1.2) * size.height / sprite.rgba.shape[0]
-        anchor = np.array(sprite.rgba.shape[1::-1]) / 2
+        scale = rng.uniform(0.3, 1.2) * size.height / cutout.rgba.shape[0]
+        anchor = np.array(cutout.rgba.shape[1::-1]) / 2
     scale = min(scale, 3.0)  # larger would be a blur
-    turn = rng.normal(0, 0.25) if rng.random() < 0.88 else rng.uniform(-math.pi, math.pi)
-    linear = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-    place = rng.uniform(0.02, 0.98, 2) * size
-    return np.column_stack([linear, place - linear @ anchor])
+    rotation = rng.normal(0, 0.25) if rng.random() < 0.88 else rng.uniform(-math.pi, math.pi)
+    linear = scale * np.array([[math.cos(rotation), -math.sin(rotation)], [math.sin(rotation), math.cos(rotation)]])
+    position = rng.uniform(0.02, 0.98, 2) * size
+    return np.column_stack([linear, position - linear @ anchor])
 
 
 def covered(hand: SceneHand, alpha: np.ndarray) -> SceneHand:
@@ -300,13 +301,13 @@ def covered(hand: SceneHand, alpha: np.ndarray) -> SceneHand:
 
 
 _SPREAD, _LEAST_SPREAD = 0.1, 0.7
-"""Standard deviation of a bump: this share of the box's side, but at least so many cells."""
+"""Standard deviation of a bump: this fraction of the box's side, but at least so many cells."""
 _NEAR = 0.45
 """Cells with at least this much heat are told about the hand."""
 
 
 class DetectionBatch(NamedTuple):
-    """B pictures with their maps, h = H / STRIDE, w = W / STRIDE."""
+    """B images with their maps, h = H / STRIDE, w = W / STRIDE."""
 
     image: Tensor  # (B, 3, H, W) uint8 RGB
     heat: Tensor  # (B, h, w) 1 in the cell of a hand's centre, falling off around it
@@ -320,7 +321,7 @@ class DetectionBatch(NamedTuple):
 
 
 def input_size(width: int) -> Size:
-    """The size of the pictures whose width is given: 4 by 3, rounded to the network's coarsest stride."""
+    """The size of the images whose width is given: 4 by 3, rounded to the network's coarsest stride."""
     return Size(width, max(32, round(width * 0.75 / 32) * 32))
 
 
@@ -381,9 +382,9 @@ def collate(scenes: Sequence[Scene], teacher: SceneTeacher | None = None) -> Det
 
 
 class DetectionBatches(StepBatches):
-    """Batches of labelled scenes; a stage's crop size is the width of its pictures."""
+    """Batches of labelled scenes; a stage's crop size is the width of its images."""
 
-    folders = "data.sprites, data.hand_photos, data.people_photos, data.backgrounds"
+    folders = "data.cutouts, data.hand_photos, data.people_photos, data.backgrounds"
 
     def __init__(
         self, sources: Sequence[tuple[float, SceneSource]], stages: Sequence[Stage], colour: bool = True,
@@ -396,5 +397,5 @@ class DetectionBatches(StepBatches):
         scene = source.draw(input_size(size), rng)
         return replace(scene, image=vary_colour(scene.image, rng)) if self.colour else scene
 
-    def collate(self, slots: list[Scene]) -> DetectionBatch:
-        return collate(slots, self.teacher)
+    def collate(self, samples: list[Scene]) -> DetectionBatch:
+        return collate(samples, self.teacher)

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from handmesh.crop import view_rotation
 from handmesh.data.photos import Fit, Key, LabelledHand, Photo, usable_hands
-from handmesh.geometry import mirror_points_m, mirror_rotations, place_root
+from handmesh.geometry import mirror_points_m, mirror_rotations, solve_translation
 from handmesh.hand.fitting import THUMB_BASE, Evidence, FitConfig, Fitter, Posed, drawn
 from handmesh.hand.model import HandModel
 from handmesh.skeleton import ROOT
@@ -27,13 +27,13 @@ class FitPhotosConfig:
 
     search: FitConfig = field(default_factory=FitConfig)
     accept: float = 0.03
-    """A fit is accepted up to this mean 2D distance to its label, as a share of the longer box side,"""
+    """A fit is accepted up to this mean 2D distance to its label, as a fraction of the longer box side,"""
     accept_worst: float = 0.1
     """this one of its farthest joint (the thumb's base does not count),"""
-    accept_rough_m: float = 0.025
-    """and this mean distance to the rough joints, metres, when these have its size and place."""
+    accept_weak_3d_m: float = 0.025
+    """and this mean distance to the weak 3D joints, metres, when these have its size and position."""
     fov_deg: float = 60.0
-    """What the longer side of the pictures spans. Where hands are near, a wrong angle bends their fingers."""
+    """What the longer side of the images spans. Where hands are near, a wrong angle bends their fingers."""
     batch: int = 128
 
 
@@ -42,7 +42,7 @@ Start = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Task(NamedTuple):
-    """A labelled hand to be fitted; a left one is mirrored, as if it were the right hand of a mirrored picture."""
+    """A labelled hand to be fitted; a left one is mirrored, as if it were the right hand of a mirrored image."""
 
     key: Key
     left: bool
@@ -64,15 +64,15 @@ def tasks_of(photo: Photo, propose: Proposer, fov_deg: float) -> list[Task]:
 
 def _task(key: Key, camera: Camera, label: LabelledHand, seen: Hand | None) -> Task:
     left = label.side == "left"
-    turn, flip = (mirror_rotations, mirror_points_m) if left else (np.asarray, np.asarray)
+    rotation, flip = (mirror_rotations, mirror_points_m) if left else (np.asarray, np.asarray)
     joints_px = label.joints_px.astype(np.float64)
     if left:
         joints_px[:, 0] = 2 * camera.cx - joints_px[:, 0]
-    # Rough joints are those of a camera that looks straight at the hand.
-    rough_m = label.joints_m @ view_rotation(camera, label.box(turn=False)).T
+    # Weak 3D joints are those of a camera that looks straight at the hand.
+    weak_3d_m = label.joints_m @ view_rotation(camera, label.box(rotation=False)).T
     side_px, focal_px = np.ptp(joints_px, axis=0).max(), np.float64(camera.fx)
-    evidence = Evidence(joints_px, side_px, flip(rough_m), focal_px, np.array([camera.cx, camera.cy]))
-    return Task(key, left, camera, evidence, seen and (turn(seen.pose), seen.shape, flip(seen.joints_m[ROOT])))
+    evidence = Evidence(joints_px, side_px, flip(weak_3d_m), focal_px, np.array([camera.cx, camera.cy]))
+    return Task(key, left, camera, evidence, seen and (rotation(seen.pose), seen.shape, flip(seen.joints_m[ROOT])))
 
 
 class PhotoFitter:
@@ -97,25 +97,27 @@ class PhotoFitter:
         return self.fitter.fit(evidence, self.fitter.start(*columns))
 
     def _relaxed(self, evidence: Evidence) -> Start:
-        """The hand at rest, turned as the rough joints are and placed as the picture shows."""
+        """The hand at rest, turned as the weak 3D joints are and placed as the image shows."""
         rest = self.fitter.hand.rest_joints_m
-        rough = evidence.rough_m
-        turn = Rotation.align_vectors(rough - rough.mean(0), rest - rest.mean(0))[0].as_matrix()
+        weak_3d = evidence.weak_3d_m
+        rotation = Rotation.align_vectors(weak_3d - weak_3d.mean(0), rest - rest.mean(0))[0].as_matrix()
         camera = Camera(float(evidence.focal_px), float(evidence.focal_px), *evidence.centre_px.tolist(), 0, 0)
-        rotations = np.concatenate([turn[None], np.tile(np.eye(3), (15, 1, 1))])
-        return rotations, np.zeros(10), place_root((rest - rest[ROOT]) @ turn.T, evidence.joints_px, camera)
+        rotations = np.concatenate([rotation[None], np.tile(np.eye(3), (15, 1, 1))])
+        return rotations, np.zeros(10), solve_translation((rest - rest[ROOT]) @ rotation.T, evidence.joints_px, camera)
 
     def _fits(self, tasks: Sequence[Task], evidence: Evidence, posed: Posed) -> Iterator[Fit]:
         hand = self.fitter.hand
         rotations, joints_m = hand.rotations(posed), hand.joints_m(posed)
         off = np.linalg.norm(drawn(joints_m, evidence) - evidence.joints_px, axis=-1) / evidence.side_px[:, None]
-        rough_m = self.fitter.rough_errors_m(evidence, posed)
+        weak_3d_m = self.fitter.weak_3d_errors_m(evidence, posed)
         for k, task in enumerate(tasks):
-            turn, flip = (mirror_rotations, mirror_points_m) if task.left else (np.asarray, np.asarray)
-            arrays = turn(rotations[k]), posed.shape[k], flip(joints_m[k]), flip(posed.place_m[k])
-            accepted = self._accepts(off[k], rough_m[k])
-            yield Fit(*(a.astype(np.float32) for a in arrays), rough_m[k], off[k].mean(), accepted, task.camera)
+            rotation, flip = (mirror_rotations, mirror_points_m) if task.left else (np.asarray, np.asarray)
+            arrays = rotation(rotations[k]), posed.shape[k], flip(joints_m[k]), flip(posed.position_m[k])
+            accepted = self._accepts(off[k], weak_3d_m[k])
+            yield Fit(*(a.astype(np.float32) for a in arrays), weak_3d_m[k], off[k].mean(), accepted, task.camera)
 
-    def _accepts(self, off: np.ndarray, rough_m: float) -> bool:
+    def _accepts(self, off: np.ndarray, weak_3d_m: float) -> bool:
         config, worst = self.config, np.delete(off, THUMB_BASE).max()
-        return bool(off.mean() <= config.accept and worst <= config.accept_worst and rough_m <= config.accept_rough_m)
+        return bool(
+            off.mean() <= config.accept and worst <= config.accept_worst and weak_3d_m <= config.accept_weak_3d_m
+        )

@@ -22,7 +22,7 @@ import rich.progress
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
-from handmesh.data.samples import Labelled
+from handmesh.data.samples import HandSample
 from handmesh.files import ImageError, atomic_write, read_image, remove_parts
 from handmesh.geometry import project
 from handmesh.hand.model import HandModel
@@ -204,9 +204,9 @@ def _refill(stream: TextIO, rest: str) -> str:
     return (rest + more).lstrip()
 
 
-# The FreiHAND data set (Zimmermann et al., ICCV 2019): its pictures, its labels, and draws of both for training.
+# The FreiHAND data set (Zimmermann et al., ICCV 2019): its images, its labels, and draws of both for training.
 #
-# Right hands, metres, the camera's frame. Each row of the training lists belongs to four pictures
+# Right hands, metres, the camera's frame. Each row of the training lists belongs to four images
 # that differ in background and colours alone: `training/rgb/{row + rows * version:08d}.jpg`.
 
 
@@ -214,33 +214,33 @@ Version = Literal["gs", "hom", "sample", "auto"]
 FreihandSplit = Literal["training", "evaluation"]
 
 VERSIONS: tuple[Version, ...] = get_args(Version)
-"""The four versions of each training picture, in the order of their ids: green screen, then three recolourings."""
+"""The four versions of each training image, in the order of their ids: green screen, then three recolourings."""
 
 PAGE = "https://lmb.informatik.uni-freiburg.de/projects/freihand/"
 ZIP, LABELS_ZIP = "FreiHAND_pub_v2.zip", "FreiHAND_pub_v2_eval.zip"
 
 NEEDED: dict[FreihandSplit, tuple[str, ...]] = {"training": tuple(LISTS), "evaluation": ("K", "scale")}
 """The lists that a split cannot do without."""
-POSE, SHAPE, PLACE = slice(0, 48), slice(48, 58), slice(58, 61)
+POSE, SHAPE, POSITION = slice(0, 48), slice(48, 58), slice(58, 61)
 """Parts of the 61 MANO numbers: axis-angles relative to the mean pose, shape, and the root's u, v, focal / depth."""
 
 
 @dataclass(frozen=True, eq=False)
 class FreihandSet:
-    """N labelled rows of a split and their pictures; `len()` counts pictures.
+    """N labelled rows of a split and their images; `len()` counts images.
 
-    Picture `i` shows row `i % N` in version `versions[i // N]`. May be handed to worker processes.
+    Image `i` shows row `i % N` in version `versions[i // N]`. May be handed to worker processes.
     """
 
     root: Path
     split: FreihandSplit
     versions: tuple[Version, ...]
-    size_px: tuple[int, int]  # width and height of every picture
+    size_px: tuple[int, int]  # width and height of every image
     K: np.ndarray  # (N, 3, 3) float32
     scale: np.ndarray  # (N,) float32, metres: the length of the middle finger's first bone
     xyz: np.ndarray | None  # (N, 21, 3) float32 metres, keypoint order
     verts: np.ndarray | None  # (N, V, 3) float32 metres, memory-mapped
-    mano: np.ndarray | None  # (N, 61) float32, see `POSE`, `SHAPE` and `PLACE`
+    mano: np.ndarray | None  # (N, 61) float32, see `POSE`, `SHAPE` and `POSITION`
 
     def __len__(self) -> int:
         return len(self.K) * len(self.versions)
@@ -249,15 +249,15 @@ class FreihandSet:
         return read_freihand, (self.root, self.split, self.versions)  # a worker maps the vertices for itself
 
     def row(self, i: int) -> int:
-        """The row of the labels of picture `i`."""
+        """The row of the labels of image `i`."""
         if not 0 <= i < len(self):
-            raise IndexError(f"picture {i} of {len(self)}")
+            raise IndexError(f"image {i} of {len(self)}")
         return i % len(self.K)
 
     def image_path(self, i: int) -> Path:
-        """The file of picture `i`."""
+        """The file of image `i`."""
         row = self.row(i)
-        return picture_path(self.root, self.split, row, self.versions[i // len(self.K)], len(self.K))
+        return image_path(self.root, self.split, row, self.versions[i // len(self.K)], len(self.K))
 
     def image(self, i: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB; FreihandError where the file is missing or damaged."""
@@ -266,7 +266,7 @@ class FreihandSet:
     def mask(self, i: int) -> np.ndarray | None:
         """(H, W) uint8, 255 on the hand; None in the evaluation split, which has none.
 
-        There is a mask file for each row, not for each picture: all versions show the hand in the same pixels.
+        There is a mask file for each row, not for each image: all versions show the hand in the same pixels.
         """
         if self.split != "training":
             return None
@@ -274,7 +274,7 @@ class FreihandSet:
         return cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)[1]  # JPEG blurs its border
 
     def camera(self, i: int) -> Camera:
-        """The camera of picture `i`."""
+        """The camera of image `i`."""
         K = self.K[self.row(i)].tolist()
         return Camera(K[0][0], K[1][1], K[0][2], K[1][2], *self.size_px)
 
@@ -296,7 +296,7 @@ def _read_image(path: Path, mode: Literal["RGB", "L"] = "RGB") -> np.ndarray:
         raise FreihandError(f"{error}: unpack it again; `handmesh data check-freihand` lists all such files") from None
 
 
-def picture_path(root: Path, split: FreihandSplit, row: int, version: Version, rows: int) -> Path:
+def image_path(root: Path, split: FreihandSplit, row: int, version: Version, rows: int) -> Path:
     """The file that shows `row` in `version`, in a split whose lists have so many `rows`."""
     return root / split / "rgb" / f"{row + rows * VERSIONS.index(version):08d}.jpg"
 
@@ -324,8 +324,8 @@ def read_freihand(
     paths = {name: root / f"{split}_{name}.json" for name in LISTS}
     lists = {name: load_list(path, name, progress) if path.is_file() else None for name, path in paths.items()}
     rows = _count(root, lists)
-    _check_pictures(root, split, versions, rows)
-    height, width = _read_image(picture_path(root, split, 0, versions[0], rows)).shape[:2]
+    _check_images(root, split, versions, rows)
+    height, width = _read_image(image_path(root, split, 0, versions[0], rows)).shape[:2]
     in_memory = {name: np.array(values) for name, values in lists.items() if values is not None and name != "verts"}
     return FreihandSet(root, split, versions, (width, height), **{**lists, **in_memory})
 
@@ -374,12 +374,12 @@ def _count(root: Path, lists: dict[str, np.ndarray | None]) -> int:
     return counts["K"]
 
 
-def _check_pictures(root: Path, split: FreihandSplit, versions: Sequence[Version], rows: int) -> None:
+def _check_images(root: Path, split: FreihandSplit, versions: Sequence[Version], rows: int) -> None:
     """The first and the last file of each run of ids: enough to notice what was never unpacked."""
     missing = [path for path in _ends(root, split, versions, rows) if not path.is_file()]
     if missing:
         only = " or read other versions" if split == "training" else ""
-        reason = f"{missing[0]} is missing: the pictures were not all downloaded or unpacked"
+        reason = f"{missing[0]} is missing: the images were not all downloaded or unpacked"
         raise FreihandError(
             f"{reason}; unpack {ZIP} again{only} (`handmesh data check-freihand` lists all that is missing)"
         )
@@ -387,7 +387,7 @@ def _check_pictures(root: Path, split: FreihandSplit, versions: Sequence[Version
 
 def _ends(root: Path, split: FreihandSplit, versions: Sequence[Version], rows: int) -> Iterator[Path]:
     for row in (0, rows - 1):
-        yield from (picture_path(root, split, row, version, rows) for version in versions)
+        yield from (image_path(root, split, row, version, rows) for version in versions)
         if split == "training":
             yield mask_path(root, row)
 
@@ -412,16 +412,16 @@ class FreihandSource:
     def __len__(self) -> int:
         return len(self.freihand)
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
-        """One of the pictures, each as likely as any other."""
+    def draw(self, rng: np.random.Generator) -> HandSample:
+        """One of the images, each as likely as any other."""
         return self[int(rng.integers(len(self)))]
 
-    def __getitem__(self, i: int) -> Labelled:
+    def __getitem__(self, i: int) -> HandSample:
         freihand, row = self.freihand, self.freihand.row(i)
         camera, joints_m = freihand.camera(i), freihand.xyz[row]
         joints_px = project(joints_m, camera).astype(np.float32)
         known = self.rotations is not None
-        return Labelled(
+        return HandSample(
             image=freihand.image(i),
             box=Box.around(joints_px),
             joints_px=joints_px,
@@ -455,12 +455,12 @@ def rotations_from_mano(mano: np.ndarray, hand: HandModel) -> np.ndarray:
     return Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().astype(np.float32).reshape(-1, 16, 3, 3)
 
 
-# How the hand is found in a FreiHAND picture before its crop is taken: a figure is nothing without it.
+# How the hand is found in a FreiHAND image before its crop is taken: a number means nothing without it.
 
 
 CropProtocol = Literal["gt-keypoints", "centre-130", "detected"]
 """`gt-keypoints`: an upright square around the labelled points. `centre-130`: the 130 pixels in the
-picture's middle, known without labels. `detected`: wherever the tracker's own detector finds the hand."""
+image's middle, known without labels. `detected`: wherever the tracker's own detector finds the hand."""
 
 CENTRE_PX = 130.0
 
@@ -478,7 +478,7 @@ def crop_box(protocol: CropProtocol, joints_px: np.ndarray | None, width: int, h
     if protocol == "gt-keypoints":
         if joints_px is None:
             raise ValueError("the crop protocol gt-keypoints needs labelled points; without labels take centre-130")
-        return Box.around(joints_px, scale, turn=False)
+        return Box.around(joints_px, scale, rotation=False)
     if protocol == "centre-130":
         return Box(((width - 1) / 2, (height - 1) / 2), CENTRE_PX)
     if protocol == "detected":

@@ -23,7 +23,7 @@ from handmesh.data.freihand import (
     LISTS,
     NEEDED,
     PAGE,
-    PLACE,
+    POSITION,
     SHAPE,
     VERSIONS,
     ZIP,
@@ -31,9 +31,9 @@ from handmesh.data.freihand import (
     FreihandSet,
     FreihandSplit,
     check_folder,
+    image_path,
     load_list,
     mask_path,
-    picture_path,
     read_freihand,
     rotations_from_mano,
 )
@@ -59,7 +59,7 @@ EXACT_M = 1e-4
 TIP_M = 0.5e-3
 """Where the mean error of one joint exceeds this, that joint is another point of the mesh."""
 NEAR = 0.25
-"""How far outside the picture, in picture sizes, a hand's root may lie."""
+"""How far outside the image, in image sizes, a hand's root may lie."""
 
 _CHUNK = 256
 _MIXED = "the lists are not of one set: unpack them all again"
@@ -75,7 +75,7 @@ class Finding(NamedTuple):
 
 
 def check_values(split: str, lists: Lists, size_px: tuple[int, int]) -> list[Finding]:
-    """Ranges and agreements that need no hand model. size_px: width and height of the pictures."""
+    """Ranges and agreements that need no hand model. size_px: width and height of the images."""
     findings = [_cameras(lists["K"], size_px)]
     if "xyz" in lists:
         findings += [_depths(lists["xyz"]), _projections(lists["xyz"], lists["K"], size_px)]
@@ -115,7 +115,7 @@ def _cameras(K: np.ndarray, size_px: tuple[int, int]) -> Finding:
     found = f"focal lengths {focal.min():.0f} to {focal.max():.0f} px"
     if regular and centred and alike:
         return Finding("cameras", "ok", found)
-    reason = "not (fx 0 cx; 0 fy cy; 0 0 1) with fx near fy and the centre in the picture"
+    reason = "not (fx 0 cx; 0 fy cy; 0 0 1) with fx near fy and the centre in the image"
     return Finding("cameras", "broken", f"{found}; {reason}", _MIXED)
 
 
@@ -127,8 +127,8 @@ def _depths(xyz: np.ndarray) -> Finding:
 def _projections(xyz: np.ndarray, K: np.ndarray, size_px: tuple[int, int]) -> Finding:
     seen = xyz @ K.transpose(0, 2, 1)
     pixels = seen[..., :2] / np.where(np.abs(seen[..., 2:]) < 1e-6, 1e-6, seen[..., 2:])
-    beyond = np.abs((pixels + 0.5) / np.array(size_px) - 0.5).max(-1) - 0.5  # in picture sizes; below 0: inside
-    inside = f"{100 * (beyond < 0).mean():.1f} % of joints inside the picture"
+    beyond = np.abs((pixels + 0.5) / np.array(size_px) - 0.5).max(-1) - 0.5  # in image sizes; below 0: inside
+    inside = f"{100 * (beyond < 0).mean():.1f} % of joints inside the image"
     away = beyond[:, skeleton.ROOT] > NEAR
     if not away.any():
         return Finding("projected joints", "ok", inside)
@@ -156,7 +156,7 @@ def _meshes(xyz: np.ndarray, verts: np.ndarray) -> Finding:
 
 def roots_m(mano: np.ndarray, K: np.ndarray) -> np.ndarray:
     """(N, 3) where the MANO numbers place joint 9: [u - cx, v - cy, focal] / scale, focal the mean of fx and fy."""
-    u_v, scale = mano[:, PLACE][:, :2], mano[:, PLACE][:, 2:]
+    u_v, scale = mano[:, POSITION][:, :2], mano[:, POSITION][:, 2:]
     focal = K[:, [0, 1], [0, 1]].mean(1, keepdims=True)
     return np.concatenate([u_v - K[:, :2, 2], focal], axis=1) / scale
 
@@ -242,7 +242,7 @@ def check_freihand(
 
     hand: the model that the set was made with, to compare its MANO numbers with its points; without
     one, the bundled open hand if its mesh is like the set's.
-    decode: decode every picture instead of looking at its header and end alone (2 minutes more for
+    decode: decode every image instead of looking at its header and end alone (2 minutes more for
     the real set). Raises FreihandError where `root` is no FreiHAND folder at all.
     """
     findings = []
@@ -251,7 +251,7 @@ def check_freihand(
         lists, found = check_lists(root, split, progress)
         findings += found
         if "K" in lists:
-            found, size_px = check_pictures(root, split, len(lists["K"]), decode, progress)
+            found, size_px = check_images(root, split, len(lists["K"]), decode, progress)
             findings += found
             findings += check_values(split, lists, size_px)
             findings += check_model(split, lists, hand)
@@ -294,7 +294,7 @@ def check_lists(root: Path, split: FreihandSplit, progress: bool = True) -> tupl
 def _absent(path: Path, needed: bool) -> Finding:
     if needed:
         return Finding(path.name, "broken", "missing", f"unpack {ZIP} again")
-    return Finding(path.name, "note", "missing: no figures on this split", f"unpack {LABELS_ZIP} ({PAGE})")
+    return Finding(path.name, "note", "missing: no metrics on this split", f"unpack {LABELS_ZIP} ({PAGE})")
 
 
 def _rows_finding(split: FreihandSplit, rows: int, names: Sequence[str]) -> Finding:
@@ -304,21 +304,21 @@ def _rows_finding(split: FreihandSplit, rows: int, names: Sequence[str]) -> Find
     return Finding(f"{split} lists", "note", f"{found}; the real set has {REAL_ROWS[split]:,}", "right for a twin")
 
 
-def check_pictures(
+def check_images(
     root: Path, split: FreihandSplit, rows: int, decode: bool = False, progress: bool = True
 ) -> tuple[list[Finding], tuple[int, int]]:
-    """What is wrong with the pictures and masks, and the (width, height) that most pictures have."""
+    """What is wrong with the images and masks, and the (width, height) that most images have."""
     versions = VERSIONS if split == "training" else VERSIONS[:1]
-    kinds = {"rgb": [picture_path(root, split, row, version, rows) for version in versions for row in range(rows)]}
+    kinds = {"rgb": [image_path(root, split, row, version, rows) for version in versions for row in range(rows)]}
     if split == "training":
         kinds["mask"] = [mask_path(root, row) for row in range(rows)]
     findings, usual = [], REAL_SIZE
     for kind, paths in kinds.items():
         what = f"{split}/{kind}"
-        states = [picture_state(path, decode) for path in _with_bar(paths, what, progress)]
+        states = [image_state(path, decode) for path in _with_bar(paths, what, progress)]
         sizes = Counter(state for state in states if not isinstance(state, str))
         usual = sizes.most_common(1)[0][0] if kind == "rgb" and sizes else usual
-        findings += _judge_pictures(what, paths, states, usual)
+        findings += _judge_images(what, paths, states, usual)
         findings += _surplus(root / what, len(paths))
     return findings, usual
 
@@ -329,7 +329,7 @@ def _with_bar(paths: Sequence[Path], what: str, progress: bool) -> Iterable[Path
     return track(paths, f"looking at {what}", transient=True, disable=hidden, console=console)
 
 
-def picture_state(path: Path, decode: bool = False) -> tuple[int, int] | str:
+def image_state(path: Path, decode: bool = False) -> tuple[int, int] | str:
     """The (width, height) of a JPEG that seems whole, or what is wrong with it in a word."""
     try:
         with open(path, "rb") as file, Image.open(file) as image:
@@ -343,7 +343,7 @@ def picture_state(path: Path, decode: bool = False) -> tuple[int, int] | str:
         return "damaged"
 
 
-def _judge_pictures(
+def _judge_images(
     what: str, paths: Sequence[Path], states: Sequence[tuple[int, int] | str], usual: tuple[int, int]
 ) -> list[Finding]:
     named = [state if isinstance(state, str) or state == usual else "of another size" for state in states]
@@ -368,7 +368,7 @@ def _surplus(folder: Path, expected: int) -> list[Finding]:
     return [Finding(f"{folder.parent.name}/{folder.name}", "broken", found, f"unpack {ZIP} into a folder of its own")]
 
 
-# A sheet of FreiHAND pictures with their labels drawn over them, for the eye to judge.
+# A sheet of FreiHAND images with their labels drawn over them, for the eye to judge.
 
 
 TILE_PX = 336
@@ -376,11 +376,11 @@ _VERTEX, _OUTLINE, _TEXT = (0, 70, 255), (255, 255, 255), (255, 255, 255)
 
 
 def write_sheet(freihand: FreihandSet, path: Path, columns: int = 4, rows: int = 4) -> None:
-    """Write a picture of `rows` x `columns` samples spread over the set.
+    """Write an image of `rows` x `columns` samples spread over the set.
 
     A column is a version, where there are four. Blue dots are the vertices, the white line is the
     mask's border, the coloured bones join the 21 points. Raises FreihandError for a set without
-    `xyz`, ValueError for a `path` that ends like no picture, OSError where it cannot be written.
+    `xyz`, ValueError for a `path` that ends like no image, OSError where it cannot be written.
     """
     freihand.require("xyz")
     count = min(rows, len(freihand.K))
@@ -393,25 +393,25 @@ def write_sheet(freihand: FreihandSet, path: Path, columns: int = 4, rows: int =
 
 
 def tile(freihand: FreihandSet, i: int) -> np.ndarray:
-    """(TILE_PX, TILE_PX, 3) uint8: picture `i` with what is labelled in it."""
+    """(TILE_PX, TILE_PX, 3) uint8: image `i` with what is labelled in it."""
     row, camera = freihand.row(i), freihand.camera(i)
     zoom = np.array([TILE_PX / camera.width, TILE_PX / camera.height])
 
-    def place(points_m: np.ndarray) -> np.ndarray:
+    def position(points_m: np.ndarray) -> np.ndarray:
         return (project(points_m, camera) + 0.5) * zoom - 0.5
 
-    picture = cv2.resize(freihand.image(i), (TILE_PX, TILE_PX), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(freihand.image(i), (TILE_PX, TILE_PX), interpolation=cv2.INTER_CUBIC)
     if freihand.verts is not None:
-        for x, y in place(freihand.verts[row]).round().astype(int).tolist():
-            cv2.circle(picture, (x, y), 0, _VERTEX)
+        for x, y in position(freihand.verts[row]).round().astype(int).tolist():
+            cv2.circle(image, (x, y), 0, _VERTEX)
     mask = freihand.mask(i)
     if mask is not None:
         large = cv2.resize(mask, (TILE_PX, TILE_PX), interpolation=cv2.INTER_LINEAR)
         outlines, _ = cv2.findContours((large > 127).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, _OUTLINE, 1)
-    draw_skeleton(picture, place(freihand.xyz[row]))
-    cv2.putText(picture, freihand.image_path(i).stem, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _TEXT, 1, cv2.LINE_AA)
-    return picture
+        cv2.drawContours(image, outlines, -1, _OUTLINE, 1)
+    draw_skeleton(image, position(freihand.xyz[row]))
+    cv2.putText(image, freihand.image_path(i).stem, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _TEXT, 1, cv2.LINE_AA)
+    return image
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Endless batches as a pure function of seed and step: what is mixed, the stages of a run, the loader.
 
 A batch is a pure function of the seed and the step, so a resumed run sees what an undisturbed one
-would have seen, and several processes can each make their share of a global batch.
+would have seen, and several processes can each make their fraction of a global batch.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from handmesh.data.augment import AugmentConfig
 from handmesh.data.remote import StreamConfig
-from handmesh.data.samples import Batch, Labelled, Slot, collate, make_slot
+from handmesh.data.samples import Batch, CropSample, HandSample, collate, make_crop_sample
 
 
 class Source(Protocol):
-    """Something that labelled pictures can be drawn from."""
+    """Something that labelled images can be drawn from."""
 
-    def draw(self, rng: np.random.Generator) -> Labelled: ...
+    def draw(self, rng: np.random.Generator) -> HandSample: ...
 
 
 @runtime_checkable
@@ -57,33 +57,33 @@ class MixConfig:
     """Files of hands fitted to the photographs (`handmesh data fit-photos`): rotations and shapes to learn from."""
     stream: StreamConfig = field(default_factory=StreamConfig)
     """Shards of either that are fetched as training goes on."""
-    cut_outs: tuple[Path, ...] = ()
+    cutouts: tuple[Path, ...] = ()
     """Folders of hands cut out of photographs (`handmesh data cutouts`), to be pasted onto the backgrounds."""
     backgrounds: tuple[Path, ...] = ()
-    """Folders of pictures without hands."""
-    false_hands: tuple[Path, ...] = ()
-    """Folders of places that a detector took for hands (`handmesh data hard-negatives`)."""
+    """Folders of images without hands."""
+    hard_negatives: tuple[Path, ...] = ()
+    """Folders of candidates that a detector took for hands (`handmesh data hard-negatives`)."""
     taught: tuple[Path, ...] = ()
     """Banks of a teacher's features (`handmesh data cache-teacher`) of some of the folders above."""
-    taught_share: float = 0.6
+    taught_fraction: float = 0.6
     """Of the draws from a folder with a bank: cached views; the others are random ones that nobody taught."""
     freihand: Path | None = None
     """FreiHAND's folder; see docs/freihand.md."""
     freihand_versions: tuple[Literal["gs", "hom", "sample", "auto"], ...] = ("gs", "hom", "sample", "auto")
-    freihand_boxes: Literal["turned", "gt-keypoints", "centre-130"] = "gt-keypoints"
+    freihand_boxes: Literal["rotated", "gt-keypoints", "centre-130"] = "gt-keypoints"
     """How FreiHAND's hands are boxed before the augmentation: upright by a crop protocol, or turned as the
     tracker turns them."""
-    freihand_share: float = 0.5
-    synthetic_share: float = 0.6
-    background_share: float = 0.08
-    """Half of it are the false hands, where there are some. The rest are photographs and cut-outs; shares of
+    freihand_fraction: float = 0.5
+    synthetic_fraction: float = 0.6
+    background_fraction: float = 0.08
+    """Half of it are the hard negatives, where there are some. The rest are photographs and cutouts; fractions of
     absent sources go to the others."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 1
 
 
 class StepBatches(Dataset):
-    """`batches[step]` is one process's share of that step's global batch: a function of seed and step alone.
+    """`batches[step]` is one process's fraction of that step's global batch: a function of seed and step alone.
 
     Subclasses say what a draw from a source becomes and how draws are put together.
     """
@@ -91,12 +91,12 @@ class StepBatches(Dataset):
     def __init__(
         self, sources: Sequence[tuple[float, Any]], stages: Sequence[Stage], seed: int, rank: int = 0, world: int = 1
     ) -> None:
-        """sources: (share, source) pairs. Raises ValueError where there are none."""
+        """sources: (fraction, source) pairs. Raises ValueError where there are none."""
         if not sources:
             raise ValueError(f"no training data: name at least one of {self.folders}")
         self.sources = [source for _, source in sources]
-        shares = np.array([share for share, _ in sources], dtype=np.float64)
-        self.shares = shares / shares.sum()
+        fractions = np.array([fraction for fraction, _ in sources], dtype=np.float64)
+        self.fractions = fractions / fractions.sum()
         self.stages, self.seed, self.rank, self.world = tuple(stages), seed, rank, world
         uneven = sorted({stage.batch for stage in self.stages if stage.batch % world})
         if uneven:
@@ -111,18 +111,18 @@ class StepBatches(Dataset):
     def __getitem__(self, step: int) -> Any:
         stage = stage_at(self.stages, step)
         sources = [source.at(step) if isinstance(source, Changing) else source for source in self.sources]
-        slots = range(self.rank, stage.batch, self.world)
-        return self.collate([self._draw(sources, step, slot, stage.crop_size) for slot in slots])
+        samples = range(self.rank, stage.batch, self.world)
+        return self.collate([self._draw(sources, step, sample, stage.crop_size) for sample in samples])
 
-    def _draw(self, sources: Sequence[Any], step: int, slot: int, size: int) -> Any:
-        rng = np.random.default_rng([self.seed, step, slot])
-        return self.make(sources[rng.choice(len(sources), p=self.shares)], size, rng)
+    def _draw(self, sources: Sequence[Any], step: int, sample: int, size: int) -> Any:
+        rng = np.random.default_rng([self.seed, step, sample])
+        return self.make(sources[rng.choice(len(sources), p=self.fractions)], size, rng)
 
     def make(self, source: Any, size: int, rng: np.random.Generator) -> Any:
         """One slot of a batch, drawn from `source`, of a stage with this crop size."""
         raise NotImplementedError
 
-    def collate(self, slots: list[Any]) -> Any:
+    def collate(self, samples: list[Any]) -> Any:
         """The slots as one batch."""
         raise NotImplementedError
 
@@ -137,11 +137,11 @@ class TrainingBatches(StepBatches):
         super().__init__(sources, stages, seed, rank, world)
         self.augment, self.box_scale = augment, box_scale
 
-    def make(self, source: Source, size: int, rng: np.random.Generator) -> Slot:
-        return make_slot(source.draw(rng), size, self.box_scale, self.augment, rng)
+    def make(self, source: Source, size: int, rng: np.random.Generator) -> CropSample:
+        return make_crop_sample(source.draw(rng), size, self.box_scale, self.augment, rng)
 
-    def collate(self, slots: list[Slot]) -> Batch:
-        return collate(slots)
+    def collate(self, samples: list[CropSample]) -> Batch:
+        return collate(samples)
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:

@@ -17,7 +17,7 @@ from rich.progress import track
 from scipy.spatial.transform import Rotation
 
 from handmesh import crop, geometry
-from handmesh.data.cutouts import SpriteHand, SpriteSet
+from handmesh.data.cutouts import CutoutHand, CutoutSet
 from handmesh.data.detection import Scene, SceneSource, Size
 from handmesh.data.freihand import CropProtocol, FreihandSource, crop_box, read_freihand
 from handmesh.data.loader import Changing, MixConfig, Source
@@ -32,13 +32,13 @@ from handmesh.data.photos import (
     Photo,
     Split,
     contexts_of,
-    list_pictures,
+    list_images,
     read_accepted,
     read_photos,
     with_fits,
 )
 from handmesh.data.remote import Stream
-from handmesh.data.samples import Labelled
+from handmesh.data.samples import HandSample
 from handmesh.data.shards import PhotoShard, ShardSet, read_shard_files, read_shards
 from handmesh.data.teacher import TaughtSource, open_landmark_teacher, read_banks, write_bank
 from handmesh.detection import Detection
@@ -46,19 +46,19 @@ from handmesh.files import read_image, write_image, write_json
 from handmesh.hand.model import MANO_VERTICES, HandModel
 from handmesh.types import Box
 
-# Places that a detector takes for hands and that are none: what teaches the mesh network to say no.
+# Candidates that a detector takes for hands and that are none: what teaches the mesh network to say no.
 #
-# A folder of them holds JPEG files, each the surroundings of one place, and `false_hands.json`, a list of
-# `{file, size_px, angle_rad, score}`: the place is a box around the middle of its file.
+# A folder of them holds JPEG files, each the surroundings of one region, and `hard_negatives.json`, a list of
+# `{file, size_px, angle_rad, score}`: the region is a box around the middle of its file.
 
 
-LIST_FILE = "false_hands.json"
-_CONTEXT = 2.6  # of a place's box: room for the training's own turns and shifts
+LIST_FILE = "hard_negatives.json"
+_CONTEXT = 2.6  # of the region's box: room for the training's own rotations and shifts
 _CONTEXT_PX = 200
 
 
-class FalseHand(NamedTuple):
-    """A place that is no hand, in the middle of its surroundings."""
+class HardNegative(NamedTuple):
+    """A region that is no hand, in the middle of its surroundings."""
 
     image: np.ndarray  # (S, S, 3) uint8 RGB
     box: Box
@@ -67,7 +67,7 @@ class FalseHand(NamedTuple):
 
 def mine(
     source: SceneSource, size: Size, count: int, detect: Callable[[np.ndarray], Sequence[Detection]], seed: int
-) -> Iterator[list[FalseHand]]:
+) -> Iterator[list[HardNegative]]:
     """For each of `count` scenes drawn from `source`, what `detect` sees there where no hand is or may be."""
     for k in range(count):
         scene = source.draw(size, np.random.default_rng([seed, k]))
@@ -84,28 +84,28 @@ def _is_false(box: Box, scene: Scene) -> bool:
     return all(cv2.pointPolygonTest(p.astype(np.float32), box.centre_px, False) < 0 for p in scene.unsure)
 
 
-def _cut(image: np.ndarray, found: Detection) -> FalseHand:
+def _cut(image: np.ndarray, found: Detection) -> HardNegative:
     around = Box(found.box.centre_px, found.box.size_px * _CONTEXT)
     surroundings = crop.warp(image, crop.crop_affine(around, _CONTEXT_PX), _CONTEXT_PX)
     middle = (_CONTEXT_PX - 1) / 2
-    return FalseHand(surroundings, Box((middle, middle), _CONTEXT_PX / _CONTEXT, found.box.angle_rad), found.score)
+    return HardNegative(surroundings, Box((middle, middle), _CONTEXT_PX / _CONTEXT, found.box.angle_rad), found.score)
 
 
-def write_false_hands(folder: Path, places: Iterable[FalseHand]) -> int:
-    """Write places and their list to `folder`; gives their number. An existing list is replaced last."""
+def write_hard_negatives(folder: Path, positions: Iterable[HardNegative]) -> int:
+    """Write regions and their list to `folder`; gives their number. An existing list is replaced last."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
-    for k, place in enumerate(places):
+    for k, position in enumerate(positions):
         file = f"{k:06d}.jpg"
-        write_image(folder / file, place.image, jpeg_quality=92)
-        numbers = {"size_px": place.box.size_px, "angle_rad": place.box.angle_rad, "score": place.score}
+        write_image(folder / file, position.image, jpeg_quality=92)
+        numbers = {"size_px": position.box.size_px, "angle_rad": position.box.angle_rad, "score": position.score}
         entries.append({"file": file} | {name: round(value, 4) for name, value in numbers.items()})
     write_json(folder / LIST_FILE, entries, indent=None)
     return len(entries)
 
 
-class FalseHandSource:
-    """Mined places, for the mesh network's training; see `loader.Source`."""
+class HardNegativeSource:
+    """Mined regions, for the mesh network's training; see `loader.Source`."""
 
     def __init__(self, folder: Path) -> None:
         """Raises FileNotFoundError where `folder` holds none."""
@@ -117,55 +117,55 @@ class FalseHandSource:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
+    def draw(self, rng: np.random.Generator) -> HandSample:
         return self[int(rng.integers(len(self)))]
 
-    def __getitem__(self, i: int) -> Labelled:
+    def __getitem__(self, i: int) -> HandSample:
         entry = self.entries[i]
         image = read_image(self.folder / entry["file"])
         middle = (image.shape[1] - 1) / 2
-        return Labelled(image, Box((middle, middle), entry["size_px"], entry["angle_rad"]))
+        return HandSample(image, Box((middle, middle), entry["size_px"], entry["angle_rad"]))
 
 
-# Where training crops are drawn from: shards, labelled photographs, cut-outs, and pictures without hands.
+# Where training crops are drawn from: shards, labelled photographs, cutouts, and images without hands.
 
 
 def sources_of(
     mix: MixConfig, hand: HandModel, box_scale: float, masks: bool = False, seed: int = 0
 ) -> list[tuple[float, Source | Changing]]:
-    """(share, source) for everything that `mix` names; photographs share by their number.
+    """(fraction, source) for everything that `mix` names; photographs share by their number.
 
     hand and box_scale: those that are trained with. masks: whether masks are labels too. seed: of the order
     in which streamed shards come.
     """
     banks = {bank.info["source"]: bank for bank in read_banks(mix.taught)}
-    named = (*mix.shards, *mix.photos, *mix.stretched_photos, *mix.false_hands)
+    named = (*mix.shards, *mix.photos, *mix.stretched_photos, *mix.hard_negatives)
     if unknown := banks.keys() - {folder.name for folder in named}:
         raise ValueError(f"data.taught: a bank is of {min(unknown)}, which the data does not name")
 
     def taught(root: Path, source: Source) -> Source:
-        return TaughtSource(source, banks[root.name], mix.taught_share) if root.name in banks else source
+        return TaughtSource(source, banks[root.name], mix.taught_fraction) if root.name in banks else source
 
     found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, masks, seed, taught)
     if mix.freihand:
         freihand = FreihandSource(read_freihand(mix.freihand, "training", mix.freihand_versions), hand, masks)
-        found.append((mix.freihand_share, Reboxed(freihand, mix.freihand_boxes, box_scale)))
+        found.append((mix.freihand_fraction, WithCropProtocol(freihand, mix.freihand_boxes, box_scale)))
     fits = _fits(mix, hand)
     photos = [with_fits(read_photos(root, "train"), fits) for root in mix.photos]
     labelled = [taught(root, PhotoSource(group)) for root, group in zip(mix.photos, photos, strict=True)]
     labelled += [taught(root, PhotoSource(read_photos(root, "train"), flat=True)) for root in mix.stretched_photos]
     if mix.stream.photos:
         labelled.append(Stream(mix.stream.photos, mix.stream, _open_photos, seed))
-    labelled += [CutOutSource(SpriteSet(folder), mix.backgrounds, fits) for folder in mix.cut_outs]
-    taken = sum(share for share, _ in found) + mix.background_share
-    share = max(0.0, 1.0 - taken) / max(1, len(labelled))
-    found += [(share, source) for source in labelled]
-    empty = [EmptySource(folder) for folder in mix.backgrounds]
-    empty += [AwaySource(group) for group in photos if any(len(photo.hands) >= 2 for photo in group)]
-    mined = [taught(folder, FalseHandSource(folder)) for folder in mix.false_hands]
+    labelled += [CutoutSource(CutoutSet(folder), mix.backgrounds, fits) for folder in mix.cutouts]
+    taken = sum(fraction for fraction, _ in found) + mix.background_fraction
+    fraction = max(0.0, 1.0 - taken) / max(1, len(labelled))
+    found += [(fraction, source) for source in labelled]
+    empty = [BackgroundSource(folder) for folder in mix.backgrounds]
+    empty += [NegativeSource(group) for group in photos if any(len(photo.hands) >= 2 for photo in group)]
+    mined = [taught(folder, HardNegativeSource(folder)) for folder in mix.hard_negatives]
     for group in (empty, mined):
-        share = mix.background_share / 2 if empty and mined else mix.background_share
-        found += [(share / len(group), source) for source in group]
+        fraction = mix.background_fraction / 2 if empty and mined else mix.background_fraction
+        found += [(fraction / len(group), source) for source in group]
     return found
 
 
@@ -189,7 +189,7 @@ def _synthetic_sources(
         mean = sum(map(len, sets)) / max(1, sum(len(shards.files) for shards in sets)) or 1
         sized.append((len(stream.shards) * mean, stream))
     total = sum(size for size, _ in sized)
-    return [(mix.synthetic_share * size / total, source) for size, source in sized]
+    return [(mix.synthetic_fraction * size / total, source) for size, source in sized]
 
 
 def open_synthetic(file: Path, masks: bool) -> ShardSource:
@@ -211,35 +211,35 @@ class ShardSource:
     def __len__(self) -> int:
         return len(self.shards)
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
+    def draw(self, rng: np.random.Generator) -> HandSample:
         return self[int(rng.integers(len(self)))]
 
-    def __getitem__(self, i: int) -> Labelled:
+    def __getitem__(self, i: int) -> HandSample:
         shards = self.shards
-        return Labelled(
+        return HandSample(
             shards.decode(i), Box.around(shards.joints_px[i]), shards.joints_px[i], "right",
             shards.joints_m[i], self.rotations[i], shards.shape[i], shards.camera_of(i),
             mask=shards.mask(i) if self.masks else None,
         )  # fmt: skip
 
 
-class Reboxed:
+class WithCropProtocol:
     """A source whose hands are boxed as a crop protocol says; see `data.freihand`."""
 
-    def __init__(self, source: FreihandSource, boxes: CropProtocol | Literal["turned"], box_scale: float) -> None:
+    def __init__(self, source: FreihandSource, boxes: CropProtocol | Literal["rotated"], box_scale: float) -> None:
         self.source, self.boxes, self.box_scale = source, boxes, box_scale
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
-        return self._reboxed(self.source.draw(rng))
+    def draw(self, rng: np.random.Generator) -> HandSample:
+        return self._with_crop_protocol(self.source.draw(rng))
 
-    def __getitem__(self, i: int) -> Labelled:
-        return self._reboxed(self.source[i])
+    def __getitem__(self, i: int) -> HandSample:
+        return self._with_crop_protocol(self.source[i])
 
-    def _reboxed(self, item: Labelled) -> Labelled:
-        if self.boxes == "turned":
+    def _with_crop_protocol(self, item: HandSample) -> HandSample:
+        if self.boxes == "rotated":
             return item
         height, width = item.image.shape[:2]
         whole = crop_box(self.boxes, item.joints_px, width, height, self.box_scale)
@@ -247,7 +247,7 @@ class Reboxed:
 
 
 class ContextSource:
-    """Labelled hands of photographs, each a compressed picture of its surroundings."""
+    """Labelled hands of photographs, each a compressed image of its surroundings."""
 
     def __init__(self, items: Sequence[Context], flat: bool = False) -> None:
         """flat: leave out what labels say of space."""
@@ -256,18 +256,18 @@ class ContextSource:
     def __len__(self) -> int:
         return len(self.items)
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
+    def draw(self, rng: np.random.Generator) -> HandSample:
         return self[int(rng.integers(len(self)))]
 
-    def __getitem__(self, i: int) -> Labelled:
+    def __getitem__(self, i: int) -> HandSample:
         context = self.items[i]
         item = _of_photograph(context.image(), context.hand, context.hand.fit)
         return item._replace(joints_m=None, rotations=None, shape=None) if self.flat else item
 
 
-def _of_photograph(image: np.ndarray, hand: LabelledHand | SpriteHand, fit: Fit | None) -> Labelled:
-    """A labelled hand with its rough joints or, where it was fitted, with what the fit says."""
-    item = Labelled(image, Box.around(hand.joints_px), hand.joints_px, hand.side, hand.joints_m, rough=True)
+def _of_photograph(image: np.ndarray, hand: LabelledHand | CutoutHand, fit: Fit | None) -> HandSample:
+    """A labelled hand with its weak 3D joints or, where it was fitted, with what the fit says."""
+    item = HandSample(image, Box.around(hand.joints_px), hand.joints_px, hand.side, hand.joints_m, weak_3d=True)
     if fit is None:
         return item
     return item._replace(joints_m=fit.joints_m, rotations=fit.rotations, shape=fit.shape, camera=fit.camera)
@@ -282,26 +282,26 @@ class PhotoSource(ContextSource):
             raise ValueError("no usable labelled hand in the photographs (all too small, cut off or of low score)")
 
 
-class CutOutSource:
-    """Hands cut out of photographs, each pasted anew onto a part of a picture without hands."""
+class CutoutSource:
+    """Hands cut out of photographs, each pasted anew onto a part of an image without hands."""
 
-    def __init__(self, sprites: SpriteSet, backgrounds: Sequence[Path], fits: Mapping[Key, Fit] | None = None) -> None:
-        self.sprites, self.fits = sprites, fits or {}
-        self.paths = [path for folder in backgrounds for path in list_pictures(folder, "train")]
+    def __init__(self, cutouts: CutoutSet, backgrounds: Sequence[Path], fits: Mapping[Key, Fit] | None = None) -> None:
+        self.cutouts, self.fits = cutouts, fits or {}
+        self.paths = [path for folder in backgrounds for path in list_images(folder, "train")]
         if not self.paths:
-            raise ValueError("cut-outs need something to lie on: name folders of pictures in data.backgrounds")
+            raise ValueError("cutouts need something to lie on: name folders of images in data.backgrounds")
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
-        sprite = self.sprites[int(rng.integers(len(self.sprites)))]
-        hand = sprite.hands[0]
-        box = Box(Box.around(hand.joints_px).centre_px, Box.around(hand.joints_px, turn=False).size_px * CONTEXT)
+    def draw(self, rng: np.random.Generator) -> HandSample:
+        cutout = self.cutouts[int(rng.integers(len(self.cutouts)))]
+        hand = cutout.hands[0]
+        box = Box(Box.around(hand.joints_px).centre_px, Box.around(hand.joints_px, rotation=False).size_px * CONTEXT)
         affine = crop.crop_affine(box, CONTEXT_PX)
-        image = _paste(sprite.rgba, affine, self._background(rng), rng)
+        image = _paste(cutout.rgba, affine, self._background(rng), rng)
         pasted = replace(hand, joints_px=geometry.apply_affine(affine, hand.joints_px).astype(np.float32))
         return _of_photograph(image, pasted, self._fit(hand, affine))
 
-    def _fit(self, hand: SpriteHand, affine: np.ndarray) -> Fit | None:
-        """The fit of the photograph's hand, moved to where the cut-out is pasted."""
+    def _fit(self, hand: CutoutHand, affine: np.ndarray) -> Fit | None:
+        """The fit of the photograph's hand, moved to where the cutout is pasted."""
         fit = hand.origin and self.fits.get((hand.origin.photo, hand.origin.index))
         return fit and fit.moved(hand.origin.affine).moved(affine)
 
@@ -312,7 +312,7 @@ class CutOutSource:
 
 
 def _paste(rgba: np.ndarray, affine: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A cut-out in other light over a picture of the same size as the result."""
+    """A cutout in other light over an image of the same size as the result."""
     size = ground.shape[1::-1]
     cover = cv2.warpAffine(rgba, affine, size, flags=cv2.INTER_LINEAR)  # outside, the alpha is 0
     alpha = cover[..., 3:].astype(np.float32) / 255
@@ -321,35 +321,35 @@ def _paste(rgba: np.ndarray, affine: np.ndarray, ground: np.ndarray, rng: np.ran
     return np.round(ground * (1 - alpha) + lit * alpha).astype(np.uint8)
 
 
-class EmptySource:
-    """Boxes anywhere in pictures without hands."""
+class BackgroundSource:
+    """Boxes anywhere in images without hands."""
 
     def __init__(self, folder: Path | str, split: Split = "train") -> None:
-        self.paths = list_pictures(folder, split)
+        self.paths = list_images(folder, split)
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
+    def draw(self, rng: np.random.Generator) -> HandSample:
         image = read_image(self.paths[int(rng.integers(len(self.paths)))])
-        return Labelled(image, _any_box(image, rng))
+        return HandSample(image, _any_box(image, rng))
 
 
-class AwaySource:
+class NegativeSource:
     """Boxes beside the two labelled hands of one person: faces, arms, clothes."""
 
     def __init__(self, photos: Sequence[Photo]) -> None:
         self.photos = [photo for photo in photos if len(photo.hands) >= 2]
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
+    def draw(self, rng: np.random.Generator) -> HandSample:
         photo = self.photos[int(rng.integers(len(self.photos)))]
         image = photo.load()
         for _ in range(20):
             box = _any_box(image, rng)
             if not any(_near(box, hand.box()) for hand in photo.hands):
-                return Labelled(image, box)
-        return Labelled(image, Box((0.0, 0.0), 16.0))
+                return HandSample(image, box)
+        return HandSample(image, Box((0.0, 0.0), 16.0))
 
 
 def _any_box(image: np.ndarray, rng: np.random.Generator) -> Box:
-    """A tight box as a hand might have, anywhere in the picture, at any turn."""
+    """A tight box as a hand might have, anywhere in the image, at any turn."""
     height, width = image.shape[:2]
     size = math.exp(rng.uniform(math.log(0.08), math.log(0.7))) * min(height, width)
     centre = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
@@ -375,7 +375,7 @@ class TeacherOptions:
     """A hand landmark network as .onnx that takes (n, 3, 224, 224) RGB between 0 and 1, such as MediaPipe's
     hand_landmark_full (Apache-2.0) converted."""
     data: tyro.conf.Positional[Path]
-    """Folder with shard-*.tar, pseudo_labels.json (the training split is taken) or false_hands.json."""
+    """Folder with shard-*.tar, pseudo_labels.json (the training split is taken) or hard_negatives.json."""
     output: Path
     """Folder of the bank."""
     views: int = 1
@@ -392,7 +392,7 @@ def cache_teacher(options: TeacherOptions) -> None:
     if (options.data / LABEL_FILE).is_file():
         source = PhotoSource(read_photos(options.data, "train"))
     elif (options.data / LIST_FILE).is_file():
-        source = FalseHandSource(options.data)
+        source = HardNegativeSource(options.data)
     else:
         source = ShardSource(read_shards(options.data))
     rows = write_bank(

@@ -25,38 +25,38 @@ from handmesh.types import Box, Camera, Side
 
 
 LABEL_FILE = "pseudo_labels.json"
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 Split = Literal["train", "val", "all"]
 
 
 class PhotoError(ValueError):
-    """Labels or a picture that cannot be used; the message names the file and the entry."""
+    """Labels or an image that cannot be used; the message names the file and the entry."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledHand:
-    """One hand that somebody, or another network, marked in a picture."""
+    """One hand that somebody, or another network, marked in an image."""
 
     side: Side  # the subject's own hand
     score: float  # 0..1, the labeller's confidence
     joints_px: np.ndarray  # (21, 2) float32
-    joints_m: np.ndarray  # (21, 3) float32, about the hand's centre, camera's axes; rough
+    joints_m: np.ndarray  # (21, 3) float32, about the hand's centre, camera's axes; weak 3D
     fit: Fit | None = None  # the posed hand that explains the joints, where one was found
 
-    def box(self, scale: float = 1.0, turn: bool = True) -> Box:
+    def box(self, scale: float = 1.0, rotation: bool = True) -> Box:
         """The box around the labelled points; see `Box.around`."""
-        return Box.around(self.joints_px, scale=scale, turn=turn)
+        return Box.around(self.joints_px, scale=scale, rotation=rotation)
 
     def moved(self, affine: np.ndarray) -> LabelledHand:
-        """The same hand in the picture that an upright (2, 3) `affine` makes of this one."""
+        """The same hand in the image that an upright (2, 3) `affine` makes of this one."""
         joints_px = geometry.apply_affine(affine, self.joints_px).astype(np.float32)
         return replace(self, joints_px=joints_px, fit=self.fit and self.fit.moved(affine))
 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A picture file and the hands labelled in it; there may be none."""
+    """An image file and the hands labelled in it; there may be none."""
 
     path: Path
     width: int
@@ -68,18 +68,18 @@ class Photo:
         image = read_image(self.path)
         if image.shape[:2] != (self.height, self.width):
             found = f"{image.shape[1]}x{image.shape[0]}"
-            raise PhotoError(f"{self.path}: the picture is {found}, its labels are for {self.width}x{self.height}")
+            raise PhotoError(f"{self.path}: the image is {found}, its labels are for {self.width}x{self.height}")
         return image
 
 
-def list_pictures(root: Path | str, split: Split = "all") -> list[Path]:
-    """The picture files of a split under `root`, sorted; FileNotFoundError where there are none."""
+def list_images(root: Path | str, split: Split = "all") -> list[Path]:
+    """The image files of a split under `root`, sorted; FileNotFoundError where there are none."""
     _check_split(split)
-    found = sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    found = sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     chosen = [path for path in found if _belongs(path, split)]
     if not chosen:
         of_split = "" if split == "all" else f" of the split {split!r}"
-        raise FileNotFoundError(f"no pictures{of_split} ({', '.join(PICTURE_SUFFIXES)}) under {root}")
+        raise FileNotFoundError(f"no images{of_split} ({', '.join(IMAGE_SUFFIXES)}) under {root}")
     return chosen
 
 
@@ -103,10 +103,10 @@ def _check_split(split: str) -> None:
 
 
 def read_photos(root: Path | str, split: Split) -> list[Photo]:
-    """The labelled pictures of `root`, in the order of its `pseudo_labels.json`.
+    """The labelled images of `root`, in the order of its `pseudo_labels.json`.
 
-    Entries whose picture is not there are left out with one warning that counts them. Raises
-    FileNotFoundError without a label file or without any picture, and PhotoError naming the
+    Entries whose image is not there are left out with one warning that counts them. Raises
+    FileNotFoundError without a label file or without any image, and PhotoError naming the
     entry where a label is malformed.
     """
     _check_split(split)
@@ -115,11 +115,11 @@ def read_photos(root: Path | str, split: Split) -> list[Photo]:
     chosen = [photo for photo in photos if _belongs(photo.path, split)]
     present = [photo for photo in chosen if photo.path.is_file()]
     if chosen and not present:
-        raise FileNotFoundError(f"none of the {len(chosen)} pictures that {root / LABEL_FILE} names are there")
+        raise FileNotFoundError(f"none of the {len(chosen)} images that {root / LABEL_FILE} names are there")
     if len(present) < len(chosen):
         missing = next(photo.path for photo in chosen if not photo.path.is_file())
         count = len(chosen) - len(present)
-        warnings.warn(f"{root}: {count} of {len(chosen)} pictures are missing, first {missing}", stacklevel=2)
+        warnings.warn(f"{root}: {count} of {len(chosen)} images are missing, first {missing}", stacklevel=2)
     return present
 
 
@@ -132,7 +132,7 @@ def labelled_folders(root: Path | str) -> list[Path]:
     folders = [root] if (root / LABEL_FILE).is_file() else sorted(path.parent for path in root.glob(f"*/{LABEL_FILE}"))
     if not folders:
         raise FileNotFoundError(
-            f"no {LABEL_FILE} in {root} or in one of its folders: it lists the pictures and their hands"
+            f"no {LABEL_FILE} in {root} or in one of its folders: it lists the images and their hands"
         )
     return folders
 
@@ -149,7 +149,7 @@ def with_fits(photos: Sequence[Photo], fits: Mapping[Key, Fit]) -> list[Photo]:
 
 def _entries(path: Path) -> list[Any]:
     if not path.is_file():
-        raise FileNotFoundError(f"no {path.name} in {path.parent}: it lists the pictures and their hands")
+        raise FileNotFoundError(f"no {path.name} in {path.parent}: it lists the images and their hands")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -196,10 +196,10 @@ class Fit:
     shape: np.ndarray  # (10,) float32
     joints_m: np.ndarray  # (21, 3) float32, in the camera's frame
     translation_m: np.ndarray  # (3,) float32, from the posed model (mirrored for a left hand) to the camera's frame
-    rough_m: float  # mean distance to the rough joints, moved and scaled
-    residual: float  # mean 2D distance to the label, as a share of the longer box side
+    weak_3d_m: float  # mean distance to the weak 3D joints, moved and scaled
+    residual: float  # mean 2D distance to the label, as a fraction of the longer box side
     accepted: bool  # whether it is good enough to learn from
-    camera: Camera  # that the picture is taken to be by
+    camera: Camera  # that the image is taken to be by
 
     def as_plain(self) -> dict[str, Any]:
         """Numbers and lists of them, for JSON."""
@@ -213,16 +213,16 @@ class Fit:
         return Fit(*arrays, *(plain[name] for name in _COLUMNS[4:]), Camera(*plain["camera"]))
 
     def moved(self, affine: np.ndarray) -> Fit:
-        """The same hand in the picture that an upright (2, 3) `affine` makes; the camera's size is left open."""
+        """The same hand in the image that an upright (2, 3) `affine` makes; the camera's size is left open."""
         scale, camera = float(affine[0, 0]), self.camera
         cx, cy = geometry.apply_affine(affine, np.array([camera.cx, camera.cy])).tolist()
         return replace(self, camera=Camera(camera.fx * scale, camera.fy * scale, cx, cy, 0, 0))
 
 
 Key = tuple[str, int]
-"""A labelled hand: the base name of its picture, and its place among the hands of that picture."""
+"""A labelled hand: the base name of its image, and its index among the hands of that image."""
 
-_COLUMNS = ("rotations", "shape", "joints_m", "translation_m", "rough_m", "residual", "accepted")
+_COLUMNS = ("rotations", "shape", "joints_m", "translation_m", "weak_3d_m", "residual", "accepted")
 
 
 def write_fits(path: Path, fits: Mapping[Key, Fit]) -> None:
@@ -230,7 +230,7 @@ def write_fits(path: Path, fits: Mapping[Key, Fit]) -> None:
     names, indices = zip(*fits, strict=True) if fits else ((), ())
     columns = {name: np.array([getattr(fit, name) for fit in fits.values()]) for name in _COLUMNS}
     columns["camera"] = np.array([astuple(fit.camera) for fit in fits.values()])
-    keys = {"picture": np.array(names, np.str_), "index": np.array(indices, np.int64)}
+    keys = {"image": np.array(names, np.str_), "index": np.array(indices, np.int64)}
     write_npz(path, compressed=True, **keys, **columns)
 
 
@@ -245,7 +245,7 @@ def read_fits(paths: Iterable[Path]) -> dict[Key, Fit]:
     for path in paths:
         fits = _read(path)
         if twice := found.keys() & fits.keys():
-            raise ValueError(f"{path}: an earlier file already has a fit of {min(twice)}; name each picture's once")
+            raise ValueError(f"{path}: an earlier file already has a fit of {min(twice)}; name each image's once")
         found |= fits
     return found
 
@@ -256,17 +256,17 @@ def _read(path: Path) -> dict[Key, Fit]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is damaged or not a file of fits: make it anew with `handmesh data fit-photos`")
     with np.load(path, allow_pickle=False) as archive:
-        if missing := {"picture", "index", "camera", *_COLUMNS} - set(archive.files):
+        if missing := {"image", "index", "camera", *_COLUMNS} - set(archive.files):
             raise ValueError(f"{path} is not a file of fits: it lacks {', '.join(sorted(missing))}")
         table = {name: archive[name] for name in archive.files}
-    keys = zip(table["picture"].tolist(), table["index"].tolist(), strict=True)
+    keys = zip(table["image"].tolist(), table["index"].tolist(), strict=True)
     arrays = zip(*(table[name] for name in _COLUMNS[:4]), strict=True)
     values = zip(*(table[name].tolist() for name in _COLUMNS[4:]), strict=True)
     cameras = (Camera(*row[:4], *map(int, row[4:])) for row in table["camera"].tolist())
     return {key: Fit(*a, *b, camera) for key, a, b, camera in zip(keys, arrays, values, cameras, strict=True)}
 
 
-# Labelled hands cut from their photographs with what surrounds them, as small compressed pictures.
+# Labelled hands cut from their photographs with what surrounds them, as small compressed images.
 
 
 MIN_SCORE, MIN_SIDE_PX, OVERHANG = 0.8, 20.0, 0.1
@@ -275,7 +275,7 @@ CONTEXT, CONTEXT_PX = 3.0, 216
 
 
 class Context(NamedTuple):
-    """A hand's surroundings, upright, with its label in the pixels of this picture."""
+    """A hand's surroundings, upright, with its label in the pixels of this image."""
 
     jpeg: np.ndarray  # (N,) uint8
     hand: LabelledHand
@@ -285,7 +285,7 @@ class Context(NamedTuple):
         """(CONTEXT_PX, CONTEXT_PX, 3) uint8 RGB; PhotoError where it does not decode."""
         image = cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR_RGB)
         if image is None:
-            raise PhotoError(f"{self.name}: the picture does not decode")
+            raise PhotoError(f"{self.name}: the image does not decode")
         return image
 
 
@@ -297,7 +297,7 @@ def contexts_of(photo: Photo) -> list[Context]:
 
 
 def usable_hands(photo: Photo) -> list[LabelledHand]:
-    """The hands whose label is sure, large enough and mostly inside the picture."""
+    """The hands whose label is sure, large enough and mostly inside the image."""
     return [hand for hand in photo.hands if _usable(hand, photo)]
 
 
@@ -309,9 +309,9 @@ def _usable(hand: LabelledHand, photo: Photo) -> bool:
 
 
 def context_of(image: np.ndarray, hand: LabelledHand, name: str) -> Context:
-    """The surroundings of a hand in a picture (H, W, 3) uint8 RGB, at a fixed size, with its label moved along."""
-    box = Box(hand.box().centre_px, hand.box(turn=False).size_px * CONTEXT)
+    """The surroundings of a hand in an image (H, W, 3) uint8 RGB, at a fixed size, with its label moved along."""
+    box = Box(hand.box().centre_px, hand.box(rotation=False).size_px * CONTEXT)
     affine = crop.crop_affine(box, CONTEXT_PX)
-    picture = crop.warp(image, affine, CONTEXT_PX)
-    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    photo_rgb = crop.warp(image, affine, CONTEXT_PX)
+    _, jpeg = cv2.imencode(".jpg", photo_rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     return Context(jpeg, hand.moved(affine), name)

@@ -250,10 +250,10 @@ class Stream(Generic[Item]):
     def shards_of(self, number: int) -> list[str]:
         """The shards of window `number`; where two epochs meet, one may be there twice."""
         first = number * self.window
-        return [self._nth(place) for place in range(first, first + self.window)]
+        return [self._nth(position) for position in range(first, first + self.window)]
 
-    def _nth(self, place: int) -> str:
-        epoch, k = divmod(place, len(self.shards))
+    def _nth(self, position: int) -> str:
+        epoch, k = divmod(position, len(self.shards))
         return self.shards[_order(self.seed, epoch, len(self.shards))[k]]
 
     def _enter(self, number: int) -> None:

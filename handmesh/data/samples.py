@@ -31,8 +31,8 @@ class Taught(NamedTuple):
     map: np.ndarray  # (C, h, w) over the student's crop
 
 
-class Labelled(NamedTuple):
-    """A picture with at most one labelled hand. Metric fields are in the camera's axes."""
+class HandSample(NamedTuple):
+    """An image with at most one labelled hand. Metric fields are in the camera's axes."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     box: Box  # the tight, turned box of the hand, or any box where there is no hand
@@ -44,7 +44,7 @@ class Labelled(NamedTuple):
     camera: Camera | None = None  # None: unknown
     vertices_m: np.ndarray | None = None  # (V, 3), from the same origin as joints_m
     mask: np.ndarray | None = None  # (H, W) uint8, 255 on the hand
-    rough: bool = False  # joints_m is an estimate, up to scale; so are rotations and shape where given
+    weak_3d: bool = False  # joints_m is an estimate, up to scale; so are rotations and shape where given
     view: Box | None = None  # the tight box to be looked at in place of a randomly changed one
     wrong_side: bool = False  # look at `view` mirrored the wrong way
     taught: Taught | None = None  # what a teacher saw there
@@ -55,14 +55,14 @@ class Batch(NamedTuple):
 
     image: Tensor  # (B, 3, S, S) uint8 RGB
     joints_crop: Tensor  # (B, 21, 2), -1 and 1 are the crop's outer borders
-    joints_m: Tensor  # (B, 21, 3) root-relative, crop's view; for rough labels up to scale
+    joints_m: Tensor  # (B, 21, 3) root-relative, crop's view; for weak 3D labels up to scale
     vertices_m: Tensor  # (B, V, 3) likewise; V is 0 where no sample has them
     rotations: Tensor  # (B, 16, 3, 3) relative to the parent, the first to the crop's view
     shape: Tensor  # (B, 10)
-    mask: Tensor  # (B, S/8, S/8) share of each cell that is hand
+    mask: Tensor  # (B, S/8, S/8) fraction of each cell that is hand
     has_joints_crop: Tensor  # (B,) 0 or 1
     has_joints_m: Tensor  # (B,) joints_m is exact
-    has_rough_3d: Tensor  # (B,) joints_m is an estimate
+    has_weak_3d: Tensor  # (B,) joints_m is an estimate
     has_vertices: Tensor  # (B,)
     has_parameters: Tensor  # (B,) rotations and shape are known, and give the vertices where these are not
     has_mask: Tensor  # (B,)
@@ -73,7 +73,7 @@ class Batch(NamedTuple):
     has_taught: Tensor | None = None  # (B,)
 
 
-class Slot(NamedTuple):
+class CropSample(NamedTuple):
     """One crop of a batch, as NumPy; the fields are those of `samples.Batch`."""
 
     image: np.ndarray
@@ -85,7 +85,7 @@ class Slot(NamedTuple):
     mask: np.ndarray
     has_joints_crop: float
     has_joints_m: float
-    has_rough_3d: float
+    has_weak_3d: float
     has_vertices: float
     has_parameters: float
     has_mask: float
@@ -96,10 +96,10 @@ class Slot(NamedTuple):
     has_taught: float
 
 
-def make_slot(
-    item: Labelled, size: int, box_scale: float, augment: AugmentConfig | None, rng: np.random.Generator
-) -> Slot:
-    """Crop one labelled picture to `size` pixels; without `augment`, just as the tracker would."""
+def make_crop_sample(
+    item: HandSample, size: int, box_scale: float, augment: AugmentConfig | None, rng: np.random.Generator
+) -> CropSample:
+    """Crop one labelled image to `size` pixels; without `augment`, just as the tracker would."""
     box = (item.view or item.box).scaled(box_scale)
     wrong_side = item.wrong_side
     if augment is not None and item.view is None:
@@ -111,10 +111,10 @@ def make_slot(
     if augment is not None and augment.colour:
         image = cover_patch(vary_colour(image, rng), rng)
     labels = _labels(item, box, affine, size, mirror, with_3d=not wrong_side)
-    return Slot(np.ascontiguousarray(image.transpose(2, 0, 1)), **labels)
+    return CropSample(np.ascontiguousarray(image.transpose(2, 0, 1)), **labels)
 
 
-def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: bool, with_3d: bool) -> dict[str, Any]:
+def _labels(item: HandSample, box: Box, affine: np.ndarray, size: int, mirror: bool, with_3d: bool) -> dict[str, Any]:
     labels = _no_labels(size)
     if item.taught is not None:
         labels |= {"taught_mean": item.taught.mean, "taught_map": item.taught.map, "has_taught": 1.0}
@@ -131,7 +131,7 @@ def _labels(item: Labelled, box: Box, affine: np.ndarray, size: int, mirror: boo
 
 
 def _no_labels(size: int) -> dict[str, Any]:
-    nothing = {name: 0.0 for name in Slot._fields if name.startswith("has_")}
+    nothing = {name: 0.0 for name in CropSample._fields if name.startswith("has_")}
     return nothing | {
         "joints_crop": np.zeros((21, 2), np.float32),
         "joints_m": np.zeros((21, 3), np.float32),
@@ -153,7 +153,7 @@ def _small_mask(mask: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
     return cells.astype(np.float32) / 255
 
 
-def _metric_labels(item: Labelled, box: Box, mirror: bool) -> dict[str, Any]:
+def _metric_labels(item: HandSample, box: Box, mirror: bool) -> dict[str, Any]:
     """Joints and rotations turned into the crop's own view, of a right hand."""
     upright = Camera(1.0, 1.0, *box.centre_px, 0, 0)  # an unknown camera is taken to look at the box
     view = crop.view_rotation(item.camera or upright, box).astype(np.float32)
@@ -162,9 +162,9 @@ def _metric_labels(item: Labelled, box: Box, mirror: bool) -> dict[str, Any]:
         points = ((points_m - item.joints_m[skeleton.ROOT]) @ view).astype(np.float32)
         return geometry.mirror_points_m(points) if mirror else points
 
-    labels: dict[str, Any] = {"joints_m": seen(item.joints_m), "has_joints_m": float(not item.rough)}
-    if item.rough and item.rotations is None:  # fitted parameters stand for what they were fitted to
-        labels["has_rough_3d"] = 1.0
+    labels: dict[str, Any] = {"joints_m": seen(item.joints_m), "has_joints_m": float(not item.weak_3d)}
+    if item.weak_3d and item.rotations is None:  # fitted parameters stand for what they were fitted to
+        labels["has_weak_3d"] = 1.0
     if item.vertices_m is not None:
         labels |= {"vertices_m": seen(item.vertices_m), "has_vertices": 1.0}
     if item.rotations is not None:
@@ -175,9 +175,9 @@ def _metric_labels(item: Labelled, box: Box, mirror: bool) -> dict[str, Any]:
     return labels
 
 
-def collate(slots: Sequence[Slot]) -> Batch:
+def collate(samples: Sequence[CropSample]) -> Batch:
     """Stack crops into a batch of tensors; without vertices in any of them the batch's are (B, 0, 3), and so on."""
-    columns = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
+    columns = dict(zip(CropSample._fields, zip(*samples, strict=True), strict=True))
     for name in ("vertices_m", "taught_mean", "taught_map"):
         most = max(columns[name], key=len)
         columns[name] = [values if len(values) else np.zeros_like(most) for values in columns[name]]
@@ -185,11 +185,11 @@ def collate(slots: Sequence[Slot]) -> Batch:
     return Batch(tensors.pop("image"), **{name: tensor.float() for name, tensor in tensors.items()})
 
 
-def mirrored(item: Labelled) -> Labelled:
-    """The item as a mirror shows it: picture, mask, camera and labels flipped, the hand the other side's."""
+def mirrored(item: HandSample) -> HandSample:
+    """The item as a mirror shows it: image, mask, camera and labels flipped, the hand the other side's."""
     last = item.image.shape[1] - 1  # the column that column 0 becomes
     (x, y), camera = item.box.centre_px, item.camera
-    return Labelled(
+    return HandSample(
         image=np.ascontiguousarray(item.image[:, ::-1]),
         box=Box((last - x, y), item.box.size_px, -item.box.angle_rad),
         joints_px=None if item.joints_px is None else item.joints_px * (-1, 1) + (last, 0),
@@ -200,5 +200,5 @@ def mirrored(item: Labelled) -> Labelled:
         camera=None if camera is None else replace(camera, cx=last - camera.cx),
         vertices_m=None if item.vertices_m is None else geometry.mirror_points_m(item.vertices_m),
         mask=None if item.mask is None else np.ascontiguousarray(item.mask[:, ::-1]),
-        rough=item.rough,
+        weak_3d=item.weak_3d,
     )

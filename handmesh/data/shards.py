@@ -37,7 +37,7 @@ from handmesh.types import Camera
 
 # Synthetic shards: tar files of `{key}.jpg`, `{key}.png`, `{key}.json` (WebDataset's layout).
 #
-# Labels are parsed once, stacked and kept in a cache beside each shard; pictures stay in the
+# Labels are parsed once, stacked and kept in a cache beside each shard; images stay in the
 # memory-mapped tars and are decoded one at a time.
 
 
@@ -63,7 +63,7 @@ class ShardError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class ShardSet:
-    """N synthetic samples of right hands: stacked labels, and pictures decoded on demand.
+    """N synthetic samples of right hands: stacked labels, and images decoded on demand.
 
     May be shared with forked or spawned worker processes; each maps the files for itself.
     """
@@ -89,15 +89,15 @@ class ShardSet:
         return {**self.__dict__, "_maps": {}}
 
     def decode(self, i: int) -> np.ndarray:
-        """(S, S, 3) uint8 RGB picture of sample `i`."""
-        return self._decode(i, self.jpg, cv2.IMREAD_COLOR_RGB, "picture")
+        """(S, S, 3) uint8 RGB image of sample `i`."""
+        return self._decode(i, self.jpg, cv2.IMREAD_COLOR_RGB, "image")
 
     def mask(self, i: int) -> np.ndarray:
         """(S, S) uint8, 255 on the hand up to the wrist, 0 elsewhere."""
         return self._decode(i, self.png, cv2.IMREAD_GRAYSCALE, "mask")
 
     def hold(self) -> ShardSet:
-        """Open every file now; this process can then read the pictures even when the files are deleted."""
+        """Open every file now; this process can then read the images even when the files are deleted."""
         for shard in range(len(self.files)):
             self._map(shard)
         return self
@@ -277,7 +277,7 @@ _ORDER_SEED = 0
 
 
 class PhotoShard(Sequence[Context]):
-    """The contexts of one shard; the pictures stay in the memory-mapped tar, which may be deleted meanwhile."""
+    """The contexts of one shard; the images stay in the memory-mapped tar, which may be deleted meanwhile."""
 
     def __init__(self, file: Path) -> None:
         """Raises ShardError where the file is damaged or not in the layout."""

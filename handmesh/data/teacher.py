@@ -15,7 +15,7 @@ import numpy as np
 
 from handmesh import crop
 from handmesh.data.augment import AugmentConfig, jitter_box
-from handmesh.data.samples import Labelled, Taught
+from handmesh.data.samples import HandSample, Taught
 from handmesh.files import write_json
 from handmesh.types import Box
 
@@ -23,7 +23,7 @@ from handmesh.types import Box
 #
 # A bank is a folder that belongs to one data set. Each of its rows is a view of one sample: the crop's box, whether
 # it is mirrored the wrong way, and what the teacher made of the same view: its mean feature and its last map. Student
-# and teacher must see the same picture (function matching: Beyer et al., Knowledge distillation: a good teacher is
+# and teacher must see the same image (function matching: Beyer et al., Knowledge distillation: a good teacher is
 # patient and consistent, 2022), so training draws these boxes in place of random ones; colours may differ.
 # `handmesh data cache-teacher` writes banks; nothing of them is needed where a network is used.
 
@@ -78,7 +78,7 @@ def open_landmark_teacher(path: Path) -> Teacher:
         raise ValueError(f"{path} is not a readable ONNX file ({error})") from error
     last = {node.op_type: node.output[0] for node in model.graph.node}
     if len(model.graph.input) != 1 or not {"ReduceMean", "Add"} <= last.keys():
-        raise ValueError(f"{path}: expected one input, residual sums (Add) and a mean over places (ReduceMean)")
+        raise ValueError(f"{path}: expected one input, residual sums (Add) and a mean over positions (ReduceMean)")
     outputs = [last["ReduceMean"], last["Add"]]
     model.graph.output.extend(onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in outputs)
     options = onnxruntime.SessionOptions()
@@ -92,14 +92,14 @@ def open_landmark_teacher(path: Path) -> Teacher:
     return Teacher(run, LANDMARK_CROP_SIZE, LANDMARK_BOX_SCALE, path.stem)
 
 
-def view_boxes(item: Labelled, count: int, seed: Sequence[int]) -> list[Box]:
+def view_boxes(item: HandSample, count: int, seed: Sequence[int]) -> list[Box]:
     """`count` tight boxes about a labelled hand, moved, turned and scaled; equal seeds give equal boxes."""
     rng = np.random.default_rng(list(seed))
     return [jitter_box(item.box, VIEWS, rng) for _ in range(count)]
 
 
 def teach(
-    item: Labelled, boxes: Sequence[Box], wrong_side: Sequence[bool], box_scale: float, teacher: Teacher
+    item: HandSample, boxes: Sequence[Box], wrong_side: Sequence[bool], box_scale: float, teacher: Teacher
 ) -> TeacherFeatures:
     """The teacher's features of views of one hand, the map resampled to CELLS x CELLS over the student's crop."""
     size = teacher.crop_size
@@ -138,7 +138,7 @@ class Standard(NamedTuple):
 class View(NamedTuple):
     """A row of a bank."""
 
-    item: int  # the sample's place in its data set
+    item: int  # the sample's position in its data set
     box: Box  # tight
     wrong_side: bool  # mirrored the wrong way
     taught: Taught
@@ -189,19 +189,19 @@ class Bank:
 
 
 class TaughtSource:
-    """A source of which a share of the draws are cached views, with what the teacher saw in them."""
+    """A source of which a fraction of the draws are cached views, with what the teacher saw in them."""
 
-    def __init__(self, source: Any, bank: Bank, share: float) -> None:
+    def __init__(self, source: Any, bank: Bank, fraction: float) -> None:
         """Raises ValueError where the bank was made of other samples."""
         if len(source) != bank.info["samples"]:
             raise ValueError(
                 f"{bank.folder} was made of {bank.info['samples']} samples, {bank.info['source']} gives {len(source)}: "
                 "make the bank anew with `handmesh data cache-teacher`"
             )
-        self.source, self.bank, self.share = source, bank, share
+        self.source, self.bank, self.fraction = source, bank, fraction
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
-        if rng.random() >= self.share:
+    def draw(self, rng: np.random.Generator) -> HandSample:
+        if rng.random() >= self.fraction:
             return self.source.draw(rng)
         view = self.bank[int(rng.integers(len(self.bank)))]
         return self.source[view.item]._replace(view=view.box, wrong_side=view.wrong_side, taught=view.taught)
@@ -221,20 +221,20 @@ def write_bank(
         return len(Bank(folder))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INFO_FILE).unlink(missing_ok=True)
-    places = range(len(source))[:limit]
+    positions = range(len(source))[:limit]
     rows, files, kept = [], {}, 0
-    for place in track(places):
-        item = source[place]
-        boxes = view_boxes(item, views, (place,))
-        wrong_side = np.random.default_rng([place, views]).random(views) < WRONG_SIDE
+    for position in track(positions):
+        item = source[position]
+        boxes = view_boxes(item, views, (position,))
+        wrong_side = np.random.default_rng([position, views]).random(views) < WRONG_SIDE
         seen = teach(item, boxes, wrong_side.tolist(), box_scale, teacher)
         for key, values in seen._asdict().items():
             if key not in files:
-                shape = (len(places) * views, *values.shape[1:])
+                shape = (len(positions) * views, *values.shape[1:])
                 files[key] = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", np.float16, shape)
             files[key][kept : kept + views] = values
         for box, wrong in zip(boxes, wrong_side, strict=True):
-            rows.append((place, *box.centre_px, box.size_px, box.angle_rad, wrong))
+            rows.append((position, *box.centre_px, box.size_px, box.angle_rad, wrong))
         kept += views
     np.save(folder / VIEWS_FILE, np.array(rows))
     write_json(folder / INFO_FILE, info | {key: _statistics(values) for key, values in files.items()}, indent=None)
@@ -249,10 +249,10 @@ def _statistics(values: np.ndarray) -> dict[str, list[float]]:
     return {"centre": sample.mean(axes).round(5).tolist(), "spread": spread.round(5).tolist()}
 
 
-# What another detector makes of the pictures that ours is trained on: its maps, asked for as training goes on.
+# What another detector makes of the images that ours is trained on: its maps, asked for as training goes on.
 #
-# Pictures are pasted together anew each time, so nothing is cached. A teacher that has seen many people
-# says more of a picture than where its hands are: what arms, faces and clothes look like. Both see the same
+# Images are pasted together anew each time, so nothing is cached. A teacher that has seen many people
+# says more of an image than where its hands are: what arms, faces and clothes look like. Both see the same
 # pixels (function matching: Beyer et al., Knowledge distillation: a good teacher is patient and consistent, 2022).
 
 
@@ -263,14 +263,14 @@ _WIDEST = 6.0
 class SceneTeacher:
     """A network whose maps are told in standard deviations of each channel."""
 
-    def __init__(self, path: Path, samples: np.ndarray, share: float = 1.0) -> None:
+    def __init__(self, path: Path, samples: np.ndarray, fraction: float = 1.0) -> None:
         """path: an .onnx of (n, 3, height, width) RGB between 0 and 1 to maps (n, C, h, w).
 
-        samples: (N, 3, H, W) uint8 pictures, from which the channels' means and deviations are taken.
-        share: of the pictures of a batch that it is asked about, the first ones.
+        samples: (N, 3, H, W) uint8 images, from which the channels' means and deviations are taken.
+        fraction: of the images of a batch that it is asked about, the first ones.
         Raises ValueError where `path` holds no such network.
         """
-        self.path, self.share, self._run = path, share, None
+        self.path, self.fraction, self._run = path, fraction, None
         maps = self._maps(samples)
         flat = [one.ndim for one in maps if one.ndim != 4]
         if flat or not maps:
@@ -284,8 +284,8 @@ class SceneTeacher:
         return tuple(centre.shape[1] for centre in self._centres)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """The maps of the first K of (B, 3, H, W) uint8 pictures, (K, C, h, w) float32 each."""
-        count = max(1, round(self.share * len(images)))
+        """The maps of the first K of (B, 3, H, W) uint8 images, (K, C, h, w) float32 each."""
+        count = max(1, round(self.fraction * len(images)))
         maps = zip(self._maps(images[:count]), self._centres, self._spreads, strict=True)
         return [((one - centre) / spread).clip(-_WIDEST, _WIDEST) for one, centre, spread in maps]
 

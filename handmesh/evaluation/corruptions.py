@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numba import njit
 
-# Snow, frost and fog over a picture, with the parameters of ImageNet-C; see `corruptions`.
+# Snow, frost and fog over an image, with the parameters of ImageNet-C; see `corruptions`.
 
 
 _FROST_TINT = np.float32([0.93, 1.0, 1.06])
@@ -22,7 +22,7 @@ def snow(
     image: np.ndarray, rng: np.random.Generator, mean: float, deviation: float, zoom: float, threshold: float,
     radius: int, sigma: float, kept: float,
 ) -> np.ndarray:  # fmt: skip
-    """Flakes: enlarged noise above a threshold, blurred along the way they fall, over a whitened picture."""
+    """Flakes: enlarged noise above a threshold, blurred along the way they fall, over a whitened image."""
     flakes = magnified(rng.normal(mean, deviation, image.shape[:2]).astype(np.float32), zoom)
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
     flakes = cv2.filter2D(
@@ -34,20 +34,20 @@ def snow(
 
 
 def fog(image: np.ndarray, rng: np.random.Generator, strength: float, decay: float) -> np.ndarray:
-    """A cloudy height map added, the whole brought back to the picture's own brightest value."""
+    """A cloudy height map added, the whole brought back to the image's own brightest value."""
     height, width = image.shape[:2]
     cloud = plasma(1 << (max(height, width) - 1).bit_length(), decay, rng)[:height, :width, None]
     brightest = image.max()
     return (image + strength * cloud) * brightest / (brightest + strength)
 
 
-def frost(image: np.ndarray, rng: np.random.Generator, kept: float, share: float) -> np.ndarray:
-    """A frosted window added to the dimmed picture.
+def frost(image: np.ndarray, rng: np.random.Generator, kept: float, fraction: float) -> np.ndarray:
+    """A frosted window added to the dimmed image.
 
     ImageNet-C has photographs of frost for it. Here the frost is drawn: feathery crystals on a cloudy ground,
     about as bright and as contrasty as those photographs.
     """
-    return kept * image + share * frosted_window(image.shape[0], image.shape[1], rng)
+    return kept * image + fraction * frosted_window(image.shape[0], image.shape[1], rng)
 
 
 def frosted_window(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -71,8 +71,8 @@ def _draw_fern(canvas: np.ndarray, rng: np.random.Generator) -> None:
     direction = np.array([math.cos(angle), math.sin(angle)])
     _draw_stroke(canvas, start, start + length * direction, value)
     for along in np.arange(3, length, 4.0):
-        for turn in (-_BRANCH_RAD, _BRANCH_RAD):
-            side = np.array([math.cos(angle + turn), math.sin(angle + turn)]) * 0.45 * (length - along)
+        for rotation in (-_BRANCH_RAD, _BRANCH_RAD):
+            side = np.array([math.cos(angle + rotation), math.sin(angle + rotation)]) * 0.45 * (length - along)
             _draw_stroke(canvas, start + along * direction, start + along * direction + side, 0.8 * value)
 
 
@@ -102,7 +102,7 @@ def plasma(size: int, decay: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def magnified(image: np.ndarray, zoom: float) -> np.ndarray:
-    """The middle of a picture, `zoom` times as large, in the size that it had."""
+    """The middle of an image, `zoom` times as large, in the size that it had."""
     height, width = image.shape[:2]
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     affine = np.column_stack([zoom * np.eye(2), (1 - zoom) * middle])
@@ -124,7 +124,7 @@ def motion_kernel(radius: int, sigma: float, angle_deg: float) -> np.ndarray:
 # The 15 corruptions of ImageNet-C at five severities each.
 #
 # Source of kinds and parameters: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to
-# Common Corruptions and Perturbations (ICLR 2019), and the authors' released settings for pictures
+# Common Corruptions and Perturbations (ICLR 2019), and the authors' released settings for images
 # of 224 x 224 pixels, FreiHAND's own size. Two differ. Frost is drawn, not photographed (`weather`).
 # The elastic transform has no random affine, which would move the hand away from its labels: it is
 # that of Michaelis et al., Benchmarking Robustness in Object Detection (2019), made for labels that
@@ -143,9 +143,9 @@ class Corruption(NamedTuple):
 
 
 def corrupt(image: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
-    """An (H, W, 3) uint8 RGB picture, corrupted; the same arguments give the same picture.
+    """An (H, W, 3) uint8 RGB image, corrupted; the same arguments give the same image.
 
-    name: one of CORRUPTIONS; severity: 1 to 5; seed: of the picture, such as its number. Raises
+    name: one of CORRUPTIONS; severity: 1 to 5; seed: of the image, such as its number. Raises
     ValueError for a name or a severity that does not exist.
     """
     if name not in CORRUPTIONS or severity not in SEVERITIES:
@@ -166,9 +166,9 @@ def shot_noise(image: np.ndarray, rng: np.random.Generator, photons: float) -> n
     return rng.poisson(image * photons) / photons
 
 
-def impulse_noise(image: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
+def impulse_noise(image: np.ndarray, rng: np.random.Generator, fraction: float) -> np.ndarray:
     """Salt and pepper, each colour by itself."""
-    hit, salt = rng.random(image.shape) < share, rng.random(image.shape) < 0.5
+    hit, salt = rng.random(image.shape) < fraction, rng.random(image.shape) < 0.5
     return np.where(hit, salt, image)
 
 
@@ -190,7 +190,7 @@ def glass_blur(image: np.ndarray, rng: np.random.Generator, sigma: float, reach:
 
 @njit(cache=True)
 def take_from_near(image: np.ndarray, offsets: np.ndarray, reach: int) -> None:
-    """In place, from the last pixel to the first, so that colours may travel, as the released pictures were made."""
+    """In place, from the last pixel to the first, so that colours may travel, as the released images were made."""
     for k in range(offsets.shape[0]):
         for y in range(image.shape[0] - reach, reach, -1):
             for x in range(image.shape[1] - reach, reach, -1):
@@ -211,7 +211,7 @@ def motion_blur(image: np.ndarray, rng: np.random.Generator, radius: int, sigma:
 
 
 def zoom_blur(image: np.ndarray, rng: np.random.Generator, end: float, step: float) -> np.ndarray:
-    """A camera that moves towards the picture's middle: the mean of the picture and its enlargements."""
+    """A camera that moves towards the image's middle: the mean of the image and its enlargements."""
     zooms = np.arange(1, end, step)
     return (image + sum(magnified(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
 
@@ -243,10 +243,10 @@ def elastic_transform(image: np.ndarray, rng: np.random.Generator, strength: flo
     return cv2.remap(image, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
-def pixelate(image: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
-    """A picture enlarged from fewer pixels."""
+def pixelate(image: np.ndarray, rng: np.random.Generator, fraction: float) -> np.ndarray:
+    """An image enlarged from fewer pixels."""
     height, width = image.shape[:2]
-    small = cv2.resize(image, (int(width * share), int(height * share)), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (int(width * fraction), int(height * fraction)), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
 
 

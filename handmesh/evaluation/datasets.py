@@ -22,23 +22,23 @@ from handmesh.data.photos import MIN_SCORE, LabelledHand, Photo, PhotoError, Spl
 from handmesh.data.shards import ShardSet, tar_members
 from handmesh.evaluation.metrics import errors_2d
 from handmesh.files import ImageError, read_image, write_json, write_npz
-from handmesh.tracking.association import Rules
+from handmesh.tracking.association import TrackerConfig
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
 from handmesh.types import Camera, Hand
 
-# What the product says of pictures with labelled hands: told where they are, or left to find them.
+# What the product says of images with labelled hands: told where they are, or left to find them.
 
 
 FOUND_WITHIN = 0.5
-"""A predicted hand is the labelled one if its mean 2D error is at most this share of the longer box side."""
+"""A predicted hand is the labelled one if its mean 2D error is at most this fraction of the longer box side."""
 
-HAND_SCORE = Rules().found_score
+HAND_SCORE = TrackerConfig().new_track_threshold
 """With given boxes, a hand counts as found from this score on, as in the tracker."""
 
 
-class Picture(NamedTuple):
-    """A picture to be looked at, and the hands known to be in it."""
+class Example(NamedTuple):
+    """An image to be looked at, and the hands known to be in it."""
 
     name: str
     load: Callable[[], np.ndarray]  # gives (H, W, 3) uint8 RGB
@@ -46,65 +46,65 @@ class Picture(NamedTuple):
     camera: Camera | None = None  # None: unknown
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """What was said of one labelled hand."""
 
     hand: Hand | None = None
     found: bool = False
-    side_right: bool = False
+    side_correct: bool = False
 
 
-class Answers(NamedTuple):
-    """What was said of one picture."""
+class Predictions(NamedTuple):
+    """What was said of one image."""
 
-    of_labels: list[Answer]
+    of_labels: list[Prediction]
     extra: list[Hand] | None  # hands that nobody labelled; None: not looked for
     time_ms: float = 0.0
 
 
-Answerer = Callable[[np.ndarray, Picture], Answers]
+Predict = Callable[[np.ndarray, Example], Predictions]
 
 
-def camera_of(picture: Picture, image: np.ndarray) -> Camera:
-    """The picture's camera; where it is unknown, the one that the tracker assumes."""
-    return picture.camera or Camera.from_fov(image.shape[1], image.shape[0])
+def camera_of(example: Example, image: np.ndarray) -> Camera:
+    """The image's camera; where it is unknown, the one that the tracker assumes."""
+    return example.camera or Camera.from_fov(image.shape[1], image.shape[0])
 
 
-def with_given_boxes(estimator: Estimator) -> Answerer:
+def with_given_boxes(estimator: Estimator) -> Predict:
     """Every labelled hand is looked at in the box around its own labelled joints, told which side it is.
 
     All get an answer, unless the network's numbers are no hand. `found` is what the network
-    itself says: a score of at least HAND_SCORE; so is `side_right`.
+    itself says: a score of at least HAND_SCORE; so is `side_correct`.
     """
 
-    def answer_one(image: np.ndarray, camera: Camera, label: LabelledHand) -> Answer:
+    def predict_one(image: np.ndarray, camera: Camera, label: LabelledHand) -> Prediction:
         estimate = estimator.estimate(image, camera, label.box(), label.side)
         if estimate is None:
-            return Answer()
-        return Answer(estimate.hand, estimate.hand.score >= HAND_SCORE, estimate.agreement >= 0.5)
+            return Prediction()
+        return Prediction(estimate.hand, estimate.hand.score >= HAND_SCORE, estimate.handedness_probability >= 0.5)
 
-    def answer(image: np.ndarray, picture: Picture) -> Answers:
+    def answer(image: np.ndarray, example: Example) -> Predictions:
         begin = time.perf_counter()
-        camera = camera_of(picture, image)
-        of_labels = [answer_one(image, camera, label) for label in picture.hands]
-        return Answers(of_labels, None, _ms_since(begin))
+        camera = camera_of(example, image)
+        of_labels = [predict_one(image, camera, label) for label in example.hands]
+        return Predictions(of_labels, None, _ms_since(begin))
 
     return answer
 
 
-def with_detected_boxes(tracker: HandTracker) -> Answerer:
-    """The whole pipeline on the whole picture; what it finds is then matched to the labels."""
+def with_detected_boxes(tracker: HandTracker) -> Predict:
+    """The whole pipeline on the whole image; what it finds is then matched to the labels."""
 
-    def answer(image: np.ndarray, picture: Picture) -> Answers:
+    def answer(image: np.ndarray, example: Example) -> Predictions:
         begin = time.perf_counter()
-        hands = tracker.detect(image, camera_of(picture, image))
+        hands = tracker.detect(image, camera_of(example, image))
         time_ms = _ms_since(begin)
-        return match(hands, picture.hands)._replace(time_ms=time_ms)
+        return match(hands, example.hands)._replace(time_ms=time_ms)
 
     return answer
 
 
-def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Answers:
+def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Predictions:
     """Pair predicted and labelled hands, the nearest pair first, none farther than FOUND_WITHIN."""
     pairs = sorted((mean_error(hand, label), i, k) for i, label in enumerate(labels) for k, hand in enumerate(hands))
     hand_of: dict[int, int] = {}
@@ -112,10 +112,10 @@ def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Answers:
         if distance <= FOUND_WITHIN and i not in hand_of and k not in hand_of.values():
             hand_of[i] = k
     of_labels = [
-        Answer(hands[hand_of[i]], True, hands[hand_of[i]].side == label.side) if i in hand_of else Answer()
+        Prediction(hands[hand_of[i]], True, hands[hand_of[i]].side == label.side) if i in hand_of else Prediction()
         for i, label in enumerate(labels)
     ]
-    return Answers(of_labels, [hand for k, hand in enumerate(hands) if k not in hand_of.values()])
+    return Predictions(of_labels, [hand for k, hand in enumerate(hands) if k not in hand_of.values()])
 
 
 def mean_error(hand: Hand, label: LabelledHand) -> float:
@@ -127,45 +127,45 @@ def _ms_since(begin: float) -> float:
     return 1000 * (time.perf_counter() - begin)
 
 
-# The pictures to be scored on, from each kind of data, and the loop over them.
+# The images to be scored on, from each kind of data, and the loop over them.
 
 
 class Case(NamedTuple):
     """One labelled hand and what was said of it."""
 
-    picture: Picture
-    index: int  # among the hands of the picture
-    answer: Answer
+    example: Example
+    index: int  # among the hands of the image
+    answer: Prediction
 
     @property
     def label(self) -> LabelledHand:
         """The labelled hand."""
-        return self.picture.hands[self.index]
+        return self.example.hands[self.index]
 
 
-class FalseHand(NamedTuple):
+class FalsePositive(NamedTuple):
     """A hand that was seen where none is labelled."""
 
-    picture: Picture
+    example: Example
     hand: Hand
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that was said of a set of pictures."""
+    """All that was said of a set of images."""
 
-    said: list[tuple[Picture, Answers]] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)  # names of pictures that do not decode
+    said: list[tuple[Example, Predictions]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # names of images that do not decode
 
     @property
     def cases(self) -> list[Case]:
         """The labelled hands."""
-        return [Case(picture, i, one) for picture, answers in self.said for i, one in enumerate(answers.of_labels)]
+        return [Case(example, i, one) for example, answers in self.said for i, one in enumerate(answers.of_labels)]
 
     @property
-    def false_hands(self) -> list[FalseHand]:
+    def false_positives(self) -> list[FalsePositive]:
         """The hands that nobody labelled."""
-        return [FalseHand(picture, hand) for picture, answers in self.said for hand in answers.extra or ()]
+        return [FalsePositive(example, hand) for example, answers in self.said for hand in answers.extra or ()]
 
 
 def joined(runs: Sequence[Run]) -> Run:
@@ -176,10 +176,10 @@ def joined(runs: Sequence[Run]) -> Run:
 def without_unsure_labels(run: Run) -> Run:
     """The run without labels that score below MIN_SCORE; hands found on those are not extra hands either."""
 
-    def sure(picture: Picture, answers: Answers) -> tuple[Picture, Answers]:
-        kept = [i for i, hand in enumerate(picture.hands) if hand.score >= MIN_SCORE]
-        hands, of_labels = [picture.hands[i] for i in kept], [answers.of_labels[i] for i in kept]
-        return picture._replace(hands=hands), answers._replace(of_labels=of_labels)
+    def sure(example: Example, answers: Predictions) -> tuple[Example, Predictions]:
+        kept = [i for i, hand in enumerate(example.hands) if hand.score >= MIN_SCORE]
+        hands, of_labels = [example.hands[i] for i in kept], [answers.of_labels[i] for i in kept]
+        return example._replace(hands=hands), answers._replace(of_labels=of_labels)
 
     return Run([sure(*one) for one in run.said], run.unreadable)
 
@@ -196,36 +196,36 @@ RECOLOURINGS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "in grey": _in_grey,
     "with red and blue swapped": _with_red_and_blue_swapped,
 }
-"""Pictures without the colour of skin, and with a false one: (H, W, 3) uint8 to the same."""
+"""Images without the colour of skin, and with a false one: (H, W, 3) uint8 to the same."""
 
 
-def recoloured(picture: Picture, recolouring: str) -> Picture:
-    """The picture in other colours, one of RECOLOURINGS."""
-    return picture._replace(load=lambda: RECOLOURINGS[recolouring](picture.load()))
+def recoloured(example: Example, recolouring: str) -> Example:
+    """The image in other colours, one of RECOLOURINGS."""
+    return example._replace(load=lambda: RECOLOURINGS[recolouring](example.load()))
 
 
-def from_photos(photos: Iterable[Photo]) -> list[Picture]:
+def from_photos(photos: Iterable[Photo]) -> list[Example]:
     """Labelled photographs; their cameras are unknown."""
     return [
-        Picture(photo.path.name, photo.load, photo.hands, Camera.from_fov(photo.width, photo.height))
+        Example(photo.path.name, photo.load, photo.hands, Camera.from_fov(photo.width, photo.height))
         for photo in photos
     ]
 
 
-def from_files(files: Iterable[Path]) -> list[Picture]:
-    """Pictures without any hand."""
-    return [Picture(file.name, partial(read_image, file)) for file in files]
+def from_files(files: Iterable[Path]) -> list[Example]:
+    """Images without any hand."""
+    return [Example(file.name, partial(read_image, file)) for file in files]
 
 
-def from_shards(shards: ShardSet) -> list[Picture]:
+def from_shards(shards: ShardSet) -> list[Example]:
     """Synthetic right hands with their true cameras; `joints_m` of the labels is about the root."""
     return [
-        Picture(str(shards.keys[i]), partial(shards.decode, i), [_synthetic_label(shards, i)], shards.camera_of(i))
+        Example(str(shards.keys[i]), partial(shards.decode, i), [_synthetic_label(shards, i)], shards.camera_of(i))
         for i in range(len(shards))
     ]
 
 
-def challenges_of(shards: ShardSet) -> dict[str, str]:
+def hard_cases_of(shards: ShardSet) -> dict[str, str]:
     """What the samples of a hard set are hard by, by the names that `from_shards` gives; empty for other sets."""
     found: dict[str, str] = {}
     for path in shards.files:
@@ -250,23 +250,23 @@ def _synthetic_label(shards: ShardSet, i: int) -> LabelledHand:
     return LabelledHand("right", 1.0, shards.joints_px[i], joints - joints[skeleton.ROOT])
 
 
-def ask(answer: Answerer, pictures: Sequence[Picture], what: str = "") -> Run:
-    """Ask about every picture, with a progress bar called `what`; those that cannot be read are named."""
+def ask(answer: Predict, examples: Sequence[Example], what: str = "") -> Run:
+    """Ask about every image, with a progress bar called `what`; those that cannot be read are named."""
     run = Run()
-    for picture, image in opened(pictures, what, run.unreadable):
-        run.said.append((picture, answer(image, picture)))
+    for example, image in opened(examples, what, run.unreadable):
+        run.said.append((example, answer(image, example)))
     return run
 
 
-def opened(pictures: Sequence[Picture], what: str, unreadable: list[str]) -> Iterator[tuple[Picture, np.ndarray]]:
-    """The pictures with their pixels, one by one; the names of those that cannot be read go to `unreadable`."""
-    for picture in track(pictures, what or "evaluating", disable=not what, transient=True):
+def opened(examples: Sequence[Example], what: str, unreadable: list[str]) -> Iterator[tuple[Example, np.ndarray]]:
+    """The images with their pixels, one by one; the names of those that cannot be read go to `unreadable`."""
+    for example in track(examples, what or "evaluating", disable=not what, transient=True):
         try:
-            image = picture.load()
+            image = example.load()
         except (ImageError, PhotoError):
-            unreadable.append(picture.name)
+            unreadable.append(example.name)
         else:
-            yield picture, image
+            yield example, image
 
 
 # The true meshes of synthetic samples, posed from their labels. The one place here that needs torch.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handmesh.assets import DETECTOR, detector_path
-from handmesh.data.photos import list_pictures, read_photos, split_of
+from handmesh.data.photos import list_images, read_photos, split_of
 from handmesh.detection import Detector
-from handmesh.evaluation.metrics import LEAST_SCORE, false_alarm_scores, figures_at, match_pictures
+from handmesh.evaluation.metrics import LEAST_SCORE, false_alarm_scores, match_images, metrics_at
 from handmesh.files import read_image
 from handmesh.tracking.backends import open_session
 
@@ -49,21 +49,23 @@ def print_found(detector: Detector, folder: Path) -> None:
     """A table of what is found of the labelled, held-out hands of `folder`."""
     photos = [photo for photo in read_photos(folder, "val") if photo.hands]
     images = ((photo.load(), [(hand.box(), hand.side) for hand in photo.hands]) for photo in photos)
-    matches = match_pictures(lambda image: detector.detect(image, LEAST_SCORE), images)
+    matches = match_images(lambda image: detector.detect(image, LEAST_SCORE), images)
     print(f"{folder.name}: {len(matches)} hands in {len(photos)} images")
-    print("threshold   found    side right   angle deg   centre   size ratio")
+    print("threshold   found    side correct   angle deg   centre   size ratio")
     for threshold in THRESHOLDS:
-        at = figures_at(matches, threshold)
+        at = metrics_at(matches, threshold)
         print(
-            f"{threshold:9.2f} {at.found:7.1%} {at.side_right:13.1%} {at.angle_deg:11.1f} "
+            f"{threshold:9.2f} {at.found:7.1%} {at.side_correct:13.1%} {at.angle_deg:11.1f} "
             f"{at.centre_error:8.3f} {at.size_ratio:12.2f}"
         )
 
 
 def print_false_alarms(detector: Detector, folder: Path) -> None:
     """How many hands are seen in 100 held-out images of `folder`, where there are none."""
-    held_out = [path for path in list_pictures(folder) if split_of(path.name) == "val"]
+    held_out = [path for path in list_images(folder) if split_of(path.name) == "val"]
     scores, count = false_alarm_scores(lambda image: detector.detect(image, LEAST_SCORE), map(read_image, held_out))
     print(f"{folder.name}: {count} images without hands")
     for threshold in THRESHOLDS:
-        print(f"{threshold:9.2f} {100 * float((scores >= threshold).sum()) / count:7.1f} false hands per 100 images")
+        print(
+            f"{threshold:9.2f} {100 * float((scores >= threshold).sum()) / count:7.1f} false positives per 100 images"
+        )

@@ -22,7 +22,15 @@ from handmesh.data.freihand import FreihandSet, read_rows
 from handmesh.detection import Detector
 from handmesh.evaluation.datasets import ArrayCache, about_root
 from handmesh.evaluation.metrics import F_THRESHOLDS_M, MeshErrors, Metric, auc, errors, mesh_errors, metric
-from handmesh.evaluation.predictor import Finder, Looks, Predictor, Reader, Seen, View, with_bone_length
+from handmesh.evaluation.predictor import (
+    CropPrediction,
+    CropPredictor,
+    Finder,
+    PredictOptions,
+    Predictor,
+    View,
+    with_bone_length,
+)
 from handmesh.files import atomic_write, sha256_of
 from handmesh.geometry import project
 from handmesh.skeleton import KEYPOINTS
@@ -187,7 +195,7 @@ def rounded(points_m: np.ndarray) -> np.ndarray:
     return np.round(np.asarray(points_m, np.float64), 7)
 
 
-# Predicted hands against true ones, sample by sample: FreiHAND's official figures, and where the hand is.
+# Predicted hands against true ones, sample by sample: FreiHAND's official metrics, and where the hand is.
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +234,7 @@ def unit_of(column: str) -> str:
 
 
 def official_scores(errors_m: MeshErrors) -> dict[str, float]:
-    """The twelve figures that FreiHAND's server gives, by its names and in its order; means in centimetres.
+    """The twelve metrics that FreiHAND's server gives, by its names and in its order; means in centimetres.
 
     A mesh of another vertex count gets the server's marks for "not measured": a mean of -100 (its
     -1, put in centimetres with the rest) and an area of -1.
@@ -245,7 +253,7 @@ def official_scores(errors_m: MeshErrors) -> dict[str, float]:
 
 
 def official_text(scores: dict[str, float]) -> str:
-    """The text of the server's `scores.txt`: a line for each figure, six digits behind the point."""
+    """The text of the server's `scores.txt`: a line for each metric, six digits behind the point."""
     return "".join(f"{name}: {value:f}\n" for name, value in scores.items())
 
 
@@ -336,7 +344,7 @@ TABLE = (
     Published("METRO", 6.6, 6.7),
     Published("FastViT-MA36, simple MANO regression", 6.6, 6.7, note="84 FPS on a 2080 Ti"),
     Published("ReJSHand", 6.3, 6.4),
-    Published("HaMeR", 6.0, 5.7, 0.785, 0.990, note="trained on 2.7 million pictures"),
+    Published("HaMeR", 6.0, 5.7, 0.785, 0.990, note="trained on 2.7 million images"),
     Published("simpleHand, FastViT-MA36", 5.7, 6.0, 0.772, 0.986, "gt-keypoints", "6.5 / 6.6 in others' reruns"),
     Published("WiLoR", 5.5, 5.1, 0.825, 0.993),
 )
@@ -360,34 +368,36 @@ class Predictions:
     joints_m: np.ndarray  # (N, 21, 3)
     vertices_m: np.ndarray  # (N, V, 3)
     is_hand: np.ndarray  # (N,) bool; where the network's numbers are no hand, all is zero
-    located: np.ndarray  # (N,) bool; see `predictor.Seen`
-    seconds: float  # that reading the pictures and predicting took
+    located: np.ndarray  # (N,) bool; see `predictor.CropPrediction`
+    seconds: float  # that reading the images and predicting took
 
     def __len__(self) -> int:
         return len(self.joints_m)
 
 
-def configuration(freihand: FreihandSet, predictor: Predictor, looks: Looks, use_scale: bool) -> dict[str, object]:
+def configuration(
+    freihand: FreihandSet, predictor: Predictor, predict_options: PredictOptions, use_scale: bool
+) -> dict[str, object]:
     """All that predictions depend on. The labels only count where the crop protocol looks at them."""
-    lists = ["K", "scale", *(["xyz"] if looks.crop == "gt-keypoints" else [])]
+    lists = ["K", "scale", *(["xyz"] if predict_options.crop == "gt-keypoints" else [])]
     stats = {name: (freihand.root / f"{freihand.split}_{name}.json").stat() for name in lists}
     return {
         "model": predictor.file_sha256[:16],
         "hand": predictor.hand_sha256[:16],
         "data": str(freihand.root.resolve()),
         "lists": {name: f"{stat.st_size} bytes, {stat.st_mtime_ns}" for name, stat in stats.items()},
-        "first picture": sha256_of(freihand.image_path(0))[:16],
-        "crop": looks.crop,
-        "detector": sha256_of(detector_path())[:16] if looks.crop == "detected" else "",
-        "passes": looks.passes,
-        "tta": looks.tta,
+        "first image": sha256_of(freihand.image_path(0))[:16],
+        "crop": predict_options.crop,
+        "detector": sha256_of(detector_path())[:16] if predict_options.crop == "detected" else "",
+        "passes": predict_options.passes,
+        "tta": predict_options.tta,
         "use_scale": use_scale,
     }
 
 
-def finder(looks: Looks, device: Device, threads: int | None) -> Finder | None:
+def finder(predict_options: PredictOptions, device: Device, threads: int | None) -> Finder | None:
     """What finds the hand under the protocol 'detected': the bundled detector's surest box, whatever side it says."""
-    if looks.crop != "detected":
+    if predict_options.crop != "detected":
         return None
     detector = Detector(open_session(detector_path(), "detector", threads, device))
 
@@ -399,7 +409,7 @@ def finder(looks: Looks, device: Device, threads: int | None) -> Finder | None:
 
 
 def view_of(freihand: FreihandSet, i: int, crop: str, image: np.ndarray) -> View:
-    """Sample `i` with an (H, W, 3) uint8 `image` of it, as a `Reader` wants it."""
+    """Sample `i` with an (H, W, 3) uint8 `image` of it, as a `CropPredictor` wants it."""
     camera = freihand.camera(i)
     joints_px = project(freihand.xyz[i], camera) if crop == "gt-keypoints" else None
     return View(image, camera, joints_px)
@@ -407,9 +417,9 @@ def view_of(freihand: FreihandSet, i: int, crop: str, image: np.ndarray) -> View
 
 def predict(
     freihand: FreihandSet,
-    reader: Reader,
+    reader: CropPredictor,
     cache: ArrayCache,
-    looks: Looks,
+    predict_options: PredictOptions,
     use_scale: bool,
     batch: int,
     limit: int | None,
@@ -424,7 +434,7 @@ def predict(
             part = cache.get(f"{start:08d}")
             if part is None or len(part["joints_m"]) < len(samples):
                 lengths_m = freihand.scale if use_scale else None
-                part = predict_part(freihand, reader, looks, batch, samples, freihand.image, lengths_m)
+                part = predict_part(freihand, reader, predict_options, batch, samples, freihand.image, lengths_m)
                 cache.put(f"{start:08d}", **part)
             parts.append(_first(part, len(samples)))
             progress.advance(task, len(samples))
@@ -439,7 +449,7 @@ def _first(part: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
 
 
 def predict_part(
-    freihand: FreihandSet, reader: Reader, looks: Looks, batch: int, samples: range,
+    freihand: FreihandSet, reader: CropPredictor, predict_options: PredictOptions, batch: int, samples: range,
     image_of: Callable[[int], np.ndarray], lengths_m: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """The fields of `Predictions` of some samples, the time by sample, from the images that `image_of` gives of them.
@@ -447,19 +457,19 @@ def predict_part(
     lengths_m: of `SCALE_BONE`, for all samples of the set; the hands are made so large.
     """
     begin = time.perf_counter()
-    seen = reader.read([view_of(freihand, i, looks.crop, image_of(i)) for i in samples], batch)
+    seen = reader.read([view_of(freihand, i, predict_options.crop, image_of(i)) for i in samples], batch)
     if lengths_m is not None:
         seen = list(_scaled(seen, lengths_m[samples.start : samples.stop]))
     seconds = np.full(len(seen), (time.perf_counter() - begin) / len(seen))
     return _as_arrays(seen, reader.num_vertices) | {"seconds": seconds}
 
 
-def _scaled(seen: list[Seen], lengths_m: np.ndarray) -> Iterator[Seen]:
+def _scaled(seen: list[CropPrediction], lengths_m: np.ndarray) -> Iterator[CropPrediction]:
     for one, length in zip(seen, lengths_m.tolist(), strict=True):
         yield one if one.hand is None else one._replace(hand=with_bone_length(one.hand, length, SCALE_BONE))
 
 
-def _as_arrays(seen: list[Seen], vertices: int) -> dict[str, np.ndarray]:
+def _as_arrays(seen: list[CropPrediction], vertices: int) -> dict[str, np.ndarray]:
     """The fields of `Predictions` but the time."""
     arrays = {"joints_m": np.zeros((len(seen), 21, 3), np.float32)}
     arrays["vertices_m"] = np.zeros((len(seen), vertices, 3), np.float32)

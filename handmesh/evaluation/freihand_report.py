@@ -36,22 +36,22 @@ from handmesh.evaluation.freihand import (
 )
 from handmesh.evaluation.metrics import PCK_THRESHOLDS_M, Metric, as_json, auc, pck_curve
 from handmesh.evaluation.predictor import (
+    CropPredictor,
     FreihandOptions,
     Predictor,
-    Reader,
     ReadingOptions,
     ScoreOptions,
     open_predictor,
 )
 from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table, heat_map
-from handmesh.evaluation.sheets import Posed, case_picture, tiled
+from handmesh.evaluation.sheets import Posed, case_image, tiled
 from handmesh.files import sha256_of, write_csv, write_json, write_text
 
-# Score anybody's prediction file as FreiHAND's server does, and beside it our own figures.
+# Score anybody's prediction file as FreiHAND's server does, and beside it our own metrics.
 
 
 NOTE = (
-    "official: FreiHAND's own definitions, means in centimetres. figures: means over samples with 95 % bootstrap "
+    "official: FreiHAND's own definitions, means in centimetres. metrics: means over samples with 95 % bootstrap "
     "intervals; PA- after similarity alignment, RA- with the roots (middle1) together, the rest in the camera's frame"
 )
 OTHER_MESH = (
@@ -108,13 +108,13 @@ def write_scores(output: Path, scores: Scores, setting: dict[str, object]) -> No
 
 
 def metrics_of(scores: Scores) -> dict[str, object]:
-    """What metrics.json says of scores: the official figures, ours with intervals, and the joints' errors."""
+    """What metrics.json says of scores: the official metrics, ours with intervals, and the joints' errors."""
     per_joint = {
         kind: dict(zip(skeleton.KEYPOINTS, values.tolist(), strict=True))
         for kind, values in scores.per_joint_mm().items()
     }
-    figures = as_json(scores.metrics())
-    return {"note": NOTE, "official": official_scores(scores.mesh), "figures": figures, "per_joint_mm": per_joint}
+    metrics = as_json(scores.metrics())
+    return {"note": NOTE, "official": official_scores(scores.mesh), "metrics": metrics, "per_joint_mm": per_joint}
 
 
 # The report of an evaluation on FreiHAND.
@@ -259,16 +259,16 @@ def _chosen(count: int, errors_mm: np.ndarray | None) -> dict[str, list[int]]:
 def _case(
     freihand: FreihandSet, predictions: Predictions, i: int, errors_mm: np.ndarray | None, faces: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """A sample, see `sheets.case_picture`, and its caption."""
+    """A sample, see `sheets.case_image`, and its caption."""
     predicted = Posed(predictions.joints_m[i], predictions.vertices_m[i])
     if not predictions.is_hand[i]:
         predicted = Posed(predicted.joints_m - _BEHIND, predicted.vertices_m + _BEHIND)
     truth = None if errors_mm is None else Posed(freihand.xyz[i], np.asarray(freihand.verts[i]))
     caption = f"{i:08d}" + ("" if errors_mm is None else f", {errors_mm[i]:.1f} mm")
-    return case_picture(freihand.image(i), freihand.camera(i), predicted, truth, faces), caption
+    return case_image(freihand.image(i), freihand.camera(i), predicted, truth, faces), caption
 
 
-# A whole evaluation on FreiHAND: predictions, official and own figures, a report, and the server's file.
+# A whole evaluation on FreiHAND: predictions, official and own metrics, a report, and the server's file.
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,17 +282,17 @@ class Evaluation:
     scores: Scores | None  # None: the set has no labels
 
     def setting(self) -> dict[str, str]:
-        """How the figures came about, in words."""
+        """How the metrics came about, in words."""
         options, count = self.options, len(self.predictions)
         return {
             **reading_setting(options, self.freihand, self.predictor, count),
             "hand size": "the given bone length (scale.json)" if options.use_scale else "as the network says",
-            "place in space": "closed form, from the joints in the picture and the camera K",
-            "time": f"{1000 * self.predictions.seconds / count:.1f} ms a picture, reading and cropping included",
+            "position in space": "closed form, from the joints in the image and the camera K",
+            "time": f"{1000 * self.predictions.seconds / count:.1f} ms an image, reading and cropping included",
         }
 
     def notes(self) -> list[str]:
-        """What a reader must know before the figures."""
+        """What a reader must know before the metrics."""
         notes, predictions = [], self.predictions
         if self.scores is None:
             notes.append("Without evaluation_xyz.json and evaluation_verts.json nothing can be measured here.")
@@ -300,9 +300,9 @@ class Evaluation:
             counts = {"predicted": predictions.vertices_m.shape[1], "true": self.freihand.verts.shape[1]}
             notes.append(OTHER_MESH.format(**counts))
         if missed := int((~predictions.located).sum()):
-            notes.append(f"The detector found no hand in {missed} pictures; there the crop was centre-130.")
+            notes.append(f"The detector found no hand in {missed} images; there the crop was centre-130.")
         if missed := int((~predictions.is_hand).sum()):
-            notes.append(f"In {missed} pictures the network's numbers were no hand; zeros stand for them.")
+            notes.append(f"In {missed} images the network's numbers were no hand; zeros stand for them.")
         if self.options.submission and len(predictions) != OFFICIAL_COUNT:
             notes.append(f"pred.zip holds {len(predictions)} samples; FreiHAND's server takes {OFFICIAL_COUNT}.")
         return notes
@@ -311,10 +311,10 @@ class Evaluation:
 def reading_setting(options: ReadingOptions, freihand: FreihandSet, predictor: Predictor, count: int) -> dict[str, str]:
     """What was looked at, and how, in words."""
     return {
-        "data": f"{freihand.root.resolve().name}, evaluation split, {count:,} of {len(freihand):,} pictures",
+        "data": f"{freihand.root.resolve().name}, evaluation split, {count:,} of {len(freihand):,} images",
         "model": f"{predictor.name} (SHA-256 {predictor.file_sha256[:12]})",
         "hand model": predictor.hand,
-        **options.looks.described(predictor.box_scale),
+        **options.predict_options.described(predictor.box_scale),
         "crop size": f"{predictor.crop_size} x {predictor.crop_size} pixels",
         "batch": str(options.batch),
         "hardware": predictor.runs_on,
@@ -339,17 +339,17 @@ def evaluate_freihand(options: FreihandOptions) -> Scores | None:
 def open_set(options: ReadingOptions) -> FreihandSet:
     """The evaluation split, with the labels that the crop protocol wants."""
     freihand = read_freihand(options.root, "evaluation")
-    if options.looks.crop == "gt-keypoints":
+    if options.predict_options.crop == "gt-keypoints":
         freihand.require("xyz")
     return freihand
 
 
 def _predictions(options: FreihandOptions, freihand: FreihandSet, predictor: Predictor) -> Predictions:
-    looks = options.looks
-    kept = configuration(freihand, predictor, looks, options.use_scale)
+    predict_options = options.predict_options
+    kept = configuration(freihand, predictor, predict_options, options.use_scale)
     cache = ArrayCache(options.output / "predictions", kept, options.overwrite)
-    reader = Reader(predictor, looks, finder(looks, options.device, options.threads))
-    return predict(freihand, reader, cache, looks, options.use_scale, options.batch, options.limit)
+    reader = CropPredictor(predictor, predict_options, finder(predict_options, options.device, options.threads))
+    return predict(freihand, reader, cache, predict_options, options.use_scale, options.batch, options.limit)
 
 
 def _score(freihand: FreihandSet, predictions: Predictions) -> Scores | None:

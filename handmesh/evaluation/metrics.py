@@ -22,7 +22,7 @@ from handmesh.types import Box, Side
 #
 # Points are (N, K, 3) in metres, or (N, K, 2) in pixels, for N samples. The definitions follow the
 # data set's own `eval.py` (Zimmermann et al., FreiHAND, 2019), down to the constants that shift the
-# last digits, so that figures can stand beside published ones.
+# last digits, so that metrics can stand beside published ones.
 
 
 PCK_THRESHOLDS_M = np.linspace(0.0, 0.05, 100)
@@ -92,8 +92,8 @@ def _normalised(points: np.ndarray) -> tuple[np.ndarray, float]:
 def f_scores(predicted: np.ndarray, truth: np.ndarray, thresholds_m: tuple[float, ...] = F_THRESHOLDS_M) -> np.ndarray:
     """One F-score a threshold between (V, 3) and (W, 3) points; the counts may differ.
 
-    The harmonic mean of the shares of points, on either side, whose nearest neighbour on the
-    other is strictly nearer than the threshold; 0 where both shares are 0.
+    The harmonic mean of the fractions of points, on either side, whose nearest neighbour on the
+    other is strictly nearer than the threshold; 0 where both fractions are 0.
     """
     far = 2 * max(thresholds_m)  # what is farther need not be measured: it comes back as infinity
     to_truth = cKDTree(truth).query(predicted, distance_upper_bound=far)[0]
@@ -104,10 +104,10 @@ def f_scores(predicted: np.ndarray, truth: np.ndarray, thresholds_m: tuple[float
 
 
 def pck_curve(errors_m: np.ndarray, thresholds: np.ndarray = PCK_THRESHOLDS_M) -> np.ndarray:
-    """(T,) share of (N, K) errors at or below each threshold.
+    """(T,) fraction of (N, K) errors at or below each threshold.
 
-    FreiHAND takes the share per point and then the mean over points; with as many samples for
-    each point that is the share of all errors.
+    FreiHAND takes the fraction per point and then the mean over points; with as many samples for
+    each point that is the fraction of all errors.
     """
     ordered = np.sort(np.asarray(errors_m, np.float64), axis=None)
     return np.searchsorted(ordered, thresholds, side="right") / ordered.size
@@ -148,7 +148,7 @@ class MeshErrors:
         """(N,) columns by their names in the literature; lengths in millimetres.
 
         MPJPE and AUC-J are of joints, MPVPE and AUC-V of vertices; PA- is after alignment. The
-        official figure of a set is the mean of its column.
+        official metric of a set is the mean of its column.
         """
         columns = _errors_and_area("MPJPE", "AUC-J", self.joints_m, self.joints_aligned_m)
         if self.vertices_m is not None and self.vertices_aligned_m is not None:
@@ -298,31 +298,31 @@ def _points(points: ArrayLike) -> np.ndarray:
 
 
 FOUND_WITHIN = 0.35
-"""A labelled hand is found by a box whose centre is nearer than this share of the labelled box's side."""
+"""A labelled hand is found by a box whose centre is nearer than this fraction of the labelled box's side."""
 
 LEAST_SCORE = 0.05
 """Detections are collected from this score on, to be counted at any threshold above."""
 
 Detect = Callable[[np.ndarray], list[Detection]]
-"""From an (H, W, 3) uint8 RGB picture to its hands with scores from `LEAST_SCORE` on."""
+"""From an (H, W, 3) uint8 RGB image to its hands with scores from `LEAST_SCORE` on."""
 
 
 class Match(NamedTuple):
     """One labelled hand and the best detection of it; a score of 0 says that there is none."""
 
     score: float
-    side_right: bool
+    side_correct: bool
     angle_deg: float
-    centre_error: float  # share of the labelled box's side
+    centre_error: float  # fraction of the labelled box's side
     size_ratio: float
 
 
-class Figures(NamedTuple):
+class DetectorMetrics(NamedTuple):
     """Scores at one threshold."""
 
     threshold: float
-    found: float  # share of the labelled hands
-    side_right: float  # share of the found ones
+    found: float  # fraction of the labelled hands
+    side_correct: float  # fraction of the found ones
     angle_deg: float  # median error
     centre_error: float  # median
     size_ratio: float  # median of found over labelled
@@ -346,30 +346,32 @@ def _centre_error(box: Box, label: Box) -> float:
 
 
 def _match(detection: Detection, label: Box, side: Side, error: float) -> Match:
-    turn = math.remainder(detection.box.angle_rad - label.angle_rad, 2 * math.pi)
+    rotation = math.remainder(detection.box.angle_rad - label.angle_rad, 2 * math.pi)
     ratio = detection.box.size_px / label.size_px
-    return Match(detection.score, detection.side == side, abs(math.degrees(turn)), error, ratio)
+    return Match(detection.score, detection.side == side, abs(math.degrees(rotation)), error, ratio)
 
 
-def match_pictures(detect: Detect, pictures: Iterable[tuple[np.ndarray, Sequence[tuple[Box, Side]]]]) -> list[Match]:
-    """The matches of all labelled hands of (picture, [(box, side)]) pairs."""
-    return [match for image, labels in pictures for match in match_hands(detect(image), labels)]
+def match_images(detect: Detect, images: Iterable[tuple[np.ndarray, Sequence[tuple[Box, Side]]]]) -> list[Match]:
+    """The matches of all labelled hands of (image, [(box, side)]) pairs."""
+    return [match for image, labels in images for match in match_hands(detect(image), labels)]
 
 
-def figures_at(matches: Sequence[Match], threshold: float) -> Figures:
-    """The figures of those matches whose score reaches `threshold`."""
+def metrics_at(matches: Sequence[Match], threshold: float) -> DetectorMetrics:
+    """The metrics of those matches whose score reaches `threshold`."""
     found = [match for match in matches if match.score >= threshold]
     if not found:
-        return Figures(threshold, 0.0, 0.0, math.nan, math.nan, math.nan)
-    median = [float(np.median([getattr(match, name) for match in found])) for name in Figures._fields[3:]]
-    return Figures(threshold, len(found) / len(matches), float(np.mean([m.side_right for m in found])), *median)
+        return DetectorMetrics(threshold, 0.0, 0.0, math.nan, math.nan, math.nan)
+    median = [float(np.median([getattr(match, name) for match in found])) for name in DetectorMetrics._fields[3:]]
+    return DetectorMetrics(
+        threshold, len(found) / len(matches), float(np.mean([m.side_correct for m in found])), *median
+    )
 
 
-def false_alarm_scores(detect: Detect, pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
-    """The scores of everything found in pictures without hands, and the number of pictures."""
+def false_alarm_scores(detect: Detect, images: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
+    """The scores of everything found in images without hands, and the number of images."""
     scores: list[float] = []
     count = 0
-    for image in pictures:
+    for image in images:
         scores += [hand.score for hand in detect(image)]
         count += 1
     return np.array(scores), count

@@ -14,7 +14,7 @@ from rich.progress import track
 from handmesh.assets import model_path
 from handmesh.data.fit_photos import FitPhotosConfig, PhotoFitter, Task, tasks_of
 from handmesh.data.photos import Fit, Key, LabelledHand, Photo, read_photos, split_of, write_fits
-from handmesh.evaluation.datasets import Answer, Case, from_photos
+from handmesh.evaluation.datasets import Case, Prediction, from_photos
 from handmesh.evaluation.sheets import case_sheet, write_sheet
 from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project
 from handmesh.hand.model import HandModel
@@ -84,10 +84,10 @@ def summary(name: str, fits: Sequence[Fit]) -> str:
     accepted = [fit for fit in fits if fit.accepted]
     if not accepted:
         return f"{name}: {len(fits)} hands, none accepted"
-    residual, rough_m = (np.median([getattr(fit, key) for fit in accepted]) for key in ("residual", "rough_m"))
+    residual, weak_3d_m = (np.median([getattr(fit, key) for fit in accepted]) for key in ("residual", "weak_3d_m"))
     return (
         f"{name}: {len(fits)} hands, {len(accepted) / len(fits):.1%} accepted; the median of these is "
-        f"{residual:.2%} of the box off in 2D, {1000 * rough_m:.1f} mm from the rough joints"
+        f"{residual:.2%} of the box off in 2D, {1000 * weak_3d_m:.1f} mm from the weak 3D joints"
     )
 
 
@@ -105,10 +105,10 @@ def hand_of(fit: Fit, label: LabelledHand, hand: HandModel) -> Hand:
 def overlay_sheet(photos: Sequence[Photo], fits: Mapping[Key, Fit], hand: HandModel) -> np.ndarray:
     """The best, the median and the worst fits as `evaluation.sheets` draws them."""
     cases = []
-    for picture in from_photos(photos):
-        for k, label in enumerate(picture.hands):
-            if (fit := fits.get((picture.name, k))) is not None:
-                seen = picture._replace(camera=fit.camera)
-                cases.append((Case(seen, k, Answer(hand_of(fit, label, hand))), fit.residual))
+    for example in from_photos(photos):
+        for k, label in enumerate(example.hands):
+            if (fit := fits.get((example.name, k))) is not None:
+                seen = example._replace(camera=fit.camera)
+                cases.append((Case(seen, k, Prediction(hand_of(fit, label, hand))), fit.residual))
     chosen, errors = zip(*cases, strict=True)
     return case_sheet(chosen, np.array(errors))

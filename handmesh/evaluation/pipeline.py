@@ -12,22 +12,22 @@ import numpy as np
 from rich.console import Console
 
 from handmesh.assets import DETECTOR, detector_path, model_path
-from handmesh.data.photos import MIN_SCORE, Photo, Split, labelled_folders, list_pictures, read_photos
+from handmesh.data.photos import MIN_SCORE, Photo, Split, labelled_folders, list_images, read_photos
 from handmesh.data.shards import read_shards
 from handmesh.detection import Detector
 from handmesh.evaluation.datasets import (
     FOUND_WITHIN,
     RECOLOURINGS,
-    Answerer,
     Case,
-    Picture,
+    Example,
+    Predict,
     Run,
     ask,
-    challenges_of,
     folder_names,
     from_files,
     from_photos,
     from_shards,
+    hard_cases_of,
     joined,
     recoloured,
     true_meshes,
@@ -57,7 +57,7 @@ from handmesh.evaluation.scoring import (
     synthetic_metrics,
     tables_of,
 )
-from handmesh.evaluation.sheets import case_sheet, false_hand_sheet
+from handmesh.evaluation.sheets import case_sheet, false_positive_sheet
 from handmesh.files import write_json
 from handmesh.tracking.backends import Session, open_session
 from handmesh.tracking.estimator import Estimator
@@ -92,7 +92,7 @@ class Options:
     threads: int | None = None
     """Cores that the network may use. Default: all but one."""
     num_hands: int = 2
-    """The most hands that the tracker may find in a picture."""
+    """The most hands that the tracker may find in an image."""
 
 
 @dataclass(frozen=True)
@@ -125,26 +125,26 @@ class PhotoOptions(Options):
     """Folders of labelled photographs that are trained on, of which `split` is taken. A folder has a
     pseudo_labels.json, or its sub-folders do."""
     unseen: tuple[Path, ...] = ()
-    """Folders of labelled photographs that are never trained on: all their pictures are taken, and
+    """Folders of labelled photographs that are never trained on: all their images are taken, and
     their hands together give the number to decide by."""
     backgrounds: Path | None = None
-    """A folder of pictures without hands, of which `split` is taken."""
+    """A folder of images without hands, of which `split` is taken."""
     split: Split = "val"
     """The held-out files (val), those for training, or all."""
     colours: bool = False
-    """Look again at pictures in grey and with red and blue swapped, and say how many hands are still found."""
+    """Look again at images in grey and with red and blue swapped, and say how many hands are still found."""
 
 
 class Job(NamedTuple):
     """A data set, and what to measure on it."""
 
     data: str
-    pictures: Sequence[Picture]
+    examples: Sequence[Example]
     metrics: Callable[[Run], list[Metric]]
     rank_by: Callable[[Sequence[Case]], np.ndarray]  # (N,) of answered cases, orders the contact sheet
     unit: str
     boxes: Sequence[Boxes]
-    part_of: Mapping[str, str] = {}  # by the picture's name, where the pictures are of several kinds
+    part_of: Mapping[str, str] = {}  # by the image's name, where the images are of several kinds
     group: str = ""
     recolourings: Sequence[str] = ()  # in which to look again with the detector
 
@@ -195,8 +195,8 @@ def _print_combined(results: Sequence[Result]) -> None:
     if (pooled := all_unseen(results)) is None:
         return
     console, combined = Console(), pooled.metric(COMBINED)
-    found, side = (pooled.metric(name) for name in ("hands found", "side right"))
-    said = f"found {found} %, side right {side} %, combined {combined}; 95 % intervals"
+    found, side = (pooled.metric(name) for name in ("hands found", "side correct"))
+    said = f"found {found} %, side correct {side} %, combined {combined}; 95 % intervals"
     console.print(f"{ALL_UNSEEN}, {combined.count} hands: {said}", highlight=False)
     console.print(f"[bold]combined (unseen): {combined.value:.3f}[/]", highlight=False)
 
@@ -225,17 +225,17 @@ def evaluate_synthetic(options: SyntheticOptions) -> list[Result]:
 def _synthetic_job(name: str, folder: Path, options: Options) -> Job:
     shards = read_shards(folder, options.limit, progress=True)
     metrics = partial(synthetic_metrics, truth=true_meshes(shards))
-    return Job(name, from_shards(shards), metrics, aligned_mm, " mm", _each(options.boxes), challenges_of(shards))
+    return Job(name, from_shards(shards), metrics, aligned_mm, " mm", _each(options.boxes), hard_cases_of(shards))
 
 
 def evaluate_backgrounds(options: BackgroundOptions) -> list[Result]:
-    """Count the hands seen in pictures that have none, by the whole product."""
+    """Count the hands seen in images that have none, by the whole product."""
     return _evaluate([_background_job(options.root.resolve().name, options.root, options.split)], options)
 
 
 def _background_job(name: str, root: Path, split: Split) -> Job:
-    pictures = from_files(list_pictures(root, split))
-    return Job(name, pictures, background_metrics, mean_error_2d, "", ["none"], group=NO_HANDS)
+    examples = from_files(list_images(root, split))
+    return Job(name, examples, background_metrics, mean_error_2d, "", ["none"], group=NO_HANDS)
 
 
 def _each(boxes: Which) -> list[Boxes]:
@@ -260,7 +260,7 @@ def _evaluate(jobs: Sequence[Job], options: Options, tables: Tables = _tables, n
     sheets: list[Image] = []
     for boxes in PROTOCOLS:
         of_protocol = [job for job in jobs if boxes in job.boxes]
-        answer = _answerer(boxes, mesh, finder, options) if of_protocol else None
+        answer = _predict(boxes, mesh, finder, options) if of_protocol else None
         unseen: list[Done] = []
         for job in of_protocol:
             done = _do(job, boxes, answer, options.limit)
@@ -298,20 +298,20 @@ def _report(
             Section("Metrics", tables),
             Section("Best, median and worst", (), sheets, "Above what is labelled, below what was predicted."),
         ],
-        warnings=[f"{data}: pictures that could not be read: {count}" for data, count in bad.items()],
+        warnings=[f"{data}: images that could not be read: {count}" for data, count in bad.items()],
         notes=[NOTE, *([note] if note else [])],
     )
 
 
-def _do(job: Job, boxes: Boxes, answer: Answerer, limit: int | None) -> Done:
-    what, pictures = f"{job.data}, boxes {boxes}", job.pictures[:limit]
+def _do(job: Job, boxes: Boxes, answer: Predict, limit: int | None) -> Done:
+    what, examples = f"{job.data}, boxes {boxes}", job.examples[:limit]
 
-    def look(pictures: Sequence[Picture], what: str) -> Run:
-        return without_unsure_labels(ask(answer, pictures, what))
+    def look(examples: Sequence[Example], what: str) -> Run:
+        return without_unsure_labels(ask(answer, examples, what))
 
     again = job.recolourings if boxes == "detected" else ()
-    others = {name: look([recoloured(picture, name) for picture in pictures], f"{what}, {name}") for name in again}
-    return Done(job, boxes, look(pictures, what), others)
+    others = {name: look([recoloured(example, name) for example in examples], f"{what}, {name}") for name in again}
+    return Done(job, boxes, look(examples, what), others)
 
 
 def _pooled(unseen: Sequence[Done]) -> Done:
@@ -321,7 +321,7 @@ def _pooled(unseen: Sequence[Done]) -> Done:
     return Done(first.job._replace(data=ALL_UNSEEN), first.boxes, joined([done.run for done in unseen]), others)
 
 
-def _answerer(boxes: Boxes, mesh: Session, finder: Session, options: Options) -> Answerer:
+def _predict(boxes: Boxes, mesh: Session, finder: Session, options: Options) -> Predict:
     if boxes == "given":
         return with_given_boxes(Estimator(mesh))
     return with_detected_boxes(HandTracker(Estimator(mesh), Detector(finder), options.num_hands))
@@ -335,7 +335,7 @@ def _result(done: Done, part: str = "") -> Result:
 
 
 def _part_results(done: Done) -> list[Result]:
-    """One for each kind of picture, in the order of their names."""
+    """One for each kind of image, in the order of their names."""
     part_of = done.job.part_of
     said = {part: [one for one in done.run.said if part_of.get(one[0].name) == part] for part in part_of.values()}
     return [_result(Done(done.job, done.boxes, Run(said[part])), part) for part in sorted(said) if said[part]]
@@ -344,7 +344,11 @@ def _part_results(done: Done) -> list[Result]:
 def _sheets(done: Done) -> list[Image]:
     """The contact sheet, where there is something to show."""
     job, boxes, run, _ = done
-    sheet = case_sheet(run.cases, _rank(run.cases, job), job.unit) if run.cases else false_hand_sheet(run.false_hands)
+    sheet = (
+        case_sheet(run.cases, _rank(run.cases, job), job.unit)
+        if run.cases
+        else false_positive_sheet(run.false_positives)
+    )
     name = f"{job.data}-{boxes}"
     return [] if sheet is None else [Image.of_image(name, sheet, f"{job.data}, boxes {boxes}")]
 

@@ -23,7 +23,7 @@ from handmesh.hand.model import HandModel
 from handmesh.machine import machine
 from handmesh.models.checkpoint import load_trained
 from handmesh.tracking.backends import Session, default_threads, open_session
-from handmesh.tracking.estimator import Crop, lift, picture_joints_px
+from handmesh.tracking.estimator import Crop, image_joints_px, to_camera_frame
 from handmesh.types import Box, Camera, Hand
 
 # One function from crops to hands, whether an exported graph or trained weights stand behind it.
@@ -111,10 +111,10 @@ def open_weights(path: Path, hand_model: Path | None, device: Device, threads: i
     network, config = load_trained(path)
     hand_file = hand_model or (Path(config["hand_model"]) if config.get("hand_model") else None)
     hand = HandModel.load(hand_file)
-    place = torch_device(device)
+    position = torch_device(device)
     if threads:
         torch.set_num_threads(threads)
-    graph = MeshGraph(network.reparameterised(), hand).eval().to(place)
+    graph = MeshGraph(network.reparameterised(), hand).eval().to(position)
     return Predictor(
         name=str(path),
         file_sha256=sha256_of(path),
@@ -124,8 +124,8 @@ def open_weights(path: Path, hand_model: Path | None, device: Device, threads: i
         box_scale=float(config["box_scale"]),
         faces=hand.faces,
         num_vertices=hand.num_vertices,
-        runs_on=f"{machine()}; torch {torch.__version__}, {_described(place)}",
-        run=lambda crops: _run_weights(graph, crops, place),
+        runs_on=f"{machine()}; torch {torch.__version__}, {_described(position)}",
+        run=lambda crops: _run_weights(graph, crops, position),
     )
 
 
@@ -140,19 +140,19 @@ def torch_device(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def _described(place: torch.device) -> str:
-    if place.type == "cuda":
-        return f"{torch.cuda.get_device_name(place)}, float32"
+def _described(position: torch.device) -> str:
+    if position.type == "cuda":
+        return f"{torch.cuda.get_device_name(position)}, float32"
     return f"cpu, {torch.get_num_threads()} threads, float32"
 
 
-def _run_weights(graph: MeshGraph, crops: np.ndarray, place: torch.device) -> Outputs:
+def _run_weights(graph: MeshGraph, crops: np.ndarray, position: torch.device) -> Outputs:
     with torch.inference_mode():
-        outputs = graph(torch.from_numpy(crops).to(place))
+        outputs = graph(torch.from_numpy(crops).to(position))
     return {name: value.float().cpu().numpy() for name, value in outputs._asdict().items() if value is not None}
 
 
-# Hands in pictures that each show one right hand: from crop protocol and test-time augmentation to metres.
+# Hands in images that each show one right hand: from crop protocol and test-time augmentation to metres.
 
 
 TTA_SPREAD_RAD = np.radians(30.0)
@@ -166,14 +166,14 @@ Finder = Callable[[np.ndarray], Box | None]
 
 
 @dataclass(frozen=True)
-class Looks:
-    """How a picture is looked at. All of it belongs to a figure."""
+class PredictOptions:
+    """How an image is looked at. All of it belongs to a figure."""
 
     crop: CropProtocol = "gt-keypoints"
     """Where the crop is taken: an upright square around the labelled keypoints, the 130 pixels in
-    the picture's middle, or where the tracker's detector finds the hand."""
+    the image's middle, or where the tracker's detector finds the hand."""
     passes: int = 1
-    """Looks at each hand. Every further one is at a turned box around the joints of the one before,
+    """Estimates of each hand. Every further one is at a turned box around the joints of the one before,
     as the tracker does; it needs no labels."""
     tta: int = 1
     """Test-time augmentation: so many crops, turned evenly between -30 and 30 degrees, whose
@@ -189,44 +189,44 @@ class Looks:
         """Protocol and augmentation in words."""
         where = {
             "gt-keypoints": f"upright square around the labelled keypoints x {box_scale:g}",
-            "centre-130": f"the {CENTRE_PX:.0f} pixels in the picture's middle",
+            "centre-130": f"the {CENTRE_PX:.0f} pixels in the image's middle",
             "detected": f"the bundled detector's box x {box_scale:g}; where it finds none, as centre-130",
         }[self.crop]
         name = self.crop if self.passes == 1 else f"{self.crop}, {self.passes} passes"
         again = "" if self.passes == 1 else "; every further pass turned, around the joints of the one before"
-        turns = f"{self.tta} crops turned by up to 30 degrees, meshes averaged" if self.tta > 1 else "none"
-        return {"crop protocol": f"{name}: {where}{again}", "test-time augmentation": turns}
+        rotations = f"{self.tta} crops turned by up to 30 degrees, meshes averaged" if self.tta > 1 else "none"
+        return {"crop protocol": f"{name}: {where}{again}", "test-time augmentation": rotations}
 
 
 class View(NamedTuple):
-    """A picture, its camera, and the labelled joints where the crop protocol wants them."""
+    """An image, its camera, and the labelled joints where the crop protocol wants them."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     camera: Camera
     joints_px: np.ndarray | None = None  # (21, 2)
 
 
-class Seen(NamedTuple):
-    """What was made of one picture."""
+class CropPrediction(NamedTuple):
+    """What was made of one image."""
 
     hand: Hand | None  # None: the network's numbers are no hand
     located: bool  # whether the crop protocol found a place of its own
 
 
-class Reader:
-    """A network with a way of looking: pictures in, one right hand each out, in the camera's frame."""
+class CropPredictor:
+    """A network with a way of looking: images in, one right hand each out, in the camera's frame."""
 
-    def __init__(self, predictor: Predictor, looks: Looks, find: Finder | None = None) -> None:
+    def __init__(self, predictor: Predictor, options: PredictOptions, find: Finder | None = None) -> None:
         """find: for the protocol 'detected', and only for it."""
-        if (looks.crop == "detected") != (find is not None):
+        if (options.crop == "detected") != (find is not None):
             raise ValueError("a finder belongs to the crop protocol 'detected', and to no other")
-        self._predictor, self._looks, self._find = predictor, looks, find
-        count = looks.tta
-        self._turns = np.linspace(-TTA_SPREAD_RAD, TTA_SPREAD_RAD, count).tolist() if count > 1 else [0.0]
+        self._predictor, self._options, self._find = predictor, options, find
+        count = options.tta
+        self._rotations = np.linspace(-TTA_SPREAD_RAD, TTA_SPREAD_RAD, count).tolist() if count > 1 else [0.0]
 
-    def read(self, views: Sequence[View], batch: int) -> list[Seen]:
-        """The hand in each picture. batch: crops that the network takes at a time."""
-        step = max(1, MOST_CROPS // len(self._turns))
+    def read(self, views: Sequence[View], batch: int) -> list[CropPrediction]:
+        """The hand in each image. batch: crops that the network takes at a time."""
+        step = max(1, MOST_CROPS // len(self._rotations))
         return [seen for k in range(0, len(views), step) for seen in self._read(views[k : k + step], batch)]
 
     @property
@@ -234,19 +234,19 @@ class Reader:
         """Vertices of the meshes that it gives."""
         return self._predictor.num_vertices
 
-    def _read(self, views: Sequence[View], batch: int) -> list[Seen]:
+    def _read(self, views: Sequence[View], batch: int) -> list[CropPrediction]:
         first = [self._box(view) for view in views]
         boxes = [box for box, _ in first]
-        for _ in range(self._looks.passes - 1):
+        for _ in range(self._options.passes - 1):
             boxes = self._boxes_around_joints(views, boxes, batch)
         hands = self._look(views, boxes, batch)
-        return [Seen(hand, located) for hand, (_, located) in zip(hands, first, strict=True)]
+        return [CropPrediction(hand, located) for hand, (_, located) in zip(hands, first, strict=True)]
 
     def _box(self, view: View) -> tuple[Box, bool]:
         """Where to take the crop, and whether the protocol found it there."""
         scale, (height, width) = self._predictor.box_scale, view.image.shape[:2]
         if self._find is None:
-            return crop_box(self._looks.crop, view.joints_px, width, height, scale), True
+            return crop_box(self._options.crop, view.joints_px, width, height, scale), True
         box = self._find(view.image)
         if box is None:
             return crop_box("centre-130", None, width, height, scale), False
@@ -256,20 +256,24 @@ class Reader:
         crops = [self._crop(box) for box in boxes]
         outputs = each(self._predictor(self._pixels(views, crops), batch))
         return [
-            Box.around(picture_joints_px(one, crop), self._predictor.box_scale)
+            Box.around(image_joints_px(one, crop), self._predictor.box_scale)
             for one, crop in zip(outputs, crops, strict=True)
         ]
 
     def _look(self, views: Sequence[View], boxes: Sequence[Box], batch: int) -> list[Hand | None]:
         """The mean over the turned crops of what is seen in each box."""
-        crops = [self._crop(replace(box, angle_rad=box.angle_rad + turn)) for box in boxes for turn in self._turns]
-        turned = [view for view in views for _ in self._turns]
-        outputs = each(self._predictor(self._pixels(turned, crops), batch))
-        hands = [
-            lift(one, crop, view.camera, self._predictor.faces)
-            for one, crop, view in zip(outputs, crops, turned, strict=True)
+        crops = [
+            self._crop(replace(box, angle_rad=box.angle_rad + rotation))
+            for box in boxes
+            for rotation in self._rotations
         ]
-        return [mean_hand(hands[k : k + len(self._turns)]) for k in range(0, len(hands), len(self._turns))]
+        rotated = [view for view in views for _ in self._rotations]
+        outputs = each(self._predictor(self._pixels(rotated, crops), batch))
+        hands = [
+            to_camera_frame(one, crop, view.camera, self._predictor.faces)
+            for one, crop, view in zip(outputs, crops, rotated, strict=True)
+        ]
+        return [mean_hand(hands[k : k + len(self._rotations)]) for k in range(0, len(hands), len(self._rotations))]
 
     def _crop(self, box: Box) -> Crop:
         return Crop(box, "right", self._predictor.crop_size)
@@ -316,7 +320,7 @@ class ReadingOptions:
     """A bundled network by name, an exported .onnx, or weights.safetensors of a training run."""
     hand_model: Path | None = None
     """A converted MANO .npz for weights. Default: the hand they were trained with."""
-    looks: tyro.conf.OmitArgPrefixes[Looks] = field(default_factory=Looks)
+    predict_options: tyro.conf.OmitArgPrefixes[PredictOptions] = field(default_factory=PredictOptions)
     batch: int = 32
     """Crops that the network takes at a time; an exported graph takes one by one."""
     device: Device = "auto"

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from handmesh.assets import model_path
 from handmesh.data.photos import Split, read_photos
-from handmesh.evaluation.datasets import Case, Picture, Run, ask, folder_names, from_photos, with_detected_boxes
+from handmesh.evaluation.datasets import Case, Example, Run, ask, folder_names, from_photos, with_detected_boxes
 from handmesh.evaluation.metrics import Metric, metric
 from handmesh.evaluation.report import setting_of
-from handmesh.evaluation.sheets import CAPTION, GROUND, Tile, look_at, strip, write_sheet
+from handmesh.evaluation.sheets import CAPTION, GROUND, Tile, strip, tile_views, write_sheet
 from handmesh.files import write_csv, write_json
 from handmesh.render.overlay import Style
 from handmesh.tracking.backends import open_session
@@ -46,7 +46,7 @@ class Judged(NamedTuple):
 
     number: int
     file: str
-    lies_right: dict[str, bool]  # by finger
+    is_correct: dict[str, bool]  # by finger
     note: str
 
 
@@ -68,48 +68,48 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return [{name: value or "" for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def read_judgement(path: Path) -> list[Judged]:
+def read_review(path: Path) -> list[Judged]:
     """The filled-in sheet; ValueError naming the hand where an answer is missing or neither y nor n."""
     judged = []
     for row in _rows(path):
         answers = {finger: row.get(finger, "").strip().lower() for finger in FINGERS}
         if wrong := {finger: answer for finger, answer in answers.items() if answer not in (YES, NO)}:
             raise ValueError(f"{path}: hand {row.get('number')}: expected {YES} or {NO} for each finger, got {wrong}")
-        lies_right = {finger: answer == YES for finger, answer in answers.items()}
-        judged.append(Judged(int(row["number"]), row["file"], lies_right, row.get("note", "")))
+        is_correct = {finger: answer == YES for finger, answer in answers.items()}
+        judged.append(Judged(int(row["number"]), row["file"], is_correct, row.get("note", "")))
     return judged
 
 
-def judgement_metrics(judged: Sequence[Judged]) -> list[Metric]:
-    """The share of pictures in which every finger of every hand lies right, of such hands, and of each finger.
+def review_metrics(judged: Sequence[Judged]) -> list[Metric]:
+    """The fraction of images in which every finger of every hand lies right, of such hands, and of each finger.
 
-    judged: the largest hand of each picture before its others.
+    judged: the largest hand of each image before its others.
     """
-    hands = [all(one.lies_right.values()) for one in judged]
+    hands = [all(one.is_correct.values()) for one in judged]
     of_files: dict[str, list[bool]] = {}
     for one, right in zip(judged, hands, strict=True):
         of_files.setdefault(one.file, []).append(right)
     return [
-        metric("pictures, all fingers of the largest hand", [100.0 * some[0] for some in of_files.values()], "%"),
-        metric("pictures, all fingers of all hands", [100.0 * all(some) for some in of_files.values()], "%"),
+        metric("images, all fingers of the largest hand", [100.0 * some[0] for some in of_files.values()], "%"),
+        metric("images, all fingers of all hands", [100.0 * all(some) for some in of_files.values()], "%"),
         metric("hands, all fingers", [100.0 * right for right in hands], "%"),
-        *(metric(name, [100.0 * one.lies_right[name] for one in judged], "%") for name in FINGERS),
+        *(metric(name, [100.0 * one.is_correct[name] for one in judged], "%") for name in FINGERS),
     ]
 
 
-def count_judgement(path: Path) -> list[Metric]:
+def count_review(path: Path) -> list[Metric]:
     """Print what the sheet comes to, and the hands that are not right with their notes."""
-    console, judged = Console(), read_judgement(path)
-    metrics = judgement_metrics(judged)
+    console, judged = Console(), read_review(path)
+    metrics = review_metrics(judged)
     for one in metrics:
         console.print(f"{round(one.value * one.count / 100)} of {one.count} {one.name}: {one} %", highlight=False)
     for one in judged:
-        if wrong := [finger for finger, right in one.lies_right.items() if not right]:
+        if wrong := [finger for finger, right in one.is_correct.items() if not right]:
             console.print(f"{one.number} {one.file}: {', '.join(wrong)}. {one.note}", highlight=False)
     return metrics
 
 
-# Held-out pictures chosen at random, each hand beside its mesh, for somebody to judge finger by finger.
+# Held-out images chosen at random, each hand beside its mesh, for somebody to judge finger by finger.
 
 
 SIZE = 300
@@ -120,76 +120,76 @@ COLUMNS, ROWS = 3, 4
 STYLE = Style(opacity=0.6, skeleton=True)
 """The finger shows through its mesh, and colours say which finger the mesh takes it for."""
 
-JUDGEMENT = "judgement.csv"
+REVIEW = "review.csv"
 
 
 @dataclass(frozen=True)
 class ReviewOptions:
     """Held-out images chosen at random, beside the meshes found in them, to be judged finger by finger.
 
-    Fill in judgement.csv, y or n for each finger; `--sheet judgement.csv` counts it.
+    Fill in review.csv, y or n for each finger; `--sheet review.csv` counts it.
     """
 
     root: tuple[Path, ...] = ()
     """Folders with a pseudo_labels.json; images are drawn from all of them together."""
     sheet: Path | None = None
-    """Count the judgement in this judgement.csv, and draw nothing."""
+    """Count the review in this review.csv, and draw nothing."""
     count: int = 60
-    """How many pictures."""
+    """How many images."""
     seed: int = 0
-    """Another one gives other pictures."""
+    """Another one gives other images."""
     split: Split = "val"
     """The held-out files (val), those for training, or all."""
     model: str = "balanced"
     """A bundled network by name, or the path of an exported .onnx file."""
     num_hands: int = 2
-    """The most hands that the tracker may find in a picture."""
+    """The most hands that the tracker may find in an image."""
     threads: int | None = None
     """Cores that the network may use. Default: all but one."""
     output: Path = Path("outputs/review")
-    """Folder for the pages, index.json and judgement.csv."""
+    """Folder for the pages, index.json and review.csv."""
 
 
 def review(options: ReviewOptions) -> None:
     """`handmesh evaluate review`: draw a sheet, or count one that is filled in."""
     if options.sheet:
-        count_judgement(options.sheet)
+        count_review(options.sheet)
     else:
         draw_overlays(options)
 
 
 def draw_overlays(options: ReviewOptions) -> list[Case]:
-    """Choose, look, write pages and the sheet to fill in; gives the labelled hands, a picture's largest first."""
-    chosen = choose(_pictures(options), options.count, options.seed)
+    """Choose, look, write pages and the sheet to fill in; gives the labelled hands, an image's largest first."""
+    chosen = choose(_images(options), options.count, options.seed)
     tracker = HandTracker.load(options.model, num_hands=options.num_hands, threads=options.threads)
     said = ask(with_detected_boxes(tracker), chosen, "looking").said
     cases = [case for one in said for case in sorted(Run([one]).cases, key=lambda case: -case.label.box().size_px)]
     shown = [_shown(k, case) for k, case in enumerate(cases)]
-    write_blank(options.output / JUDGEMENT, shown)
+    write_blank(options.output / REVIEW, shown)
     for page, start in enumerate(range(0, len(cases), COLUMNS * ROWS)):
         part = slice(start, start + COLUMNS * ROWS)
         write_sheet(options.output / _page_name(page), _page(cases[part], shown[part]))
     _write_index(options, chosen, shown)
-    Console().print(f"{len(shown)} hands in {len(chosen)} pictures, written to {options.output}; fill in {JUDGEMENT}")
+    Console().print(f"{len(shown)} hands in {len(chosen)} images, written to {options.output}; fill in {REVIEW}")
     return cases
 
 
-def choose(pictures: Sequence[Picture], count: int, seed: int) -> list[Picture]:
-    """`count` of the pictures, each as likely as any other, the same for the same seed; ValueError for too few."""
-    if not 1 <= count <= len(pictures):
-        raise ValueError(f"--count must be between 1 and {len(pictures)}, as many pictures with hands as there are")
-    return [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))[:count]]
+def choose(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """`count` of the images, each as likely as any other, the same for the same seed; ValueError for too few."""
+    if not 1 <= count <= len(examples):
+        raise ValueError(f"--count must be between 1 and {len(examples)}, as many images with hands as there are")
+    return [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))[:count]]
 
 
-def _pictures(options: ReviewOptions) -> list[Picture]:
-    """All pictures with hands, named after their data set and file."""
+def _images(options: ReviewOptions) -> list[Example]:
+    """All images with hands, named after their data set and file."""
     if not options.root:
         raise ValueError("no data sets: name at least one folder with a pseudo_labels.json, with --root")
     return [
-        picture._replace(name=f"{name}/{picture.name}")
+        example._replace(name=f"{name}/{example.name}")
         for name, root in zip(folder_names(options.root), options.root, strict=True)
-        for picture in from_photos(read_photos(root, options.split))
-        if picture.hands
+        for example in from_photos(read_photos(root, options.split))
+        if example.hands
     ]
 
 
@@ -199,7 +199,7 @@ def _page_name(page: int) -> str:
 
 def _shown(number: int, case: Case) -> Shown:
     page = _page_name(number // (COLUMNS * ROWS))
-    return Shown(number + 1, page, case.picture.name, case.label.side, case.answer.hand is not None)
+    return Shown(number + 1, page, case.example.name, case.label.side, case.answer.hand is not None)
 
 
 def _page(cases: Sequence[Case], shown: Sequence[Shown]) -> np.ndarray:
@@ -213,15 +213,15 @@ def _page(cases: Sequence[Case], shown: Sequence[Shown]) -> np.ndarray:
 
 def _pair(case: Case, shown: Shown) -> np.ndarray:
     """A caption over the hand as it is, and with the mesh."""
-    views = look_at(Tile(case.picture, case.label.joints_px, case.answer.hand, ""), SIZE, STYLE)
+    views = tile_views(Tile(case.example, case.label.joints_px, case.answer.hand, ""), SIZE, STYLE)
     drawn = views.drawn if shown.found else np.full_like(views.drawn, GROUND)
     what = "" if shown.found else "NOT FOUND "
     caption = strip(f"{shown.number}  {what}{shown.side}  {shown.file}", 2 * SIZE, (255, 255, 255))
     return np.concatenate([caption, np.concatenate([views.plain, drawn], axis=1)])
 
 
-def _write_index(options: ReviewOptions, chosen: Sequence[Picture], shown: Sequence[Shown]) -> None:
+def _write_index(options: ReviewOptions, chosen: Sequence[Example], shown: Sequence[Shown]) -> None:
     session = open_session(model_path(options.model), "mesh", options.threads)
     setting = setting_of(model_path(options.model), session, options.threads).as_json()
-    asked = {"seed": options.seed, "split": options.split, "pictures": [picture.name for picture in chosen]}
+    asked = {"seed": options.seed, "split": options.split, "images": [example.name for example in chosen]}
     write_json(options.output / "index.json", {"setting": setting, **asked, "hands": [one._asdict() for one in shown]})

@@ -20,7 +20,14 @@ from handmesh.evaluation.datasets import ArrayCache
 from handmesh.evaluation.freihand import PART, configuration, finder, predict_part
 from handmesh.evaluation.freihand_report import open_set, reading_setting, short_name
 from handmesh.evaluation.metrics import align, errors
-from handmesh.evaluation.predictor import ErrorKind, Looks, Predictor, Reader, RobustnessOptions, open_predictor
+from handmesh.evaluation.predictor import (
+    CropPredictor,
+    ErrorKind,
+    PredictOptions,
+    Predictor,
+    RobustnessOptions,
+    open_predictor,
+)
 from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table
 from handmesh.evaluation.sheets import strip
 
@@ -45,7 +52,7 @@ class Robustness:
 
     @property
     def by_severity_mm(self) -> np.ndarray:
-        """(6,) means over the corruptions: of clean pictures, then of each severity."""
+        """(6,) means over the corruptions: of clean images, then of each severity."""
         return np.concatenate([[self.clean_mm], np.mean(list(self.corrupted_mm.values()), axis=0)])
 
 
@@ -65,9 +72,15 @@ def mean_corruption_error(network: Robustness, baseline: Robustness) -> float:
 
 
 def predict_corrupted(
-    freihand: FreihandSet, reader: Reader, cache: ArrayCache, looks: Looks, batch: int, limit: int | None, what: str
+    freihand: FreihandSet,
+    reader: CropPredictor,
+    cache: ArrayCache,
+    predict_options: PredictOptions,
+    batch: int,
+    limit: int | None,
+    what: str,
 ) -> dict[str, np.ndarray]:
-    """(S, N, 21, 3) joints in the camera's frame by the corruption's name, S severities; S is 1 for clean pictures.
+    """(S, N, 21, 3) joints in the camera's frame by the corruption's name, S severities; S is 1 for clean images.
 
     What the cache holds is not done again. what: to call the progress bar.
     """
@@ -80,7 +93,9 @@ def predict_corrupted(
             progress.update(task, description=f"{what}, {name}")
             kept = cache.get(_file_name(name))
             if kept is None or kept["joints_m"].shape[1] < count:
-                values = [_predict(freihand, reader, looks, batch, count, name, severity) for severity in severities]
+                values = [
+                    _predict(freihand, reader, predict_options, batch, count, name, severity) for severity in severities
+                ]
                 kept = {"joints_m": np.stack(values)}
                 cache.put(_file_name(name), **kept)
             joints[name] = kept["joints_m"][:, :count]
@@ -93,7 +108,13 @@ def _file_name(corruption: str) -> str:
 
 
 def _predict(
-    freihand: FreihandSet, reader: Reader, looks: Looks, batch: int, count: int, name: str, severity: int
+    freihand: FreihandSet,
+    reader: CropPredictor,
+    predict_options: PredictOptions,
+    batch: int,
+    count: int,
+    name: str,
+    severity: int,
 ) -> np.ndarray:
     """(N, 21, 3) joints; zeros where the network's numbers are no hand."""
 
@@ -103,7 +124,9 @@ def _predict(
 
     starts = range(0, count, PART)
     parts = [range(start, min(start + PART, count)) for start in starts]
-    return np.concatenate([predict_part(freihand, reader, looks, batch, one, image_of)["joints_m"] for one in parts])
+    return np.concatenate(
+        [predict_part(freihand, reader, predict_options, batch, one, image_of)["joints_m"] for one in parts]
+    )
 
 
 def measure(model: str, joints: Mapping[str, np.ndarray], true_joints_m: np.ndarray, kind: ErrorKind) -> Robustness:
@@ -220,7 +243,7 @@ def _report(
     )
 
 
-# A whole robustness evaluation: networks on clean and corrupted pictures, their errors, a report.
+# A whole robustness evaluation: networks on clean and corrupted images, their errors, a report.
 
 
 def evaluate_robustness(options: RobustnessOptions) -> list[Robustness]:
@@ -262,11 +285,11 @@ def _names(predictors: list[Predictor]) -> list[str]:
 
 
 def _measure(options: RobustnessOptions, freihand: FreihandSet, predictor: Predictor, name: str) -> Robustness:
-    looks = options.looks
+    predict_options = options.predict_options
     folder = options.output / "predictions" / f"{short_name(predictor.name)}-{predictor.file_sha256[:8]}"
-    cache = ArrayCache(folder, configuration(freihand, predictor, looks, use_scale=False), options.overwrite)
-    reader = Reader(predictor, looks, finder(looks, options.device, options.threads))
-    joints = predict_corrupted(freihand, reader, cache, looks, options.batch, options.limit, name)
+    cache = ArrayCache(folder, configuration(freihand, predictor, predict_options, use_scale=False), options.overwrite)
+    reader = CropPredictor(predictor, predict_options, finder(predict_options, options.device, options.threads))
+    joints = predict_corrupted(freihand, reader, cache, predict_options, options.batch, options.limit, name)
     return measure(name, joints, freihand.xyz[: joints["clean"].shape[1]], options.error)
 
 

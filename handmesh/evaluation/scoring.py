@@ -26,9 +26,9 @@ from handmesh.evaluation.metrics import (
 )
 from handmesh.evaluation.report import Table
 
-PCK_SHARE = 0.2
+PCK_FRACTION = 0.2
 
-TIP_SHARE = 0.1
+TIP_FRACTION = 0.1
 """A fingertip is right within this fraction of the longer box side."""
 
 COMBINED = "combined"
@@ -58,7 +58,7 @@ def photo_metrics(run: Run) -> list[Metric]:
     return [
         *_finding_metrics(run),
         *_placing_metrics(cases),
-        metric("PA-MPJPE (rough 3D)", aligned_mm(cases), "mm"),
+        metric("PA-MPJPE (weak 3D)", aligned_mm(cases), "mm"),
         *_fingertip_metrics(cases),
         metric(COMBINED, combined_errors(run.cases), "of box"),
         *_cost_metrics(run),
@@ -78,7 +78,7 @@ def combined_errors(cases: Sequence[Case]) -> np.ndarray:
 
 
 def recoloured_metrics(run: Run, recoloured: Mapping[str, Run]) -> list[Metric]:
-    """For each recolouring of the same pictures, the hands found as a fraction of those found in colour."""
+    """For each recolouring of the same images, the hands found as a fraction of those found in colour."""
     return [_found_relative(f"hands found {name}", run.cases, other.cases) for name, other in recoloured.items()]
 
 
@@ -96,19 +96,19 @@ def _found_relative(name: str, in_colour: Sequence[Case], other: Sequence[Case])
 
 
 def _finding_metrics(run: Run) -> list[Metric]:
-    sides = [case.answer.side_right for case in answered(run.cases)]
+    sides = [case.answer.side_correct for case in answered(run.cases)]
     return [
         metric("hands found", [100 * case.answer.found for case in run.cases], "%"),
-        metric("side right", 100 * np.array(sides, float), "%"),
+        metric("side correct", 100 * np.array(sides, float), "%"),
     ]
 
 
 def _placing_metrics(cases: Sequence[Case]) -> list[Metric]:
-    in_picture = case_errors_2d(cases)
+    in_image = case_errors_2d(cases)
     return [
-        metric("2D error, median", in_picture.mean(1), "of box", median=True),
-        metric("2D error, mean", in_picture.mean(1), "of box"),
-        metric(f"PCK@{PCK_SHARE}", 100 * (in_picture <= PCK_SHARE).mean(1), "%"),
+        metric("2D error, median", in_image.mean(1), "of box", median=True),
+        metric("2D error, mean", in_image.mean(1), "of box"),
+        metric(f"PCK@{PCK_FRACTION}", 100 * (in_image <= PCK_FRACTION).mean(1), "%"),
     ]
 
 
@@ -117,7 +117,7 @@ def _fingertip_metrics(cases: Sequence[Case]) -> list[Metric]:
     joints_px = [[hand.joints_px for hand in (case.answer.hand, case.label)] for case in cases]
     along = tip_errors_along_finger(*zip(*joints_px, strict=True)).mean(1) if cases else []
     return [
-        metric(f"all fingertips within {TIP_SHARE}", 100 * (tips <= TIP_SHARE).all(1), "%"),
+        metric(f"all fingertips within {TIP_FRACTION}", 100 * (tips <= TIP_FRACTION).all(1), "%"),
         metric("fingertips along the finger", along, "of box"),
     ]
 
@@ -132,13 +132,13 @@ def aligned_mm(cases: Sequence[Case]) -> np.ndarray:
 
 def _cost_metrics(run: Run) -> list[Metric]:
     return [
-        metric("extra hands", 100 * _extra_counts(run), "per 100 pictures"),
-        metric("time a picture, median", [answers.time_ms for _, answers in run.said], "ms", median=True),
+        metric("extra hands", 100 * _extra_counts(run), "per 100 images"),
+        metric("time an image, median", [answers.time_ms for _, answers in run.said], "ms", median=True),
     ]
 
 
 def _extra_counts(run: Run) -> np.ndarray:
-    """(P,) hands that nobody labelled, of the pictures in which they were looked for."""
+    """(P,) hands that nobody labelled, of the images in which they were looked for."""
     return np.array([len(answers.extra) for _, answers in run.said if answers.extra is not None])
 
 
@@ -146,16 +146,16 @@ def background_metrics(run: Run) -> list[Metric]:
     """How often hands are seen where there are none."""
     counts = _extra_counts(run)
     return [
-        metric("false hands", 100 * counts, "per 100 pictures"),
-        metric("pictures with a false hand", 100 * (counts > 0), "%"),
-        metric("time a picture, median", [answers.time_ms for _, answers in run.said], "ms", median=True),
+        metric("false positives", 100 * counts, "per 100 images"),
+        metric("images with a false positive", 100 * (counts > 0), "%"),
+        metric("time an image, median", [answers.time_ms for _, answers in run.said], "ms", median=True),
     ]
 
 
 def synthetic_metrics(run: Run, truth: Mapping[str, Mesh]) -> list[Metric]:
     """As for photographs, and the official errors of joints and mesh about the root.
 
-    truth: the true mesh by the name of the picture.
+    truth: the true mesh by the name of the image.
     """
     cases = answered(run.cases)
     mesh = score_meshes(cases, truth).per_sample() if cases else {}
@@ -170,7 +170,7 @@ def synthetic_metrics(run: Run, truth: Mapping[str, Mesh]) -> list[Metric]:
 def score_meshes(cases: Sequence[Case], truth: Mapping[str, Mesh]) -> MeshErrors:
     """Answered cases against their true meshes, both about the root joint."""
     hands = [about_root(case.answer.hand.joints_m, case.answer.hand.vertices_m) for case in cases]
-    true = [truth[case.picture.name] for case in cases]
+    true = [truth[case.example.name] for case in cases]
     return mesh_errors(*zip(*hands, strict=True), *zip(*true, strict=True))
 
 
@@ -181,8 +181,8 @@ Boxes = Literal["given", "detected", "none"]
 
 PROTOCOLS: dict[Boxes, str] = {
     "given": "turned square around the labelled joints x {box_scale}, told which side; errors over all labelled hands",
-    "detected": "the product's own detector in the whole picture; errors over the hands found",
-    "none": "the product's own detector; no hand is in any picture",
+    "detected": "the product's own detector in the whole image; errors over the hands found",
+    "none": "the product's own detector; no hand is in any image",
 }
 
 TRAINED_ON, UNSEEN, NO_HANDS = "trained on", "unseen", "without hands"
@@ -198,11 +198,11 @@ class Result:
 
     data: str
     boxes: Boxes
-    pictures: int  # that were looked at
+    images: int  # that were looked at
     hands: int  # labelled ones that got an answer
-    unreadable: int  # pictures that were not, because they do not decode
+    unreadable: int  # images that were not, because they do not decode
     metrics: tuple[Metric, ...]
-    part: str = ""  # which of its pictures, where these are not all
+    part: str = ""  # which of its images, where these are not all
     group: str = ""  # of data sets, where they are told apart
 
     def metric(self, name: str) -> Metric | None:
@@ -212,9 +212,9 @@ class Result:
     def as_json(self, box_scale: float) -> dict[str, object]:
         """For metrics.json."""
         protocol = PROTOCOLS[self.boxes].format(box_scale=box_scale)
-        fields = {"data": self.data, "boxes": self.boxes, "protocol": protocol, "pictures": self.pictures}
+        fields = {"data": self.data, "boxes": self.boxes, "protocol": protocol, "images": self.images}
         fields |= {name: getattr(self, name) for name in ("part", "group") if getattr(self, name)}
-        return fields | {"hands": self.hands, "unreadable": self.unreadable, "figures": as_json(self.metrics)}
+        return fields | {"hands": self.hands, "unreadable": self.unreadable, "metrics": as_json(self.metrics)}
 
 
 def all_unseen(results: Sequence[Result]) -> Result | None:
@@ -237,7 +237,7 @@ def tables_of(results: Sequence[Result]) -> list[Table]:
 def _table(title: str, results: Sequence[Result]) -> Table:
     columns = [r.part or ("" if r.boxes == "none" else f"{r.boxes} boxes") for r in results]
     rows = [[name, *(str(getattr(result, key)) for result in results)]
-            for name, key in (("pictures", "pictures"), ("hands measured", "hands"))]  # fmt: skip
+            for name, key in (("images", "images"), ("hands measured", "hands"))]  # fmt: skip
     titles = {one.name: one.title for result in results for one in result.metrics}
     for name, shown in titles.items():
         rows.append([shown, *(str(result.metric(name) or "-") for result in results)])
@@ -246,15 +246,15 @@ def _table(title: str, results: Sequence[Result]) -> Table:
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "found\n%": ("hands found",),
-    "side\nright %": ("side right",),
+    "side\nright %": ("side correct",),
     "2D\nmedian": ("2D error, median",),
     "2D\nmean": ("2D error, mean",),
     "PCK\n@0.2 %": ("PCK@0.2",),
-    "PA-MPJPE\nmm": ("PA-MPJPE (rough 3D)",),
+    "PA-MPJPE\nmm": ("PA-MPJPE (weak 3D)",),
     "tips in\n0.1 %": ("all fingertips within 0.1",),
     "tips along\nfinger": ("fingertips along the finger",),
     "combined\n2D": (COMBINED,),
-    "extra\n/100": ("extra hands", "false hands"),
+    "extra\n/100": ("extra hands", "false positives"),
     "found\nin grey": ("hands found in grey",),
     "red-blue\nswapped": ("hands found with red and blue swapped",),
 }

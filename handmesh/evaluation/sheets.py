@@ -12,7 +12,7 @@ import numpy as np
 
 from handmesh import skeleton
 from handmesh.crop import crop_affine, warp
-from handmesh.evaluation.datasets import Case, FalseHand, Picture, camera_of
+from handmesh.evaluation.datasets import Case, Example, FalsePositive, camera_of
 from handmesh.geometry import apply_affine, project
 from handmesh.render.overlay import Colour, Style, draw_skeleton, overlay, shade
 from handmesh.render.shading import blend
@@ -29,9 +29,9 @@ GROUND = 24
 
 
 class Tile(NamedTuple):
-    """One square of a picture around a hand."""
+    """One square of an image around a hand."""
 
-    picture: Picture
+    example: Example
     joints_px: np.ndarray  # (21, 2) that the tile is centred on, and that are drawn in its upper half
     hand: Hand | None  # drawn in its lower half
     caption: str
@@ -40,7 +40,7 @@ class Tile(NamedTuple):
 def case_sheet(cases: Sequence[Case], errors: np.ndarray, unit: str = "") -> np.ndarray | None:
     """The best, the median and the worst cases by (N,) `errors`, and some of those where it is not a number.
 
-    Gives an RGB picture, None where there are no cases.
+    Gives an RGB image, None where there are no cases.
     """
     order = [int(i) for i in np.argsort(errors) if np.isfinite(errors[i])]
     middle = max(0, (len(order) - COLUMNS) // 2)
@@ -54,22 +54,22 @@ def case_sheet(cases: Sequence[Case], errors: np.ndarray, unit: str = "") -> np.
     return _sheet({name: [_case_tile(cases[i], errors[i], unit) for i in row] for name, row in rows.items()})
 
 
-def false_hand_sheet(false_hands: Sequence[FalseHand]) -> np.ndarray | None:
+def false_positive_sheet(false_positives: Sequence[FalsePositive]) -> np.ndarray | None:
     """The surest of the hands that nobody labelled; None where there are none."""
-    surest = sorted(false_hands, key=lambda false: -false.hand.score)[: 3 * COLUMNS]
-    tiles = [Tile(f.picture, f.hand.joints_px, f.hand, f"{f.hand.score:.2f} {f.picture.name}") for f in surest]
+    surest = sorted(false_positives, key=lambda false: -false.hand.score)[: 3 * COLUMNS]
+    tiles = [Tile(f.example, f.hand.joints_px, f.hand, f"{f.hand.score:.2f} {f.example.name}") for f in surest]
     return _sheet({f"surest {k + 1}-": tiles[k : k + COLUMNS] for k in range(0, len(tiles), COLUMNS)})
 
 
 def write_sheet(path: Path, sheet: np.ndarray) -> None:
-    """Write an RGB picture as PNG."""
+    """Write an RGB image as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tofile(path)
 
 
 def _case_tile(case: Case, error: float, unit: str) -> Tile:
     caption = f"{error:.3g}{unit} " if np.isfinite(error) else ""
-    return Tile(case.picture, case.label.joints_px, case.answer.hand, caption + case.picture.name)
+    return Tile(case.example, case.label.joints_px, case.answer.hand, caption + case.example.name)
 
 
 def _sheet(rows: dict[str, list[Tile]]) -> np.ndarray | None:
@@ -86,34 +86,34 @@ def _row(name: str, tiles: Sequence[Tile]) -> np.ndarray:
 
 
 def _draw(tile: Tile) -> np.ndarray:
-    views = look_at(tile, TILE)
+    views = tile_views(tile, TILE)
     upper = views.plain.copy()
     draw_skeleton(upper, apply_affine(views.affine, tile.joints_px))
     return np.concatenate([upper, views.drawn, strip(tile.caption, TILE)])
 
 
-class Views(NamedTuple):
-    """A tile's square of the picture."""
+class TileViews(NamedTuple):
+    """A tile's square of the image."""
 
     plain: np.ndarray  # (S, S, 3) uint8 RGB
     drawn: np.ndarray  # the same with the tile's hand, if it has one
-    affine: np.ndarray  # (2, 3) from the picture's pixels to the square's
+    affine: np.ndarray  # (2, 3) from the image's pixels to the square's
 
 
-def look_at(tile: Tile, size: int, style: Style | None = None) -> Views:
+def tile_views(tile: Tile, size: int, style: Style | None = None) -> TileViews:
     """The square around the tile's joints in `size` pixels, as it is and with the hand drawn over it."""
-    image = tile.picture.load()
-    affine = crop_affine(Box.around(tile.joints_px, MARGIN, turn=False), size)
+    image = tile.example.load()
+    affine = crop_affine(Box.around(tile.joints_px, MARGIN, rotation=False), size)
     plain = warp(image, affine, size)
     if tile.hand is None:
-        return Views(plain, plain, affine)
-    camera = zoomed(camera_of(tile.picture, image), affine, size)
+        return TileViews(plain, plain, affine)
+    camera = zoomed(camera_of(tile.example, image), affine, size)
     hand = replace(tile.hand, joints_px=apply_affine(affine, tile.hand.joints_px))
-    return Views(plain, overlay(plain, [hand], camera, style), affine)
+    return TileViews(plain, overlay(plain, [hand], camera, style), affine)
 
 
 def zoomed(camera: Camera, affine: np.ndarray, size: int) -> Camera:
-    """The camera whose picture is the square of `size` pixels under an upright `affine`."""
+    """The camera whose image is the square of `size` pixels under an upright `affine`."""
     scale = float(affine[0, 0])
     cx, cy = apply_affine(affine, np.array([camera.cx, camera.cy]))
     return Camera(camera.fx * scale, camera.fy * scale, float(cx), float(cy), size, size)
@@ -158,16 +158,16 @@ class Posed(NamedTuple):
     vertices_m: np.ndarray  # (V, 3)
 
 
-def case_picture(
+def case_image(
     image: np.ndarray, camera: Camera, predicted: Posed, truth: Posed | None, faces: np.ndarray, size: int = 192
 ) -> np.ndarray:
-    """(S, 3 S, 3) uint8: the picture with the true joints, with the predicted mesh, and the meshes seen from the side.
+    """(S, 3 S, 3) uint8: the image with the true joints, with the predicted mesh, and the meshes seen from the side.
 
     faces: of the predicted mesh. The true mesh is drawn where it has as many vertices. From the
-    side the two roots lie together; the eye is to the picture's right, and depth runs to the right.
+    side the two roots lie together; the eye is to the image's right, and depth runs to the right.
     """
     joints_px = project((truth or predicted).joints_m, camera)
-    affine = crop_affine(Box.around(joints_px, CASE_MARGIN, turn=False), size)
+    affine = crop_affine(Box.around(joints_px, CASE_MARGIN, rotation=False), size)
     plain = warp(image, affine, size)
     labelled, drawn = plain.copy(), plain.copy()
     if truth is not None:
@@ -184,20 +184,20 @@ def _from_the_side(predicted: Posed, truth: Posed | None, faces: np.ndarray, siz
     focal = size / SIDE_VIEW_M * _DISTANCE_M
     camera = Camera(focal, focal, (size - 1) / 2, (size - 1) / 2, size, size)
     centre = (truth or predicted).vertices_m.mean(0) - (truth or predicted).joints_m[skeleton.ROOT]
-    layers = [shade(_turned(hand, centre), faces, camera, colour) for hand, colour in hands]
+    layers = [shade(_rotated(hand, centre), faces, camera, colour) for hand, colour in hands]
     return _nearest(layers, size)
 
 
-def _turned(hand: Posed, centre_m: np.ndarray) -> np.ndarray:
-    """Vertices about the hand's own root, seen along the picture's x axis: depth runs to the right."""
+def _rotated(hand: Posed, centre_m: np.ndarray) -> np.ndarray:
+    """Vertices about the hand's own root, seen along the image's x axis: depth runs to the right."""
     x, y, z = (hand.vertices_m - hand.joints_m[skeleton.ROOT] - centre_m).T
     return np.stack([z, y, _DISTANCE_M - x], axis=1)
 
 
 def _nearest(layers: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndarray:
-    """RGBA pictures with their depths over one ground, each hiding what lies behind it."""
-    picture = np.full((size, size, 3), _GROUND, np.uint8)
+    """RGBA images with their depths over one ground, each hiding what lies behind it."""
+    example = np.full((size, size, 3), _GROUND, np.uint8)
     depths = np.stack([depth for _, depth in layers])
     for rgba, depth in layers:
-        blend(picture, np.where((depth <= depths.min(0))[..., None], rgba, np.uint8(0)), 1.0)
-    return picture
+        blend(example, np.where((depth <= depths.min(0))[..., None], rgba, np.uint8(0)), 1.0)
+    return example

@@ -35,7 +35,7 @@ SEQUENCES: dict[str, str] = {
     "grasp and turn": "opens, grasps, turns by up to 80 degrees, points",
     "to and fro": "towards the camera and away from it, 0.35 m to 0.75 m",
     "crossing": "two hands pass each other twice, the right one before the left",
-    "leave and return": "out of the picture for a second, back at another height",
+    "leave and return": "out of the image for a second, back at another height",
     "one of two leaves": "the same beside a hand that stays",
 }
 """What is filmed, by name; `sequences` has the scripts."""
@@ -43,9 +43,9 @@ SEQUENCES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """Steadiness on generated sequences with ground truth: still, waving, turning, crossing and leaving hands.
+    """Jitter and lag on generated sequences with ground truth: still, waving, turning, crossing and leaving hands.
 
-    Jitter, lag, acceleration error, lost frames, switches of id and side, false hands, returns, root depth and
+    Jitter, lag, acceleration error, lost frames, switches of id and side, false positives, returns, root depth and
     accuracy of each preset of smoothing. The sequences are rendered here, in about two minutes; --frames keeps them.
     """
 
@@ -58,7 +58,7 @@ class TrackingOptions:
     """How many hands the tracker looks for."""
     hand_size: HandSize = "none"
     """Whether the tracker is told how large the hands are; without, distances are up to scale."""
-    takes: int = 1
+    samples: int = 1
     """How often each sequence is filmed, each time with another person, light and wall."""
     seed: int = 0
     """Another one films other people."""
@@ -67,7 +67,7 @@ class TrackingOptions:
     threads: int | None = None
     """Cores that a network may use. Default: all but one."""
     frames: Path | None = None
-    """Folder to keep the rendered pictures in, so that the next run need not render them."""
+    """Folder to keep the rendered images in, so that the next run need not render them."""
     draw: Path | None = None
     """Folder for a video of each sequence and preset: meshes, true joints as crosses."""
     output: Path = Path("outputs/tracking")
@@ -76,7 +76,7 @@ class TrackingOptions:
     def check(self) -> None:
         """Raise ValueError where something does not fit."""
         self.chosen()
-        for name in ("num_hands", "takes"):
+        for name in ("num_hands", "samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.exposure_ms <= 33:
@@ -90,7 +90,7 @@ class TrackingOptions:
             if not any(name.startswith(word.lower()) for name in SEQUENCES):
                 raise ValueError(f"unknown sequence {word!r}; choose from {', '.join(SEQUENCES)}")
         words = [word.lower() for word in self.sequences]
-        exact = set(words) & SEQUENCES.keys()  # 'still' means itself, 'wave' nothing, 'lea' the one it begins
+        exact = set(words) & SEQUENCES.keyframes()  # 'still' means itself, 'wave' nothing, 'lea' the one it begins
         begun = tuple(word for word in words if word not in exact)
         return [name for name in SEQUENCES if not words or name in exact or (begun and name.startswith(begun))]
 
@@ -99,13 +99,13 @@ class TrackingOptions:
 
 
 VISIBLE = 0.5
-"""A hand counts as visible while at least this share of its outline is in the picture and not hidden."""
+"""A hand counts as visible while at least this fraction of its outline is in the image and not hidden."""
 
 AWAY = 0.05
-"""A hand has left while less than this share of its outline is in the picture."""
+"""A hand has left while less than this fraction of its outline is in the image."""
 
 GATE = 0.5
-"""A hand is seen where its joints lie, on average, within this share of the true box's longer side."""
+"""A hand is seen where its joints lie, on average, within this fraction of the true box's longer side."""
 
 
 class Truth(NamedTuple):
@@ -115,8 +115,8 @@ class Truth(NamedTuple):
     sides: tuple[Side, ...]  # H
     joints_m: np.ndarray  # (T, H, 21, 3) camera frame
     joints_px: np.ndarray  # (T, H, 21, 2)
-    inside: np.ndarray  # (T, H) share of the outline that is in the picture
-    seen: np.ndarray  # (T, H) share of the outline that is in the picture and not hidden
+    inside: np.ndarray  # (T, H) fraction of the outline that is in the image
+    seen: np.ndarray  # (T, H) fraction of the outline that is in the image and not hidden
 
 
 class Followed(NamedTuple):
@@ -145,7 +145,7 @@ class Followed(NamedTuple):
 
     @property
     def stays(self) -> list[np.ndarray]:
-        """Frame numbers from each time the hand comes into the picture to its leaving."""
+        """Frame numbers from each time the hand comes into the image to its leaving."""
         there = np.flatnonzero(self.inside >= AWAY)
         return np.split(there, np.flatnonzero(np.diff(there) > 1) + 1) if len(there) else []
 
@@ -154,7 +154,7 @@ def match(truth: Truth, said: Sequence[Sequence[Hand]]) -> tuple[list[Followed],
     """Each true hand with what was said of it, and the (T,) number of hands seen where there is none.
 
     said: the tracker's hands of each frame. In every frame by itself, hands are assigned so that the sum of mean
-    joint distances in the picture is least, none beyond `GATE`; sides and ids have no say.
+    joint distances in the image is least, none beyond `GATE`; sides and ids have no say.
     """
     if len(said) != len(truth.times_s):
         raise ValueError(f"expected what was said of {len(truth.times_s)} frames, got {len(said)}")
@@ -247,7 +247,7 @@ def lag_s(times_s: np.ndarray, said: np.ndarray, true: np.ndarray, least_motion:
     return float(minimize_scalar(unlike, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x * frame_s)
 
 
-# The figures of one followed hand, and of several together. NumPy and SciPy only.
+# The metrics of one followed hand, and of several together. NumPy and SciPy only.
 
 
 SETTLING_S = 1.0
@@ -269,11 +269,11 @@ class Counts:
     found: int = 0  # frames in which a true hand was seen
     predicted: int = 0  # of those, frames in which it was carried on from the frames before
     wrong_side: int = 0  # frames in which a visible hand was taken for the other side
-    id_switches: int = 0  # new ids of a visible hand during one stay in the picture (CLEAR MOT's mismatches)
+    id_switches: int = 0  # new ids of a visible hand during one stay in the image (CLEAR MOT's mismatches)
     side_swaps: int = 0  # changes between the right and the wrong side, likewise
-    returns: int = 0  # into the picture
+    returns: int = 0  # into the image
     never_returned: int = 0  # of those, stays in which the hand was never seen again
-    false_hands: int = 0  # seen where there is none, in any frame
+    false_positives: int = 0  # seen where there is none, in any frame
     frames: int = 0
 
 
@@ -283,13 +283,13 @@ class Means:
 
     jitter_mm: float  # RMS of joints about their means, of a hand that is still
     jitter_about_root_mm: float  # the same relative to the root joint
-    jitter_px: float  # the same in the picture
+    jitter_px: float  # the same in the image
     acceleration_mm_frame2: float  # acceleration error, about the root joint
-    acceleration_place_mm_frame2: float  # the same of the root joint itself
-    acceleration_px_frame2: float  # of all joints in the picture
-    lag_picture_ms: float  # of the root joint in the picture
-    lag_place_ms: float  # of the root joint in metres
-    lag_form_ms: float  # of the joints about the root joint: turns and fingers
+    acceleration_position_mm_frame2: float  # the same of the root joint itself
+    acceleration_px_frame2: float  # of all joints in the image
+    lag_image_ms: float  # of the root joint in the image
+    lag_position_ms: float  # of the root joint in metres
+    lag_form_ms: float  # of the joints about the root joint: rotations and fingers
     return_frames: float  # from being visible again to being seen again
     return_jump_px: float  # the largest step of the root's error from one frame to the next after a return
     return_jump_mm: float  # the same in space
@@ -297,14 +297,14 @@ class Means:
     depth_percent: float  # of the true depth
     depth_scaled_mm: float  # after the best single factor on the track's depths
     depth_factor: float  # that factor
-    error_px: float  # mean distance of joints in the picture
-    error_2d: float  # the same as a share of the true box's longer side
+    error_px: float  # mean distance of joints in the image
+    error_2d: float  # the same as a fraction of the true box's longer side
     pa_mpjpe_mm: float
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The figures of a sequence or of several."""
+    """The metrics of a sequence or of several."""
 
     counts: Counts
     means: Means
@@ -316,14 +316,14 @@ class Scores:
 
     @property
     def false_percent(self) -> float:
-        """False hands in a hundred frames."""
-        return 100 * self.counts.false_hands / self.counts.frames if self.counts.frames else np.nan
+        """False positives in a hundred frames."""
+        return 100 * self.counts.false_positives / self.counts.frames if self.counts.frames else np.nan
 
 
 def score(hands: Sequence[Followed], false: np.ndarray) -> Scores:
-    """The figures of the hands of one sequence. false: (T,) hands seen where there is none."""
+    """The metrics of the hands of one sequence. false: (T,) hands seen where there is none."""
     parts = [Scores(_counts(hand), _means(hand)) for hand in hands]
-    return pooled([*parts, Scores(Counts(false_hands=int(false.sum()), frames=len(false)), _nothing())])
+    return pooled([*parts, Scores(Counts(false_positives=int(false.sum()), frames=len(false)), _nothing())])
 
 
 def pooled(scores: Sequence[Scores]) -> Scores:
@@ -385,7 +385,7 @@ def _acceleration(hand: Followed) -> dict[str, float]:
     form = acceleration_error(_about_root(hand.said_m), _about_root(hand.true_m))
     return {
         "acceleration_mm_frame2": 1000 * form,
-        "acceleration_place_mm_frame2": 1000 * acceleration_error(hand.said_m[:, root], hand.true_m[:, root]),
+        "acceleration_position_mm_frame2": 1000 * acceleration_error(hand.said_m[:, root], hand.true_m[:, root]),
         "acceleration_px_frame2": acceleration_error(hand.said_px, hand.true_px),
     }
 
@@ -397,8 +397,8 @@ def _lag(hand: Followed) -> dict[str, float]:
 
     joints = np.sqrt(20)  # as many of them move, each with its own distance
     return {
-        "lag_picture_ms": ms(hand.said_px[:, skeleton.ROOT], hand.true_px[:, skeleton.ROOT], _MOVING_PX),
-        "lag_place_ms": ms(hand.said_m[:, skeleton.ROOT], hand.true_m[:, skeleton.ROOT], _MOVING_M),
+        "lag_image_ms": ms(hand.said_px[:, skeleton.ROOT], hand.true_px[:, skeleton.ROOT], _MOVING_PX),
+        "lag_position_ms": ms(hand.said_m[:, skeleton.ROOT], hand.true_m[:, skeleton.ROOT], _MOVING_M),
         "lag_form_ms": ms(_about_root(hand.said_m), _about_root(hand.true_m), joints * _MOVING_M),
     }
 
@@ -454,7 +454,7 @@ class Speed(NamedTuple):
     """What a take shows."""
 
     sequence: str
-    take: int
+    sample: int
     frames: int
     hands: int
     fastest_px_s: float  # of a root joint, from one frame to the next
@@ -468,7 +468,7 @@ class Row(NamedTuple):
     """One take under one preset."""
 
     sequence: str
-    take: int
+    sample: int
     smooth: str
     scores: Scores
 
@@ -489,11 +489,11 @@ class Results:
         return Results(options, setting_of(path, open_session(path, "mesh", options.threads), options.threads))
 
     def scores(self, smooth: str, sequence: str | None = None) -> Scores:
-        """The figures of a preset in a sequence, over its takes; in all of them without one."""
+        """The metrics of a preset in a sequence, over its takes; in all of them without one."""
         return pooled([row.scores for row in self.rows if row.smooth == smooth and sequence in (None, row.sequence)])
 
     def by_sequence(self) -> Iterator[tuple[str, str, Scores]]:
-        """Sequence, preset and figures, sequences in the order in which they were followed."""
+        """Sequence, preset and metrics, sequences in the order in which they were followed."""
         for sequence in dict.fromkeys(row.sequence for row in self.rows):
             for smooth in self.options.smooth:
                 yield sequence, smooth, self.scores(smooth, sequence)
@@ -503,6 +503,6 @@ class Track(NamedTuple):
     """One take as one preset followed it."""
 
     sequence: str
-    take: int
+    sample: int
     smooth: Smooth
     hands: list[Followed]

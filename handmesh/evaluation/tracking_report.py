@@ -22,7 +22,7 @@ from rich.progress import Progress
 from handmesh import skeleton
 from handmesh.console import progress
 from handmesh.evaluation.report import COLOURS, UNKNOWN, Image, Report, Section, Table
-from handmesh.evaluation.sequences import FPS, Footage, shoot
+from handmesh.evaluation.sequences import FPS, RenderedSequence, render_scene
 from handmesh.evaluation.sheets import strip
 from handmesh.evaluation.tracking import (
     SEQUENCES,
@@ -46,8 +46,8 @@ from handmesh.video.sinks import VideoRecorder
 
 
 @dataclass(frozen=True)
-class Demand:
-    """One figure and the most that it may be."""
+class Target:
+    """One metric and the most that it may be."""
 
     smooth: str
     what: str
@@ -61,16 +61,16 @@ class Demand:
         return self.value <= self.most
 
 
-def demands(results: Results) -> list[Demand]:
+def targets(results: Results) -> list[Target]:
     """Of each preset: every hand kept as itself; of `low` also little jitter and little lag. Only what was filmed."""
     made = []
     for smooth in results.options.smooth:
         scores = results.scores(smooth)
         made += [
-            Demand(smooth, "id switches", 0, "", scores.counts.id_switches),
-            Demand(smooth, "swaps of sides", 0, "", scores.counts.side_swaps),
-            Demand(smooth, "lost frames while visible", 1, "%", scores.lost_percent),
-            Demand(smooth, "the same in the worst sequence", 1, "%", _worst_lost_percent(results, smooth)),
+            Target(smooth, "id switches", 0, "", scores.counts.id_switches),
+            Target(smooth, "swaps of sides", 0, "", scores.counts.side_swaps),
+            Target(smooth, "lost frames while visible", 1, "%", scores.lost_percent),
+            Target(smooth, "the same in the worst sequence", 1, "%", _worst_lost_percent(results, smooth)),
         ]
         if smooth == "low":
             still, wave = results.scores(smooth, "still").means, results.scores(smooth, "fast wave").means
@@ -78,10 +78,10 @@ def demands(results: Results) -> list[Demand]:
                 (still.jitter_mm, "jitter on a still hand", 0.5, "mm"),
                 *(
                     (value * FPS / 1000, f"lag at a fast wave, {where}", 1, "frames")
-                    for value, where in ((wave.lag_picture_ms, "in the picture"), (wave.lag_place_ms, "in metres"))
+                    for value, where in ((wave.lag_image_ms, "in the image"), (wave.lag_position_ms, "in metres"))
                 ),
             )
-            made += [Demand(smooth, what, most, unit, value) for value, what, most, unit in lags]
+            made += [Target(smooth, what, most, unit, value) for value, what, most, unit in lags]
     return [one for one in made if not math.isnan(one.value)]
 
 
@@ -89,20 +89,20 @@ def _worst_lost_percent(results: Results, smooth: str) -> float:
     return max(scores.lost_percent for _, one, scores in results.by_sequence() if one == smooth)
 
 
-# The figures of a run: on the screen and in `tracking.json`.
+# The metrics of a run: on the screen and in `tracking.json`.
 
 
 NOTES = (
     "jitter: RMS of joints about their means over a still hand after its first second, in space, about the root joint "
-    "and in the picture; acceleration error in mm a squared frame, of joints about the root and of the root; behind: "
-    "the shift with which a track correlates most with the true one, of the root in the picture, of the root in "
+    "and in the image; acceleration error in mm a squared frame, of joints about the root and of the root; behind: "
+    "the shift with which a track correlates most with the true one, of the root in the image, of the root in "
     "metres, of the joints about it",
     "lost: frames without a hand that is at least half visible; switches of id and swaps of side of a hand so visible, "
-    "within a stay in the picture; wrong side: frames; false: hands in 100 frames where there is none; return: frames "
+    "within a stay in the image; wrong side: frames; false: hands in 100 frames where there is none; return: frames "
     "from half visible to seen again, and the largest step of the root's error from frame to frame in the half second "
     "after it",
     "depth: mean error of the root's; scaled: after the best single factor on a track; 2D: mean distance of joints in "
-    "the picture, and as a share of the true box; PA: joint error after similarity alignment",
+    "the image, and as a fraction of the true box; PA: joint error after similarity alignment",
 )
 
 
@@ -117,7 +117,7 @@ def report_of(results: Results, tracks: Sequence[Track]) -> Report:
         sections=[
             Section("Sequences", [_speeds(results)]),
             Section("Metrics", [_metrics(results, *one) for one in _COLUMNS.items()]),
-            Section("What is asked", [_demands(results)]),
+            Section("What is asked", [_targets(results)]),
             Section("Tracks", (), [Image.of_figure("tracking", draw_tracks(results, tracks))]),
         ],
         notes=NOTES,
@@ -128,7 +128,7 @@ def _speeds(results: Results) -> Table:
     columns = ("sequence", "what is filmed", "frames", "hands", "px/s", "cm/s", "depth, m", "hand, cm")
     rows = []
     for one in results.speeds:
-        name = f"{one.sequence} {one.take + 1}" if one.take else one.sequence
+        name = f"{one.sequence} {one.sample + 1}" if one.sample else one.sequence
         speeds = (f"{one.fastest_px_s:.0f}", f"{one.fastest_cm_s:.0f}", f"{one.nearest_m:.2f}-{one.farthest_m:.2f}")
         size = f"{100 * one.hand_size_m:.1f}"
         rows.append((name, SEQUENCES[one.sequence], str(one.frames), str(one.hands), *speeds, size))
@@ -156,14 +156,14 @@ def _count(name: str) -> Callable[[Scores], str]:
 
 
 _COLUMNS: dict[str, dict[str, Callable[[Scores], str]]] = {
-    "Steadiness": {
+    "Jitter and lag": {
         "jitter, mm": _mean("jitter_mm", 2),
         "about root": _mean("jitter_about_root_mm", 2),
         "px": _mean("jitter_px", 2),
         "acc. error": _mean("acceleration_mm_frame2", 2),
-        "of root": _mean("acceleration_place_mm_frame2", 2),
-        "behind, ms": _mean("lag_picture_ms"),
-        "in metres": _mean("lag_place_ms"),
+        "of root": _mean("acceleration_position_mm_frame2", 2),
+        "behind, ms": _mean("lag_image_ms"),
+        "in metres": _mean("lag_position_ms"),
         "in form": _mean("lag_form_ms"),
     },
     "Following": {
@@ -188,13 +188,13 @@ _COLUMNS: dict[str, dict[str, Callable[[Scores], str]]] = {
 }
 
 
-def _demands(results: Results) -> Table:
+def _targets(results: Results) -> Table:
     rows = []
-    for one in demands(results):
+    for one in targets(results):
         asked = f"<= {one.most:g} {one.unit}".rstrip()
         rows.append((one.smooth, one.what, asked, f"{one.value:.2f}", "met" if one.met else "missed"))
     missed = [k for k, row in enumerate(rows) if row[-1] == "missed"]
-    return Table("", ("smooth", "demand", "asked", "measured", ""), rows, words=2, marked=missed)
+    return Table("", ("smooth", "target", "asked", "measured", ""), rows, words=2, marked=missed)
 
 
 def results_as_json(results: Results) -> dict[str, object]:
@@ -203,17 +203,17 @@ def results_as_json(results: Results) -> dict[str, object]:
         {"sequence": sequence, "smooth": smooth} | as_json(scores) for sequence, smooth, scores in results.by_sequence()
     ]
     overall = [{"smooth": smooth} | as_json(results.scores(smooth)) for smooth in results.options.smooth]
-    takes = [row._asdict() | {"scores": as_json(row.scores)} for row in results.rows]
+    samples = [row._asdict() | {"scores": as_json(row.scores)} for row in results.rows]
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(results.options).items()}
     content = {"setting": results.setting.as_json(), "options": asked, "notes": NOTES}
     content |= {"filmed": [one._asdict() for one in results.speeds], "overall": overall, "sequences": rows}
-    return content | {"takes": takes, "demands": [asdict(one) | {"met": one.met} for one in demands(results)]}
+    return content | {"samples": samples, "targets": [asdict(one) | {"met": one.met} for one in targets(results)]}
 
 
 def as_json(scores: Scores) -> dict[str, float]:
-    """All figures by name, in the units that the names say."""
-    shares = {"lost_percent": scores.lost_percent, "false_percent": scores.false_percent}
-    return dataclasses.asdict(scores.counts) | shares | dataclasses.asdict(scores.means)
+    """All metrics by name, in the units that the names say."""
+    fractions = {"lost_percent": scores.lost_percent, "false_percent": scores.false_percent}
+    return dataclasses.asdict(scores.counts) | fractions | dataclasses.asdict(scores.means)
 
 
 # The tracks as an image: a fast wave from frame to frame, a still hand's unrest, jitter and lag by preset.
@@ -226,10 +226,10 @@ def draw_tracks(results: Results, tracks: Sequence[Track]) -> Figure:
     """The panels of whatever was filmed."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     wave, still, jitter, lag = figure.subplots(2, 2).flat
-    _draw_wave(wave, [track for track in tracks if track.sequence == "fast wave" and not track.take])
-    _draw_still(still, [track for track in tracks if track.sequence == "still" and not track.take])
+    _draw_wave(wave, [track for track in tracks if track.sequence == "fast wave" and not track.sample])
+    _draw_still(still, [track for track in tracks if track.sequence == "still" and not track.sample])
     _draw_bars(jitter, results, "jitter_mm", "jitter of a still hand, mm RMS")
-    _draw_bars(lag, results, "lag_picture_ms", "behind in the picture, ms")
+    _draw_bars(lag, results, "lag_image_ms", "behind in the image, ms")
     lag.axhline(1000 / 30, color="#888888", linewidth=0.8, linestyle="--")  # a frame
     figure.suptitle(f"{Path(results.setting.model).name}; {results.setting.machine}", fontsize=9)
     return figure
@@ -265,8 +265,8 @@ def _draw_bars(axes: Axes, results: Results, name: str, label: str) -> None:
     ]
     width = 0.8 / len(results.options.smooth)
     for k, smooth in enumerate(results.options.smooth):
-        places = np.arange(len(sequences)) - 0.4 + (k + 0.5) * width
-        axes.bar(places, [values[one, smooth] for one in sequences], width, color=COLOURS[k], label=smooth)
+        positions = np.arange(len(sequences)) - 0.4 + (k + 0.5) * width
+        axes.bar(positions, [values[one, smooth] for one in sequences], width, color=COLOURS[k], label=smooth)
     axes.set_xticks(range(len(sequences)), sequences, rotation=20, ha="right")
     axes.set_ylabel(label)
     _finish(axes)
@@ -289,22 +289,22 @@ _FARTHEST_PX = 1e4
 class OverlayFilm:
     """A video of one take under one preset, to be used in a `with` statement."""
 
-    def __init__(self, folder: Path, footage: Footage, smooth: str) -> None:
+    def __init__(self, folder: Path, sequence: RenderedSequence, smooth: str) -> None:
         """Writes `folder`/sequence-preset.mp4."""
-        self._footage, self._smooth = footage, smooth
-        name = f"{footage.title}-{smooth}.mp4".replace(", ", "-").replace(" ", "-")
+        self._sequence, self._smooth = sequence, smooth
+        name = f"{sequence.title}-{smooth}.mp4".replace(", ", "-").replace(" ", "-")
         self._recorder = VideoRecorder(folder / name, FPS)
 
     def add(self, k: int, frame: Frame, hands: Sequence[Hand]) -> None:
         """Draw frame number `k` with what was seen in it."""
-        picture = overlay(frame.image_rgb, hands, self._footage.camera)
-        truth = self._footage.truth
+        image = overlay(frame.image_rgb, hands, self._sequence.camera)
+        truth = self._sequence.truth
         for joints_px, seen in zip(truth.joints_px[k], truth.seen[k], strict=True):
-            _draw_crosses(picture, joints_px, _SEEN if seen >= VISIBLE else _HIDDEN)
+            _draw_crosses(image, joints_px, _SEEN if seen >= VISIBLE else _HIDDEN)
         for hand in hands:
-            _draw_name(picture, hand)
-        text = f"{self._footage.title}, smooth {self._smooth}, frame {k}: " + ", ".join(map(_words, hands))
-        self._recorder.write(frame, np.concatenate([picture, strip(text, picture.shape[1])]))
+            _draw_name(image, hand)
+        text = f"{self._sequence.title}, smooth {self._smooth}, frame {k}: " + ", ".join(map(_words, hands))
+        self._recorder.write(frame, np.concatenate([image, strip(text, image.shape[1])]))
 
     def __enter__(self) -> OverlayFilm:
         return self
@@ -319,15 +319,15 @@ def _words(hand: Hand) -> str:
     return f"#{hand.id} {hand.side} {hand.score:.2f}"
 
 
-def _draw_crosses(picture: np.ndarray, joints_px: np.ndarray, colour: tuple[int, int, int]) -> None:
+def _draw_crosses(image: np.ndarray, joints_px: np.ndarray, colour: tuple[int, int, int]) -> None:
     for x, y in joints_px[np.abs(joints_px).max(1) < _FARTHEST_PX]:
-        cv2.drawMarker(picture, (round(float(x)), round(float(y))), colour, cv2.MARKER_CROSS, 5, 1)
+        cv2.drawMarker(image, (round(float(x)), round(float(y))), colour, cv2.MARKER_CROSS, 5, 1)
 
 
-def _draw_name(picture: np.ndarray, hand: Hand) -> None:
+def _draw_name(image: np.ndarray, hand: Hand) -> None:
     x, y = np.clip(hand.joints_px.min(0), 12, 1e4).astype(int).tolist()
     for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, f"#{hand.id}", (x, y - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
+        cv2.putText(image, f"#{hand.id}", (x, y - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
 
 
 # Film the sequences, let each preset follow them, score, report.
@@ -339,12 +339,12 @@ def run_tracking(options: TrackingOptions) -> Results:
     trackers = {smooth: _tracker(options, smooth) for smooth in options.smooth}
     results, tracks = Results.of(options), []
     with progress() as bar:
-        for footage in _footage(options, bar):
-            results.speeds.append(speed_of(footage))
-            for smooth, said in follow(trackers, footage, options, bar).items():
-                hands, false = match(footage.truth, said)
-                results.rows.append(Row(footage.name, footage.take, smooth, score(hands, false)))
-                tracks.append(Track(footage.name, footage.take, smooth, hands))
+        for sequence in _sequence(options, bar):
+            results.speeds.append(speed_of(sequence))
+            for smooth, said in follow(trackers, sequence, options, bar).items():
+                hands, false = match(sequence.truth, said)
+                results.rows.append(Row(sequence.name, sequence.sample, smooth, score(hands, false)))
+                tracks.append(Track(sequence.name, sequence.sample, smooth, hands))
     report = report_of(results, tracks)
     report.write(options.output, {"tracking.json": results_as_json(results)})
     report.print(Console())
@@ -352,10 +352,10 @@ def run_tracking(options: TrackingOptions) -> Results:
     return results
 
 
-def _footage(options: TrackingOptions, bar: Progress) -> Iterator[Footage]:
+def _sequence(options: TrackingOptions, bar: Progress) -> Iterator[RenderedSequence]:
     for name in options.chosen():
-        for take in range(options.takes):
-            yield shoot(name, take, options, bar)
+        for sample in range(options.samples):
+            yield render_scene(name, sample, options, bar)
 
 
 def _tracker(options: TrackingOptions, smooth: Smooth) -> HandTracker:
@@ -363,20 +363,20 @@ def _tracker(options: TrackingOptions, smooth: Smooth) -> HandTracker:
 
 
 def follow(
-    trackers: Mapping[Smooth, HandTracker], footage: Footage, options: TrackingOptions, bar: Progress
+    trackers: Mapping[Smooth, HandTracker], sequence: RenderedSequence, options: TrackingOptions, bar: Progress
 ) -> dict[Smooth, list[list[Hand]]]:
     """Each tracker's hands in every frame; drawn into a video where `options` ask for it."""
     for tracker in trackers.values():
         tracker.reset()
-        tracker.hand_size_m = hand_size_m(footage) if options.hand_size == "true" else None
+        tracker.hand_size_m = hand_size_m(sequence) if options.hand_size == "true" else None
     said: dict[Smooth, list[list[Hand]]] = {smooth: [] for smooth in trackers}
-    task = bar.add_task(footage.title, total=len(footage.pngs))
+    task = bar.add_task(sequence.title, total=len(sequence.pngs))
     with ExitStack() as stack:
-        drawn = {} if options.draw is None else {one: OverlayFilm(options.draw, footage, one) for one in trackers}
+        drawn = {} if options.draw is None else {one: OverlayFilm(options.draw, sequence, one) for one in trackers}
         films = {smooth: stack.enter_context(film) for smooth, film in drawn.items()}
-        for k, frame in enumerate(footage.frames()):
+        for k, frame in enumerate(sequence.frames()):
             for smooth, tracker in trackers.items():
-                said[smooth].append(tracker.track(frame.image_rgb, frame.time_s, footage.camera))
+                said[smooth].append(tracker.track(frame.image_rgb, frame.time_s, sequence.camera))
                 if smooth in films:
                     films[smooth].add(k, frame, said[smooth][-1])
             bar.advance(task)
@@ -384,20 +384,20 @@ def follow(
     return said
 
 
-def hand_size_m(footage: Footage) -> float:
+def hand_size_m(sequence: RenderedSequence) -> float:
     """From the wrist along the bones to the middle finger's tip; all hands of a take are one person's."""
-    return hand_length_m(footage.truth.joints_m[0, 0])
+    return hand_length_m(sequence.truth.joints_m[0, 0])
 
 
-def speed_of(footage: Footage) -> Speed:
-    """How fast the root joints of a take move, those outside the picture left out."""
-    there = footage.truth.inside[1:] > 0.5
-    steps_px = np.linalg.norm(np.diff(footage.truth.joints_px[:, :, skeleton.ROOT], axis=0), axis=-1)[there]
-    steps_m = np.linalg.norm(np.diff(footage.truth.joints_m[:, :, skeleton.ROOT], axis=0), axis=-1)[there]
-    rate = 1 / float(np.median(np.diff(footage.truth.times_s)))
-    depth_m = footage.truth.joints_m[:, :, skeleton.ROOT, 2]
+def speed_of(sequence: RenderedSequence) -> Speed:
+    """How fast the root joints of a take move, those outside the image left out."""
+    there = sequence.truth.inside[1:] > 0.5
+    steps_px = np.linalg.norm(np.diff(sequence.truth.joints_px[:, :, skeleton.ROOT], axis=0), axis=-1)[there]
+    steps_m = np.linalg.norm(np.diff(sequence.truth.joints_m[:, :, skeleton.ROOT], axis=0), axis=-1)[there]
+    rate = 1 / float(np.median(np.diff(sequence.truth.times_s)))
+    depth_m = sequence.truth.joints_m[:, :, skeleton.ROOT, 2]
     return Speed(
-        *(footage.name, footage.take, len(footage.truth.times_s), len(footage.truth.sides)),
+        *(sequence.name, sequence.sample, len(sequence.truth.times_s), len(sequence.truth.sides)),
         *(rate * float(steps_px.max()), 100 * rate * float(steps_m.max())),
-        *(float(depth_m.min()), float(depth_m.max()), hand_size_m(footage)),
+        *(float(depth_m.min()), float(depth_m.max()), hand_size_m(sequence)),
     )

@@ -144,8 +144,8 @@ def _order_of_columns(have: np.ndarray, wanted: np.ndarray) -> np.ndarray | None
     """(N,) int64 with `have[:, order]` equal to `wanted`; None where there is none."""
     if have.shape != wanted.shape:
         return None
-    places = {column.tobytes(): place for place, column in enumerate(have.T)}
-    order = [places.get(column.tobytes()) for column in wanted.T]
+    positions = {column.tobytes(): position for position, column in enumerate(have.T)}
+    order = [positions.get(column.tobytes()) for column in wanted.T]
     return None if None in order else np.array(order, np.int64)
 
 

@@ -54,13 +54,13 @@ class MeshGraph(nn.Module):
     def forward(self, image: Tensor) -> MeshOutputs:
         return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
 
-    def of_unit(self, picture: Tensor) -> MeshOutputs:
+    def of_unit(self, image: Tensor) -> MeshOutputs:
         """The same of (1, 3, S, S) float RGB between 0 and 1."""
-        hand = pose_hand(self.network(picture), self.model)
+        hand = pose_hand(self.network(image), self.model)
         net = hand.net
         return MeshOutputs(
-            hand.vertices_m, hand.joints_m, hand.joints_crop, net.rotations, net.shape, net.presence, net.right,
-            net.spread,
+            hand.vertices_m, hand.joints_m, hand.joints_crop, net.rotations, net.shape, net.presence, net.handedness,
+            net.uncertainty,
         )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def export_mesh(
     """Write the merged network and the hand model to `path`; gives each output's largest difference from torch.
 
     precision: of the stored weights; with fp16, as many of the smaller layers stay whole as the vertices need.
-    confidence: what makes a chance of the network's scores, kept in the file's metadata (`confidence` of a
+    confidence: what makes a probability of the network's scores, kept in the file's metadata (`confidence` of a
     calibration.json). Raises ExportMismatch where ONNX Runtime, given the file, and the network in its training form
     disagree; nothing is written then.
     """
@@ -140,7 +140,7 @@ def _forget_origins(proto: onnx.ModelProto) -> None:
         part.ClearField("doc_string")
 
 
-# From the detector's weights to an ONNX graph, whole picture to maps, compared with torch before it is kept.
+# From the detector's weights to an ONNX graph, whole image to maps, compared with torch before it is kept.
 
 
 INPUT_SIZE = Size(256, 192)
@@ -150,7 +150,7 @@ TOLERANCE: dict[Precision, float] = {"fp16": 3e-2, "fp32": 2e-3}
 
 
 class DetectorGraph(nn.Module):
-    """(1, H, W, 3) uint8 RGB pictures to `DetectorOutput`: what is frozen into the file."""
+    """(1, H, W, 3) uint8 RGB images to `DetectorOutput`: what is frozen into the file."""
 
     def __init__(self, network: DetectorNet) -> None:
         super().__init__()
@@ -159,9 +159,9 @@ class DetectorGraph(nn.Module):
     def forward(self, image: Tensor) -> DetectorOutput:
         return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
 
-    def of_unit(self, picture: Tensor) -> DetectorOutput:
+    def of_unit(self, image: Tensor) -> DetectorOutput:
         """The same of (1, 3, H, W) float RGB between 0 and 1."""
-        return self.network(picture)
+        return self.network(image)
 
 
 def load_detector(path: Path) -> DetectorNet:
@@ -183,7 +183,7 @@ def export_detector(
 ) -> dict[str, float]:
     """Write the reparameterised network to `path`; gives each output's largest difference from torch.
 
-    size: of the pictures that the file takes; precision: of the stored weights. Raises ExportMismatch
+    size: of the images that the file takes; precision: of the stored weights. Raises ExportMismatch
     where ONNX Runtime, given the file, and the network in its training form disagree; nothing is
     written then.
     """

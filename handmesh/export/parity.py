@@ -23,7 +23,7 @@ Runner = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """(1, H, W, 3) uint8 RGB through a network: its outputs by name."""
 
 NOISE, CLIP = "noise", "clip"
-"""Where pictures come from: numbers at random, which are harder than any photograph, and the bundled clip."""
+"""Where images come from: numbers at random, which are harder than any photograph, and the bundled clip."""
 
 STEP, FRAMES = 25, 300
 
@@ -33,18 +33,18 @@ class ExportMismatch(RuntimeError):
 
 
 class Parity(NamedTuple):
-    """The largest absolute difference of each output, by where the pictures came from."""
+    """The largest absolute difference of each output, by where the images came from."""
 
     differences: dict[str, dict[str, float]]  # by output, then by `NOISE` and `CLIP`
-    pictures: dict[str, int]  # how many there were
+    images: dict[str, int]  # how many there were
 
     def worst(self, output: str) -> float:
-        """The largest difference of an output on any picture, in its own unit."""
+        """The largest difference of an output on any image, in its own unit."""
         return max(self.differences[output].values())
 
     def table(self) -> str:
-        """Lines to print: a row an output, a column for each kind of picture. Metres become millimetres."""
-        head = f"  {'output':<12}" + "".join(f"{f'{n} x {kind}':>16}" for kind, n in self.pictures.items())
+        """Lines to print: a row an output, a column for each kind of image. Metres become millimetres."""
+        head = f"  {'output':<12}" + "".join(f"{f'{n} x {kind}':>16}" for kind, n in self.images.items())
         return "\n".join([head, *(self._row(name) for name in self.differences)])
 
     def _row(self, name: str) -> str:
@@ -53,17 +53,17 @@ class Parity(NamedTuple):
         return f"  {name.removesuffix('_m'):<12}{cells}"
 
 
-def measure(expected: Runner, given: Runner, pictures: Mapping[str, Sequence[np.ndarray]]) -> Parity:
-    """Run both on all pictures. Outputs of `expected` that `given` lacks are a KeyError; others are ignored."""
+def measure(expected: Runner, given: Runner, samples: Mapping[str, Sequence[np.ndarray]]) -> Parity:
+    """Run both on all images. Outputs of `expected` that `given` lacks are a KeyError; others are ignored."""
     differences: dict[str, dict[str, float]] = {}
-    for kind, images in pictures.items():
+    for kind, images in samples.items():
         for image in images:
             found = given(image)
             for name, value in expected(image).items():
                 worst = differences.setdefault(name, {})
                 # Not Python's `max`: what is no number must stay.
                 worst[kind] = float(np.maximum(worst.get(kind, 0.0), np.abs(found[name] - value).max()))
-    return Parity(differences, {kind: len(images) for kind, images in pictures.items()})
+    return Parity(differences, {kind: len(images) for kind, images in samples.items()})
 
 
 def torch_runner(of_unit: Callable[[torch.Tensor], Sequence[torch.Tensor]], outputs: Sequence[str]) -> Runner:
@@ -78,7 +78,7 @@ def torch_runner(of_unit: Callable[[torch.Tensor], Sequence[torch.Tensor]], outp
 
 
 def check(parity: Parity, tolerance: Mapping[str, float], outputs: Collection[str] | None = None) -> None:
-    """Raise ExportMismatch where an output differs by more than `tolerance` allows on its kind of pictures.
+    """Raise ExportMismatch where an output differs by more than `tolerance` allows on its kind of images.
 
     outputs: the names of those to look at; None looks at all.
     """
@@ -91,8 +91,8 @@ def check(parity: Parity, tolerance: Mapping[str, float], outputs: Collection[st
                 )
 
 
-def pictures_for(kind: Kind, size: tuple[int, int], box_scale: float = 1.0) -> dict[str, list[np.ndarray]]:
-    """What to compare a network on: (1, H, W, 3) uint8 RGB pictures by where they come from.
+def images_for(kind: Kind, size: tuple[int, int], box_scale: float = 1.0) -> dict[str, list[np.ndarray]]:
+    """What to compare a network on: (1, H, W, 3) uint8 RGB images by where they come from.
 
     size: (height, width) that the network takes. box_scale: of a mesh network, from its metadata.
     """
@@ -133,22 +133,22 @@ class OnnxFile(NamedTuple):
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) of the pictures that it takes."""
+        """(height, width) of the images that it takes."""
         dims = self.proto.graph.input[0].type.tensor_type.shape.dim
         return dims[1].dim_value, dims[2].dim_value
 
     @property
     def changing_outputs(self) -> list[str]:
-        """The names of the outputs that differ from picture to picture."""
+        """The names of the outputs that differ from image to image."""
         return split_outputs(output.name for output in self.proto.graph.output)[0]
 
-    def pictures(self) -> dict[str, list[np.ndarray]]:
-        """What to compare it on: see `pictures_for`."""
-        return pictures_for(self.metadata["kind"], self.input_size, self.metadata.get("box_scale", 1.0))
+    def images(self) -> dict[str, list[np.ndarray]]:
+        """What to compare it on: see `images_for`."""
+        return images_for(self.metadata["kind"], self.input_size, self.metadata.get("box_scale", 1.0))
 
     def compared(self, given: Runner) -> Parity:
         """How far another runtime's numbers are from this file's in ONNX Runtime."""
-        return measure(runner(self), given, self.pictures())
+        return measure(runner(self), given, self.images())
 
 
 def read_onnx(path: Path) -> OnnxFile:

@@ -41,8 +41,8 @@ from handmesh.export.parity import (
     Parity,
     Runner,
     check,
+    images_for,
     measure,
-    pictures_for,
     read_onnx,
     runner,
     torch_runner,
@@ -215,14 +215,14 @@ SAME = 1e-3
 """How far the program that is converted may be from the network that it was made of: both run in torch."""
 
 
-class PictureGraph(Protocol):
+class ImageGraph(Protocol):
     """A graph of `export` or `export_detector`."""
 
-    def of_unit(self, picture: Tensor) -> NamedTuple: ...
+    def of_unit(self, image: Tensor) -> NamedTuple: ...
 
 
 class _Unit(nn.Module):
-    """Core ML hands pictures over as floats in planes, scaled as the package says."""
+    """Core ML hands images over as floats in planes, scaled as the package says."""
 
     def __init__(self, graph: nn.Module) -> None:
         super().__init__()
@@ -241,26 +241,26 @@ class CoreMLReport(NamedTuple):
 
 def export_coreml(
     graph: nn.Module, outputs: Sequence[str], metadata: Mapping[str, Any], path: Path, size: tuple[int, int],
-    pictures: Mapping[str, Sequence[np.ndarray]], precision: Precision = "fp16",
+    images: Mapping[str, Sequence[np.ndarray]], precision: Precision = "fp16",
 ) -> CoreMLReport:  # fmt: skip
     """Write `path` (.mlpackage), which takes an RGB image of `size` (height, width) named `image`.
 
-    graph: in evaluation mode, see `PictureGraph`; outputs: their names. precision: of weights and of the
+    graph: in evaluation mode, see `ImageGraph`; outputs: their names. precision: of weights and of the
     arithmetic, which Apple's neural engine has in half alone. ValueError where coremltools is missing,
     RuntimeError where it cannot convert.
     """
     tools = _coremltools()
     program = _program(graph, size)
     reference = torch_runner(graph.of_unit, outputs)
-    of_program = measure(reference, torch_runner(program.module(), outputs), pictures)
-    check(of_program, dict.fromkeys(pictures, SAME))
+    of_program = measure(reference, torch_runner(program.module(), outputs), images)
+    check(of_program, dict.fromkeys(images, SAME))
     package = _converted(tools, program, outputs, size, precision)
     package.short_description = f"handmesh {metadata['kind']} network {metadata['name']}"
     package.license = "Apache-2.0"
     package.user_defined_metadata[METADATA_KEY] = json.dumps({"format": 1, **metadata})
     _save(package, path)
     on_mac = sys.platform == "darwin"
-    return CoreMLReport(of_program, measure(reference, _package_runner(package), pictures) if on_mac else None)
+    return CoreMLReport(of_program, measure(reference, _package_runner(package), images) if on_mac else None)
 
 
 def _program(graph: nn.Module, size: tuple[int, int]) -> torch.export.ExportedProgram:
@@ -380,7 +380,7 @@ class Trained(NamedTuple):
     """A network from its weights, with what an export needs to know of it."""
 
     network: HandNet | DetectorNet
-    size: tuple[int, int]  # (height, width) of its pictures
+    size: tuple[int, int]  # (height, width) of its images
     name: str
     model: HandModel | None = None  # of a mesh network
     box_scale: float = 1.0
@@ -402,20 +402,20 @@ class Trained(NamedTuple):
         return said | ({"confidence": self.confidence} if self.confidence else {})
 
     def graph(self, network: nn.Module | None = None) -> MeshGraph | DetectorGraph:
-        """From pictures to outputs, by this network or by another form of it."""
+        """From images to outputs, by this network or by another form of it."""
         network = self.network if network is None else network
         return (DetectorGraph(network) if self.model is None else MeshGraph(network, self.model)).eval()
 
-    def pictures(self) -> dict[str, list[np.ndarray]]:
+    def images(self) -> dict[str, list[np.ndarray]]:
         """What to compare it on: (N, H, W, 3) uint8 images by name."""
-        return pictures_for(self.kind, self.size, self.box_scale)
+        return images_for(self.kind, self.size, self.box_scale)
 
 
 def _to_onnx(options: ExportOptions) -> str:
     trained = _trained(options)
     _write_onnx(trained, options.output, options.stored)
     file = read_onnx(options.output)
-    parity = measure(torch_runner(trained.graph().of_unit, trained.outputs), runner(file), trained.pictures())
+    parity = measure(torch_runner(trained.graph().of_unit, trained.outputs), runner(file), trained.images())
     notes = [f"note: not for every target: {line}" for line in violations(file.proto)]
     return _lines(
         _wrote(options.output, f"weights stored as {options.stored}"),
@@ -456,7 +456,7 @@ def _to_coreml(options: ExportOptions) -> str:
     trained = _trained(options)
     merged = trained.graph(trained.network.reparameterised())
     report = export_coreml(
-        merged, trained.outputs, trained.metadata, options.output, trained.size, trained.pictures(), options.stored
+        merged, trained.outputs, trained.metadata, options.output, trained.size, trained.images(), options.stored
     )
     told = ["not compared: Core ML runs on macOS alone; export there to see how far the package's numbers are"]
     if report.package is not None:
@@ -466,7 +466,7 @@ def _to_coreml(options: ExportOptions) -> str:
         "largest difference of each output from torch, the program that was converted, run by torch:",
         report.program.table(),
         *told,
-        f"use: MLModel in Swift, input `image`: an RGB picture of {trained.size[1]}x{trained.size[0]}",
+        f"use: MLModel in Swift, input `image`: an RGB image of {trained.size[1]}x{trained.size[0]}",
     )
 
 
@@ -537,7 +537,7 @@ def _bundled(source: str, suffix: str) -> Path:
 
 
 def read_confidence(path: Path) -> dict:
-    """What makes chances of a network's scores; ValueError where the file does not say."""
+    """What makes probabilities of a network's scores; ValueError where the file does not say."""
     content = json.loads(path.read_text())
     if not isinstance(content, dict) or "confidence" not in content:
         raise ValueError(f"{path} is not a calibration.json of `handmesh evaluate calibration`")

@@ -71,11 +71,15 @@ def rotations_from_angles(angles_deg: np.ndarray, frames: np.ndarray) -> np.ndar
     """(..., 15, 3) angles to (..., 15, 3, 3) rotations relative to the parent joint."""
     angles = np.radians(angles_deg)
     (ca, cb, cc), (sa, sb, sc) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
-    turned = np.empty((*angles.shape, 3))  # Rx Ry Rz in closed form: SciPy's call costs more than the product
-    turned[..., 0, 0], turned[..., 0, 1], turned[..., 0, 2] = cb * cc, -cb * sc, sb
-    turned[..., 1, 0], turned[..., 1, 1], turned[..., 1, 2] = ca * sc + sa * sb * cc, ca * cc - sa * sb * sc, -sa * cb
-    turned[..., 2, 0], turned[..., 2, 1], turned[..., 2, 2] = sa * sc - ca * sb * cc, sa * cc + ca * sb * sc, ca * cb
-    return frames @ turned @ frames.transpose(0, 2, 1)
+    rotated = np.empty((*angles.shape, 3))  # Rx Ry Rz in closed form: SciPy's call costs more than the product
+    rotated[..., 0, 0], rotated[..., 0, 1], rotated[..., 0, 2] = cb * cc, -cb * sc, sb
+    rotated[..., 1, 0], rotated[..., 1, 1], rotated[..., 1, 2] = (
+        ca * sc + sa * sb * cc,
+        ca * cc - sa * sb * sc,
+        -sa * cb,
+    )
+    rotated[..., 2, 0], rotated[..., 2, 1], rotated[..., 2, 2] = sa * sc - ca * sb * cc, sa * cc + ca * sb * sc, ca * cb
+    return frames @ rotated @ frames.transpose(0, 2, 1)
 
 
 def angles_from_rotations(rotations: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -94,14 +98,14 @@ def pose_joints(rotations: np.ndarray, joints_m: np.ndarray) -> tuple[np.ndarray
     """
     local = rotations[..., FINGER_JOINTS, :, :]
     rest = joints_m[1:].reshape(5, 4, 3)
-    turn, point = np.eye(3), np.broadcast_to(rest[:, 0], local[..., 0, 0].shape)
-    turns, points = [], [point]
+    rotation, point = np.eye(3), np.broadcast_to(rest[:, 0], local[..., 0, 0].shape)
+    global_rotations, points = [], [point]
     for k in range(3):
-        turn = turn @ local[..., k, :, :]
-        point = point + (turn @ (rest[:, k + 1] - rest[:, k])[..., None])[..., 0]
-        turns.append(turn)
+        rotation = rotation @ local[..., k, :, :]
+        point = point + (rotation @ (rest[:, k + 1] - rest[:, k])[..., None])[..., 0]
+        global_rotations.append(rotation)
         points.append(point)
-    return np.stack(points, axis=-2), np.stack(turns, axis=-3)
+    return np.stack(points, axis=-2), np.stack(global_rotations, axis=-3)
 
 
 FINGER_JOINTS = np.array([[JOINTS.index(f"{finger}{k}") for k in (1, 2, 3)] for finger in skeleton.FINGERS])
@@ -142,8 +146,8 @@ def _pads(angles: np.ndarray, joints_m: np.ndarray) -> tuple[np.ndarray, np.ndar
     frames = joint_frames(joints_m)
     flat = np.empty((len(angles), 15, 3))
     flat[:, FINGER_JOINTS] = angles
-    points, turns = pose_joints(rotations_from_angles(flat, frames), joints_m)
-    last = turns[:, :, 2] @ frames[FINGER_JOINTS[:, 2]]
+    points, global_rotations = pose_joints(rotations_from_angles(flat, frames), joints_m)
+    last = global_rotations[:, :, 2] @ frames[FINGER_JOINTS[:, 2]]
     palmward, along = -last[..., ABDUCTION], last[..., TWIST]
     return points[:, :, 3] - _PAD_BACK_M * along + _PAD_DOWN_M * palmward, palmward
 
@@ -178,17 +182,17 @@ _RADIUS_M = np.array([[0, 0.0105, 0.0090], *[[0.0100, 0.0092, 0.0075]] * 3, [0.0
 _PALM_DOWN_M, _PALM_RADIUS_M, _PALM_START = 0.003, 0.017, 0.35
 _CAPSULE_RADIUS_M = np.append(_RADIUS_M[1:].ravel(), np.full(4, _PALM_RADIUS_M))
 
-_BONE, _SHARE = np.array([1, 2, 2, 2]), np.array([0.5, 0.0, 0.4, 0.75])
-"""The tested points of the thumb: on which bone, and at what share of its length."""
+_BONE, _FRACTION = np.array([1, 2, 2, 2]), np.array([0.5, 0.0, 0.4, 0.75])
+"""The tested points of the thumb: on which bone, and at what fraction of its length."""
 _REACH_M = _RADIUS_M[0, _BONE][:, None] + _CAPSULE_RADIUS_M
 _REACH_M[0, -4:] = -1  # the thumb's own base lies beside the palm by right
 
-_FINGER_SHARES = np.array([0.5, 1.0])
-"""The tested points of a finger's bone, by shares of its length."""
+_FINGER_FRACTIONS = np.array([0.5, 1.0])
+"""The tested points of a finger's bone, by fractions of its length."""
 _FINGER_RADIUS_M, _FINGER_OF = _RADIUS_M[1:].ravel(), np.repeat(np.arange(4), 3)
 _FINGER_REACH_M = np.where(
     np.equal.outer(_FINGER_OF, _FINGER_OF), -1.0, np.add.outer(_FINGER_RADIUS_M, _FINGER_RADIUS_M)
-).repeat(len(_FINGER_SHARES), axis=0)
+).repeat(len(_FINGER_FRACTIONS), axis=0)
 
 
 class Clearance:
@@ -205,16 +209,16 @@ class Clearance:
         """(5, 3, 3) angles by `skeleton.FINGERS`, with the thumb opened as little as keeps it free."""
         candidates = np.repeat(fingers_deg[None], len(_STEPS), axis=0)
         candidates[:, 0, 0] += _STEPS[:, None] * (_LIFTED_DEG - fingers_deg[0, 0])
-        share = _first_free(self.depth(candidates))
+        fraction = _first_free(self.depth(candidates))
         lifted = fingers_deg.copy()
-        lifted[0, 0] += share * (_LIFTED_DEG - fingers_deg[0, 0])
+        lifted[0, 0] += fraction * (_LIFTED_DEG - fingers_deg[0, 0])
         return lifted
 
     def depth(self, fingers_deg: np.ndarray) -> np.ndarray:
         """(N,) metres by which the thumb runs into the rest; (N, 5, 3, 3) angles of hands that differ
         in nothing but the thumb."""
         starts, ends = self._bones(fingers_deg)
-        thumb = starts[:, 0, _BONE] + _SHARE[:, None] * (ends - starts)[:, 0, _BONE]
+        thumb = starts[:, 0, _BONE] + _FRACTION[:, None] * (ends - starts)[:, 0, _BONE]
         start = np.concatenate([starts[0, 1:].reshape(-1, 3), self._palm[0]])
         end = np.concatenate([ends[0, 1:].reshape(-1, 3), self._palm[1]])
         return (_REACH_M - _distance(thumb, start, end)).max((1, 2))
@@ -222,15 +226,15 @@ class Clearance:
     def fingers_depth(self, fingers_deg: np.ndarray) -> float:
         """Metres by which the four fingers run into one another; (5, 3, 3) angles of one hand."""
         starts, ends = (points[0, 1:].reshape(-1, 3) for points in self._bones(fingers_deg[None]))
-        points = starts[:, None] + _FINGER_SHARES[:, None] * (ends - starts)[:, None]
+        points = starts[:, None] + _FINGER_FRACTIONS[:, None] * (ends - starts)[:, None]
         return float((_FINGER_REACH_M - _distance(points.reshape(-1, 3), starts, ends)).max())
 
     def _bones(self, fingers_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, 5, 3, 3) where the axes of the fingers' capsules begin and end."""
         angles = np.empty((len(fingers_deg), 15, 3))
         angles[:, FINGER_JOINTS] = fingers_deg
-        points, turns = pose_joints(rotations_from_angles(angles, self.frames), self.joints_m)
-        back = (turns @ self.frames[FINGER_JOINTS])[..., ABDUCTION]
+        points, global_rotations = pose_joints(rotations_from_angles(angles, self.frames), self.joints_m)
+        back = (global_rotations @ self.frames[FINGER_JOINTS])[..., ABDUCTION]
         shift = -_DOWN_M[..., None] * back
         return points[:, :, :3] + shift, points[:, :, 1:] + shift
 

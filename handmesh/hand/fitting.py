@@ -17,8 +17,8 @@ from handmesh.hand.model import HandModel
 # A hand model reduced to its 21 joints, with the derivatives that fitting needs. NumPy, float64.
 
 
-ROOT, FINGERS, SHAPE, PLACE = slice(0, 3), slice(3, 48), slice(48, 58), slice(58, 61)
-"""Where a hand's parameters stand among the 61: turns of the root, finger angles, shape and place."""
+ROOT, FINGERS, SHAPE, POSITION = slice(0, 3), slice(3, 48), slice(48, 58), slice(58, 61)
+"""Where a hand's parameters stand among the 61: rotations of the root, finger angles, shape and position."""
 
 
 class Posed(NamedTuple):
@@ -27,7 +27,7 @@ class Posed(NamedTuple):
     root: np.ndarray  # (B, 3, 3) to the camera
     angles: np.ndarray  # (B, 15, 3) radians
     shape: np.ndarray  # (B, 10)
-    place_m: np.ndarray  # (B, 3) from the model's frame to the camera's
+    position_m: np.ndarray  # (B, 3) from the model's frame to the camera's
 
     def take(self, mask: np.ndarray, other: Posed) -> Posed:
         """These where a (B,) mask is true, the other's elsewhere."""
@@ -50,10 +50,10 @@ class Limits(NamedTuple):
 
     def moved(self, posed: Posed, step: np.ndarray) -> Posed:
         """The hands after a (B, P) step, their angles within the limits."""
-        turn = Rotation.from_rotvec(step[:, ROOT]).as_matrix()
+        rotation = Rotation.from_rotvec(step[:, ROOT]).as_matrix()
         angles = posed.angles + step[:, FINGERS].reshape(-1, 15, 3)
-        shape, place = posed.shape + step[:, SHAPE], posed.place_m + step[:, PLACE]
-        return Posed(turn @ posed.root, angles.clip(self.low, self.high), shape, place)
+        shape, position = posed.shape + step[:, SHAPE], posed.position_m + step[:, POSITION]
+        return Posed(rotation @ posed.root, angles.clip(self.low, self.high), shape, position)
 
 
 class KeypointHand:
@@ -71,10 +71,10 @@ class KeypointHand:
         template, shapes = hand.template.double().numpy(), hand.shapedirs.double().numpy().reshape(10, -1, 3)
         self.joints = hand.joint_template.double().numpy()[order]
         self.joint_shapes = hand.joint_shapedirs.double().numpy().reshape(10, 16, 3)[:, order]
-        self.share = regressor @ weights  # (21, 16) of each joint that rides on each bone
+        self.weight = regressor @ weights  # (21, 16) of each joint that rides on each bone
         riding = regressor[:, None, :] * weights.T  # (21, 16, V)
-        self.points = riding @ template - self.share[..., None] * self.joints
-        self.point_shapes = riding @ shapes[:, None] - self.share[..., None] * self.joint_shapes[:, None]
+        self.points = riding @ template - self.weight[..., None] * self.joints
+        self.point_shapes = riding @ shapes[:, None] - self.weight[..., None] * self.joint_shapes[:, None]
         self.rest_joints_m = regressor @ template  # (21, 3)
         self.frames = anatomy.joint_frames(self.rest_joints_m)
         self.moves = _subtrees()
@@ -86,50 +86,58 @@ class KeypointHand:
 
     def joints_m(self, posed: Posed) -> np.ndarray:
         """(B, 21, 3) in the camera's frame."""
-        return self._pose(posed)[0] + posed.place_m[:, None]
+        return self._pose(posed)[0] + posed.position_m[:, None]
 
     def joints_and_slopes(self, posed: Posed) -> tuple[np.ndarray, np.ndarray]:
-        """`joints_m` and their (B, 21, 3, 61) derivatives by turns of the root, angles, shape and place."""
-        joints, parts, turns, places = self._pose(posed)
+        """`joints_m` and their (B, 21, 3, 61) derivatives by rotations of the root, angles, shape and position."""
+        joints, parts, global_rotations, global_positions = self._pose(posed)
         levers = np.einsum("ij,bkjc->bikc", self.moves, parts, optimize=True)
-        levers -= (self.moves @ self.share.T)[..., None] * places[:, :, None]
+        levers -= (self.moves @ self.weight.T)[..., None] * global_positions[:, :, None]
         slopes = np.empty((*joints.shape, 61))
-        by_angle = np.cross(self._axes(posed, turns)[:, :, None], levers[:, :, :, None])  # (B, 16, 21, 3 axes, 3)
+        by_angle = np.cross(
+            self._axes(posed, global_rotations)[:, :, None], levers[:, :, :, None]
+        )  # (B, 16, 21, 3 axes, 3)
         slopes[..., :48] = by_angle.transpose(0, 2, 4, 1, 3).reshape(*joints.shape, 48)
-        slopes[..., SHAPE] = self._shape_slopes(turns)
-        slopes[..., PLACE] = np.eye(3)
-        return joints + posed.place_m[:, None], slopes
+        slopes[..., SHAPE] = self._shape_slopes(global_rotations)
+        slopes[..., POSITION] = np.eye(3)
+        return joints + posed.position_m[:, None], slopes
 
     def _pose(self, posed: Posed) -> tuple[np.ndarray, ...]:
         """(B, 21, 3) joints, what each bone gives to them, and the bones' (B, 16, 3, 3) turns and (B, 16, 3) places."""
         rest = self.joints + np.tensordot(posed.shape, self.joint_shapes, 1)
         points = self.points + np.tensordot(posed.shape, self.point_shapes, 1)
-        turns, places = self.rotations(posed), rest.copy()
+        global_rotations, global_positions = self.rotations(posed), rest.copy()
         for joint, parent in enumerate(skeleton.PARENTS[1:], 1):
             bone = rest[:, joint] - rest[:, parent]
-            places[:, joint] = places[:, parent] + (turns[:, parent] @ bone[..., None])[..., 0]
-            turns[:, joint] = turns[:, parent] @ turns[:, joint]
-        parts = self.share[..., None] * places[:, None] + np.einsum("bjcd,bkjd->bkjc", turns, points, optimize=True)
-        return parts.sum(2), parts, turns, places
+            global_positions[:, joint] = (
+                global_positions[:, parent] + (global_rotations[:, parent] @ bone[..., None])[..., 0]
+            )
+            global_rotations[:, joint] = global_rotations[:, parent] @ global_rotations[:, joint]
+        parts = self.weight[..., None] * global_positions[:, None] + np.einsum(
+            "bjcd,bkjd->bkjc", global_rotations, points, optimize=True
+        )
+        return parts.sum(2), parts, global_rotations, global_positions
 
-    def _axes(self, posed: Posed, turns: np.ndarray) -> np.ndarray:
+    def _axes(self, posed: Posed, global_rotations: np.ndarray) -> np.ndarray:
         """(B, 16, 3, 3): the three axes of each joint, as rows, in the camera's frame."""
-        axes = np.broadcast_to(np.eye(3), turns.shape).copy()
-        before = turns[:, list(skeleton.PARENTS[1:])] @ self.frames
+        axes = np.broadcast_to(np.eye(3), global_rotations.shape).copy()
+        before = global_rotations[:, list(skeleton.PARENTS[1:])] @ self.frames
         flexion = posed.angles[..., :1]
         axes[:, 1:, 0] = before[..., 0]
         axes[:, 1:, 1] = before[..., 1] * np.cos(flexion) + before[..., 2] * np.sin(flexion)
-        axes[:, 1:, 2] = (turns[:, 1:] @ self.frames)[..., 2]
+        axes[:, 1:, 2] = (global_rotations[:, 1:] @ self.frames)[..., 2]
         return axes
 
-    def _shape_slopes(self, turns: np.ndarray) -> np.ndarray:
+    def _shape_slopes(self, global_rotations: np.ndarray) -> np.ndarray:
         """(B, 21, 3, 10) derivatives of the joints by the shape."""
         shapes = self.joint_shapes.transpose(1, 2, 0)  # (16, 3, 10)
-        places = np.broadcast_to(shapes, (len(turns), 16, 3, 10)).copy()
+        global_positions = np.broadcast_to(shapes, (len(global_rotations), 16, 3, 10)).copy()
         for joint, parent in enumerate(skeleton.PARENTS[1:], 1):
-            places[:, joint] = places[:, parent] + turns[:, parent] @ (shapes[joint] - shapes[parent])
-        riding = np.einsum("bjcd,mkjd->bkcm", turns, self.point_shapes, optimize=True)
-        return riding + np.einsum("kj,bjcm->bkcm", self.share, places, optimize=True)
+            global_positions[:, joint] = global_positions[:, parent] + global_rotations[:, parent] @ (
+                shapes[joint] - shapes[parent]
+            )
+        riding = np.einsum("bjcd,mkjd->bkcm", global_rotations, self.point_shapes, optimize=True)
+        return riding + np.einsum("kj,bjcm->bkcm", self.weight, global_positions, optimize=True)
 
 
 def _subtrees() -> np.ndarray:
@@ -140,7 +148,7 @@ def _subtrees() -> np.ndarray:
     return moves
 
 
-# Fitting the posed hand to labelled joints: rotations, shape and place that explain them, for many hands at once.
+# Fitting the posed hand to labelled joints: rotations, shape and position that explain them, for many hands at once.
 #
 # Levenberg and Marquardt's method with analytic derivatives, in NumPy. Fingers turn by their anatomical
 # angles (see `hand.anatomy`), which never leave their limits. Everything here is of right hands.
@@ -157,18 +165,18 @@ class FitConfig:
     """How far each kind of evidence is believed, as standard deviations, and how long to search."""
 
     joints_2d: float = 0.02
-    """Of labelled joints in the picture, in sides of the tight box."""
-    rough_m: float = 0.02
-    """Of rough joints in space, metres, after scaling and centring."""
+    """Of labelled joints in the image, in sides of the tight box."""
+    weak_3d_m: float = 0.02
+    """Of weak 3D joints in space, metres, after scaling and centring."""
     pose_deg: float = 30.0
     """Of each finger angle, about where the search starts."""
     shape: float = 1.0
     thumb_base: float = 0.1
-    """Weight of the thumb's base, whose place is a matter of convention."""
+    """Weight of the thumb's base, whose position is a matter of convention."""
     outlier: float = 2.0
     """From so many deviations on, an error counts linearly (Huber)."""
     slack: float = 0.15
-    """Share of its range by which each finger angle may go beyond the limits of the synthetic poses."""
+    """Fraction of its range by which each finger angle may go beyond the limits of the synthetic poses."""
     iterations: int = 16
 
 
@@ -177,7 +185,7 @@ class Evidence(NamedTuple):
 
     joints_px: np.ndarray  # (B, 21, 2)
     side_px: np.ndarray  # (B,) the longer side of the tight box
-    rough_m: np.ndarray  # (B, 21, 3) in the camera's axes, up to scale and place
+    weak_3d_m: np.ndarray  # (B, 21, 3) in the camera's axes, up to scale and position
     focal_px: np.ndarray  # (B,)
     centre_px: np.ndarray  # (B, 2) the principal point
 
@@ -196,17 +204,17 @@ class Fitter:
         low, high = np.radians(anatomy.limits_deg())
         slack = self.config.slack * (high - low)
         self.limits = Limits(low - slack, high + slack)
-        self._trust = np.ones((21, 1))
-        self._trust[THUMB_BASE] = self.config.thumb_base
+        self._reliability = np.ones((21, 1))
+        self._reliability[THUMB_BASE] = self.config.thumb_base
 
     def start(self, rotations: np.ndarray, shape: np.ndarray, root_m: np.ndarray) -> Posed:
         """Parameters within the limits.
 
-        rotations: (B, 16, 3, 3), the first to the camera; shape: (B, 10); root_m: (B, 3) the root joint's place.
+        rotations: (B, 16, 3, 3), the first to the camera; shape: (B, 10); root_m: (B, 3) the root joint's position.
         """
         angles = np.radians(anatomy.angles_from_rotations(rotations[:, 1:], self.hand.frames))
         posed = Posed(rotations[:, 0], angles.clip(*self.limits), shape, np.zeros_like(root_m))
-        return posed._replace(place_m=root_m - self.hand.joints_m(posed)[:, skeleton.ROOT])
+        return posed._replace(position_m=root_m - self.hand.joints_m(posed)[:, skeleton.ROOT])
 
     def fit(self, evidence: Evidence, start: Posed) -> tuple[Posed, np.ndarray]:
         """The best parameters near `start`, and their (B,) costs; these do not count the way from the start."""
@@ -220,38 +228,38 @@ class Fitter:
             damping = np.where(better, damping / 3, damping * 4).clip(1e-6, 1e6)
         return posed, self._cost(evidence, posed, posed)
 
-    def rough_errors_m(self, evidence: Evidence, posed: Posed) -> np.ndarray:
-        """(B,) mean distances to the rough joints, which are scaled and moved, not turned."""
-        off = self._off_rough(evidence, self.hand.joints_m(posed))
-        return np.linalg.norm(off, axis=-1).mean(1) * self.config.rough_m
+    def weak_3d_errors_m(self, evidence: Evidence, posed: Posed) -> np.ndarray:
+        """(B,) mean distances to the weak 3D joints, which are scaled and moved, not turned."""
+        off = self._off_weak_3d(evidence, self.hand.joints_m(posed))
+        return np.linalg.norm(off, axis=-1).mean(1) * self.config.weak_3d_m
 
     def _cost(self, evidence: Evidence, posed: Posed, start: Posed) -> np.ndarray:
         joints, limit = self.hand.joints_m(posed), self.config.outlier
-        errors = np.stack([self._sizes(off(evidence, joints)) for off in (self._off_picture, self._off_rough)])
+        errors = np.stack([self._sizes(off(evidence, joints)) for off in (self._off_image, self._off_weak_3d)])
         huber = np.where(errors < limit, errors**2, limit * (2 * errors - limit))
         prior, weights = self._prior(posed, start)
-        cost = (self._trust * huber).sum((0, 2, 3)) + (weights * prior**2).sum(1)
+        cost = (self._reliability * huber).sum((0, 2, 3)) + (weights * prior**2).sum(1)
         return np.where(joints[..., 2].min(1) > NEAREST_M, cost, np.inf)
 
     @staticmethod
     def _sizes(off: np.ndarray) -> np.ndarray:
         return np.linalg.norm(off, axis=-1, keepdims=True)
 
-    def _off_picture(self, evidence: Evidence, joints: np.ndarray) -> np.ndarray:
+    def _off_image(self, evidence: Evidence, joints: np.ndarray) -> np.ndarray:
         """(B, 21, 2) in standard deviations."""
         deviation_px = self.config.joints_2d * evidence.side_px[:, None, None]
         return (drawn(joints, evidence) - evidence.joints_px) / deviation_px
 
-    def _off_rough(self, evidence: Evidence, joints: np.ndarray) -> np.ndarray:
-        """(B, 21, 3) in standard deviations, from the rough joints at the fitted hand's size and place."""
-        own, rough = self._centred(joints), self._centred(evidence.rough_m)
-        product = (self._trust * own * rough).sum((1, 2))
-        scale = product / (self._trust * rough**2).sum((1, 2)).clip(1e-12)
-        return (own - scale.clip(0.5, 2.0)[:, None, None] * rough) / self.config.rough_m
+    def _off_weak_3d(self, evidence: Evidence, joints: np.ndarray) -> np.ndarray:
+        """(B, 21, 3) in standard deviations, from the weak 3D joints at the fitted hand's size and position."""
+        own, weak_3d = self._centred(joints), self._centred(evidence.weak_3d_m)
+        product = (self._reliability * own * weak_3d).sum((1, 2))
+        scale = product / (self._reliability * weak_3d**2).sum((1, 2)).clip(1e-12)
+        return (own - scale.clip(0.5, 2.0)[:, None, None] * weak_3d) / self.config.weak_3d_m
 
     def _centred(self, points: np.ndarray) -> np.ndarray:
-        share = self._trust[:, 0] / self._trust.sum()
-        return points - np.tensordot(points, share, ((1,), (0,)))[:, None]
+        weight = self._reliability[:, 0] / self._reliability.sum()
+        return points - np.tensordot(points, weight, ((1,), (0,)))[:, None]
 
     def _prior(self, posed: Posed, start: Posed) -> tuple[np.ndarray, np.ndarray]:
         """(B, 61) how far the parameters are from where they are expected, and the (61,) weights of the squares."""
@@ -275,17 +283,17 @@ class Fitter:
         prior, weights = self._prior(posed, start)
         normal, gradient = np.tile(np.diag(weights), (len(prior), 1, 1)), prior * weights
         for off, slope in (
-            (self._off_picture(evidence, joints), self._picture_slopes(evidence, joints, slopes)),
-            (self._off_rough(evidence, joints), self._centred(slopes) / self.config.rough_m),
+            (self._off_image(evidence, joints), self._image_slopes(evidence, joints, slopes)),
+            (self._off_weak_3d(evidence, joints), self._centred(slopes) / self.config.weak_3d_m),
         ):
-            trust = self._trust * np.minimum(1.0, self.config.outlier / self._sizes(off).clip(1e-9))
-            weighted = (slope * trust[..., None]).reshape(len(prior), -1, 61).transpose(0, 2, 1)
+            reliability = self._reliability * np.minimum(1.0, self.config.outlier / self._sizes(off).clip(1e-9))
+            weighted = (slope * reliability[..., None]).reshape(len(prior), -1, 61).transpose(0, 2, 1)
             normal += weighted @ slope.reshape(len(prior), -1, 61)
             gradient += (weighted @ off.reshape(len(prior), -1, 1))[..., 0]
         return normal, gradient
 
-    def _picture_slopes(self, evidence: Evidence, joints: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-        """(B, 21, 2, 61) derivatives of `_off_picture`."""
+    def _image_slopes(self, evidence: Evidence, joints: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """(B, 21, 2, 61) derivatives of `_off_image`."""
         depth = joints[..., 2, None, None].clip(NEAREST_M)
         scale = evidence.focal_px / (self.config.joints_2d * evidence.side_px)
         across = slopes[:, :, :2] - joints[..., :2, None] / depth * slopes[:, :, 2:]

@@ -23,8 +23,8 @@ class Rest(NamedTuple):
 
     vertices_m: np.ndarray  # (V, 3) float32
     joints_m: np.ndarray  # (16, 3) float32, MANO order
-    keypoint_shares: np.ndarray  # (21, 64) float32: what each of the 21 joints has of each rotating joint's x, y, z and
-    # 1, keypoint order, so that posing them is one product
+    keypoint_weights: np.ndarray  # (21, 64) float32: what each of the 21 joints has of each rotating joint's x, y, z
+    # and 1, keypoint order, so that posing them is one product
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +73,9 @@ class SkinnedHand:
         """The unposed hand of (10,) shape parameters."""
         shape = np.asarray(shape, np.float32)
         template, directions, _ = self._planes
-        joints, joint_dirs, keypoint_shares, keypoint_share_dirs = self._joints_by_shape
+        joints, joint_dirs, keypoint_weights, keypoint_weight_dirs = self._joints_by_shape
         vertices = (template + (directions @ shape).reshape(template.shape)).T
-        return Rest(vertices, joints + joint_dirs @ shape, keypoint_shares + keypoint_share_dirs @ shape)
+        return Rest(vertices, joints + joint_dirs @ shape, keypoint_weights + keypoint_weight_dirs @ shape)
 
     @cached_property
     def _planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,11 +91,11 @@ class SkinnedHand:
         adds, (16, 3, 10) and (21, 64, 10). Both are linear, and products over all vertices take too long in a frame:
         where other programs are busy, a BLAS with threads of its own waits for them for a tenth of a second."""
         by_shape = np.moveaxis(self.shapedirs, 2, 0)
-        mean, shares = self.template, self._shares(self.template)
-        grown = np.stack([self._shares(mean + step) - shares for step in by_shape], axis=-1)
+        mean, weights = self.template, self._weighted(self.template)
+        grown = np.stack([self._weighted(mean + step) - weights for step in by_shape], axis=-1)
         joint_dirs = np.stack([self.joint_regressor @ step for step in by_shape], axis=-1)
         keypoint_dirs = np.stack([self.keypoint_regressor @ grown[..., k] for k in range(grown.shape[-1])], axis=-1)
-        return self.joint_regressor @ mean, joint_dirs, self.keypoint_regressor @ shares, keypoint_dirs
+        return self.joint_regressor @ mean, joint_dirs, self.keypoint_regressor @ weights, keypoint_dirs
 
     def posed(self, rotations: np.ndarray, rest: Rest, side: Side = "right") -> tuple[np.ndarray, np.ndarray]:
         """(V, 3) vertices and (21, 3) joints in keypoint order; the rest wrist stays where it was.
@@ -110,7 +110,7 @@ class SkinnedHand:
         rotations = np.asarray(rotations, np.float32)
         transforms = joint_transforms(rotations, rest.joints_m)
         if self.posedirs is None:
-            joints = rest.keypoint_shares @ transforms.transpose(0, 2, 1).reshape(64, 3)
+            joints = rest.keypoint_weights @ transforms.transpose(0, 2, 1).reshape(64, 3)
             return self._skinned(rest.vertices_m, transforms), joints
         bend = self.posedirs @ (rotations[1:] - np.eye(3, dtype=np.float32)).reshape(-1)
         vertices = self._skinned(rest.vertices_m + bend, transforms)
@@ -121,7 +121,7 @@ class SkinnedHand:
         rotations = np.asarray(rotations, np.float32)
         if self.posedirs is not None:  # a joint hangs on vertices that its pose moves
             return self.posed(rotations, rest)[1]
-        return rest.keypoint_shares @ joint_transforms(rotations, rest.joints_m).transpose(0, 2, 1).reshape(64, 3)
+        return rest.keypoint_weights @ joint_transforms(rotations, rest.joints_m).transpose(0, 2, 1).reshape(64, 3)
 
     def _skinned(self, vertices_m: np.ndarray, transforms: np.ndarray) -> np.ndarray:
         """(V, 3) rest vertices, each moved by its own mean of the (16, 3, 4) transforms.
@@ -132,15 +132,15 @@ class SkinnedHand:
         x, y, z = np.ascontiguousarray(vertices_m.T)
         *_, weights = self._planes
         skinned = np.empty((3, len(x)), np.float32)
-        for axis, place in enumerate(skinned):
+        for axis, position in enumerate(skinned):
             by_x, by_y, by_z, shift = transforms[:, axis].T @ weights
-            np.multiply(by_x, x, out=place)
-            place += by_y * y
-            place += by_z * z
-            place += shift
+            np.multiply(by_x, x, out=position)
+            position += by_y * y
+            position += by_z * z
+            position += shift
         return np.ascontiguousarray(skinned.T)
 
-    def _shares(self, vertices: np.ndarray) -> np.ndarray:
+    def _weighted(self, vertices: np.ndarray) -> np.ndarray:
         homogeneous = np.concatenate([vertices, np.ones_like(vertices[:, :1])], axis=1)
         return (self.weights[:, :, None] * homogeneous[:, None]).reshape(len(vertices), 64)
 
@@ -150,9 +150,9 @@ def joint_transforms(rotations: np.ndarray, joints_m: np.ndarray) -> np.ndarray:
 
     rotations: (16, 3, 3) relative to the parent; joints_m: (16, 3) at rest.
     """
-    turns, places = joint_chain(rotations, joints_m)
-    shift = places[..., None] - turns @ joints_m[..., None]
-    return np.concatenate([turns, shift], axis=-1)
+    global_rotations, global_positions = joint_chain(rotations, joints_m)
+    shift = global_positions[..., None] - global_rotations @ joints_m[..., None]
+    return np.concatenate([global_rotations, shift], axis=-1)
 
 
 def joint_chain(rotations: np.ndarray, joints_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -160,13 +160,13 @@ def joint_chain(rotations: np.ndarray, joints_m: np.ndarray) -> tuple[np.ndarray
 
     rotations, joints_m: as for `joint_transforms`. All five fingers move together, level by level.
     """
-    turns, places = np.array(rotations), np.array(joints_m)
+    global_rotations, global_positions = np.array(rotations), np.array(joints_m)
     for children, parents in _LEVELS:
-        above = turns[parents]
+        above = global_rotations[parents]
         bones = (joints_m[children] - joints_m[parents])[..., None]
-        places[children] = places[parents] + (above @ bones)[..., 0]
-        turns[children] = above @ rotations[children]
-    return turns, places
+        global_positions[children] = global_positions[parents] + (above @ bones)[..., 0]
+        global_rotations[children] = above @ rotations[children]
+    return global_rotations, global_positions
 
 
 def strongest_joints(weights: np.ndarray, count: int = 4) -> tuple[np.ndarray, np.ndarray]:

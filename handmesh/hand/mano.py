@@ -395,7 +395,7 @@ def _side(fields: dict[str, np.ndarray], path: Path) -> Side:
 def growth_correlation(fields: dict[str, np.ndarray]) -> float:
     """How the hand's length and breadth vary together over the shape space, -1..1.
 
-    Each shape direction stretches the hand along x (its fingers) and along its breadth by some share.
+    Each shape direction stretches the hand along x (its fingers) and along its breadth by some fraction.
     Directions are in standard deviations, so that the sum of the products over them is the covariance
     over people, and that is positive for hands: long ones are broad. Shape directions whose x has the
     wrong sign make it negative.

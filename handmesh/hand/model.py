@@ -109,15 +109,15 @@ class HandModel(nn.Module):
 
     def _transforms(self, rotations: Tensor, joints: Tensor) -> Tensor:
         """(B, 16, 3, 4) rest to posed, in level order: each level of the tree moved as one batch."""
-        local, places = rotations.split(_LEVEL_SIZES, dim=1), joints.split(_LEVEL_SIZES, dim=1)
-        turns, positions = [local[0]], [places[0]]
+        local, global_positions = rotations.split(_LEVEL_SIZES, dim=1), joints.split(_LEVEL_SIZES, dim=1)
+        global_rotations, positions = [local[0]], [global_positions[0]]
         for level in range(1, len(_LEVEL_SIZES)):
-            bone = (places[level] - places[level - 1])[..., None]
-            positions.append(positions[-1] + (turns[-1] @ bone)[..., 0])
-            turns.append(turns[-1] @ local[level])
-        turn = torch.cat(turns, dim=1)
-        shift = torch.cat(positions, dim=1)[..., None] - turn @ joints[..., None]
-        return torch.cat([turn, shift], dim=-1)
+            bone = (global_positions[level] - global_positions[level - 1])[..., None]
+            positions.append(positions[-1] + (global_rotations[-1] @ bone)[..., 0])
+            global_rotations.append(global_rotations[-1] @ local[level])
+        rotation = torch.cat(global_rotations, dim=1)
+        shift = torch.cat(positions, dim=1)[..., None] - rotation @ joints[..., None]
+        return torch.cat([rotation, shift], dim=-1)
 
     def _skin(self, vertices: Tensor, transforms: Tensor) -> Tensor:
         """(B, V, 3) rest vertices under the weighted mean of the joints' (B, 16, 3, 4) transforms."""

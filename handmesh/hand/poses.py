@@ -58,11 +58,11 @@ MIXED_DEPTH_M = 0.004
 class PoseSampler:
     """Draws poses for a hand with the given rest joints ((21, 3), keypoint order, canonical frame)."""
 
-    def __init__(self, joints_m: np.ndarray, shares: Mapping[str, float] | None = None) -> None:
-        """shares: how often each gesture is drawn, by its name; `SHARES` without it."""
-        shares = shares or SHARES
-        self._names = tuple(shares)
-        self._cumulative = np.cumsum(list(shares.values()))
+    def __init__(self, joints_m: np.ndarray, fractions: Mapping[str, float] | None = None) -> None:
+        """shares: how often each gesture is drawn, by its name; `FRACTIONS` without it."""
+        fractions = fractions or FRACTIONS
+        self._names = tuple(fractions)
+        self._cumulative = np.cumsum(list(fractions.values()))
         self._cumulative /= self._cumulative[-1]
         self.joints_m = np.asarray(joints_m, dtype=np.float64)
         self.frames = anatomy.joint_frames(self.joints_m)
@@ -79,8 +79,8 @@ class PoseSampler:
         """(15, 3) flexion, abduction and twist in degrees, within `anatomy.limits_deg()`."""
         fingers = self._gesture(rng)
         if rng.random() < 0.2:  # on the way from one gesture to another
-            share = rng.uniform(0.15, 0.85)
-            fingers = (1 - share) * fingers + share * self._gesture(rng)
+            fraction = rng.uniform(0.15, 0.85)
+            fingers = (1 - fraction) * fingers + fraction * self._gesture(rng)
         return self._by_joint(fingers)
 
     def gesture_deg(self, name: str, rng: np.random.Generator) -> np.ndarray:
@@ -314,11 +314,11 @@ _GESTURES: dict[str, Callable[[np.random.Generator], np.ndarray] | None] = {
     "grips": _grips,
     "library": None,  # by the sampler, which holds it
 }
-_SHARES = (
+_FRACTIONS = (
     *(0.060, 0.050, 0.030, 0.020, 0.030, 0.020, 0.030, 0.015, 0.015),
     *(0.030, 0.045, 0.035, 0.010, 0.015, 0.030, 0.030, 0.035, 0.500),
 )
-SHARES = dict(zip(_GESTURES, _SHARES, strict=True))
+FRACTIONS = dict(zip(_GESTURES, _FRACTIONS, strict=True))
 """How often each gesture is drawn."""
 
 
@@ -368,8 +368,8 @@ def sample_view(rng: np.random.Generator) -> np.ndarray:
     about, tilt = rng.uniform(0, 2 * np.pi), min(abs(rng.normal(0, 32)), 70.0)
     tilted = Rotation.from_rotvec([tilt * np.cos(about), tilt * np.sin(about), 0], degrees=True)
     side = Rotation.from_euler("y", 0.0 if kind < 0.38 else 180.0, degrees=True)
-    turned = Rotation.from_euler("z", _roll_deg(rng), degrees=True) * tilted * side
-    return turned.as_matrix() @ np.array(skeleton.PALM_TO_CAMERA)
+    rotated = Rotation.from_euler("z", _roll_deg(rng), degrees=True) * tilted * side
+    return rotated.as_matrix() @ np.array(skeleton.PALM_TO_CAMERA)
 
 
 def head_mounted_view(rng: np.random.Generator) -> np.ndarray:

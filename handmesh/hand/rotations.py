@@ -66,9 +66,9 @@ def weak_perspective(
 
     weights: (B, N) non-negative. Gives (B, N, 2); gradients flow through the fit.
     """
-    share = weights[..., None] / weights.sum(1).clamp_min(1e-8)[:, None, None]
+    weight = weights[..., None] / weights.sum(1).clamp_min(1e-8)[:, None, None]
     xy = points[..., :2]
-    xy = xy - (share * xy).sum(1, keepdim=True)
-    centre = (share * target).sum(1, keepdim=True)
-    scale = (share * xy * (target - centre)).sum((1, 2)) / (share * xy * xy).sum((1, 2)).clamp_min(1e-8)
+    xy = xy - (weight * xy).sum(1, keepdim=True)
+    centre = (weight * target).sum(1, keepdim=True)
+    scale = (weight * xy * (target - centre)).sum((1, 2)) / (weight * xy * xy).sum((1, 2)).clamp_min(1e-8)
     return scale[:, None, None] * xy + centre

@@ -22,7 +22,7 @@ _PRIOR = 0.01
 
 
 class DetectorOutput(NamedTuple):
-    """What the network says of B pictures, a map at stride 8 each: h = H / 8, w = W / 8."""
+    """What the network says of B images, a map at stride 8 each: h = H / 8, w = W / 8."""
 
     heat: Tensor  # (B, h, w) logit: the centre of a hand's box lies in this cell
     offset: Tensor  # (B, 2, h, w) from the cell's centre to the box's, in cells, x first
@@ -46,7 +46,7 @@ class DetectorNetworkConfig:
 
 
 class DetectorNet(Mergeable):
-    """RGB pictures (B, 3, H, W), float in 0..1, H and W divisible by 32, to a `DetectorOutput`."""
+    """RGB images (B, 3, H, W), float in 0..1, H and W divisible by 32, to a `DetectorOutput`."""
 
     def __init__(self, config: DetectorNetworkConfig) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 Pure torch: tensors in, a NamedTuple of tensors out. Two heads exist. `keypoint` first finds the 21
 joints in the crop as the mean of a soft attention map each, then gathers the backbone's features
-at these places and regresses the hand model's parameters from them. `pooled` regresses these and
+at these positions and regresses the hand model's parameters from them. `pooled` regresses these and
 a weak-perspective camera from the mean feature alone, as FastViT's paper does (Vasu et al., 2023).
 """
 
@@ -39,11 +39,11 @@ class HandNetOutput(NamedTuple):
     shape: Tensor  # (B, 10) shape coefficients in standard deviations
     joints_crop: Tensor | None  # (B, 21, 2) in the crop: -1 and 1 are its outer borders; None from `pooled`
     presence: Tensor  # (B,) logit: this is a hand
-    right: Tensor  # (B,) logit: it is a right hand as shown
-    spread: Tensor  # (B, 21, 2) mean absolute errors to expect of each joint's coordinates: those in the crop, in half
-    # crop sides, and those of the posed hand about its root, in decimetres
+    handedness: Tensor  # (B,) logit: it is a right hand as shown
+    uncertainty: Tensor  # (B, 21, 2) mean absolute errors to expect of each joint's coordinates: those in the crop, in
+    # half crop sides, and those of the posed hand about its root, in decimetres
     camera: Tensor | None = None  # (B, 3) from `pooled`: half crops per metre, then the root's x and y in the crop
-    mask: Tensor | None = None  # (B, h, w) logits: the share of each cell that is hand
+    mask: Tensor | None = None  # (B, h, w) logits: the fraction of each cell that is hand
     features: Tensor | None = None  # (B, C) the mean of the backbone's last map
     attention: Tensor | None = None  # (B, 21, h, w) from `keypoint`: logits of where each joint is; their soft mean is
     # joints_crop
@@ -121,7 +121,7 @@ class HandNet(Mergeable):
         presence, right = self.logits(pooled).float().unbind(1)
         mask = None if self.mask is None else self.mask(found.map)[:, 0].float()
         return HandNetOutput(
-            rotations, shape, found.joints_crop, presence, right, found.spread, found.camera, mask, pooled.float(),
+            rotations, shape, found.joints_crop, presence, right, found.uncertainty, found.camera, mask, pooled.float(),
             found.attention, features[-2],
         )  # fmt: skip
 
@@ -193,8 +193,8 @@ class HeadOutput(NamedTuple):
     parameters: Tensor  # (B, 106) 6D offsets of 16 rotations, then the shape
     joints_crop: Tensor | None
     camera: Tensor | None
-    map: Tensor  # (B, map_channels, h, w) features by place
-    spread: Tensor
+    map: Tensor  # (B, map_channels, h, w) features by position
+    uncertainty: Tensor
     attention: Tensor | None = None
 
 
@@ -209,7 +209,7 @@ class KeypointHead(nn.Module):
         self.attention = nn.Conv2d(config.width, NUM_KEYPOINTS, 1)
         self.token = nn.Sequential(nn.Linear(config.width + 2, config.token), nn.GELU())
         self.regressor = Regressor(NUM_KEYPOINTS * config.token + channels[-1], NUM_JOINTS * 6 + NUM_SHAPE, config)
-        self.spread = Spread(config.token, 2)
+        self.spread = Uncertainty(config.token, 2)
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
         fine = self.top_down(features[-self.levels :])
@@ -233,7 +233,7 @@ class PooledHead(nn.Module):
         super().__init__()
         self.map_channels = channels[-1]
         self.regressor = Regressor(channels[-1], NUM_JOINTS * 6 + NUM_SHAPE + 3, config)
-        self.spread = Spread(channels[-1], NUM_KEYPOINTS * 2)
+        self.spread = Uncertainty(channels[-1], NUM_KEYPOINTS * 2)
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
         numbers = self.regressor(pooled)
@@ -242,7 +242,7 @@ class PooledHead(nn.Module):
         return HeadOutput(numbers[:, :-3], None, camera, features[-1], spread)
 
 
-class Spread(nn.Module):
+class Uncertainty(nn.Module):
     """Features to errors that the network expects of itself; it learns from the features, they not from it."""
 
     def __init__(self, features: int, outputs: int) -> None:

@@ -32,7 +32,7 @@ FINGER_COLOURS: dict[str, tuple[int, int, int]] = {
 """Okabe and Ito's colour-blind-safe palette (2008)."""
 
 
-_FAINT = 0.4
+_TRANSLUCENT = 0.4
 """How opaque a hand is drawn that was not seen in this frame, of one that was."""
 
 
@@ -53,11 +53,11 @@ class Mesh(NamedTuple):
     vertices_m: np.ndarray  # (V, 3) float32
     faces: np.ndarray  # (F, 3) int32, outward
     albedo: np.ndarray  # (V, 3) float32, 0..1
-    faint: np.ndarray | None = None  # (F,) bool, faces to be drawn fainter; None: no face
+    translucent: np.ndarray | None = None  # (F,) bool, faces to be drawn fainter; None: no face
 
 
 class View(NamedTuple):
-    """A mesh in the window of the picture that it fills; the window's top-left pixel is (left, top) of the whole."""
+    """A mesh in the window of the image that it fills; the window's top-left pixel is (left, top) of the whole."""
 
     points: np.ndarray  # (V, 3) float32 pixel x, pixel y in the window, z
     fragments: Fragments
@@ -65,8 +65,8 @@ class View(NamedTuple):
     top: int
 
     @property
-    def place(self) -> tuple[slice, slice]:
-        """Where in the whole picture the window lies."""
+    def position(self) -> tuple[slice, slice]:
+        """Where in the whole image the window lies."""
         height, width = self.fragments.face.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
@@ -88,27 +88,27 @@ def shade(
     view = _look_at(mesh, camera)
     rgba = np.zeros((camera.height, camera.width, 4), np.uint8)
     depth = np.full((camera.height, camera.width), np.inf, np.float32)
-    rgba[view.place], depth[view.place] = _fill(mesh, camera, view, renderer)
+    rgba[view.position], depth[view.position] = _fill(mesh, camera, view, renderer)
     return rgba, depth
 
 
 def overlay(
     image_rgb: np.ndarray, hands: Sequence[Hand], camera: Camera | None = None, style: Style | None = None
 ) -> np.ndarray:
-    """The picture with the hands drawn over it; a new (H, W, 3) uint8 array.
+    """The image with the hands drawn over it; a new (H, W, 3) uint8 array.
 
     camera: the one the hands were lifted with; None for the tracker's own assumption,
-    `Camera.from_fov` of the picture's size. Hands hide each other by depth; a predicted one is drawn fainter.
+    `Camera.from_fov` of the image's size. Hands hide each other by depth; a predicted one is drawn fainter.
     """
     style = style or Style()
     camera = camera or Camera.from_fov(image_rgb.shape[1], image_rgb.shape[0])
-    picture = np.array(image_rgb, order="C")
+    image = np.array(image_rgb, order="C")
     if hands and (style.mesh or style.wireframe):
-        _overlay_meshes(picture, _join(hands), camera, style)
+        _overlay_meshes(image, _join(hands), camera, style)
     if style.skeleton:
         for hand in hands:
-            _overlay_skeleton(picture, hand)
-    return picture
+            _overlay_skeleton(image, hand)
+    return image
 
 
 def warm_up() -> None:
@@ -119,26 +119,26 @@ def warm_up() -> None:
     _overlay_meshes(np.zeros((16, 16, 3), np.uint8), mesh, camera, Style(wireframe=True))
 
 
-def draw_skeleton(picture: np.ndarray, joints_px: np.ndarray) -> None:
-    """Draw the 20 bones and 21 joints of (21, 2) `joints_px` into `picture`, in place, a colour a finger."""
+def draw_skeleton(image: np.ndarray, joints_px: np.ndarray) -> None:
+    """Draw the 20 bones and 21 joints of (21, 2) `joints_px` into `image`, in place, a colour a finger."""
     if not np.abs(joints_px).max() < _FARTHEST_PX:
         return
     width = max(1, round(float(np.ptp(joints_px, axis=0).max()) / 90))
     for parent, child in skeleton.BONES:
         ends = _fixed_point(joints_px[[parent, child]])
-        cv2.line(picture, *ends, _finger_colour(child), width, cv2.LINE_AA, _SHIFT)
+        cv2.line(image, *ends, _finger_colour(child), width, cv2.LINE_AA, _SHIFT)
     for joint, centre in enumerate(_fixed_point(joints_px)):
         radius = round(1.5 * width * 2**_SHIFT)
-        cv2.circle(picture, centre, radius, _finger_colour(joint), cv2.FILLED, cv2.LINE_AA, _SHIFT)
-        cv2.circle(picture, centre, radius, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(image, centre, radius, _finger_colour(joint), cv2.FILLED, cv2.LINE_AA, _SHIFT)
+        cv2.circle(image, centre, radius, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
 
 
-def _overlay_skeleton(picture: np.ndarray, hand: Hand) -> None:
+def _overlay_skeleton(image: np.ndarray, hand: Hand) -> None:
     if not hand.predicted:
-        return draw_skeleton(picture, hand.joints_px)
-    drawn = picture.copy()
+        return draw_skeleton(image, hand.joints_px)
+    drawn = image.copy()
     draw_skeleton(drawn, hand.joints_px)
-    cv2.addWeighted(drawn, _FAINT, picture, 1 - _FAINT, 0, dst=picture)
+    cv2.addWeighted(drawn, _TRANSLUCENT, image, 1 - _TRANSLUCENT, 0, dst=image)
 
 
 _SHIFT = 4  # OpenCV draws at fractions of 1/16 pixel
@@ -167,14 +167,14 @@ def _join(hands: Sequence[Hand]) -> Mesh:
     )
 
 
-def _overlay_meshes(picture: np.ndarray, mesh: Mesh, camera: Camera, style: Style) -> None:
+def _overlay_meshes(image: np.ndarray, mesh: Mesh, camera: Camera, style: Style) -> None:
     view = _look_at(mesh, camera)
     rgba, _ = _fill(mesh, camera, view, style.renderer)
     if style.wireframe:
         _draw_edges(rgba, shading.edge_weights(view.fragments, view.points, mesh.faces), keep_fill=style.mesh)
-    if mesh.faint is not None:
-        _fade(rgba, view.fragments.face, mesh.faint)
-    shading.blend(picture[view.place], rgba, style.opacity)
+    if mesh.translucent is not None:
+        _fade(rgba, view.fragments.face, mesh.translucent)
+    shading.blend(image[view.position], rgba, style.opacity)
 
 
 def _look_at(mesh: Mesh, camera: Camera) -> View:
@@ -194,7 +194,7 @@ def _fill(mesh: Mesh, camera: Camera, view: View, renderer: str) -> tuple[np.nda
         from handmesh.render.pyrender import render_pyrender
 
         rgba, depth = render_pyrender(mesh.vertices_m, mesh.faces, mesh.albedo, camera)
-        return rgba[view.place], depth[view.place]
+        return rgba[view.position], depth[view.position]
     raise ValueError(f"unknown renderer {renderer!r}; known are {', '.join(get_args(Renderer))}")
 
 
@@ -202,7 +202,7 @@ def _fill_zbuffer(mesh: Mesh, camera: Camera, view: View) -> np.ndarray:
     normals = shading.vertex_normals(mesh.vertices_m, mesh.faces)
     colours = shading.light(mesh.vertices_m, normals, mesh.albedo)
     inside = shading.seen_from_within(view.points, mesh.faces)
-    shadow = shading.crevices(view.fragments.depth, _crevice_radius_px(view.points, camera))
+    shadow = shading.depth_occlusion(view.fragments.depth, _depth_occlusion_radius_px(view.points, camera))
     return shading.paint(view.fragments, mesh.faces, colours, inside, shadow)
 
 
@@ -214,11 +214,11 @@ def _draw_edges(rgba: np.ndarray, weights: np.ndarray, keep_fill: bool) -> None:
         rgba[..., 3] = rgba[..., 3] * weights
 
 
-def _fade(rgba: np.ndarray, face: np.ndarray, faint: np.ndarray) -> None:
+def _fade(rgba: np.ndarray, face: np.ndarray, translucent: np.ndarray) -> None:
     """Make all but the solid faces and their soft outlines, a pixel wide, fainter."""
-    solid = ((face >= 0) & ~faint[face]).astype(np.uint8)
+    solid = ((face >= 0) & ~translucent[face]).astype(np.uint8)
     fading = cv2.dilate(solid, np.ones((3, 3), np.uint8)) == 0
-    rgba[fading, 3] = rgba[fading, 3] * _FAINT
+    rgba[fading, 3] = rgba[fading, 3] * _TRANSLUCENT
 
 
 def _project_with_depth(vertices_m: np.ndarray, camera: Camera) -> np.ndarray:
@@ -230,7 +230,7 @@ def _project_with_depth(vertices_m: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def _window(points: np.ndarray, camera: Camera) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the part of the picture in which the points in front of the camera lie.
+    """(left, top, width, height) of the part of the image in which the points in front of the camera lie.
 
     A pixel of margin on each side lets the outline fade; empty (width or height 0) where nothing is in view.
     """
@@ -250,7 +250,7 @@ def _span(values: np.ndarray, limit: int) -> tuple[int, int]:
     return start, end - start
 
 
-def _crevice_radius_px(points: np.ndarray, camera: Camera) -> float:
+def _depth_occlusion_radius_px(points: np.ndarray, camera: Camera) -> float:
     """Half a finger's width at the mesh's middle distance, within bounds that keep the blur cheap."""
     return float(np.clip(camera.fx * 0.008 / max(np.median(points[:, 2]), 1e-3), 1, 100))
 

@@ -59,7 +59,7 @@ def _import_pyrender() -> ModuleType:
 
 
 def offscreen_renderer(pyrender: ModuleType, camera: Camera) -> pyrender.OffscreenRenderer:
-    """This thread's renderer, set to the camera's picture size; making one is slow, so it is kept."""
+    """This thread's renderer, set to the camera's image size; making one is slow, so it is kept."""
     renderer = getattr(of_this_thread, "renderer", None)
     if renderer is None:
         try:
@@ -90,7 +90,7 @@ def _scene(
     scene = pyrender.Scene(bg_color=np.zeros(4), ambient_light=np.full(3, 0.25))
     if len(faces):
         scene.add(_mesh(pyrender, vertices_m, faces, albedo))
-    # pyrender measures the principal point from the picture's outer border, we from a pixel's centre.
+    # pyrender measures the principal point from the image's outer border, we from a pixel's centre.
     intrinsics = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5)
     scene.add(pyrender.IntrinsicsCamera(*intrinsics, znear=_NEAR_M, zfar=_FAR_M), pose=_CAMERA_FROM_OPENGL)
     for towards, strength in _LIGHTS:

@@ -17,11 +17,11 @@ class Fragments(NamedTuple):
 
 
 def rasterize(points: np.ndarray, faces: np.ndarray, height: int, width: int) -> Fragments:
-    """The nearest surface at each pixel of a `height` x `width` picture.
+    """The nearest surface at each pixel of a `height` x `width` image.
 
     points: (V, 3) float32: pixel x, pixel y (the centre of the top-left pixel is (0, 0)) and z > 0
     along the view. faces: (F, 3) int32; both orientations are drawn. Faces with a vertex at
-    z <= 0 or at a non-finite place are left out.
+    z <= 0 or at a non-finite position are left out.
     """
     face = np.full((height, width), -1, np.int32)
     barycentric = np.zeros((height, width, 2), np.float32)
@@ -49,7 +49,7 @@ def _draw_face(k, a, b, c, face, barycentric, depth):
     """Draw one triangle, row by row, between the places where the row crosses its sides.
 
     Triangles that share a side compute that place from the same two points in the same order, and
-    so leave no gap between them. Weights in the picture's plane are linear in x
+    so leave no gap between them. Weights in the image's plane are linear in x
     and y, and so is 1/z.
     """
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = a, b, c

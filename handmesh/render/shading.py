@@ -45,7 +45,7 @@ def light(vertices_m: np.ndarray, normals: np.ndarray, albedo: np.ndarray) -> np
     """(V, 3) float32 colours 0..1 of lit vertices in the camera's frame; all arguments (V, 3) float32.
 
     A soft light at the camera, a lamp up and to the left of it, and the sky; a faint gloss of the
-    lamp; and a bright rim where the surface turns away, which sets the hand off from the picture.
+    lamp; and a bright rim where the surface turns away, which sets the hand off from the image.
     """
     to_eye = -_normalised(vertices_m)
     facing = np.abs(_dot(normals, to_eye))
@@ -65,11 +65,11 @@ def _normalised(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), _TINY)[:, None]
 
 
-_DARKEST_CREVICE = np.float32(0.45)
+_DARKEST_DEPTH_OCCLUSION = np.float32(0.45)
 _DEEP_M = np.float32(0.015)  # this far behind its surroundings, a place is at its darkest
 
 
-def crevices(depth: np.ndarray, radius_px: float) -> np.ndarray:
+def depth_occlusion(depth: np.ndarray, radius_px: float) -> np.ndarray:
     """(H, W) float32 shadow, 0..1, where the surface lies behind its surroundings: it tells fingers from palm.
 
     depth: (H, W) float32 metres, infinity where there is nothing; radius_px: how far the
@@ -79,10 +79,10 @@ def crevices(depth: np.ndarray, radius_px: float) -> np.ndarray:
     size = (2 * round(radius_px / 2) + 1,) * 2
     coarse = depth[::2, ::2]  # a blur needs no more
     covered = np.isfinite(coarse)
-    share = cv2.blur(covered.astype(np.float32), size, borderType=cv2.BORDER_REPLICATE)
+    fraction = cv2.blur(covered.astype(np.float32), size, borderType=cv2.BORDER_REPLICATE)
     around = cv2.blur(np.where(covered, coarse, _ZERO), size, borderType=cv2.BORDER_REPLICATE)
-    around = cv2.resize(around / np.maximum(share, _TINY), depth.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.clip((depth - around) * (_DARKEST_CREVICE / _DEEP_M), _ZERO, _DARKEST_CREVICE)
+    around = cv2.resize(around / np.maximum(fraction, _TINY), depth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.clip((depth - around) * (_DARKEST_DEPTH_OCCLUSION / _DEEP_M), _ZERO, _DARKEST_DEPTH_OCCLUSION)
 
 
 def seen_from_within(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -165,12 +165,12 @@ def blend(image: np.ndarray, rgba: np.ndarray, opacity: float) -> None:
 
 
 @_compiled
-def _blend(image, rgba, share):
+def _blend(image, rgba, fraction):
     for y in range(rgba.shape[0]):
         for x in range(rgba.shape[1]):
             if rgba[y, x, 3] == 0:
                 continue
-            alpha = np.float32(rgba[y, x, 3]) * share
+            alpha = np.float32(rgba[y, x, 3]) * fraction
             for channel in range(3):
                 under, over = np.float32(image[y, x, channel]), np.float32(rgba[y, x, channel])
                 image[y, x, channel] = np.uint8(under + alpha * (over - under) + _HALF)

@@ -25,8 +25,8 @@ class Datagrams:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         except OSError as error:
             raise ValueError(f"cannot find {address}: {error.strerror or error}") from error
-        family, kind, _, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)  # as Unity listens
-        self._encode, self._place = encode, place
+        family, kind, _, _, position = min(found, key=lambda entry: entry[0] != socket.AF_INET)  # as Unity listens
+        self._encode, self._position = encode, position
         self._socket = socket.socket(family, kind)
         self._socket.setblocking(False)
         if family == socket.AF_INET:
@@ -36,7 +36,7 @@ class Datagrams:
         """Send a frame."""
         datagram = self._encode(update)
         with suppress(OSError):  # a full buffer, no route or no listener: the next frame may fare better
-            self._socket.sendto(datagram, self._place)
+            self._socket.sendto(datagram, self._position)
 
     def close(self) -> None:
         """Give the socket back."""
@@ -52,7 +52,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def json_datagram(update: Update) -> bytes:
-    """The JSON frame without the joints in the picture: about 3 kB for two hands."""
+    """The JSON frame without the joints in the image: about 3 kB for two hands."""
     return frame_message(update, pixels=False).encode()
 
 

@@ -24,7 +24,7 @@ from handmesh.xr import WEBXR_JOINTS, XRHand, to_webxr
 from handmesh.xr.joints import WEBXR_OF_MANO, WEBXR_PARENTS
 from handmesh.xr.poses import FROM_CAMERA
 
-# What one frame gave, at its places in time: the one thing that every message is made of.
+# What one frame gave, at its positions in time: the one thing that every message is made of.
 
 
 RADII_EVERY = 15
@@ -92,7 +92,7 @@ class Update:
 
     @cached_property
     def captured_unix_ms(self) -> float:
-        """When the picture came in, on the same clock as `sent_unix_ms`."""
+        """When the image came in, on the same clock as `sent_unix_ms`."""
         return self.sent_unix_ms - (time.perf_counter() - self.captured_s) * 1000
 
 
@@ -120,7 +120,7 @@ def rounded(array: np.ndarray, decimals: int) -> list[float]:
 
 
 def frame_message(update: Update, pixels: bool = True) -> str:
-    """The joints of a frame as JSON; `pixels` False leaves out those of the picture, for short datagrams."""
+    """The joints of a frame as JSON; `pixels` False leaves out those of the image, for short datagrams."""
     hands = [_hand_fields(update, index, pixels) for index in range(len(update.hands))]
     return dumped(
         {

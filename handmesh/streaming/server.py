@@ -150,7 +150,7 @@ class Service:
             self._attend,
             host,
             port,
-            compression=None,  # costs each client's share of the processor, and milliseconds
+            compression=None,  # costs each client's fraction of the processor, and milliseconds
             select_subprotocol=lambda _, offered: next((name for name in SUBPROTOCOLS if name in offered), None),
             subprotocols=list(SUBPROTOCOLS),
             process_request=self._admit,
@@ -374,8 +374,8 @@ class StreamServer:
         self._notes = Notes(note)
         pages = read_pages(VIEWER)
         self.service = Service(bind_message(hand), access, pages, self._notes, self.addresses.max_clients)
-        self._datagrams = [Datagrams(place, json_datagram) for place in self.addresses.udp]
-        self._datagrams += [Datagrams(place, osc_datagram) for place in self.addresses.osc]
+        self._datagrams = [Datagrams(position, json_datagram) for position in self.addresses.udp]
+        self._datagrams += [Datagrams(position, osc_datagram) for position in self.addresses.osc]
         self._poser = Poser()
         self.sequence, self._newest, self._woken = 0, None, False
         self.loop, self._stop = asyncio.new_event_loop(), asyncio.Event()
@@ -402,8 +402,8 @@ class StreamServer:
 
     def _deliver(self) -> None:
         self._woken = False
-        for place in (self.service, *self._datagrams):
-            place.deliver(self._newest)
+        for position in (self.service, *self._datagrams):
+            position.deliver(self._newest)
 
     @property
     def num_clients(self) -> int:
@@ -433,8 +433,8 @@ class StreamServer:
     def _run(self) -> None:
         with ExitStack() as stack:
             stack.callback(self.loop.close)
-            for place in self._datagrams:
-                stack.callback(place.close)
+            for position in self._datagrams:
+                stack.callback(position.close)
             self.loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:

@@ -21,14 +21,14 @@ from handmesh.synthetic.split import Materials, backgrounds_of
 
 Difficulty = Literal["ordinary", "hard"]
 
-Challenge = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first"]
-CHALLENGES: tuple[Challenge, ...] = get_args(Challenge)
+HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first"]
+HARD_CASES: tuple[HardCase, ...] = get_args(HardCase)
 
 _GRASPS = ("grasp", "grasp", "fist", "claw", "pinch", "relaxed")
 
 
 @dataclass(frozen=True)
-class Chances:
+class SceneProbabilities:
     """How often things appear."""
 
     sleeve: float = 0.5
@@ -44,41 +44,41 @@ class Chances:
     cut_off: float = 0.07
 
 
-FREIHAND_CHANCES = Chances(glove=0, torso=0, head=0, second_hand=0, cut_off=0)
+FREIHAND_PROBABILITIES = SceneProbabilities(glove=0, torso=0, head=0, second_hand=0, cut_off=0)
 """As in the real set: one bare hand, whole, before nothing but the screen."""
 
 
-def challenge_of(difficulty: Difficulty, index: int) -> Challenge | None:
+def hard_case_of(difficulty: Difficulty, index: int) -> HardCase | None:
     """What the sample `index` is hard by: each in turn, so that all have equal shares."""
-    return CHALLENGES[index % len(CHALLENGES)] if difficulty == "hard" else None
+    return HARD_CASES[index % len(HARD_CASES)] if difficulty == "hard" else None
 
 
-def harder(chances: Chances, challenge: Challenge | None) -> Chances:
-    """`chances` with what the challenge needs made certain."""
-    if challenge == "grasp":
-        return replace(chances, held=1.0)
-    if challenge == "hands touching":
-        return replace(chances, second_hand=1.0, touching=1.0)
-    return replace(chances, cut_off=1.0) if challenge == "cut off" else chances
+def harder(probabilities: SceneProbabilities, hard_case: HardCase | None) -> SceneProbabilities:
+    """`probabilities` with what the hard case needs made certain."""
+    if hard_case == "grasp":
+        return replace(probabilities, held=1.0)
+    if hard_case == "hands touching":
+        return replace(probabilities, second_hand=1.0, touching=1.0)
+    return replace(probabilities, cut_off=1.0) if hard_case == "cut off" else probabilities
 
 
-def sample_view(rng: np.random.Generator, challenge: Challenge | None) -> np.ndarray:
-    """(3, 3) rotation from the canonical frame to the camera's that suits the challenge."""
-    if challenge == "edge-on":
+def sample_view(rng: np.random.Generator, hard_case: HardCase | None) -> np.ndarray:
+    """(3, 3) rotation from the canonical frame to the camera's that suits the hard case."""
+    if hard_case == "edge-on":
         return poses.edge_on_view(rng)
-    return poses.fingers_first_view(rng) if challenge == "fingers first" else poses.sample_view(rng)
+    return poses.fingers_first_view(rng) if hard_case == "fingers first" else poses.sample_view(rng)
 
 
-def sample_fingers(rng: np.random.Generator, sampler: poses.PoseSampler, challenge: Challenge | None) -> np.ndarray:
-    """(15, 3, 3) rotations of the fingers that suit the challenge."""
-    if challenge == "grasp":
+def sample_fingers(rng: np.random.Generator, sampler: poses.PoseSampler, hard_case: HardCase | None) -> np.ndarray:
+    """(15, 3, 3) rotations of the fingers that suit the hard case."""
+    if hard_case == "grasp":
         return sampler.sample(rng, _GRASPS[rng.integers(len(_GRASPS))])
     return sampler.sample(rng)
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where pictures take their ingredients from; what is not given is made procedurally."""
+    """Where images take their ingredients from; what is not given is made procedurally."""
 
     hand_model: Path | None = None  # .npz in MANO's layout; the bundled open hand without one
     skins: Path | None = None  # folder of textures for the hand's UVs
@@ -108,7 +108,7 @@ _LEAST = {"count": 1, "size": 16, "evaluation_count": 0, "workers": 1, "shard_si
 
 
 @dataclass(frozen=True)
-class Order:
+class GenerateConfig:
     """Make synthetic images of right hands with exact labels.
 
     Whatever ingredient is not given is made procedurally. An interrupted run is taken up again by
@@ -120,13 +120,13 @@ class Order:
     count: int = 10_000
     """How many samples; of `freihand`, rows of the training set, each drawn in four versions."""
     size: int | None = None
-    """Width and height of each picture, in pixels. Default: 160, or 224 for `freihand`, as the real set has."""
+    """Width and height of each image, in pixels. Default: 160, or 224 for `freihand`, as the real set has."""
     layout: Layout = "shards"
     """`shards`: WebDataset tars of .jpg, .png mask and .json. `freihand`: FreiHAND's folders and lists."""
     evaluation_count: int = 0
     """Rows of the evaluation set; `freihand` only."""
     sheet: bool = False
-    """Write no data set but one picture of the `count` crops that a network sees, to look at."""
+    """Write no data set but one image of the `count` crops that a network sees, to look at."""
     seed: int = 0
     """Equal seeds give equal samples, whatever the number of workers."""
     workers: int = 1
@@ -166,7 +166,7 @@ class Order:
         backgrounds_of(self.materials, self.backgrounds_split)
 
     @property
-    def picture_size(self) -> int:
+    def image_size(self) -> int:
         """Pixels a side, the layout's default included."""
         return self.size or (224 if self.layout == "freihand" else 160)
 
@@ -181,7 +181,7 @@ class Order:
         folders = {name: _contents(getattr(self, name)) for name in ("skins", "backgrounds", "environments")}
         model = hashlib.sha1((self.hand_model or OPEN_HAND).read_bytes()).hexdigest()
         plain = {k: v for k, v in asdict(self).items() if k not in ("output", "workers", "evaluation_count", "sheet")}
-        fixed = {"size": self.picture_size, "hand_model": model, "version": VERSION}
+        fixed = {"size": self.image_size, "hand_model": model, "version": VERSION}
         if self.layout == "freihand":
             fixed |= {"evaluation_count": self.evaluation_count, "layout_version": LAYOUT_VERSION}
         return {**plain, **folders, **fixed}
@@ -201,7 +201,7 @@ class SettingsMismatchError(ValueError):
     """A folder holds samples made with other settings."""
 
 
-def check_settings(order: Order) -> None:
+def check_settings(order: GenerateConfig) -> None:
     """Write the settings into the order's folder, or compare with those that it was begun with.
 
     Raises SettingsMismatchError where they differ, FileNotFoundError where an ingredient is missing.

@@ -95,8 +95,8 @@ def _forearm(end: np.ndarray, centre: np.ndarray, axis: np.ndarray) -> np.ndarra
 
 def widening(up: np.ndarray) -> np.ndarray:
     """How much wider than the hand's open end the forearm is `up` metres beyond it."""
-    share = np.clip(up / 0.16, 0, 1)
-    return (1 + 0.32 * share * share * (3 - 2 * share)).astype(np.float32)
+    fraction = np.clip(up / 0.16, 0, 1)
+    return (1 + 0.32 * fraction * fraction * (3 - 2 * fraction)).astype(np.float32)
 
 
 def sleeve(hand: PosedHand, start_m: float, width: float, folds: np.ndarray) -> Surface:
@@ -136,8 +136,8 @@ def _build(model: HandModel, uv: np.ndarray, uv_faces: np.ndarray) -> Arm:
     faces = np.concatenate([model.faces, arm_faces])
     axis = vertices[loop].mean(0) - joints[skeleton.WRIST]
     up = (vertices - joints[skeleton.WRIST]) @ axis / np.linalg.norm(axis)
-    share = np.clip((up - BEND_FROM_M) / (BEND_TO_M - BEND_FROM_M), 0, 1)[:, None]
-    weight = (share * share * (3 - 2 * share)).astype(np.float32)
+    fraction = np.clip((up - BEND_FROM_M) / (BEND_TO_M - BEND_FROM_M), 0, 1)[:, None]
+    weight = (fraction * fraction * (3 - 2 * fraction)).astype(np.float32)
     rings = _forearm(vertices[loop], vertices[loop].mean(0), axis / np.linalg.norm(axis))
     rest = np.concatenate([vertices, rings.reshape(-1, 3)]).astype(np.float32)
     normals = vertex_normals(rest, faces)

@@ -43,13 +43,13 @@ def random_light(rng: np.random.Generator) -> Light:
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     strength = np.sort(rng.dirichlet(np.ones(count)))[::-1, None]
     colours = strength * np.clip(rng.normal(1, 0.1, (count, 3)), 0.7, 1.3)
-    surround_share = rng.uniform(0.25, 0.75)
+    surround_fraction = rng.uniform(0.25, 0.75)
     sky, ground = np.clip(rng.normal(1.2, 0.12, 3), 0.6, 1.8), np.clip(rng.normal(0.7, 0.15, 3), 0.25, 1.3)
     surround = np.zeros((9, 3))
     surround[0] = (sky + ground) / 2 / 0.282095
     surround[1] = (ground - sky) / 2 / 0.488603
-    lights = np.concatenate([directions, colours * (1 - surround_share) * 1.6], 1)
-    return _exposed(lights, surround * surround_share, rng)
+    lights = np.concatenate([directions, colours * (1 - surround_fraction) * 1.6], 1)
+    return _exposed(lights, surround * surround_fraction, rng)
 
 
 def _exposed(lights: np.ndarray, surround: np.ndarray, rng: np.random.Generator) -> Light:
@@ -89,9 +89,9 @@ class EnvironmentMap:
 
     def light(self, rng: np.random.Generator) -> Light:
         """The panorama seen by a camera that faces anywhere and is pitched a little."""
-        turn = Rotation.from_euler("yxz", [rng.uniform(0, 360), rng.normal(0, 15), rng.normal(0, 8)], degrees=True)
-        surround = _COSINE_LOBE * (harmonics(turn.apply(self._directions)).T @ self._power)
-        lights = np.stack([np.concatenate([turn.apply(d), colour]) for d, colour in self._lights])
+        rotation = Rotation.from_euler("yxz", [rng.uniform(0, 360), rng.normal(0, 15), rng.normal(0, 8)], degrees=True)
+        surround = _COSINE_LOBE * (harmonics(rotation.apply(self._directions)).T @ self._power)
+        lights = np.stack([np.concatenate([rotation.apply(d), colour]) for d, colour in self._lights])
         lights[:, 3:] *= rng.uniform(0.5, 1.2)
         return _exposed(lights, surround, rng)
 
@@ -110,12 +110,12 @@ def load_environments(folder: Path | str, materials: Materials = "all") -> list[
 def _read_radiance(file: Path) -> np.ndarray:
     image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3:
-        raise ValueError(f"{file} is not a readable Radiance .hdr picture")
+        raise ValueError(f"{file} is not a readable Radiance .hdr image")
     return image[..., 2::-1].astype(np.float32)
 
 
 def draw_light(rng: np.random.Generator, environments: Sequence[EnvironmentMap]) -> Light:
-    """Light for one picture: half the time from an environment map where there are any."""
+    """Light for one image: half the time from an environment map where there are any."""
     if environments and rng.random() < 0.5:
         return environments[rng.integers(len(environments))].light(rng)
     return random_light(rng)

@@ -53,8 +53,8 @@ def draw_watch(rng: np.random.Generator, hand: PosedHand) -> Surface:
     thick = float((flat @ out).max())
     width, height = rng.uniform(0.024, 0.042), rng.uniform(0.006, 0.012)
     case = surfaces.cylinder(width / 2, height) if rng.random() < 0.6 else surfaces.slab(width, 1.15 * width, height)
-    place = hand.wrist + hand.axis * rng.uniform(0.018, 0.035) + out * (thick + 0.3 * height)
-    return case.moved(_onto(out, rng.uniform(0, 2 * np.pi)), place)
+    position = hand.wrist + hand.axis * rng.uniform(0.018, 0.035) + out * (thick + 0.3 * height)
+    return case.moved(_onto(out, rng.uniform(0, 2 * np.pi)), position)
 
 
 def _bar(rng: np.random.Generator, radius: float, length: float) -> Surface:
@@ -124,8 +124,8 @@ def draw_held(rng: np.random.Generator, hand: PosedHand, materials: Materials = 
         return _stick(rng, joints) if rng.random() < 0.5 else _card(rng, joints)
     radius = min(room, 0.04) * rng.uniform(0.8, 1.2)
     shape = _draw_shape(rng, radius, rng.uniform(0.07, 0.24), materials)
-    turn = _onto(axis, rng.uniform(0, 2 * np.pi))
-    return shape.moved(turn, centre + axis * rng.normal(0, 0.02))
+    rotation = _onto(axis, rng.uniform(0, 2 * np.pi))
+    return shape.moved(rotation, centre + axis * rng.normal(0, 0.02))
 
 
 def _stick(rng: np.random.Generator, joints: np.ndarray) -> Surface:
@@ -145,14 +145,14 @@ def _card(rng: np.random.Generator, joints: np.ndarray) -> Surface:
     through = (index + middle) / 2 - thumb
     gap = float(np.linalg.norm(through))
     through /= gap
-    place = thumb + through * gap / 2
-    away = place - joints[skeleton.WRIST]
+    position = thumb + through * gap / 2
+    away = position - joints[skeleton.WRIST]
     away -= (away @ through) * through
     away /= np.linalg.norm(away)
     length = rng.uniform(0.07, 0.16)
     shape = surfaces.slab(np.clip(gap - 2 * FINGER_RADIUS_M, 0.002, 0.012), length * rng.uniform(0.45, 0.9), length)
     frame = np.stack([through, np.cross(away, through), away], 1)
-    return shape.moved(frame, place + away * length * rng.uniform(0.2, 0.4))
+    return shape.moved(frame, position + away * length * rng.uniform(0.2, 0.4))
 
 
 def draw_occluder(rng: np.random.Generator, hand: PosedHand, materials: Materials = "all") -> Surface:
@@ -162,8 +162,8 @@ def draw_occluder(rng: np.random.Generator, hand: PosedHand, materials: Material
     depth = rng.uniform(0.55, 0.9)
     size = extent * depth * rng.uniform(0.12, 0.38)
     shape = _draw_shape(rng, size * rng.uniform(0.15, 0.5), size * rng.uniform(1, 3.5), materials)
-    place = joints[rng.integers(21)] + rng.normal(0, 0.15 * extent, 3)
-    return shape.moved(Rotation.random(random_state=rng).as_matrix(), place * depth)
+    position = joints[rng.integers(21)] + rng.normal(0, 0.15 * extent, 3)
+    return shape.moved(Rotation.random(random_state=rng).as_matrix(), position * depth)
 
 
 def _onto(axis: np.ndarray, spin: float) -> np.ndarray:

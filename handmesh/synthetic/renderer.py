@@ -49,9 +49,9 @@ def vertex_normals(vertices, faces):
 def towards(vertices: np.ndarray, direction: np.ndarray, size: int, focus: int) -> np.ndarray:
     """(V, 3) float32 points for `rasterize`: the vertices seen from far away in the unit `direction`.
 
-    The first `focus` vertices fill a `size` x `size` picture; others may lie outside.
+    The first `focus` vertices fill a `size` x `size` image; others may lie outside.
     """
-    return _turn(vertices, _frame(direction), size, focus)
+    return _rotation(vertices, _frame(direction), size, focus)
 
 
 def _frame(direction: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def _frame(direction: np.ndarray) -> np.ndarray:
 
 
 @_fast
-def _turn(vertices, frame, size, focus):
+def _rotation(vertices, frame, size, focus):
     points = np.empty_like(vertices)
     low, high = np.full(3, np.inf, np.float32), np.full(3, -np.inf, np.float32)
     for i in range(len(vertices)):
@@ -91,7 +91,7 @@ OCCLUSION_GAP_M, OCCLUSION_CELL_M = 0.004, 0.006
 
 
 def ambient_occlusion(vertices: np.ndarray, normals: np.ndarray, directions: np.ndarray, focus: int) -> np.ndarray:
-    """(V,) float32 share of the (D, 3) directions above each vertex from which it is seen.
+    """(V,) float32 fraction of the (D, 3) directions above each vertex from which it is seen.
 
     Measured around the first `focus` vertices; what lies far outside counts as seen. Vertices alone
     are drawn, each over its neighbouring cells: coarse, but many times as fast as triangles.
@@ -172,8 +172,8 @@ def _look_up(texture, albedo, s, t, base):
 
 
 @_fast
-def _lit_share(shadow, px, py, near):
-    """Share of the four nearest shadow texels that lie beyond `near`, weighted bilinearly."""
+def _lit_fraction(shadow, px, py, near):
+    """Fraction of the four nearest shadow texels that lie beyond `near`, weighted bilinearly."""
     end = np.float32(shadow.shape[0] - 1.01)
     if not (0 <= px <= end and 0 <= py <= end):
         return np.float32(1)
@@ -203,7 +203,7 @@ def _light(a, base, lights, shadow, finish, pixel):
         seen = a[OCCLUSION]
         if k == 0:
             bias = np.float32(0.005) + np.float32(0.01) * (one - max(facing, np.float32(0)))
-            seen = _lit_share(shadow, a[SHADOW], a[SHADOW + 1], a[SHADOW + 2] - bias)
+            seen = _lit_fraction(shadow, a[SHADOW], a[SHADOW + 1], a[SHADOW + 2] - bias)
         red += lights[k, 3] * seen * max((facing + finish[2]) / (one + finish[2]), np.float32(0))
         green += lights[k, 4] * seen * max((facing + finish[3]) / (one + finish[3]), np.float32(0))
         blue += lights[k, 5] * seen * max((facing + finish[4]) / (one + finish[4]), np.float32(0))
@@ -272,11 +272,11 @@ class Part(NamedTuple):
     tint: np.ndarray | None = None  # (V, 3) float32 factors on the reflectance
 
 
-class Picture(NamedTuple):
+class RenderedScene(NamedTuple):
     """A rendered scene on transparent ground."""
 
     rgba: np.ndarray  # (H, W, 4) uint8, straight alpha
-    hand: np.ndarray  # (H, W) uint8, share of each pixel that shows the first part's first `hand_faces`
+    hand: np.ndarray  # (H, W) uint8, fraction of each pixel that shows the first part's first `hand_faces`
 
 
 def render(
@@ -287,7 +287,7 @@ def render(
     occlusion_directions: np.ndarray,
     focus: int | None = None,
     supersample: int = 2,
-) -> Picture:
+) -> RenderedScene:
     """Draw `parts` together: they cover one another, shade one another and cast shadows.
 
     occlusion_directions: (D, 3) unit vectors over which ambient occlusion is measured;
@@ -311,7 +311,7 @@ def render(
             *(fragments, faces, first_face[k], first_face[k + 1], surface.uv, surface.uv_faces, attributes),
             *(light.lights, shadow, material.texture, material.albedo, material.finish, linear),
         )
-    return Picture(*resolve(linear, fragments.face, hand_faces, supersample))
+    return RenderedScene(*resolve(linear, fragments.face, hand_faces, supersample))
 
 
 def _attributes(
@@ -334,7 +334,7 @@ def _attributes(
 
 
 def _shadow_size(camera: Camera) -> int:
-    """Texels a side of the shadow map: a little finer than the hand usually is in the picture."""
+    """Texels a side of the shadow map: a little finer than the hand usually is in the image."""
     return int(min(1.2 * max(camera.width, camera.height), 800))
 
 

@@ -13,12 +13,12 @@ from scipy.spatial.transform import Rotation
 from handmesh.synthetic import objects, surfaces
 from handmesh.synthetic.hand_mesh import Arm, PosedHand
 from handmesh.synthetic.lighting import Light
-from handmesh.synthetic.renderer import Part, Picture, render
-from handmesh.synthetic.skin import GROUND, Skin, SkinLook, SkinRegions, skin_material, skin_tint
+from handmesh.synthetic.renderer import Part, RenderedScene, render
+from handmesh.synthetic.skin import GROUND, Skin, SkinAppearance, SkinRegions, skin_material, skin_tint
 from handmesh.synthetic.surfaces import Material, Surface
 from handmesh.types import Camera, Side
 
-# Hands put before a camera with everything given: pose, shape, place, skin, clothes, light.
+# Hands put before a camera with everything given: pose, shape, position, skin, clothes, light.
 #
 # The generator draws all of that at random; a clip with a story gives it frame by frame.
 
@@ -26,10 +26,10 @@ from handmesh.types import Camera, Side
 OCCLUSION_DIRECTIONS = 16
 
 
-class Outfit(NamedTuple):
+class Appearance(NamedTuple):
     """What one hand looks like and wears; the same from frame to frame."""
 
-    skin: SkinLook
+    skin: SkinAppearance
     sleeve: Material | None = None
     band: Material | None = None
     watch: Material | None = None
@@ -37,14 +37,14 @@ class Outfit(NamedTuple):
     seed: int = 0  # of the cut of sleeve and band
 
 
-class Actor(NamedTuple):
+class HandInstance(NamedTuple):
     """One hand to be drawn. A left hand is given as the right hand that is its mirror image."""
 
     rotations: np.ndarray  # (16, 3, 3) relative to the parent; the first to the camera's axes
     shape: np.ndarray  # (10,)
     translation: np.ndarray  # (3,) metres, added to the hand model's output
     bend: np.ndarray  # (3, 3) rotation of the forearm about the wrist, canonical axes; eye(3) is straight
-    outfit: Outfit
+    appearance: Appearance
     side: Side = "right"  # a left hand is mirrored at x = 0 of the camera after it was placed
 
 
@@ -55,63 +55,68 @@ class Stage:
         self.arm = arm
         self._regions = SkinRegions.of(arm)
 
-    def pose(self, actors: Sequence[Actor]) -> list[PosedHand]:
-        """Pose, skin and place all actors in one pass of the hand model, each still a right hand."""
-        rotations = np.stack([actor.rotations for actor in actors])
-        vertices, joints = self.arm.skin(rotations, np.stack([actor.shape for actor in actors]))
-        return [self._place(*triple) for triple in zip(actors, vertices, joints, strict=True)]
+    def pose(self, hand_instances: Sequence[HandInstance]) -> list[PosedHand]:
+        """Pose, skin and place all hands in one pass of the hand model, each still a right hand."""
+        rotations = np.stack([hand_instance.rotations for hand_instance in hand_instances])
+        vertices, joints = self.arm.skin(rotations, np.stack([hand_instance.shape for hand_instance in hand_instances]))
+        return [self._posed(*triple) for triple in zip(hand_instances, vertices, joints, strict=True)]
 
-    def _place(self, actor: Actor, vertices: np.ndarray, joints: np.ndarray) -> PosedHand:
-        turn = actor.rotations[0]
-        shift = np.asarray(actor.translation, np.float32)
-        return self.arm.pose(vertices + shift, joints + shift, turn @ actor.bend @ turn.T)
+    def _posed(self, hand_instance: HandInstance, vertices: np.ndarray, joints: np.ndarray) -> PosedHand:
+        rotation = hand_instance.rotations[0]
+        shift = np.asarray(hand_instance.translation, np.float32)
+        return self.arm.pose(vertices + shift, joints + shift, rotation @ hand_instance.bend @ rotation.T)
 
-    def parts(self, actor: Actor, hand: PosedHand, pixels_per_metre: float = 1000.0) -> list[Part]:
+    def parts(self, hand_instance: HandInstance, hand: PosedHand, pixels_per_metre: float = 1000.0) -> list[Part]:
         """The hand with its forearm, and what it wears. The texture suits `pixels_per_metre`."""
-        outfit, rng = actor.outfit, np.random.default_rng(actor.outfit.seed)
-        parts = self._skin_parts(outfit, hand, pixels_per_metre)
-        if outfit.sleeve is not None:
-            parts.append(Part(objects.draw_sleeve(rng, hand), outfit.sleeve))
-        if outfit.band is not None:
-            parts.append(Part(objects.draw_band(rng, hand), outfit.band))
-        if outfit.watch is not None:
-            parts.append(Part(objects.draw_watch(rng, hand), outfit.watch))
-        if actor.side == "left":
+        appearance, rng = hand_instance.appearance, np.random.default_rng(hand_instance.appearance.seed)
+        parts = self._skin_parts(appearance, hand, pixels_per_metre)
+        if appearance.sleeve is not None:
+            parts.append(Part(objects.draw_sleeve(rng, hand), appearance.sleeve))
+        if appearance.band is not None:
+            parts.append(Part(objects.draw_band(rng, hand), appearance.band))
+        if appearance.watch is not None:
+            parts.append(Part(objects.draw_watch(rng, hand), appearance.watch))
+        if hand_instance.side == "left":
             parts = [part._replace(surface=part.surface.mirrored()) for part in parts]
         return parts
 
-    def _skin_parts(self, outfit: Outfit, hand: PosedHand, pixels_per_metre: float) -> list[Part]:
+    def _skin_parts(self, appearance: Appearance, hand: PosedHand, pixels_per_metre: float) -> list[Part]:
         """Hand and forearm in one, or a glove on the hand model's own faces and the skin beyond it."""
-        material, tint = skin_material(outfit.skin, pixels_per_metre), skin_tint(outfit.skin, self._regions)
-        if outfit.glove is None:
+        material, tint = skin_material(appearance.skin, pixels_per_metre), skin_tint(appearance.skin, self._regions)
+        if appearance.glove is None:
             return [Part(hand.surface, material, tint)]
         n = self.arm.hand_faces
         glove, bare = (
             hand.surface._replace(faces=hand.surface.faces[span], uv_faces=hand.surface.uv_faces[span])
             for span in (slice(n), slice(n, None))
         )
-        return [Part(glove, outfit.glove), Part(bare, material, tint)]
+        return [Part(glove, appearance.glove), Part(bare, material, tint)]
 
     def render(
-        self, actors: Sequence[Actor], camera: Camera, light: Light, extras: Sequence[Part] = (), supersample: int = 2
-    ) -> Picture:
-        """RGBA of all actors and `extras`; the mask is the first actor's."""
-        hands = self.pose(actors)
-        return self.shoot(list(zip(actors, hands, strict=True)), camera, light, extras, supersample)
-
-    def shoot(
         self,
-        posed: Sequence[tuple[Actor, PosedHand]],
+        hand_instances: Sequence[HandInstance],
         camera: Camera,
         light: Light,
         extras: Sequence[Part] = (),
         supersample: int = 2,
-    ) -> Picture:
-        """As `render`, for actors that are posed already."""
+    ) -> RenderedScene:
+        """RGBA of all hands and `extras`; the mask is the first hand's."""
+        hands = self.pose(hand_instances)
+        return self.render_scene(list(zip(hand_instances, hands, strict=True)), camera, light, extras, supersample)
+
+    def render_scene(
+        self,
+        posed: Sequence[tuple[HandInstance, PosedHand]],
+        camera: Camera,
+        light: Light,
+        extras: Sequence[Part] = (),
+        supersample: int = 2,
+    ) -> RenderedScene:
+        """As `render`, for hands that are posed already."""
         parts: list[Part] = []
-        for actor, hand in posed:
+        for hand_instance, hand in posed:
             density = supersample * camera.fx / max(float(hand.wrist[2]), 0.05)
-            parts += self.parts(actor, hand, density)
+            parts += self.parts(hand_instance, hand, density)
         focus = self.arm.model.num_vertices
         return render([*parts, *extras], self.arm.hand_faces, camera, light, _directions(light), focus, supersample)
 
@@ -139,13 +144,14 @@ _FARTHEST_M = 0.35
 
 
 def aim(
-    rng: np.random.Generator, arm: Arm, actor: Actor, hand: PosedHand, size: int, cover: tuple[float, float],
+    rng: np.random.Generator, arm: Arm, hand_instance: HandInstance, hand: PosedHand, size: int,
+    cover: tuple[float, float],
     cut_off: bool = False,
-) -> tuple[Actor, PosedHand, Camera]:  # fmt: skip
+) -> tuple[HandInstance, PosedHand, Camera]:  # fmt: skip
     """Place the hand before a camera that looks straight at it, and bend its wrist.
 
-    The longer side of the joints' box takes a share in `cover` of the (size, size) picture. With
-    `cut_off` the picture is taken farther to one side, so that its border runs through the hand.
+    The longer side of the joints' box takes a fraction in `cover` of the (size, size) image. With
+    `cut_off` the image is taken farther to one side, so that its border runs through the hand.
     """
     distance = float(np.exp(rng.uniform(np.log(0.25), np.log(1.2))))
     joints = hand.joints.astype(np.float64)
@@ -159,58 +165,63 @@ def aim(
     if cut_off:
         centre += _over_the_border(rng, size, focal * (high - low))
     camera = Camera(focal, focal, *(float(c) for c in centre), size, size)
-    actor = _bend(rng, actor._replace(translation=shift), hand)
-    return actor, _moved(arm, actor, hand), camera
+    hand_instance = _bend(rng, hand_instance._replace(translation=shift), hand)
+    return hand_instance, _moved(arm, hand_instance, hand), camera
 
 
 def _over_the_border(rng: np.random.Generator, size: int, extent_px: np.ndarray) -> np.ndarray:
-    """(2,) pixels that take 15 to 42 % of a centred box of (2,) `extent_px` out of the picture; some at a corner."""
-    share = rng.uniform(0.15, 0.42)
-    shift = rng.choice([-1.0, 1.0], 2) * (size / 2 + (share - 0.5) * extent_px)
+    """(2,) pixels that take 15 to 42 % of a centred box of (2,) `extent_px` out of the image; some at a corner."""
+    fraction = rng.uniform(0.15, 0.42)
+    shift = rng.choice([-1.0, 1.0], 2) * (size / 2 + (fraction - 0.5) * extent_px)
     if rng.random() < 0.85:
         shift[rng.integers(2)] = 0
     return shift
 
 
-def _moved(arm: Arm, actor: Actor, hand: PosedHand) -> PosedHand:
-    """The hand, posed before without a translation, where `actor` now says."""
-    shift, turn = actor.translation.astype(np.float32), actor.rotations[0]
-    return arm.pose(hand.vertices + shift, hand.joints + shift, turn @ actor.bend @ turn.T)
+def _moved(arm: Arm, hand_instance: HandInstance, hand: PosedHand) -> PosedHand:
+    """The hand, posed before without a translation, where `hand_instance` now says."""
+    shift, rotation = hand_instance.translation.astype(np.float32), hand_instance.rotations[0]
+    return arm.pose(hand.vertices + shift, hand.joints + shift, rotation @ hand_instance.bend @ rotation.T)
 
 
-def _bend(rng: np.random.Generator, actor: Actor, hand: PosedHand) -> Actor:
+def _bend(rng: np.random.Generator, hand_instance: HandInstance, hand: PosedHand) -> HandInstance:
     """Bend the wrist so that the forearm does not pass between the camera and the hand, if that can be."""
-    turn, joints = actor.rotations[0], hand.joints + actor.translation
+    rotation, joints = hand_instance.rotations[0], hand.joints + hand_instance.translation
     for attempt in range(8):
         bend = _wrist_bend(rng, 1 + 0.15 * attempt)
-        axis = turn @ bend @ turn.T @ hand.axis
-        if not _hides(joints, hand.wrist + actor.translation, axis):
+        axis = rotation @ bend @ rotation.T @ hand.axis
+        if not _hides(joints, hand.wrist + hand_instance.translation, axis):
             break
-    return actor._replace(bend=bend)
+    return hand_instance._replace(bend=bend)
 
 
 def beside(
-    rng: np.random.Generator, arm: Arm, first: PosedHand, actor: Actor, hand: PosedHand, touching: bool = False
-) -> tuple[Actor, PosedHand]:
+    rng: np.random.Generator,
+    arm: Arm,
+    first: PosedHand,
+    hand_instance: HandInstance,
+    hand: PosedHand,
+    touching: bool = False,
+) -> tuple[HandInstance, PosedHand]:
     """Another hand near the first, before or behind it; with `touching`, on it."""
-    flip = np.array([-1.0, 1, 1]) if actor.side == "left" else np.ones(3)
+    flip = np.array([-1.0, 1, 1]) if hand_instance.side == "left" else np.ones(3)
     for _ in range(4 if touching else 8):
-        actor = actor._replace(bend=_wrist_bend(rng))
-        place = _touching_place(rng, first, hand, flip) if touching else _near_place(rng, first)
-        actor = actor._replace(translation=flip * place - hand.joints.mean(0))
-        moved = _moved(arm, actor, hand)
+        hand_instance = hand_instance._replace(bend=_wrist_bend(rng))
+        position = _touching_position(rng, first, hand, flip) if touching else _near_position(rng, first)
+        hand_instance = hand_instance._replace(translation=flip * position - hand.joints.mean(0))
+        moved = _moved(arm, hand_instance, hand)
         if not _hides(first.joints, flip * moved.wrist, flip * moved.axis, reach_m=(-0.1, 0.4)):
             break
-    return actor, moved
+    return hand_instance, moved
 
 
-def _near_place(rng: np.random.Generator, first: PosedHand) -> np.ndarray:
+def _near_position(rng: np.random.Generator, first: PosedHand) -> np.ndarray:
     away = rng.normal(size=2)
     away *= rng.uniform(0.09, 0.2) / np.linalg.norm(away)
     return first.joints.mean(0).astype(np.float64) * rng.uniform(0.85, 1.3) + [*away, 0]
 
 
-def _touching_place(rng: np.random.Generator, first: PosedHand, hand: PosedHand, flip: np.ndarray) -> np.ndarray:
+def _touching_position(rng: np.random.Generator, first: PosedHand, hand: PosedHand, flip: np.ndarray) -> np.ndarray:
     """(3,) where the other's middle comes to lie when it is brought up to the first from a random direction.
 
     It comes nearer by the distance that remains, so that it cannot pass into the first.
@@ -268,7 +279,7 @@ FACE_SIZE = 64
 
 
 def draw_torso(rng: np.random.Generator, hand: PosedHand) -> Surface:
-    """Chest and belly behind the hand, as far off as an arm bends, mostly reaching past the picture."""
+    """Chest and belly behind the hand, as far off as an arm bends, mostly reaching past the image."""
     size = np.array([rng.uniform(0.13, 0.22), rng.uniform(0.3, 0.5), rng.uniform(0.09, 0.14)])
     aside = np.array([rng.normal(0.05, 0.13), rng.normal(0.12, 0.15), 0.0])
     return _behind(rng, hand, size, aside, gap_m=rng.uniform(0.01, 0.3))
@@ -286,15 +297,15 @@ def _behind(
     rng: np.random.Generator, hand: PosedHand, half_size: np.ndarray, aside: np.ndarray, gap_m: float
 ) -> Surface:
     """An ellipsoid, (3,) `half_size` in the camera's axes; its front lies `gap_m` behind the hand's farthest point."""
-    turn = Rotation.from_euler("yxz", rng.normal(0, (25, 12, 12)), degrees=True).as_matrix()
-    place = hand.joints.mean(0) + aside
-    place[2] = hand.vertices[:, 2].max() + gap_m + half_size[2]
-    return surfaces.ball(1.0, sides=32).moved(turn @ np.diag(half_size) @ _UPRIGHT, place)
+    rotation = Rotation.from_euler("yxz", rng.normal(0, (25, 12, 12)), degrees=True).as_matrix()
+    position = hand.joints.mean(0) + aside
+    position[2] = hand.vertices[:, 2].max() + gap_m + half_size[2]
+    return surfaces.ball(1.0, sides=32).moved(rotation @ np.diag(half_size) @ _UPRIGHT, position)
 
 
-def face_look(rng: np.random.Generator, look: SkinLook) -> SkinLook:
+def face_appearance(rng: np.random.Generator, appearance: SkinAppearance) -> SkinAppearance:
     """The look of the face that goes with a hand's: the same tone, a painted face."""
-    return look._replace(skin=Skin((_paint_face(rng),), np.full(3, GROUND)))
+    return appearance._replace(skin=Skin((_paint_face(rng),), np.full(3, GROUND)))
 
 
 def _paint_face(rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,7 @@ from handmesh.data.photos import Split, split_of
 
 
 COARSE_BELOW = 64
-"""Smaller pictures are decoded at a quarter of their size, which is several times as fast."""
+"""Smaller images are decoded at a quarter of their size, which is several times as fast."""
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -24,10 +24,10 @@ def held_out(name: str) -> bool:
 
 
 class Backgrounds:
-    """Draws square pictures; without a folder, patterns only."""
+    """Draws square images; without a folder, patterns only."""
 
     def __init__(self, folder: Path | str | None = None, split: Split = "all") -> None:
-        """Raises FileNotFoundError where `folder` holds no picture of this split."""
+        """Raises FileNotFoundError where `folder` holds no image of this split."""
         self._files = [] if folder is None else _files(Path(folder), split)
         self._encoded: dict[int, np.ndarray] = {}
 
@@ -52,7 +52,7 @@ class Backgrounds:
             self._encoded[k] = np.fromfile(self._files[k], np.uint8)
         image = cv2.imdecode(self._encoded[k], cv2.IMREAD_REDUCED_COLOR_4 if coarse else cv2.IMREAD_COLOR)
         if image is None:
-            raise ValueError(f"{self._files[k]} is not a readable picture; remove it from the folder")
+            raise ValueError(f"{self._files[k]} is not a readable image; remove it from the folder")
         return image
 
 
@@ -61,7 +61,7 @@ def _files(folder: Path, split: Split) -> list[Path]:
     if split != "all":
         files = [path for path in files if held_out(path.name) == (split == "val")]
     if not files:
-        raise FileNotFoundError(f"no .jpg or .png picture of the split {split!r} in {folder}")
+        raise FileNotFoundError(f"no .jpg or .png image of the split {split!r} in {folder}")
     return files
 
 
@@ -140,7 +140,7 @@ def composite(rgba: np.ndarray, background: np.ndarray, rng: np.random.Generator
 
 
 def _shadow(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(S, S, 1) float32 share of the light that is left on what lies behind the scene."""
+    """(S, S, 1) float32 fraction of the light that is left on what lies behind the scene."""
     size = max(len(alpha) // 4, 8)  # a shadow is soft: a quarter of the pixels is enough
     small = cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA)
     away = rng.normal(0, 0.08, 2) * size
@@ -166,7 +166,7 @@ def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(S, S, 3) uint8: `image` as an ordinary camera delivers it.
 
     Optics, noise, sharpening and compression act at the sensor's own resolution, which is often
-    lower than the picture's; then it is enlarged.
+    lower than the image's; then it is enlarged.
     """
     size = len(image)
     if rng.random() < 0.85:
@@ -189,7 +189,7 @@ def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _sensor_pixels(rng: np.random.Generator, size: int) -> int:
-    """Pixels a side that the picture had before it was enlarged: all of them, some, or very few."""
+    """Pixels a side that the image had before it was enlarged: all of them, some, or very few."""
     kind = rng.random()
     if kind < 0.45:
         return size

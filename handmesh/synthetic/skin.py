@@ -31,7 +31,7 @@ class Texels(NamedTuple):
 
     row: np.ndarray  # (N,) int
     column: np.ndarray  # (N,) int
-    place: np.ndarray  # (N, 3) metres
+    position: np.ndarray  # (N, 3) metres
     normal: np.ndarray  # (N, 3)
 
     def where(self, chosen: np.ndarray) -> Texels:
@@ -49,7 +49,7 @@ def paint_skin(arm: Arm, rng: np.random.Generator, size: int) -> np.ndarray:
     shade[palm] *= 1 - _palm_lines(texels.where(palm), joints, rng)[:, None] * [0.24, 0.34, 0.34]
     for finger in skeleton.FINGERS:
         chain = np.array([joints[skeleton.KEYPOINTS.index(f"{finger}{k}")] for k in (1, 2, 3, 4)])
-        around = np.linalg.norm(texels.place - chain.mean(0), axis=1) < FINGER_REACH_M
+        around = np.linalg.norm(texels.position - chain.mean(0), axis=1) < FINGER_REACH_M
         shade[around] = _put_finger(shade[around], texels.where(around), chain, finger, rng)
     shade *= 1 - _wrist_lines(texels, joints, rng)[:, None] * [0.10, 0.16, 0.16]
     image = np.zeros((size, size, 3), np.float32)
@@ -82,23 +82,23 @@ def _bleed(image: np.ndarray, texels: Texels) -> np.ndarray:
     return image
 
 
-def _noise(place: np.ndarray, wavelength_m: float, rng: np.random.Generator) -> np.ndarray:
+def _noise(position: np.ndarray, wavelength_m: float, rng: np.random.Generator) -> np.ndarray:
     """(N,) smooth noise of about unit variance in space: a sum of plane waves in random directions."""
     waves = 14
     direction = rng.normal(size=(3, waves))
     direction *= 2 * np.pi / wavelength_m * rng.uniform(0.6, 1.5, waves) / np.linalg.norm(direction, axis=0)
-    return np.cos(place @ direction + rng.uniform(0, 2 * np.pi, waves)).sum(1) / np.sqrt(waves / 2)
+    return np.cos(position @ direction + rng.uniform(0, 2 * np.pi, waves)).sum(1) / np.sqrt(waves / 2)
 
 
 def _mottling(texels: Texels, rng: np.random.Generator) -> np.ndarray:
     """(N, 3) blotches: pale and red at the scale of a fingertip, fine grain, and freckles on the back."""
-    blotch = 0.018 * _noise(texels.place, 0.022, rng) + 0.012 * _noise(texels.place, 0.007, rng)
-    grain = 0.02 * _noise(texels.place, 0.0022, rng)
+    blotch = 0.018 * _noise(texels.position, 0.022, rng) + 0.012 * _noise(texels.position, 0.007, rng)
+    grain = 0.02 * _noise(texels.position, 0.0022, rng)
     red = blotch[:, None] * np.array([0.0, 1.0, 0.9]) + grain[:, None]
     sun = _smooth(texels.normal[:, 1], -0.2, 0.6)
-    spots = rng.uniform(0, 0.16) * _smooth(_noise(texels.place, 0.004, rng), 1.5, 2.4) * sun
-    veins = rng.uniform(0, 0.09) * np.exp(-np.square(_noise(texels.place * [0.35, 1, 1], 0.018, rng) / 0.16)) * sun
-    veins = veins * _smooth(texels.place[:, 0], -0.005, 0.02)
+    spots = rng.uniform(0, 0.16) * _smooth(_noise(texels.position, 0.004, rng), 1.5, 2.4) * sun
+    veins = rng.uniform(0, 0.09) * np.exp(-np.square(_noise(texels.position * [0.35, 1, 1], 0.018, rng) / 0.16)) * sun
+    veins = veins * _smooth(texels.position[:, 0], -0.005, 0.02)
     return (1 - red) * (1 - spots[:, None] * [0.7, 1, 1]) * (1 - veins[:, None] * [1.0, 0.55, 0.45])
 
 
@@ -113,7 +113,7 @@ def _put_finger(
     for k in (1, 2):
         frame = _bone_frame(chain[k - 1], chain[k + 1], back)
         shade = shade * _joint_creases(texels, chain[k], frame, rng)
-    tip = np.exp(-np.square(np.linalg.norm(texels.place - chain[3], axis=1) / 0.010))
+    tip = np.exp(-np.square(np.linalg.norm(texels.position - chain[3], axis=1) / 0.010))
     shade = shade * (1 - tip[:, None] * rng.uniform(0.0, 0.22) * np.array([0.0, 1.0, 0.8]))
     return _put_nail(shade, texels, chain, _bone_frame(chain[2], chain[3], back), rng)
 
@@ -135,15 +135,15 @@ def _bone_frame(start: np.ndarray, end: np.ndarray, back: np.ndarray) -> np.ndar
 
 def _joint_creases(texels: Texels, joint: np.ndarray, frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N, 3) fine wrinkles over the back of a joint, two or three lines under it, and a redder knuckle."""
-    along, across, _ = ((texels.place - joint) @ frame.T).T
-    near = np.exp(-np.square(np.linalg.norm(texels.place - joint, axis=1) / 0.013))
+    along, across, _ = ((texels.position - joint) @ frame.T).T
+    near = np.exp(-np.square(np.linalg.norm(texels.position - joint, axis=1) / 0.013))
     back = _smooth(texels.normal @ frame[2], 0.1, 0.7)
     front = _smooth(-(texels.normal @ frame[2]), -0.1, 0.5)
-    bow = along + 18 * across * across * np.sign(along) + 0.0004 * _noise(texels.place, 0.006, rng)
+    bow = along + 18 * across * across * np.sign(along) + 0.0004 * _noise(texels.position, 0.006, rng)
     wrinkle = np.clip(np.cos(bow * 2 * np.pi / rng.uniform(0.0017, 0.0026)), 0, 1) ** 2
     wrinkles = wrinkle * np.exp(-np.square(along / 0.0055)) * back * near
-    places = rng.normal(0, 0.0022, rng.integers(1, 3))
-    lines = sum(np.exp(-np.square((along - place) / 0.0007)) for place in places) * front * (near > 0.2)
+    positions = rng.normal(0, 0.0022, rng.integers(1, 3))
+    lines = sum(np.exp(-np.square((along - position) / 0.0007)) for position in positions) * front * (near > 0.2)
     dark = 0.20 * wrinkles + 0.26 * np.minimum(lines, 1)
     red = near * back * rng.uniform(0.02, 0.2)
     return (1 - dark[:, None] * [0.7, 1, 1]) * (1 - red[:, None] * [0.05, 1.0, 0.9])
@@ -154,7 +154,7 @@ def _put_nail(
 ) -> np.ndarray:
     """Paint a nail over `shade`: a smooth pale pink plate with a dark rim and a whiter free edge."""
     length = np.linalg.norm(chain[3] - chain[2])
-    along, across, out = ((texels.place - chain[2]) @ frame.T).T
+    along, across, out = ((texels.position - chain[2]) @ frame.T).T
     half_long, half_wide = 0.25 * length, 0.22 * length
     x, y = (along - 0.74 * length) / half_long, across / half_wide
     radius = (np.abs(x) ** 2.6 + np.abs(y) ** 2.6) ** (1 / 2.6)
@@ -181,10 +181,10 @@ def _palm_lines(texels: Texels, joints: np.ndarray, rng: np.random.Generator) ->
         (index + 0.008 * side - 0.014 * up, (wrist + middle) / 2 + 0.010 * up, edge - 0.035 * up),
         (index - 0.008 * side - 0.004 * up, middle - 0.024 * up, edge - 0.014 * up),
     ]
-    flat = texels.place[:, [0, 2]] + 0.0012 * np.stack([_noise(texels.place, 0.02, rng) for _ in range(2)], -1)
+    flat = texels.position[:, [0, 2]] + 0.0012 * np.stack([_noise(texels.position, 0.02, rng) for _ in range(2)], -1)
     palm = _smooth(-texels.normal[:, 1], 0.2, 0.6)
     lines = [np.exp(-np.square(_distance(flat, curve) / rng.uniform(0.0008, 0.0014))) for curve in curves]
-    return np.max(lines, axis=0) * palm * (1 + 0.3 * _noise(texels.place, 0.01, rng)).clip(0, 1.3)
+    return np.max(lines, axis=0) * palm * (1 + 0.3 * _noise(texels.position, 0.01, rng)).clip(0, 1.3)
 
 
 def _distance(points: np.ndarray, control: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -196,16 +196,16 @@ def _distance(points: np.ndarray, control: tuple[np.ndarray, ...]) -> np.ndarray
 
 def _wrist_lines(texels: Texels, joints: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(N,) darkness of two lines across the inside of the wrist."""
-    along = texels.place[:, 0] - joints[skeleton.WRIST, 0] + 0.0008 * _noise(texels.place, 0.02, rng)
+    along = texels.position[:, 0] - joints[skeleton.WRIST, 0] + 0.0008 * _noise(texels.position, 0.02, rng)
     inside = _smooth(-texels.normal[:, 1], 0.0, 0.5)
-    places = (-0.001, rng.uniform(0.005, 0.009))
-    return sum(np.exp(-np.square((along - place) / 0.0009)) for place in places) * inside
+    positions = (-0.001, rng.uniform(0.005, 0.009))
+    return sum(np.exp(-np.square((along - position) / 0.0009)) for position in positions) * inside
 
 
 def _smooth(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """0 below `low`, 1 above `high`, smooth between."""
-    share = np.clip((x - low) / (high - low), 0, 1)
-    return share * share * (3 - 2 * share)
+    fraction = np.clip((x - low) / (high - low), 0, 1)
+    return fraction * fraction * (3 - 2 * fraction)
 
 
 # Skins: painted ones made here from the hand's own shape, or textures from a folder; tones for both.
@@ -266,7 +266,7 @@ def tone(depth: float) -> np.ndarray:
     return np.exp((1 - depth) * _LIGHTEST + depth * _DARKEST + saturation)
 
 
-class SkinLook(NamedTuple):
+class SkinAppearance(NamedTuple):
     """One person's skin."""
 
     skin: Skin
@@ -278,12 +278,12 @@ class SkinLook(NamedTuple):
     blush: np.ndarray  # (21,) redness at each keypoint
 
 
-def draw_skin(rng: np.random.Generator, skins: Sequence[Skin]) -> SkinLook:
+def draw_skin(rng: np.random.Generator, skins: Sequence[Skin]) -> SkinAppearance:
     """A skin of any tone, light ones a little more often: half of all depths lie below 0.4."""
     depth = float(rng.random() ** 1.3)
     hue = np.clip(rng.normal(1, 0.04, 3), 0.88, 1.12) * np.exp(rng.normal(0, 0.08))
     paler = (tone(depth).mean() / tone(depth)) ** rng.uniform(-0.1, 0.2)  # pinkish and greyish people, too
-    return SkinLook(
+    return SkinAppearance(
         skins[rng.integers(len(skins))],
         depth=depth,
         hue=hue * paler,
@@ -300,16 +300,16 @@ TEXELS_PER_METRE = 1.7
 """Roughly, on the hand, of a texture one texel wide."""
 
 
-def skin_material(look: SkinLook, pixels_per_metre: float) -> Material:
+def skin_material(appearance: SkinAppearance, pixels_per_metre: float) -> Material:
     """The material of a skin, its texture the coarsest that has a texel a pixel."""
-    relative = np.arange(256)[:, None] / look.skin.mean
-    albedo = tone(look.depth) * look.hue * np.minimum(relative, 1.9) ** look.contrast
-    wrap = np.array([0.22, 0.10, 0.07]) * (1 - 0.5 * look.depth)
-    fine = [level for level in look.skin.levels if len(level) * TEXELS_PER_METRE >= pixels_per_metre]
+    relative = np.arange(256)[:, None] / appearance.skin.mean
+    albedo = tone(appearance.depth) * appearance.hue * np.minimum(relative, 1.9) ** appearance.contrast
+    wrap = np.array([0.22, 0.10, 0.07]) * (1 - 0.5 * appearance.depth)
+    fine = [level for level in appearance.skin.levels if len(level) * TEXELS_PER_METRE >= pixels_per_metre]
     return Material(
-        fine[-1] if fine else look.skin.levels[0],
+        fine[-1] if fine else appearance.skin.levels[0],
         np.minimum(albedo, 0.95).astype(np.float32),
-        np.array([look.gloss, SKIN_SQUARINGS, *wrap], np.float32),
+        np.array([appearance.gloss, SKIN_SQUARINGS, *wrap], np.float32),
     )
 
 
@@ -330,10 +330,10 @@ class SkinRegions(NamedTuple):
         return SkinRegions((facing * on_hand)[:, None].astype(np.float32), near.astype(np.float32))
 
 
-def skin_tint(look: SkinLook, regions: SkinRegions) -> np.ndarray:
+def skin_tint(appearance: SkinAppearance, regions: SkinRegions) -> np.ndarray:
     """(V', 3) float32 factors on the reflectance: lighter palms, redder or paler joints."""
-    own = tone(look.depth)
-    lighter = tone(0.55 * look.depth) / own
-    palm = 1 + regions.palm * look.palm * (lighter - 1)
-    blush = 1 + (regions.near @ look.blush)[:, None] * np.array([0.6, -0.8, -0.7])
+    own = tone(appearance.depth)
+    lighter = tone(0.55 * appearance.depth) / own
+    palm = 1 + regions.palm * appearance.palm * (lighter - 1)
+    blush = 1 + (regions.near @ appearance.blush)[:, None] * np.array([0.6, -0.8, -0.7])
     return (palm * np.maximum(blush, 0.5)).astype(np.float32)

@@ -28,12 +28,12 @@ from handmesh.data.freihand_check import roots_m
 from handmesh.data.shards import write_tar
 from handmesh.files import atomic_write, write_image, write_npz
 from handmesh.hand.model import HandModel
-from handmesh.synthetic.config import FREIHAND_CHANCES, Layout, Order, Sources, check_settings
-from handmesh.synthetic.generator import Develop, Generator, Sample
+from handmesh.synthetic.config import FREIHAND_PROBABILITIES, GenerateConfig, Layout, Sources, check_settings
+from handmesh.synthetic.generator import Generator, Sample, SimulateSensor
 from handmesh.synthetic.sensor import Backgrounds, composite, photograph
 from handmesh.types import Box
 
-# Samples in FreiHAND's layout: numbered pictures and masks, and one list of numbers for each kind of label.
+# Samples in FreiHAND's layout: numbered images and masks, and one list of numbers for each kind of label.
 
 
 SPLITS: tuple[FreihandSplit, ...] = get_args(FreihandSplit)
@@ -52,7 +52,7 @@ class FreihandWriter:
     """Writes one split chunk after chunk, then merges its labels into `{split}_*.json`."""
 
     def __init__(self, folder: Path, split: FreihandSplit, count: int) -> None:
-        """count: rows of the split; the picture of row r and version v has the number r + count * v."""
+        """count: rows of the split; the image of row r and version v has the number r + count * v."""
         self.folder, self.split, self.count = folder, split, count
         self._parts = folder / "parts"
 
@@ -61,7 +61,7 @@ class FreihandWriter:
         return self._part(chunk).exists() or self._list("mano").exists()
 
     def write(self, chunk: int, samples: Iterable[Sample], model: HandModel) -> None:
-        """Write pictures and masks, then the chunk's labels, which mark it as whole."""
+        """Write images and masks, then the chunk's labels, which mark it as whole."""
         for name in ("rgb", "mask") if self.split == "training" else ("rgb",):
             (self.folder / self.split / name).mkdir(parents=True, exist_ok=True)
         self._parts.mkdir(exist_ok=True)
@@ -103,9 +103,9 @@ class FreihandWriter:
         if self.split == "training":
             self._write_jpg("mask", sample.seed, sample.mask)
 
-    def _write_jpg(self, name: str, number: int, picture: np.ndarray) -> None:
+    def _write_jpg(self, name: str, number: int, image: np.ndarray) -> None:
         path = self.folder / self.split / name / f"{number:08d}.jpg"
-        if not cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 95]):
+        if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
             raise OSError(f"cannot write {path}")
 
 
@@ -147,26 +147,26 @@ def reproduction_errors(columns: dict[str, np.ndarray], model: HandModel) -> np.
     return distances.mean(1)
 
 
-# FreiHAND's four versions of one picture: a green screen, and three other backgrounds with colours of their own.
+# FreiHAND's four versions of one image: a green screen, and three other backgrounds with colours of their own.
 #
 # The real set was filmed before a green screen (`gs`). Its other versions put a photograph behind the
-# hand and treat the colours: the hand harmonised with the background (`hom`), or the whole picture made
+# hand and treat the colours: the hand harmonised with the background (`hom`), or the whole image made
 # grey and coloured anew, with hints of the true colours (`sample`) or without (`auto`). Here the same is
 # done by simple means. Hand, pose and camera are the same in all four.
 
 
-def develop_versions(rgba: np.ndarray, rng: np.random.Generator, backgrounds: Backgrounds) -> np.ndarray:
+def simulate_versions(rgba: np.ndarray, rng: np.random.Generator, backgrounds: Backgrounds) -> np.ndarray:
     """(4, S, S, 3) uint8: a scene of (S, S, 4) RGBA in the order of `VERSIONS`."""
     size, blur = len(rgba), int(rng.integers(2**32))
-    pictures = []
+    images = []
     for version in VERSIONS:
         background = _green_screen(rng, size) if version == "gs" else backgrounds.draw(rng, size)
         hand = _harmonise(rgba, background, rng) if version == "hom" else rgba
         image = composite(hand, background, np.random.default_rng(blur))  # one camera movement for all four
         if version in ("sample", "auto"):
             image = _recolour(image, rng, hints=version == "sample")
-        pictures.append(photograph(image, rng))
-    return np.stack(pictures)
+        images.append(photograph(image, rng))
+    return np.stack(images)
 
 
 def _green_screen(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -184,16 +184,16 @@ def _harmonise(rgba: np.ndarray, background: np.ndarray, rng: np.random.Generato
     shown = rgba[..., 3] > 127
     if not shown.any():
         return rgba
-    share = rng.uniform(0.15, 0.45)
+    fraction = rng.uniform(0.15, 0.45)
     hand, behind = rgba[shown][:, :3].astype(np.float32), background.reshape(-1, 3).astype(np.float32)
-    contrast = np.clip(behind.std(0) / np.maximum(hand.std(0), 1), 0.6, 1.6) ** share
-    mean = hand.mean(0) + share * (behind.mean(0) - hand.mean(0))
+    contrast = np.clip(behind.std(0) / np.maximum(hand.std(0), 1), 0.6, 1.6) ** fraction
+    mean = hand.mean(0) + fraction * (behind.mean(0) - hand.mean(0))
     colours = (rgba[..., :3] - hand.mean(0)) * contrast + mean
     return np.concatenate([colours.clip(0, 255).astype(np.uint8), rgba[..., 3:]], -1)
 
 
 def _recolour(image: np.ndarray, rng: np.random.Generator, hints: bool) -> np.ndarray:
-    """(S, S, 3) uint8: the picture's grey, with colours that are only roughly its own.
+    """(S, S, 3) uint8: the image's grey, with colours that are only roughly its own.
 
     hints: keep much of the true colours; else they are weak, smeared and shifted.
     """
@@ -220,12 +220,12 @@ class Job(NamedTuple):
     span: range  # the samples' indices
 
 
-def run(order: Order) -> None:
+def run(order: GenerateConfig) -> None:
     """`handmesh data synthetic`: the data set, or the sheet."""
     (write_sheet if order.sheet else write)(order)
 
 
-def write(order: Order) -> None:
+def write(order: GenerateConfig) -> None:
     """Carry out `order`, or what is left of it.
 
     Raises SettingsMismatchError where the folder was begun with other settings, FileNotFoundError
@@ -245,7 +245,7 @@ def write(order: Order) -> None:
         _merge(order, jobs)
 
 
-def remaining_jobs(order: Order) -> list[Job]:
+def remaining_jobs(order: GenerateConfig) -> list[Job]:
     counts: dict[FreihandSplit, int] = {"training": order.count, "evaluation": order.evaluation_count}
     return [
         Job(split, number, range(start, min(start + order.shard_size, count)))
@@ -254,7 +254,7 @@ def remaining_jobs(order: Order) -> list[Job]:
     ]
 
 
-def _merge(order: Order, jobs: list[Job]) -> None:
+def _merge(order: GenerateConfig, jobs: list[Job]) -> None:
     """The chunks' labels to FreiHAND's lists; the chunks' own go last, so that a kill loses nothing."""
     for split in SPLITS:
         if chunks := sum(job.split == split for job in jobs):
@@ -274,11 +274,11 @@ class _Rate(ProgressColumn):
         return Text(f"{made / max(task.elapsed or 0, 1e-3):.0f} samples/s")
 
 
-def _freihand(order: Order, split: FreihandSplit) -> FreihandWriter:
+def _freihand(order: GenerateConfig, split: FreihandSplit) -> FreihandWriter:
     return FreihandWriter(order.output, split, order.count if split == "training" else order.evaluation_count)
 
 
-def _is_done(order: Order, job: Job) -> bool:
+def _is_done(order: GenerateConfig, job: Job) -> bool:
     if order.layout == "freihand":
         return _freihand(order, job.split).is_done(job.number)
     return shard_path(order.output, job.number).exists()
@@ -289,7 +289,7 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.tar"
 
 
-def _make_all(order: Order, jobs: list[Job]) -> Iterator[int]:
+def _make_all(order: GenerateConfig, jobs: list[Job]) -> Iterator[int]:
     """Make the missing shards; yields the size of each as it is done."""
     if not jobs:
         return
@@ -303,10 +303,10 @@ def _make_all(order: Order, jobs: list[Job]) -> Iterator[int]:
             yield future.result()
 
 
-_worker: tuple[Order, Generator] | None = None
+_worker: tuple[GenerateConfig, Generator] | None = None
 
 
-def _start_worker(order: Order) -> None:
+def _start_worker(order: GenerateConfig) -> None:
     """Load the ingredients once in each process, which keeps to one thread."""
     import torch
 
@@ -319,7 +319,7 @@ def _start_worker(order: Order) -> None:
 @lru_cache(maxsize=1)
 def _generator(sources: Sources, layout: Layout) -> Generator:
     """A process makes one generator, however many orders it carries out with the same ingredients."""
-    return Generator(sources, FREIHAND_CHANCES if layout == "freihand" else None)
+    return Generator(sources, FREIHAND_PROBABILITIES if layout == "freihand" else None)
 
 
 def _make(job: Job) -> int:
@@ -332,20 +332,20 @@ def _make(job: Job) -> int:
     return len(job.span)
 
 
-def _freihand_samples(order: Order, generator: Generator, job: Job) -> Iterator[Sample]:
-    """Four versions of each training row, one ordinary picture of each evaluation row."""
+def _freihand_samples(order: GenerateConfig, generator: Generator, job: Job) -> Iterator[Sample]:
+    """Four versions of each training row, one ordinary image of each evaluation row."""
     if job.split == "evaluation":
         return _samples(order, generator, job.span, order.seed + EVALUATION_SEED)
-    versions = partial(develop_versions, backgrounds=generator.backgrounds)
+    versions = partial(simulate_versions, backgrounds=generator.backgrounds)
     return _samples(order, generator, job.span, order.seed, versions)
 
 
 def _samples(
-    order: Order, generator: Generator, span: range, seed: int, develop: Develop | None = None
+    order: GenerateConfig, generator: Generator, span: range, seed: int, simulate_sensor: SimulateSensor | None = None
 ) -> Iterator[Sample]:
     for start in range(span.start, span.stop, BATCH):
         indices = range(start, min(start + BATCH, span.stop))
-        yield from generator.samples(seed, indices, order.picture_size, develop)
+        yield from generator.samples(seed, indices, order.image_size, simulate_sensor)
 
 
 def write_shard(path: Path, samples: Iterator[Sample]) -> None:
@@ -367,8 +367,8 @@ def label(sample: Sample) -> dict[str, object]:
         name: np.round(np.asarray(getattr(sample, name), np.float64), digits).tolist()
         for name, digits in (("pose", 6), ("shape", 6), ("joints_m", 6), ("joints_px", 3), ("translation_m", 6))
     }
-    challenge = {} if sample.challenge is None else {"challenge": sample.challenge}
-    return {**arrays, "camera": asdict(sample.camera), "seed": sample.seed, **challenge}
+    hard_case = {} if sample.hard_case is None else {"challenge": sample.hard_case}
+    return {**arrays, "camera": asdict(sample.camera), "seed": sample.seed, **hard_case}
 
 
 # A contact sheet of synthetic crops: what a network is shown, to be looked at.
@@ -380,14 +380,14 @@ BOX_SCALE = 1.5
 _JPEG_QUALITY = 86
 
 
-def write_sheet(order: Order) -> None:
+def write_sheet(order: GenerateConfig) -> None:
     """Draw the first `order.count` samples as one JPEG at `order.output`.
 
     Raises ValueError where that is not the name of a .jpg file, and as `Generator` for the ingredients.
     """
     if order.output.suffix.lower() not in (".jpg", ".jpeg"):
         raise ValueError(f"--sheet writes an image: --output must be a .jpg file, got {order.output}")
-    samples = Generator(order.sources).samples(order.seed, range(order.count), order.picture_size)
+    samples = Generator(order.sources).samples(order.seed, range(order.count), order.image_size)
     write_image(order.output, draw_sheet(samples), _JPEG_QUALITY)
 
 
@@ -397,6 +397,6 @@ def draw_sheet(samples: list[Sample]) -> np.ndarray:
     rows = -(-len(samples) // columns)
     sheet = np.full((rows, columns, CROP_PX, CROP_PX, 3), 255, np.uint8)
     for k, sample in enumerate(samples):
-        box = Box.around(sample.joints_px, BOX_SCALE, turn=False)
+        box = Box.around(sample.joints_px, BOX_SCALE, rotation=False)
         sheet[k // columns, k % columns] = warp(sample.image, crop_affine(box, CROP_PX), CROP_PX)
     return sheet.transpose(0, 2, 1, 3, 4).reshape(rows * CROP_PX, columns * CROP_PX, 3)

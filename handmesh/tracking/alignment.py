@@ -1,15 +1,15 @@
 """Bends the posed hand towards the joints that the network found in the crop. NumPy only.
 
-A network says twice where the joints are: as places in the crop, and by the hand that it poses. The two
-err in part independently, so a hand between them lies nearer to the truth in the picture than either, and in
+A network says twice where the joints are: as positions in the crop, and by the hand that it poses. The two
+err in part independently, so a hand between them lies nearer to the truth in the image than either, and in
 space no farther. It is the one that minimises
 
-    sum over joints j   |p_j(theta, t) - q_j|^2 / s_j^2   +   sum over turns k   theta_k^2 / d_k^2
+    sum over joints j   |p_j(theta, t) - q_j|^2 / s_j^2   +   sum over rotations k   theta_k^2 / d_k^2
 
-where p_j is the posed joint as it is seen from the hand's place t, q_j the joint found in the crop, both on the plane
-at unit distance, and s_j the network's own expected error of q_j. The 23 turns theta are small ones from the network's
-own pose: of the wrist about three axes, of each finger joint about its axis of flexion, and of its first one
-about that of abduction, too; d_k is how far each usually goes. The place is free, as it follows anyway. One step of
+where p_j is the posed joint as it is seen from the hand's position t, q_j the joint found in the crop, both on the
+plane at unit distance, and s_j the network's own expected error of q_j. The 23 rotations theta are small ones from the
+network's own pose: of the wrist about three axes, of each finger joint about its axis of flexion, and of its first one
+about that of abduction, too; d_k is how far each usually goes. The position is free, as it follows anyway. One step of
 Gauss and Newton from theta = 0 is taken; further ones gain nothing that can be measured:
 
     theta, t  =  (A' A + diag(1 / d^2))^-1  A' r,    A and r: slopes of p and q - p, each over s
@@ -29,14 +29,14 @@ ALIGN = True
 """Whether the tracker bends its hands at all."""
 
 FINGER_RAD, WRIST_RAD = math.radians(4.0), math.radians(2.5)
-"""Deviations d of the turns. Weaker ones gain less in the picture; stronger ones gain there, and lose in space."""
+"""Deviations d of the rotations. Weaker ones gain less in the image; stronger ones gain there, and lose in space."""
 
-LEAST_SPREAD = 0.03
+LEAST_UNCERTAINTY = 0.03
 """No joint found in the crop is trusted as if it were nearer to the truth, in half crop sides."""
 
-_MOST = 4.0  # deviations that a turn may go at most: what is found in a crop without a hand may lie anywhere
+_MOST = 4.0  # deviations that a rotation may go at most: what is found in a crop without a hand may lie anywhere
 
-_PLACE_M = 10.0  # a deviation so large that the place is free, and finite that the equations can always be solved
+_POSITION_M = 10.0  # a deviation so large that the position is free, and finite that the equations can always be solved
 
 
 class Alignment:
@@ -46,44 +46,44 @@ class Alignment:
         self.hand = hand
         rest = hand.rest(np.zeros(hand.shapedirs.shape[2]))
         frames = anatomy.joint_frames(np.float64(hand.keypoint_regressor @ rest.vertices_m))
-        turns = [(0, axis, WRIST_RAD) for axis in np.eye(3)]
+        angles = [(0, axis, WRIST_RAD) for axis in np.eye(3)]
         for joint, name in enumerate(anatomy.JOINTS, 1):
-            angles = (anatomy.FLEXION, anatomy.ABDUCTION) if name.endswith("1") else (anatomy.FLEXION,)
-            turns += [(joint, frames[joint - 1, :, angle], FINGER_RAD) for angle in angles]
-        joints, axes, deviations = zip(*turns, strict=True)
+            axes_of = (anatomy.FLEXION, anatomy.ABDUCTION) if name.endswith("1") else (anatomy.FLEXION,)
+            angles += [(joint, frames[joint - 1, :, angle], FINGER_RAD) for angle in axes_of]
+        joints, axes, deviations = zip(*angles, strict=True)
         self.joints = np.array(joints)
-        """(23,) the joint, in MANO's order, that each turn is of."""
+        """(23,) the joint, in MANO's order, that each rotation is of."""
         self.axes = np.array(axes)
-        """(23, 3) the axis of each turn, in its joint's own bone's frame."""
+        """(23, 3) the axis of each rotation, in its joint's own bone's frame."""
         self.deviations = np.array(deviations)
         """(23,) radians"""
-        self._vectors = np.zeros((16, 3, len(turns)))  # of all turns together, one for each joint
-        self._vectors[self.joints, :, range(len(turns))] = self.axes
+        self._vectors = np.zeros((16, 3, len(angles)))  # of all rotations together, one for each joint
+        self._vectors[self.joints, :, range(len(angles))] = self.axes
         self._vectors = self._vectors.reshape(48, -1)
-        share = rest.keypoint_shares.reshape(21, 16, 4)[..., 3].astype(np.float64)  # of a keypoint, on each bone
-        self._moved_share = (_MOVES @ share.T)[self.joints]
-        self._precision = np.append(self.deviations, [_PLACE_M] * 3) ** -2
+        weight = rest.keypoint_weights.reshape(21, 16, 4)[..., 3].astype(np.float64)  # of a keypoint, on each bone
+        self._moved_weight = (_MOVES @ weight.T)[self.joints]
+        self._precision = np.append(self.deviations, [_POSITION_M] * 3) ** -2
 
     def bent(
-        self, rotations: np.ndarray, rest: Rest, found: np.ndarray, spread: np.ndarray, root_m: np.ndarray
+        self, rotations: np.ndarray, rest: Rest, found: np.ndarray, uncertainty: np.ndarray, root_m: np.ndarray
     ) -> np.ndarray:
         """(16, 3, 3) float64: `rotations`, bent towards the joints found.
 
         rotations: (16, 3, 3) relative to the parent joint, MANO order, the first to the axes of a camera; rest: the
-        unposed hand; found: (21, 2) the joints' x / z and y / z as that camera sees them; spread: (21,) the error to
-        expect of each of their coordinates, positive; root_m: (3,) the place of `skeleton.ROOT`, with all
+        unposed hand; found: (21, 2) the joints' x / z and y / z as that camera sees them; uncertainty: (21,) the error
+        to expect of each of their coordinates, positive; root_m: (3,) the place of `skeleton.ROOT`, with all
         joints before the camera.
         """
-        turns = self.turns(rotations, rest, found, spread, root_m)
-        return rotations @ _rotations((self._vectors @ turns).reshape(16, 3))
+        angles = self.angles(rotations, rest, found, uncertainty, root_m)
+        return rotations @ _rotations((self._vectors @ angles).reshape(16, 3))
 
-    def turns(
-        self, rotations: np.ndarray, rest: Rest, found: np.ndarray, spread: np.ndarray, root_m: np.ndarray
+    def angles(
+        self, rotations: np.ndarray, rest: Rest, found: np.ndarray, uncertainty: np.ndarray, root_m: np.ndarray
     ) -> np.ndarray:
-        """(23,) the turns that `bent` makes, in radians; see there."""
+        """(23,) the rotations that `bent` makes, in radians; see there."""
         joints, slopes = self.joints_and_slopes(rotations, rest)
         x, y, z = (joints + (root_m - joints[skeleton.ROOT])).T
-        count, weight = len(slopes[0]), 1.0 / spread
+        count, weight = len(slopes[0]), 1.0 / uncertainty
         x, y, weight_near = x / z, y / z, weight / z
         matrix = np.zeros((count + 3, 2, 21))
         matrix[:count, 0] = slopes[0] - x * slopes[2]
@@ -99,20 +99,22 @@ class Alignment:
         return step.clip(-_MOST * self.deviations, _MOST * self.deviations)
 
     def joints_and_slopes(self, rotations: np.ndarray, rest: Rest) -> tuple[np.ndarray, np.ndarray]:
-        """(21, 3) joints in keypoint order, as `SkinnedHand.posed` has them, and their (3, 23, 21) slopes by turns.
+        """(21, 3) joints in keypoint order, as `SkinnedHand.posed` has them, and their (3, 23, 21) slopes by rotations.
 
-        Axis first, then turn, then joint; metres a radian. What a pose itself adds to the vertices, as MANO has it,
+        Axis first, then rotation, then joint; metres a radian. What a pose itself adds to the vertices, as MANO has it,
         counts as none here.
         """
-        turned, places = joint_chain(np.asarray(rotations, np.float64), np.asarray(rest.joints_m, np.float64))
-        shift = places - (turned @ rest.joints_m[..., None])[..., 0]
-        shares = rest.keypoint_shares.reshape(21, 16, 4).transpose(1, 0, 2)
+        rotated, global_positions = joint_chain(
+            np.asarray(rotations, np.float64), np.asarray(rest.joints_m, np.float64)
+        )
+        shift = global_positions - (rotated @ rest.joints_m[..., None])[..., 0]
+        weights = rest.keypoint_weights.reshape(21, 16, 4).transpose(1, 0, 2)
         parts = (
-            shares[..., :3] @ turned.transpose(0, 2, 1) + shares[..., 3:] * shift[:, None]
+            weights[..., :3] @ rotated.transpose(0, 2, 1) + weights[..., 3:] * shift[:, None]
         )  # of each bone, (16, 21, 3)
         moved = (_MOVES @ parts.reshape(16, 63)).reshape(16, 21, 3)[self.joints]
-        arm = (moved - self._moved_share[..., None] * places[self.joints][:, None]).transpose(2, 0, 1)
-        axis = (turned[self.joints] @ self.axes[..., None]).transpose(1, 0, 2)
+        arm = (moved - self._moved_weight[..., None] * global_positions[self.joints][:, None]).transpose(2, 0, 1)
+        axis = (rotated[self.joints] @ self.axes[..., None]).transpose(1, 0, 2)
         slopes = np.empty_like(arm)
         for k, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
             slopes[k] = axis[i] * arm[j] - axis[j] * arm[i]

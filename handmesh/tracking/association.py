@@ -23,25 +23,25 @@ SHORTEST_GAP_S = 1e-3
 LONGEST_STEP_M = 0.5
 """No hand moves farther in the frames in which it is carried on."""
 
-SAME_PLACE = 0.4
+SAME_POSITION_OVERLAP = 0.4
 """The overlap with a hand from which a detector's box is taken for that hand's."""
 
 
 @dataclass(frozen=True)
-class Rules:
+class TrackerConfig:
     """When a hand counts as found, followed, lost or the same as another."""
 
-    found_score: float = 0.55
+    new_track_threshold: float = 0.55
     """A new hand needs at least this score..."""
-    kept_score: float = 0.25
+    keep_threshold: float = 0.25
     """...and is followed down to this one, so that a score near the limit does not flicker."""
-    detect_every: int = 3
+    detection_interval: int = 3
     """Frames between looks for further hands while at least one is followed."""
-    predicted_frames: int = 2
+    max_coast_frames: int = 2
     """Frames in a row in which a hand that is not seen is carried on with its last motion."""
-    remembered_s: float = 1.0
+    reidentify_s: float = 1.0
     """A hand that appears so soon after one was lost may be that one, and gets its id."""
-    side_patience: int = 5
+    handedness_switch_frames: int = 5
     """Frames in a row that the network must see the other side before a followed hand changes its own."""
 
 
@@ -84,7 +84,7 @@ class Track:
             gap, self.velocity_px_s = None, np.zeros(2)
         else:
             self.velocity_px_s = np.subtract(estimate.box.centre_px, self.estimate.box.centre_px) / gap
-        self.side_doubts = self.side_doubts + 1 if estimate.agreement < 0.5 else 0
+        self.side_doubts = self.side_doubts + 1 if estimate.handedness_probability < 0.5 else 0
         before, hand = self.hand, self.smoother(estimate.hand, camera, gap)
         self.velocity_m_s = (_root(hand) - _root(before)) / gap if gap else np.zeros(3)
         self.begun_s = min(self.begun_s, time_s)  # a clock may run backwards
@@ -112,13 +112,13 @@ class Track:
         box = self.box_at(time_s)
         return math.dist(box.centre_px, estimate.box.centre_px) / box.size_px
 
-    def is_looked_for(self, time_s: float, rules: Rules) -> bool:
+    def is_looked_for(self, time_s: float, config: TrackerConfig) -> bool:
         """Whether to look where the hand should be; without a detector's help no longer than its motion tells."""
-        return self.misses <= rules.predicted_frames or self._gap_s(time_s) is not None
+        return self.misses <= config.max_coast_frames or self._gap_s(time_s) is not None
 
-    def is_remembered(self, time_s: float, rules: Rules) -> bool:
+    def can_be_reidentified(self, time_s: float, config: TrackerConfig) -> bool:
         """Whether a hand found now may be this one; always while it is carried on."""
-        return self.misses <= rules.predicted_frames or 0.0 <= time_s - self.time_s <= rules.remembered_s
+        return self.misses <= config.max_coast_frames or 0.0 <= time_s - self.time_s <= config.reidentify_s
 
     def _gap_s(self, time_s: float) -> float | None:
         gap = time_s - self.time_s
@@ -143,12 +143,12 @@ def nearest_track(missed: Sequence[Track], estimate: Estimate, time_s: float) ->
     return min(near, key=lambda track: track.distance(estimate, time_s), default=None)
 
 
-def without_rivals(seen: Mapping[Track, Estimate], time_s: float) -> dict[Track, Estimate]:
+def deduplicate(seen: Mapping[Track, Estimate], time_s: float) -> dict[Track, Estimate]:
     """What the tracks saw, with one left of those that saw the same hand: the one that trusts it and did not jump."""
     kept: dict[Track, Estimate] = {}
 
     def doubt(track: Track) -> tuple[bool, float]:
-        return track.misses > 0, track.distance(seen[track], time_s) - seen[track].trust
+        return track.misses > 0, track.distance(seen[track], time_s) - seen[track].confidence
 
     for track in sorted(seen, key=doubt):
         if not any(same_hand(seen[track], other) for other in kept.values()):

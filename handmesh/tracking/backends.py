@@ -85,13 +85,13 @@ _PROVIDERS = {
 
 
 class Session(Protocol):
-    """A network that is ready to run: pictures in, named arrays out. Several threads may run it at once."""
+    """A network that is ready to run: images in, named arrays out. Several threads may run it at once."""
 
     metadata: dict[str, object]
     input_size: tuple[int, int]
-    """(height, width) of the pictures that the network takes."""
+    """(height, width) of the images that the network takes."""
     constants: dict[str, np.ndarray]
-    """The outputs that are the same for every picture: those of `HAND_OUTPUTS`, none of a detector."""
+    """The outputs that are the same for every image: those of `HAND_OUTPUTS`, none of a detector."""
     provider: str
     """What it runs on, and for OpenVINO in which precision."""
 
@@ -123,7 +123,7 @@ class OnnxRuntimeSession:
 
 
 def split_outputs(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The names of the outputs that differ from picture to picture, and of those that never change."""
+    """The names of the outputs that differ from image to image, and of those that never change."""
     names = list(names)
     constant = [name for name in names if name == "faces" or name.startswith("hand_")]
     return [name for name in names if name not in constant], constant
@@ -237,7 +237,7 @@ def _check_signature(path: Path, kind: Kind, inference: onnxruntime.InferenceSes
         case [("tensor(uint8)", [1, int(), int(), 3])]:
             pass
         case _:
-            raise ModelFileError(f"{path} takes {signature}; expected one picture, uint8 (1, H, W, 3)")
+            raise ModelFileError(f"{path} takes {signature}; expected one image, uint8 (1, H, W, 3)")
     missing = {*MESH_OUTPUTS, *HAND_OUTPUTS} - {output.name for output in inference.get_outputs()}
     if kind == "mesh" and missing:
         raise ModelFileError(f"{path} lacks the outputs {', '.join(sorted(missing))}: export it again")

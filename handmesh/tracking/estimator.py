@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from handmesh import skeleton
 from handmesh.assets import ModelFileError
-from handmesh.crop import crop_affine, picture_px_from_normalised, view_rotation, warp
+from handmesh.crop import crop_affine, image_px_from_normalised, view_rotation, warp
 from handmesh.detection import THRESHOLD, Detection
 from handmesh.geometry import (
     logistic,
@@ -23,12 +23,12 @@ from handmesh.geometry import (
     mirror_faces,
     mirror_points_m,
     mirror_rotations,
-    place_root,
     project,
+    solve_translation,
     unproject,
 )
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.tracking.alignment import ALIGN, LEAST_SPREAD, Alignment
+from handmesh.tracking.alignment import ALIGN, LEAST_UNCERTAINTY, Alignment
 from handmesh.tracking.backends import Session
 from handmesh.types import Box, Camera, Hand, Side
 
@@ -64,29 +64,33 @@ class Stopwatch:
             self.ms[name] += ms
 
 
-# From what the networks say of a place in a picture to the chance that a hand is there. NumPy only.
+# From what the networks say of a position in an image to the probability that a hand is there. NumPy only.
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """A chance from several: the logistic function of their weighted logits (Platt scaling, 1999, of several scores).
+    """A probability from several: the logistic function of their weighted logits (Platt scaling, 1999, of several
+    scores).
 
-    >>> round(float(Logistic(0.0, {"presence": 1.0})(presence=0.8, agreement=0.3)), 6)
+    >>> round(float(Logistic(0.0, {"presence": 1.0})(presence=0.8, handedness_probability=0.3)), 6)
     0.8
     """
 
     bias: float
-    weights: Mapping[str, float]  # by the name of the chance that it is for
+    weights: Mapping[str, float]  # by the name of the probability that it is for
 
-    def __call__(self, **chances: ArrayLike) -> np.ndarray:
-        """The chance from those that `weights` names, all of one shape, 0..1; further ones are not looked at."""
-        total = self.bias + sum(weight * logit(chances[name]) for name, weight in self.weights.items())
+    def __call__(self, **probabilities: ArrayLike) -> np.ndarray:
+        """The probability from those that `weights` names, all of one shape, 0..1; further ones are not looked at."""
+        total = self.bias + sum(weight * logit(probabilities[name]) for name, weight in self.weights.items())
         return logistic(total)
 
     def as_plain(self) -> dict[str, float]:
         """The bias and the weights by name."""
-        return {"bias": self.bias, **self.weights}
+        return {"bias": self.bias} | {_WRITTEN.get(name, name): weight for name, weight in self.weights.items()}
 
+
+_WRITTEN = {"handedness_probability": "agreement"}
+"""Probabilities that exported files call otherwise."""
 
 _BARE = {"bias": 0.0, "presence": 1.0}
 
@@ -95,9 +99,9 @@ _BARE = {"bias": 0.0, "presence": 1.0}
 class Confidence:
     """How sure a tracker is of a hand, when it has just found it and while it follows it."""
 
-    found: Logistic  # of the chances `detector`, `presence` and `agreement`
-    followed: Logistic  # of `presence` and `agreement`
-    proposed: float = THRESHOLD  # the detector's score from which a place is looked at
+    found: Logistic  # of the probabilities `detector`, `presence` and `handedness_probability`
+    followed: Logistic  # of `presence` and `handedness_probability`
+    proposed: float = THRESHOLD  # the detector's score from which a candidate is looked at
 
     @staticmethod
     def of(metadata: Mapping[str, object]) -> Confidence:
@@ -111,7 +115,9 @@ class Confidence:
 
 
 def _read(written: Mapping[str, float]) -> Logistic:
-    return Logistic(float(written["bias"]), {name: float(value) for name, value in written.items() if name != "bias"})
+    names = {short: name for name, short in _WRITTEN.items()}
+    weights = {names.get(name, name): float(value) for name, value in written.items() if name != "bias"}
+    return Logistic(float(written["bias"]), weights)
 
 
 # From what the network says of a crop to a hand in the camera's frame. NumPy only.
@@ -133,7 +139,7 @@ _LARGEST = {
 
 
 class Crop(NamedTuple):
-    """How a crop was taken: the square of the picture, whose hand it shows, and its side in crop pixels."""
+    """How a crop was taken: the square of the image, whose hand it shows, and its side in crop pixels."""
 
     box: Box
     side: Side
@@ -146,11 +152,11 @@ class Crop(NamedTuple):
 
     @property
     def affine(self) -> np.ndarray:
-        """(2, 3) from picture pixels to crop pixels."""
+        """(2, 3) from image pixels to crop pixels."""
         return crop_affine(self.box, self.size, self.mirrored)
 
 
-def lift(
+def to_camera_frame(
     outputs: Mapping[str, np.ndarray], crop: Crop, camera: Camera, faces: np.ndarray,
     alignment: Alignment | None = None, mesh: bool = True,
 ) -> Hand | None:  # fmt: skip
@@ -158,18 +164,18 @@ def lift(
 
     outputs: the exported mesh network's (see `backends.MESH_OUTPUTS`), batch of one. faces: (F, 3),
     outward for the crop's side. alignment: of the network's own hand, which is then bent towards the joints found in
-    the crop. mesh: bend the vertices, too; without, they stay the network's, for who poses them anew. The place in
-    space is the one from which the joints look as in the picture; `joints_px` is their projection from there, so that
-    mesh, joints and picture agree.
+    the crop. mesh: bend the vertices, too; without, they stay the network's, for who poses them anew. The position in
+    space is the one from which the joints look as in the image; `joints_px` is their projection from there, so that
+    mesh, joints and image agree.
     """
     if not is_plausible(outputs):
         return None
-    to_camera, found_px = view_rotation(camera, crop.box), picture_joints_px(outputs, crop)
-    trust = 1.0 / np.sqrt(_found_spread(outputs))
+    to_camera, found_px = view_rotation(camera, crop.box), image_joints_px(outputs, crop)
+    weights = 1.0 / np.sqrt(_found_uncertainty(outputs))
     if alignment is not None:
         outputs = {**outputs, **_bent(outputs, crop, _rays(found_px, camera) @ to_camera, camera, alignment, mesh)}
     vertices, joints, rotations = _in_camera_axes(outputs, crop, to_camera)
-    root = place_root(joints, found_px, camera, trust)
+    root = solve_translation(joints, found_px, camera, weights)
     joints_m = joints + root
     return Hand(
         vertices_m=vertices + root.astype(np.float32),
@@ -180,7 +186,7 @@ def lift(
         pose=rotations.astype(np.float32),
         shape=outputs["shape"][0].astype(np.float32),
         faces=faces,
-        **_spreads(outputs, crop),
+        **_uncertainties(outputs, crop),
     )
 
 
@@ -189,9 +195,9 @@ def _rays(points_px: np.ndarray, camera: Camera) -> np.ndarray:
     return unproject(points_px, np.ones(len(points_px)), camera)
 
 
-def _found_spread(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+def _found_uncertainty(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """(21,) the errors to expect of the joints found in the crop, in half crop sides, none of them too small."""
-    return outputs["spread"][0, :, 0].astype(np.float64).clip(LEAST_SPREAD)
+    return outputs["spread"][0, :, 0].astype(np.float64).clip(LEAST_UNCERTAINTY)
 
 
 def _bent(
@@ -204,11 +210,11 @@ def _bent(
     if rays[:, 2].min() < _LEAST_AHEAD * np.abs(rays).max():
         return {}  # the view of a crop so oblique, or joints so far from it, has them beside it or behind
     found = rays[:, :2] / rays[:, 2:] * ((-1, 1) if crop.mirrored else (1, 1))
-    spread = _found_spread(outputs)
-    root = place_root(outputs["joints_m"][0].astype(np.float64), found, _VIEW, 1.0 / np.sqrt(spread))
+    uncertainty = _found_uncertainty(outputs)
+    root = solve_translation(outputs["joints_m"][0].astype(np.float64), found, _VIEW, 1.0 / np.sqrt(uncertainty))
     rest = alignment.hand.rest(outputs["shape"][0])
-    spread_seen = spread * (crop.box.size_px / (camera.fx + camera.fy))
-    rotations = alignment.bent(outputs["rotations"][0], rest, found, spread_seen, root)
+    uncertainty_seen = uncertainty * (crop.box.size_px / (camera.fx + camera.fy))
+    rotations = alignment.bent(outputs["rotations"][0], rest, found, uncertainty_seen, root)
     if mesh:
         vertices, joints = alignment.hand.posed(rotations, rest)
         bent = {"vertices_m": (vertices - joints[skeleton.ROOT])[None]}
@@ -223,14 +229,14 @@ _VIEW = Camera(1.0, 1.0, 0.0, 0.0, 1, 1)
 _LEAST_AHEAD = 0.1
 
 
-def _spreads(outputs: Mapping[str, np.ndarray], crop: Crop) -> dict[str, np.ndarray]:
-    """The errors that the network expects of the joints, in pixels of the picture and in metres."""
+def _uncertainties(outputs: Mapping[str, np.ndarray], crop: Crop) -> dict[str, np.ndarray]:
+    """The errors that the network expects of the joints, in pixels of the image and in metres."""
     in_crop, in_space = outputs["spread"][0].astype(np.float32).T
-    return {"joints_spread_px": in_crop * (crop.box.size_px / 2), "joints_spread_m": in_space / 10}
+    return {"joints_uncertainty_px": in_crop * (crop.box.size_px / 2), "joints_uncertainty_m": in_space / 10}
 
 
 def probability(logit: np.ndarray) -> float:
-    """The chance of a single logit."""
+    """The probability of a single logit."""
     return float(logistic(float(np.squeeze(logit))))
 
 
@@ -260,9 +266,9 @@ def _limits(sizes: tuple[int, ...]) -> np.ndarray:
     return np.repeat(np.float32([*_LARGEST.values()]), sizes)
 
 
-def picture_joints_px(outputs: Mapping[str, np.ndarray], crop: Crop) -> np.ndarray:
-    """(21, 2) the joints that the network saw in the crop, in pixels of the picture."""
-    return picture_px_from_normalised(outputs["joints_crop"][0].astype(np.float64), crop.box, crop.mirrored)
+def image_joints_px(outputs: Mapping[str, np.ndarray], crop: Crop) -> np.ndarray:
+    """(21, 2) the joints that the network saw in the crop, in pixels of the image."""
+    return image_px_from_normalised(outputs["joints_crop"][0].astype(np.float64), crop.box, crop.mirrored)
 
 
 def _in_camera_axes(
@@ -278,12 +284,13 @@ def _in_camera_axes(
     return vertices @ to_camera.T.astype(np.float32), joints @ to_camera.T, rotations
 
 
-# One box in one picture to one hand: crop, network, lifting, and the question which side it is.
+# One box in one image to one hand: crop, network, lifting, and the question which side it is.
 
 
-SURE_AGREEMENT, SURE_SIDE = 0.95, 0.8
-"""Below this agreement of the mesh network, or this surety of the detector, the other side of a newly found hand is
-tried as well: where palm and back look alike the detector is often wrong, and the network agrees too easily."""
+SURE_HANDEDNESS, SURE_SIDE = 0.95, 0.8
+"""Below this handedness probability of the mesh network, or this surety of the detector, the other side of a newly
+found hand is tried as well: where palm and back look alike the detector is often wrong, and the network agrees too
+easily."""
 
 HOPELESS = 0.02
 """Below this presence a second look is not worth its time: nothing like a hand is near."""
@@ -298,15 +305,15 @@ def _hand_of(constants: Mapping[str, np.ndarray]) -> SkinnedHand:
 class Estimate(NamedTuple):
     """What the mesh network makes of a box."""
 
-    hand: Hand  # its score is the chance of a hand that is followed
-    box: Box  # turned and tight around the joints that the network saw in the picture
+    hand: Hand  # its score is the probability of a hand that is followed
+    box: Box  # turned and tight around the joints that the network saw in the image
     presence: float  # 0..1, what the network says of a hand in the crop
-    agreement: float  # 0..1, that the hand is of the side it was taken for
+    handedness_probability: float  # 0..1, that the hand is of the side it was taken for
 
     @property
-    def trust(self) -> float:
+    def confidence(self) -> float:
         """0..1, that there is a hand and that it is of this side."""
-        return self.presence * self.agreement
+        return self.presence * self.handedness_probability
 
     def scored(self, score: float) -> Estimate:
         """The same with another score."""
@@ -334,7 +341,7 @@ class Estimator:
     def estimate(self, image: np.ndarray, camera: Camera, box: Box, side: Side, mesh: bool = True) -> Estimate | None:
         """The hand of `side` in `box` (tight around its joints); None where the numbers are no hand.
 
-        image: (H, W, 3) uint8 RGB, the picture of `camera`. mesh: as for `lift`.
+        image: (H, W, 3) uint8 RGB, the image of `camera`. mesh: as for `to_camera_frame`.
         """
         crop = Crop(box.scaled(self._box_scale), side, self.session.input_size[0])
         with self.stopwatch.stage("crop"):
@@ -342,17 +349,19 @@ class Estimator:
         with self.stopwatch.stage("network"):
             outputs = self.session.run(pixels[None])
         with self.stopwatch.stage("lift"):
-            hand = lift(outputs, crop, camera, self._faces[side], self._alignment, mesh)
+            hand = to_camera_frame(outputs, crop, camera, self._faces[side], self._alignment, mesh)
             if hand is None:
                 return None
-            box = Box.around(picture_joints_px(outputs, crop))
+            box = Box.around(image_joints_px(outputs, crop))
         estimate = Estimate(hand, box, hand.score, probability(outputs["right"]))
-        return estimate.scored(self.confidence.followed(presence=estimate.presence, agreement=estimate.agreement))
+        return estimate.scored(
+            self.confidence.followed(presence=estimate.presence, handedness_probability=estimate.handedness_probability)
+        )
 
     def estimate_afresh(
         self, image: np.ndarray, camera: Camera, detection: Detection, passes: int = 2
     ) -> Estimate | None:
-        """The hand in a box whose place and side are only roughly known, as a detector gives them.
+        """The hand in a box whose position and side are only roughly known, as a detector gives them.
 
         Where detector or network may be wrong about the side, the other one is tried as well and both decide.
         Each further pass looks again at a box around the joints of the pass before.
@@ -360,7 +369,7 @@ class Estimator:
         estimate = self.estimate(image, camera, detection.box, detection.side)
         if estimate is None or estimate.presence < HOPELESS:
             return estimate
-        if estimate.agreement < SURE_AGREEMENT or detection.side_score < SURE_SIDE:
+        if estimate.handedness_probability < SURE_HANDEDNESS or detection.side_score < SURE_SIDE:
             estimate = self.better_side(image, camera, detection.box, estimate, detection.side_score)
         for _ in range(passes - 1):
             if estimate is None or not is_usable(estimate.box, image):
@@ -373,8 +382,8 @@ class Estimator:
         estimate = self.estimate_afresh(image, camera, detection, passes)
         if estimate is None:
             return None
-        chances = {"presence": estimate.presence, "agreement": estimate.agreement}
-        return estimate.scored(self.confidence.found(detector=detection.score, **chances))
+        probabilities = {"presence": estimate.presence, "handedness_probability": estimate.handedness_probability}
+        return estimate.scored(self.confidence.found(detector=detection.score, **probabilities))
 
     def better_side(
         self, image: np.ndarray, camera: Camera, box: Box, estimate: Estimate, side_score: float = 0.5
@@ -384,13 +393,13 @@ class Estimator:
         side_score: 0..1, what somebody else gives for the side of `estimate`.
         """
         other = self.estimate(image, camera, box, "left" if estimate.hand.side == "right" else "right")
-        if other is not None and other.trust * (1 - side_score) > estimate.trust * side_score:
+        if other is not None and other.confidence * (1 - side_score) > estimate.confidence * side_score:
             return other
         return estimate
 
 
 def is_usable(box: Box, image: np.ndarray) -> bool:
-    """Whether a crop there can show a hand: its centre in the picture, its size neither a dot nor far beyond it."""
+    """Whether a crop there can show a hand: its centre in the image, its size neither a dot nor far beyond it."""
     height, width = image.shape[:2]
     x, y = box.centre_px
     margin = 0.25 * box.size_px

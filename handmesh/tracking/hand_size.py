@@ -15,12 +15,12 @@ SMALLEST_M, LARGEST_M = 0.12, 0.26
 """Lengths from wrist to middle fingertip that are believed: a small child's to a very large man's."""
 
 NEAREST_M, FARTHEST_M = 0.15, 2.0
-"""Distances at which a hand can be measured: it must fit the picture and still be seen well."""
+"""Distances at which a hand can be measured: it must fit the image and still be seen well."""
 
 LEAST_SCORE = 0.5
 LEAST_EXTENT = 0.75
-"""Of the hand's length, how much must lie across the picture: an open hand that faces the camera has 0.9 and more."""
-LARGEST_SPREAD = 0.06
+"""Of the hand's length, how much must lie across the image: an open hand that faces the camera has 0.9 and more."""
+LARGEST_DEVIATION = 0.06
 """Of the size: where frames disagree by more, the hand was not held still or was seen badly."""
 
 _LONGEST_STEP_S = 0.25  # a longer pause between two frames does not count as time in which the hand was seen
@@ -110,7 +110,7 @@ class HandSizeCalibration:
         return None if self.progress < 1.0 or self.problem else float(np.median(self._sizes_m()))
 
     @property
-    def spread_m(self) -> float | None:
+    def deviation_m(self) -> float | None:
         """How much frames disagree: a standard deviation, from the median absolute one; None until done."""
         if self.progress < 1.0:
             return None
@@ -128,8 +128,8 @@ class HandSizeCalibration:
                 f"the hand would be {size_m:.2f} m long, outside {SMALLEST_M:.2f} to {LARGEST_M:.2f} m: "
                 f"was it {self.distance_m:.2f} m from the camera, and is the field of view right?"
             )
-        if self.spread_m > LARGEST_SPREAD * size_m:
-            return f"the size is {size_m:.3f} m give or take {self.spread_m:.3f}, too much: hold the hand still"
+        if self.deviation_m > LARGEST_DEVIATION * size_m:
+            return f"the size is {size_m:.3f} m give or take {self.deviation_m:.3f}, too much: hold the hand still"
         return ""
 
     def _sizes_m(self) -> np.ndarray:
@@ -142,4 +142,4 @@ class HandSizeCalibration:
         if self.size_m is None:
             raise HandSizeError(self.problem or f"not done yet: {self.hint}")
         frames = len(self._sizes_m())
-        return f"hand size {self.size_m:.3f} m, give or take {self.spread_m:.3f} m over {frames} frames"
+        return f"hand size {self.size_m:.3f} m, give or take {self.deviation_m:.3f} m over {frames} frames"

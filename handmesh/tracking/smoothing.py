@@ -1,7 +1,7 @@
 """Steadies a followed hand: One-Euro filters on position and rotation, and one shape for all its frames.
 
 The mesh is posed anew from the smoothed rotations and the shape, so that vertices, joints, pose and
-place stay those of one hand, however quickly it turns.
+position stay those of one hand, however quickly it turns.
 """
 
 from __future__ import annotations
@@ -19,43 +19,47 @@ from handmesh.types import Camera, Hand
 
 Smooth = Literal["off", "low", "high"]
 
-SHAPE_RESTS_AFTER_S = 3.0
+SHAPE_AVERAGE_S = 3.0
 """A hand's shape is the mean of what the network said of it for so long; then it rests."""
 
-DERIVATIVE_CUTOFF_HZ = 3.0
+D_CUTOFF_HZ = 3.0
 """Speeds are smoothed with this cut-off. Above the 1 Hz of the paper: a hand starts to move in 0.1 s."""
 
 
 @dataclass(frozen=True)
 class Cutoff:
-    """How a One-Euro filter trades steadiness for lag."""
+    """How a One-Euro filter trades jitter for lag."""
 
-    still_hz: float | np.ndarray  # cut-off while nothing moves: lower is steadier
-    per_speed: float | np.ndarray  # Hz gained per unit of speed: higher lags less
-    jump: float = math.inf  # a longer way than this is no motion, but a mistake that ends: it is gone at once
+    min_cutoff_hz: float | np.ndarray  # cut-off while nothing moves: lower is steadier
+    beta: float | np.ndarray  # Hz gained per unit of speed: higher lags less
+    jump: float = math.inf  # a longer displacement than this is no motion, but a mistake that ends: it is gone at once
 
     @staticmethod
     def of_each(*cutoffs: Cutoff) -> Cutoff:
         """For (N, D) vectors with a cut-off of their own each."""
-        still_hz, per_speed = ([[getattr(cutoff, name)] for cutoff in cutoffs] for name in ("still_hz", "per_speed"))
-        return Cutoff(np.array(still_hz), np.array(per_speed))
+        min_cutoff_hz, beta = ([[getattr(cutoff, name)] for cutoff in cutoffs] for name in ("min_cutoff_hz", "beta"))
+        return Cutoff(np.array(min_cutoff_hz), np.array(beta))
 
 
 @dataclass(frozen=True)
-class Steadiness:
+class SmoothingPreset:
     """One preset: a cut-off for each thing that is smoothed, in its own unit of speed."""
 
-    bearing: Cutoff  # direction of the root, picture widths at unit focal length a second
+    bearing: Cutoff  # direction of the root, image widths at unit focal length a second
     distance: Cutoff  # log of the root's depth a second
-    turn: Cutoff  # radians a second, of the wrist and of each joint
+    rotation: Cutoff  # radians a second, of the wrist and of each joint
 
 
-_JUMP = 1.0  # the chord of 60 degrees, as the filter measures turns: no joint turns so far from frame to frame
+_JUMP = 1.0  # the chord of 60 degrees, as the filter measures rotations: no joint turns so far from frame to frame
 
-PRESETS: dict[Smooth, Steadiness | None] = {
+PRESETS: dict[Smooth, SmoothingPreset | None] = {
     "off": None,
-    "low": Steadiness(bearing=Cutoff(2.0, 60.0), distance=Cutoff(0.7, 12.0), turn=Cutoff(2.0, 3.0, jump=_JUMP)),
-    "high": Steadiness(bearing=Cutoff(1.0, 25.0), distance=Cutoff(0.4, 6.0), turn=Cutoff(1.0, 1.5, jump=_JUMP)),
+    "low": SmoothingPreset(
+        bearing=Cutoff(2.0, 60.0), distance=Cutoff(0.7, 12.0), rotation=Cutoff(2.0, 3.0, jump=_JUMP)
+    ),
+    "high": SmoothingPreset(
+        bearing=Cutoff(1.0, 25.0), distance=Cutoff(0.4, 6.0), rotation=Cutoff(1.0, 1.5, jump=_JUMP)
+    ),
 }
 
 
@@ -76,12 +80,12 @@ class OneEuro:
             self._smooth, self._derivative = value, np.zeros_like(self._between(value, value))
         else:
             change = self._between(self._raw, value) / dt_s
-            self._derivative = self._derivative + _gain(DERIVATIVE_CUTOFF_HZ, dt_s) * (change - self._derivative)
+            self._derivative = self._derivative + _gain(D_CUTOFF_HZ, dt_s) * (change - self._derivative)
             speed = np.linalg.norm(self._derivative, axis=-1, keepdims=True)
-            gain = _gain(self._cutoff.still_hz + self._cutoff.per_speed * speed, dt_s)
-            way = self._between(self._smooth, value)
-            is_jump = np.linalg.norm(way, axis=-1, keepdims=True) > self._cutoff.jump
-            self._smooth = self._moved(self._smooth, np.where(is_jump, 1.0, gain) * way)
+            gain = _gain(self._cutoff.min_cutoff_hz + self._cutoff.beta * speed, dt_s)
+            displacement = self._between(self._smooth, value)
+            is_jump = np.linalg.norm(displacement, axis=-1, keepdims=True) > self._cutoff.jump
+            self._smooth = self._moved(self._smooth, np.where(is_jump, 1.0, gain) * displacement)
         self._raw = value
         return self._smooth
 
@@ -121,11 +125,11 @@ def nearest_rotations(matrices: np.ndarray, steps: int = 2) -> np.ndarray:
 
 
 def _gain(cutoff_hz: float | np.ndarray, dt_s: float) -> float | np.ndarray:
-    """The share of the new value in a first-order low-pass filter."""
+    """The fraction of the new value in a first-order low-pass filter."""
     return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff_hz * dt_s))
 
 
-class RestingShape:
+class ShapeAverage:
     """The one shape of a followed hand: the mean over its first seconds, which rests from then on."""
 
     def __init__(self, model: SkinnedHand) -> None:
@@ -136,7 +140,7 @@ class RestingShape:
         """The (10,) shape to show and the unposed hand of it; `shape` is what the network says in this frame."""
         if self._frames == 0:
             self._mean = shape.astype(np.float64)
-        if self._seen_s <= SHAPE_RESTS_AFTER_S:
+        if self._seen_s <= SHAPE_AVERAGE_S:
             self._frames += 1
             self._seen_s += dt_s or 0.0
             self._mean = self._mean + (shape - self._mean) / self._frames
@@ -152,19 +156,19 @@ class HandSmoother:
         preset = self._preset = checked_preset(smooth)
         self._model = model
         if preset is not None:
-            self._place = OneEuro(Cutoff.of_each(preset.bearing, preset.distance))
-            self._turns, self._shape = RotationOneEuro(preset.turn), RestingShape(model)
+            self._position = OneEuro(Cutoff.of_each(preset.bearing, preset.distance))
+            self._rotations, self._shape = RotationOneEuro(preset.rotation), ShapeAverage(model)
 
     def __call__(self, hand: Hand, camera: Camera, dt_s: float | None) -> Hand:
         """`hand`, seen `dt_s` after the one before, steadied; None starts anew from it."""
         if self._preset is None:
             return hand
         shape, rest = self._shape(hand.shape, dt_s)
-        pose = self._turns(hand.pose.astype(np.float64), dt_s)
+        pose = self._rotations(hand.pose.astype(np.float64), dt_s)
         vertices, joints = self._model.posed(pose, rest, hand.side)
-        # The picture tells how large a hand looks: one of another size is as much farther away.
+        # The image tells how large a hand looks: one of another size is as much farther away.
         growth = _bones_m(joints) / _bones_m(hand.joints_m)
-        shift = self._smooth_place(growth * hand.joints_m[skeleton.ROOT], dt_s) - joints[skeleton.ROOT]
+        shift = self._smooth_position(growth * hand.joints_m[skeleton.ROOT], dt_s) - joints[skeleton.ROOT]
         shift[2] = max(shift[2], NEAREST_M - float(joints[:, 2].min()))  # turned anew, a near hand may reach behind it
         joints_m = joints + shift
         return replace(
@@ -176,19 +180,19 @@ class HandSmoother:
             shape=shape,
         )
 
-    def _smooth_place(self, root_m: np.ndarray, dt_s: float | None) -> np.ndarray:
+    def _smooth_position(self, root_m: np.ndarray, dt_s: float | None) -> np.ndarray:
         """The root, its direction apart from its distance.
 
-        A picture tells the direction far better than the distance; filtered together, the noise of
-        the distance would either stay or make the mesh trail behind the hand in the picture.
+        An image tells the direction far better than the distance; filtered together, the noise of
+        the distance would either stay or make the mesh trail behind the hand in the image.
         """
         x, y, z = root_m.tolist()
-        (x, y), (log_z, _) = self._place(np.array([[x / z, y / z], [math.log(z), 0.0]]), dt_s).tolist()
+        (x, y), (log_z, _) = self._position(np.array([[x / z, y / z], [math.log(z), 0.0]]), dt_s).tolist()
         z = math.exp(log_z)
         return np.array([x * z, y * z, z])
 
 
-def checked_preset(smooth: Smooth) -> Steadiness | None:
+def checked_preset(smooth: Smooth) -> SmoothingPreset | None:
     """The preset of this name; ValueError for an unknown one."""
     if smooth not in PRESETS:
         raise ValueError(f"unknown smoothing {smooth!r}; known are {', '.join(PRESETS)}")

@@ -15,7 +15,15 @@ import numpy as np
 from handmesh.assets import DEFAULT, DETECTOR, Backend, Device, detector_path, model_path
 from handmesh.detection import Detection, Detector
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.tracking.association import SAME_PLACE, Rules, Track, nearest_track, overlap, same_hand, without_rivals
+from handmesh.tracking.association import (
+    SAME_POSITION_OVERLAP,
+    Track,
+    TrackerConfig,
+    deduplicate,
+    nearest_track,
+    overlap,
+    same_hand,
+)
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Estimate, Estimator, is_usable
 from handmesh.tracking.hand_size import checked_hand_size
@@ -24,13 +32,13 @@ from handmesh.types import Camera, Hand, checked_camera, checked_frame, checked_
 
 
 class HandTracker:
-    """Finds hands in pictures and follows them through a video.
+    """Finds hands in images and follows them through a video.
 
-    `detect` looks at one picture and keeps no state. `track` takes the frames of one video in
+    `detect` looks at one image and keeps no state. `track` takes the frames of one video in
     order: it looks where each hand should be, searches the whole frame only for hands that are
     missing, smooths, and keeps ids. After either, `timings_ms` holds the time of its stages.
 
-    Where the machine has several cores, two hands are looked at side by side, and while one hand is
+    Where the machine has several cores, two hands are estimated side by side, and while one hand is
     followed, the search for another goes on between two frames: its result belongs to the next one.
     """
 
@@ -41,12 +49,12 @@ class HandTracker:
         num_hands: int = 2,
         smooth: Smooth = "low",
         passes: int = 2,
-        rules: Rules | None = None,
+        config: TrackerConfig | None = None,
         hand_size_m: float | None = None,
     ) -> None:
         """Most callers want `HandTracker.load`.
 
-        passes: looks at a newly detected hand; the second is at a box around the joints of the first.
+        passes: estimates of a newly detected hand; the second is at a box around the joints of the first.
         """
         if num_hands < 1:
             raise ValueError(f"num_hands must be at least 1, got {num_hands}")
@@ -55,7 +63,7 @@ class HandTracker:
         checked_preset(smooth)  # refuses an unknown one now, not at the first hand
         self.num_hands, self.hand_size_m = num_hands, hand_size_m
         self._estimator, self._detector = estimator, detector
-        self._smooth, self._passes, self._rules = smooth, passes, rules or Rules()
+        self._smooth, self._passes, self._config = smooth, passes, config or TrackerConfig()
         self._stopwatch = estimator.stopwatch
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="handmesh")  # starts none yet
         self.side_by_side = _cores() > 1
@@ -137,7 +145,7 @@ class HandTracker:
         self._search: Future[tuple[list[Detection], float]] | None = None
 
     def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]:
-        """The hands in one picture, the surest first, numbered from 0; neither reads nor changes what is followed.
+        """The hands in one image, the surest first, numbered from 0; neither reads nor changes what is followed.
 
         image_rgb: (H, W, 3) uint8 RGB, not mirrored. camera: what took it; None assumes a field of
         view of 60 degrees. Raises ValueError for anything else.
@@ -171,7 +179,7 @@ class HandTracker:
     def _shown(self, camera: Camera, time_s: float) -> list[Hand]:
         """The hands that were seen, and those that are carried on for a frame or two, as far as there is room."""
         hands = [track.hand for track in self._tracks if track.misses == 0]
-        carried = [t for t in self._tracks if 0 < t.misses <= self._rules.predicted_frames and not t.replaced]
+        carried = [t for t in self._tracks if 0 < t.misses <= self._config.max_coast_frames and not t.replaced]
         for track in carried[: self.num_hands - len(hands)]:
             hands.append(track.predicted(camera, time_s))
         return sorted(hands, key=lambda hand: hand.id)
@@ -181,19 +189,19 @@ class HandTracker:
 
     def _follow(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
         """Look for each followed hand where it should be."""
-        followed = [track for track in self._tracks if track.is_looked_for(time_s, self._rules)]
+        followed = [track for track in self._tracks if track.is_looked_for(time_s, self._config)]
         looks = self._each(lambda track: self._look_again(track, frame, camera, time_s), followed)
         seen = {track: look for track, look in zip(followed, looks, strict=True) if look is not None}
-        kept = without_rivals(seen, time_s)
+        kept = deduplicate(seen, time_s)
         if len(kept) > self.num_hands:  # one that was missed is back, when another has taken its place
-            first = sorted(kept, key=lambda track: (track.misses, -kept[track].trust))
+            first = sorted(kept, key=lambda track: (track.misses, -kept[track].confidence))
             kept = {track: kept[track] for track in first[: self.num_hands]}
         for track in self._tracks:
             if track in kept:
                 self._update(track, kept[track], camera, time_s)
             else:
                 track.misses += 1
-        self._tracks = [track for track in self._tracks if track.is_remembered(time_s, self._rules)]
+        self._tracks = [track for track in self._tracks if track.can_be_reidentified(time_s, self._config)]
 
     def _each(self, work: Callable[[Track], Estimate | None], tracks: Sequence[Track]) -> list[Estimate | None]:
         """The work done on every track, side by side where there are cores for it."""
@@ -208,11 +216,11 @@ class HandTracker:
             return None
         posed_anew = self._smooth != "off"
         estimate = self._estimator.estimate(frame, camera, box, track.hand.side, mesh=not posed_anew)
-        if estimate is not None and track.side_doubts >= self._rules.side_patience:
+        if estimate is not None and track.side_doubts >= self._config.handedness_switch_frames:
             estimate = self._estimator.better_side(frame, camera, box, estimate)
             track.side_doubts = 0  # if this changed nothing, doubt for as long again before the next try
-        is_carried = track.misses <= self._rules.predicted_frames
-        least_score = self._rules.kept_score if is_carried else self._rules.found_score
+        is_carried = track.misses <= self._config.max_coast_frames
+        least_score = self._config.keep_threshold if is_carried else self._config.new_track_threshold
         return estimate if _is_hand(estimate, frame, least_score) else None
 
     def _find_missing(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
@@ -235,7 +243,7 @@ class HandTracker:
         """In every frame for one that was lost and is remembered, now and then for one more."""
         self._frames_since_search += 1
         lost = seen < len(self._tracks)
-        return seen < self.num_hands and (lost or self._frames_since_search >= self._rules.detect_every)
+        return seen < self.num_hands and (lost or self._frames_since_search >= self._config.detection_interval)
 
     def _detections(self, image: np.ndarray) -> list[Detection]:
         with self._stopwatch.stage("detect"):
@@ -272,10 +280,12 @@ class HandTracker:
             if len(hands) == self.num_hands:
                 break
             box = detection.box
-            if not is_usable(box, image) or any(overlap(box, hand.box) > SAME_PLACE for hand in hands):
+            if not is_usable(box, image) or any(overlap(box, hand.box) > SAME_POSITION_OVERLAP for hand in hands):
                 continue
             estimate = self._estimator.found(image, camera, detection, self._passes)
-            if _is_hand(estimate, image, self._rules.found_score) and not any(same_hand(estimate, h) for h in hands):
+            if _is_hand(estimate, image, self._config.new_track_threshold) and not any(
+                same_hand(estimate, h) for h in hands
+            ):
                 hands.append(estimate)
         return hands[len(known) :]
 

@@ -68,12 +68,12 @@ DEFAULT_LOSSES = {
     "rotations": 1.0,
     "shape": 0.02,
     "shape_prior": 0.02,
-    "rough_3d": 1.5,
+    "weak_3d": 1.5,
     "reprojection": 2.0,
     "mask": 0.0,
     "presence": 0.1,
-    "right": 0.1,
-    "spread": 0.05,
+    "handedness": 0.1,
+    "uncertainty": 0.05,
 }
 
 

@@ -15,16 +15,16 @@ from torch.nn import functional
 from handmesh.crop import letterbox
 from handmesh.data.detection import DetectionBatch, DetectionBatches, SceneConfig, Size, input_size, scene_sources
 from handmesh.data.loader import Stage, batches_from
-from handmesh.data.photos import Photo, list_pictures, read_photos, split_of
+from handmesh.data.photos import Photo, list_images, read_photos, split_of
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import THRESHOLD, Detection, read_maps
-from handmesh.evaluation.metrics import LEAST_SCORE, Detect, false_alarm_scores, figures_at, match_pictures
+from handmesh.evaluation.metrics import LEAST_SCORE, Detect, false_alarm_scores, match_images, metrics_at
 from handmesh.files import read_image
 from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig, DetectorOutput
 from handmesh.training.config import OptimiserConfig, RunConfig, as_plain
 from handmesh.training.losses import detection_losses
 
-LOSS_WEIGHTS = {"heat": 1.0, "offset": 0.5, "log_size": 1.0, "direction": 1.0, "right": 0.5}
+LOSS_WEIGHTS = {"heat": 1.0, "offset": 0.5, "log_size": 1.0, "direction": 1.0, "handedness": 0.5}
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class DetectorConfig:
     """Everything that a training run of the detector depends on."""
 
     run: RunConfig = field(default_factory=lambda: RunConfig(out=Path("runs/detector"), schedule=((2000, 256, 32),)))
-    """The schedule's crop size is the picture's width; its height is three quarters of that."""
+    """The schedule's crop size is the image's width; its height is three quarters of that."""
     network: DetectorNetworkConfig = field(default_factory=DetectorNetworkConfig)
     data: SceneConfig = field(default_factory=SceneConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     validation_size: int = 150
-    """Pictures of each kind to validate on during the run."""
+    """Images of each kind to validate on during the run."""
     threshold: float = THRESHOLD
     matching: float = 1.0
     """Weight of the differences from the maps of `data.teacher`."""
@@ -58,7 +58,7 @@ class TaughtDetector(nn.Module):
 
 
 def matching_loss(projected: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference from a teacher's maps of the first pictures (FitNets: Romero et al., 2015).
+    """Mean squared difference from a teacher's maps of the first images (FitNets: Romero et al., 2015).
 
     Each of the projected maps is shrunk to the teacher's own size.
     """
@@ -83,7 +83,7 @@ class DetectionTask:
         count = config.validation_size
         roots = (*config.data.hand_photos, *config.data.people_photos)
         self.photos = {root.name: [p for p in read_photos(root, "val") if p.hands][:count] for root in roots}
-        held_out = [p for folder in config.data.backgrounds for p in list_pictures(folder) if split_of(p.name) == "val"]
+        held_out = [p for folder in config.data.backgrounds for p in list_images(folder) if split_of(p.name) == "val"]
         self.empty = held_out[:count]
 
     def batches(self, start: int, rank: int, world: int) -> Iterable[DetectionBatch]:
@@ -95,7 +95,7 @@ class DetectionTask:
         """The teacher, its scale taken from scenes of the run's own."""
         run = self.config.run
         scenes = DetectionBatches(self.sources, [Stage(1, run.stages[-1].crop_size, 64)], True, run.seed + 1)
-        return SceneTeacher(path, scenes[0].image.numpy(), self.config.data.taught_share)
+        return SceneTeacher(path, scenes[0].image.numpy(), self.config.data.taught_fraction)
 
     def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
         image = batch.image.float() / 255
@@ -112,15 +112,15 @@ class DetectionTask:
 
     def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
         detect = detect_with(model, input_size(self.config.run.stages[-1].crop_size))
-        figures, pictures = {}, []
+        metrics, images = {}, []
         for name, photos in self.photos.items():
-            at = figures_at(match_pictures(detect, (_labelled(photo) for photo in photos)), self.config.threshold)
-            figures |= {f"{name}/{key}": value for key, value in at._asdict().items() if key != "threshold"}
-            pictures += [drawn(photo.load(), detect, self.config.threshold) for photo in photos[:4]]
+            at = metrics_at(match_images(detect, (_labelled(photo) for photo in photos)), self.config.threshold)
+            metrics |= {f"{name}/{key}": value for key, value in at._asdict().items() if key != "threshold"}
+            images += [drawn(photo.load(), detect, self.config.threshold) for photo in photos[:4]]
         if self.empty:
             scores, count = false_alarm_scores(detect, map(read_image, self.empty))
-            figures["false_alarms_per_100"] = 100 * float((scores >= self.config.threshold).sum()) / count
-        return figures, np.concatenate(pictures, axis=1) if pictures else None
+            metrics["false_alarms_per_100"] = 100 * float((scores >= self.config.threshold).sum()) / count
+        return metrics, np.concatenate(images, axis=1) if images else None
 
 
 def detect_with(model: nn.Module, size: Size) -> Detect:
@@ -142,7 +142,7 @@ def _labelled(photo: Photo) -> tuple[np.ndarray, list]:
 
 
 def drawn(image: np.ndarray, detect: Detect, threshold: float, height: int = 240) -> np.ndarray:
-    """A picture with the boxes found in it: green right hands, orange left ones, the top side white."""
+    """An image with the boxes found in it: green right hands, orange left ones, the top side white."""
     image = image.copy()
     for hand in detect(image):
         if hand.score >= threshold:

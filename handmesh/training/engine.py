@@ -42,7 +42,7 @@ class Task(Protocol):
         """The part of the model, or of its average, that is kept: begun from, validated and written at the end."""
 
     def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
-        """Figures of a deployed part by name and, if there is one, a picture (H, W, 3) uint8."""
+        """Metrics of a deployed part by name and, if there is one, an image (H, W, 3) uint8."""
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -265,12 +265,12 @@ def _log_losses(log: SummaryWriter, losses: dict[str, float], optimiser: torch.o
 def _validate(log: SummaryWriter, task: Task, network: nn.Module, step: int) -> None:
     network.eval()
     with torch.no_grad():
-        figures, picture = task.validate(network)
-    for name, value in figures.items():
+        metrics, image = task.validate(network)
+    for name, value in metrics.items():
         log.add_scalar(f"validation/{name}", value, step)
-    if picture is not None:
-        log.add_image("overlays", picture, step, dataformats="HWC")
-    print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
+    if image is not None:
+        log.add_image("overlays", image, step, dataformats="HWC")
+    print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()), flush=True)
 
 
 def _progress(fabric: Fabric) -> Progress:

@@ -78,7 +78,7 @@ def joints_2d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
 
 
 HEAT_SPREAD = 0.75
-"""Standard deviation of a joint's place on the attention map, in its cells."""
+"""Standard deviation of a joint's position on the attention map, in its cells."""
 
 
 def heatmap(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
@@ -99,9 +99,9 @@ def heatmap(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
 def joint_gaussians(joints_crop: Tensor, height: int, width: int) -> Tensor:
     """(B, 21, h, w) probabilities of the cells about each joint; each map sums to 1."""
 
-    def along(place: Tensor, cells: int) -> Tensor:
-        centres = (torch.arange(cells).to(place) + 0.5) * (2.0 / cells) - 1.0
-        off = (centres - place[..., None]) * (cells / 2) / HEAT_SPREAD
+    def along(position: Tensor, cells: int) -> Tensor:
+        centres = (torch.arange(cells).to(position) + 0.5) * (2.0 / cells) - 1.0
+        off = (centres - position[..., None]) * (cells / 2) / HEAT_SPREAD
         return (-0.5 * off.square()).softmax(-1)
 
     x, y = joints_crop.unbind(-1)
@@ -136,37 +136,37 @@ def shape(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
 
 def shape_prior(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Squared shape coefficients where nothing else holds them (photographs)."""
-    return masked_mean(prediction.net.shape.square().mean(1), batch.has_rough_3d)
+    return masked_mean(prediction.net.shape.square().mean(1), batch.has_weak_3d)
 
 
-def _rough_weights(like: Tensor) -> Tensor:
+def _weak_3d_weights(like: Tensor) -> Tensor:
     """(21,) lower where annotators disagree by convention: the wrist and the thumb's base."""
     weights = like.new_ones(len(KEYPOINTS))
     weights[[KEYPOINTS.index("wrist"), KEYPOINTS.index("thumb1")]] = 0.3
     return weights
 
 
-def rough_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """L1 in decimetres against rough joints, after scaling them to the predicted hand's size."""
-    weights = _rough_weights(batch.joints_m)[:, None]
+def weak_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """L1 in decimetres against weak 3D joints, after scaling them to the predicted hand's size."""
+    weights = _weak_3d_weights(batch.joints_m)[:, None]
     with torch.no_grad():
         product = (weights * prediction.joints_m * batch.joints_m).sum((1, 2))
         scale = product / (weights * batch.joints_m.square()).sum((1, 2)).clamp_min(1e-8)
         target = batch.joints_m * scale.clamp(0.5, 2.0)[:, None, None]
     error = 10 * (weights * (prediction.joints_m - target).abs()).mean((1, 2))
-    return masked_mean(error, batch.has_rough_3d)
+    return masked_mean(error, batch.has_weak_3d)
 
 
 def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """L1 in half crop sides between the labels and the posed joints drawn by the best-fitting
     scaled orthographic camera: two-dimensional labels supervise the pose."""
-    weights = _rough_weights(batch.joints_m).expand(len(batch.joints_m), -1)
+    weights = _weak_3d_weights(batch.joints_m).expand(len(batch.joints_m), -1)
     drawn = weak_perspective(prediction.joints_m, batch.joints_crop, weights)
     error = (weights[..., None] * (drawn - batch.joints_crop).abs()).mean((1, 2))
-    return masked_mean(error, batch.has_rough_3d)
+    return masked_mean(error, batch.has_weak_3d)
 
 
-def spread(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+def uncertainty(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Negative log-likelihood of the errors, in the crop and in space, under Laplace distributions as wide
     as the network expects; it moves the expectations only, not the joints.
 
@@ -175,7 +175,7 @@ def spread(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     with torch.no_grad():
         in_crop = (prediction.joints_crop - batch.joints_crop).abs().mean(-1)
         in_space = 10 * (prediction.joints_m - batch.joints_m).abs().mean(-1)
-    likelihood = torch.stack([in_crop, in_space], -1) / prediction.net.spread + prediction.net.spread.log()
+    likelihood = torch.stack([in_crop, in_space], -1) / prediction.net.uncertainty + prediction.net.uncertainty.log()
     of_crop, of_space = likelihood.mean(1).unbind(-1)
     return masked_mean(of_crop, batch.has_joints_crop) + masked_mean(of_space, batch.has_joints_m)
 
@@ -185,14 +185,14 @@ def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     return F.binary_cross_entropy_with_logits(prediction.net.presence, batch.presence)
 
 
-def right(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+def handedness(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Binary cross-entropy: is it a right hand as shown?"""
-    error = F.binary_cross_entropy_with_logits(prediction.net.right, batch.right, reduction="none")
+    error = F.binary_cross_entropy_with_logits(prediction.net.handedness, batch.right, reduction="none")
     return masked_mean(error, batch.presence)
 
 
 def mask(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Binary cross-entropy of the share of each cell that is hand; needs `network.segmentation`."""
+    """Binary cross-entropy of the fraction of each cell that is hand; needs `network.segmentation`."""
     if prediction.net.mask is None:
         raise ValueError("the loss 'mask' needs a network that predicts one: set network.segmentation")
     label = F.adaptive_avg_pool2d(batch.mask, prediction.net.mask.shape[-2:])
@@ -205,8 +205,8 @@ Loss = Callable[[Prediction, Batch, HandModel], Tensor]
 LOSSES: dict[str, Loss] = {
     loss.__name__: loss
     for loss in (
-        joints_2d, heatmap, joints_3d, vertices_3d, rotations, shape, shape_prior, rough_3d, reprojection, mask,
-        presence, right, spread,
+        joints_2d, heatmap, joints_3d, vertices_3d, rotations, shape, shape_prior, weak_3d, reprojection, mask,
+        presence, handedness, uncertainty,
     )
 }  # fmt: skip
 
@@ -345,10 +345,10 @@ def matching_losses(matched: Matched, batch: Batch) -> dict[str, Tensor]:
         return {}
     target = F.interpolate(batch.taught_map, matched.map.shape[-2:], mode="bilinear", align_corners=False)
     mean = (matched.mean.float() - batch.taught_mean).square().mean(1)
-    by_place = (matched.map.float() - target).square().mean((1, 2, 3))
+    by_position = (matched.map.float() - target).square().mean((1, 2, 3))
     return {
         "taught_mean": masked_mean(mean, batch.has_taught),
-        "taught_map": masked_mean(by_place, batch.has_taught),
+        "taught_map": masked_mean(by_position, batch.has_taught),
     }
 
 
@@ -370,13 +370,13 @@ def detection_losses(output: DetectorOutput, batch: DetectionBatch) -> dict[str,
         "offset": near((output.offset - batch.offset).abs().sum(1)),
         "log_size": near((output.log_size - batch.log_size).abs()),
         "direction": near((output.direction - batch.direction).abs().sum(1)),
-        "right": near(functional.binary_cross_entropy_with_logits(output.right, batch.right, reduction="none")),
+        "handedness": near(functional.binary_cross_entropy_with_logits(output.right, batch.right, reduction="none")),
     }
 
 
 def focal_loss(logit: Tensor, heat: Tensor) -> Tensor:
     """(B, h, w) the penalty of each cell: for missing a centre, or for heat away from one."""
-    chance = logit.sigmoid()
-    missed = -functional.logsigmoid(logit) * (1 - chance) ** 2
-    alarm = -functional.logsigmoid(-logit) * chance**2 * (1 - heat) ** 4
+    probability = logit.sigmoid()
+    missed = -functional.logsigmoid(logit) * (1 - probability) ** 2
+    alarm = -functional.logsigmoid(-logit) * probability**2 * (1 - heat) ** 4
     return torch.where(heat == 1, missed, alarm)

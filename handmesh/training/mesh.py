@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from handmesh.crop import px_from_normalised
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import TrainingBatches, batches_from
-from handmesh.data.mixture import PhotoSource, Reboxed, ShardSource, sources_of
+from handmesh.data.mixture import PhotoSource, ShardSource, WithCropProtocol, sources_of
 from handmesh.data.photos import read_photos
-from handmesh.data.samples import Batch, collate, make_slot
+from handmesh.data.samples import Batch, collate, make_crop_sample
 from handmesh.data.shards import read_shards
 from handmesh.data.teacher import Bank
 from handmesh.hand.model import HandModel
@@ -86,14 +86,14 @@ class MeshTask:
         return model.network if self.config.data.taught else model
 
     def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
-        figures, pictures = {}, []
+        metrics, images = {}, []
         for name, batch in self.validation.items():
             self.hand_model.to(batch.image.device)
             prediction = pose_hand(model(batch.image.float() / 255), self.hand_model)
-            found = quick_figures(prediction, batch, self.hand_model)
-            figures |= {f"{name}/{key}": value for key, value in found.items()}
-            pictures.append(contact_strip(prediction, batch))
-        return figures, np.concatenate(pictures) if pictures else None
+            found = quick_metrics(prediction, batch, self.hand_model)
+            metrics |= {f"{name}/{key}": value for key, value in found.items()}
+            images.append(contact_strip(prediction, batch))
+        return metrics, np.concatenate(images) if images else None
 
     def _validation_batches(self) -> Iterable[tuple[str, Batch]]:
         count = self.config.validation_size
@@ -110,35 +110,35 @@ class MeshTask:
         freihand = read_freihand(root, "evaluation")
         if freihand.xyz is not None:
             boxes = self.config.data.freihand_boxes
-            source = Reboxed(FreihandSource(freihand, self.hand_model), boxes, self.config.box_scale)
+            source = WithCropProtocol(FreihandSource(freihand, self.hand_model), boxes, self.config.box_scale)
             yield "freihand", self._plain_batch(source, count, step=max(1, len(source) // count))
 
     def _plain_batch(self, source: Any, count: int, step: int = 1) -> Batch:
         size = self.config.run.stages[-1].crop_size
         items = (source[i] for i in range(0, len(source), step)[:count])
-        return collate([make_slot(item, size, self.config.box_scale, None, _NO_RANDOMNESS) for item in items])
+        return collate([make_crop_sample(item, size, self.config.box_scale, None, _NO_RANDOMNESS) for item in items])
 
 
-def quick_figures(prediction: Prediction, batch: Batch, model: HandModel) -> dict[str, float]:
-    """Errors to watch during training: 2D as a share of the longer box side, 3D in millimetres."""
+def quick_metrics(prediction: Prediction, batch: Batch, model: HandModel) -> dict[str, float]:
+    """Errors to watch during training: 2D as a fraction of the longer box side, 3D in millimetres."""
     extent = (batch.joints_crop.amax(1) - batch.joints_crop.amin(1)).amax(1)
     error_2d = (prediction.joints_crop - batch.joints_crop).norm(dim=-1).mean(1) / extent
     aligned = procrustes(prediction.joints_m, batch.joints_m)
     scale = 1000.0
-    figures = {
+    metrics = {
         "error_2d": float(error_2d.mean()),
         "error_2d_median": float(error_2d.median()),
         "pa_mpjpe_mm": scale * float((aligned - batch.joints_m).norm(dim=-1).mean()),
         "presence": float((prediction.net.presence > 0).float().mean()),
-        "right": float(((prediction.net.right > 0).float() == batch.right).float().mean()),
+        "handedness": float(((prediction.net.handedness > 0).float() == batch.right).float().mean()),
     }
     if batch.has_joints_m.all():
-        figures["mpjpe_mm"] = scale * float((prediction.joints_m - batch.joints_m).norm(dim=-1).mean())
+        metrics["mpjpe_mm"] = scale * float((prediction.joints_m - batch.joints_m).norm(dim=-1).mean())
     vertices, known = true_vertices(batch, model)
     if known.all():
         aligned = procrustes(prediction.vertices_m, vertices)
-        figures["pa_mpvpe_mm"] = scale * float((aligned - vertices).norm(dim=-1).mean())
-    return figures
+        metrics["pa_mpvpe_mm"] = scale * float((aligned - vertices).norm(dim=-1).mean())
+    return metrics
 
 
 def contact_strip(prediction: Prediction, batch: Batch, columns: int = 8) -> np.ndarray:

@@ -22,7 +22,7 @@ _PROBED = 4
 """How many indices are tried where the system does not list its cameras."""
 
 _PLAIN_PIXELS_S = 640 * 480 * 30
-"""Pixels a second above which USB carries compressed pictures only."""
+"""Pixels a second above which USB carries compressed images only."""
 
 
 class Capture(Protocol):
@@ -68,7 +68,7 @@ def open_camera(
     fps: float | None = None,
     open_capture: OpenCapture = opencv_capture,
 ) -> Capture:
-    """An opened camera, asked for pictures of `size` (width, height) and for `fps`; it may give others.
+    """An opened camera, asked for images of `size` (width, height) and for `fps`; it may give others.
 
     Raises SourceError where it cannot be opened.
     """
@@ -109,7 +109,7 @@ def list_cameras(open_capture: OpenCapture = opencv_capture, sysfs: Path = _SYSF
 
 
 def _listed(sysfs: Path) -> list[tuple[int, str, bool]]:
-    """Index, name, and whether it is its device's first node, of all that Linux lists; others seldom give pictures."""
+    """Index, name, and whether it is its device's first node, of all that Linux lists; others seldom give images."""
     nodes = [node for node in sysfs.glob("video*") if node.name[5:].isdecimal()]
     listed = [(int(node.name[5:]), _text(node / "name"), _text(node / "index") in ("", "0")) for node in nodes]
     return sorted((index, name or f"camera {index}", main) for index, name, main in listed)
@@ -135,48 +135,48 @@ def _described(index: int, name: str, listed_if_closed: bool, open_capture: Open
         capture.release()
 
 
-# What drivers hand out for a picture, made an RGB one or refused: drivers send half a frame, grey, or nothing.
+# What drivers hand out for an image, made an RGB one or refused: drivers send half a frame, grey, or nothing.
 
 
 _TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
-_COLOURS = {1: "grey pictures, which become RGB", 3: "", 4: "pictures with alpha, which is dropped"}
+_COLOURS = {1: "grey images, which become RGB", 3: "", 4: "images with alpha, which is dropped"}
 
-TORN = "torn pictures, which are skipped"
+TORN = "torn images, which are skipped"
 
 
 class Reading(NamedTuple):
-    """What came of a camera's picture."""
+    """What came of a camera's image."""
 
     image_rgb: np.ndarray | None  # (H, W, 3) uint8, in memory of its own; None for nothing that can be used
-    oddity: str  # what was odd about it, to follow 'the camera gave'; empty for an ordinary BGR picture
+    oddity: str  # what was odd about it, to follow 'the camera gave'; empty for an ordinary BGR image
 
 
-def rgb_of(picture: object) -> Reading:
+def rgb_of(image: object) -> Reading:
     """Read what a camera gave: BGR, BGRA or grey, of 8 bits, 16 or floats, as OpenCV hands it out."""
-    if not isinstance(picture, np.ndarray) or picture.size == 0:
-        return Reading(None, "empty pictures, which are skipped")
-    channels = picture.shape[2] if picture.ndim == 3 else 1
-    if picture.ndim not in (2, 3) or channels not in _TO_RGB:
+    if not isinstance(image, np.ndarray) or image.size == 0:
+        return Reading(None, "empty images, which are skipped")
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels not in _TO_RGB:
         return Reading(None, TORN)
-    if not SMALLEST_PX <= min(picture.shape[:2]) <= max(picture.shape[:2]) <= LARGEST_PX:
-        return Reading(None, "pictures too small or too large to track, which are skipped")
-    eight_bits = _eight_bits(picture)
+    if not SMALLEST_PX <= min(image.shape[:2]) <= max(image.shape[:2]) <= LARGEST_PX:
+        return Reading(None, "images too small or too large to track, which are skipped")
+    eight_bits = _eight_bits(image)
     if eight_bits is None:
-        return Reading(None, f"{picture.dtype} pictures that are no colours, which are skipped")
-    oddity = f"{picture.dtype} pictures, which become 8 bits" if eight_bits is not picture else _COLOURS[channels]
+        return Reading(None, f"{image.dtype} images that are no colours, which are skipped")
+    oddity = f"{image.dtype} images, which become 8 bits" if eight_bits is not image else _COLOURS[channels]
     return Reading(cv2.cvtColor(np.ascontiguousarray(eight_bits), _TO_RGB[channels]), oddity)
 
 
-def _eight_bits(picture: np.ndarray) -> np.ndarray | None:
-    """The same picture in uint8; None where its numbers are no colours."""
-    if picture.dtype == np.uint8:
-        return picture
-    if picture.dtype == np.uint16:
-        return (picture >> 8).astype(np.uint8)
-    if picture.dtype.kind not in "buif" or not np.isfinite(picture).all():
+def _eight_bits(image: np.ndarray) -> np.ndarray | None:
+    """The same image in uint8; None where its numbers are no colours."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    if image.dtype.kind not in "buif" or not np.isfinite(image).all():
         return None
-    scale = 255.0 if picture.dtype.kind in "bf" and picture.max() <= 1 else 1.0
-    return np.clip(picture * scale, 0, 255).astype(np.uint8)
+    scale = 255.0 if image.dtype.kind in "bf" and image.max() <= 1 else 1.0
+    return np.clip(image * scale, 0, 255).astype(np.uint8)
 
 
 # A camera as a source: always its newest frame, whatever it does between frames.
@@ -195,11 +195,11 @@ JOIN_S = 2.0
 class _Taken(NamedTuple):
     number: int
     captured_s: float
-    picture: np.ndarray | None  # as the driver gave it
+    image: np.ndarray | None  # as the driver gave it
 
 
 class Grabber:
-    """A thread that takes a camera's pictures and keeps the newest, so that no queue builds up.
+    """A thread that takes a camera's images and keeps the newest, so that no queue builds up.
 
     The thread alone touches the camera: it reads, opens again what went away, and gives it back at
     its end. One that hangs in the driver is left behind, and ends if the driver ever answers.
@@ -212,23 +212,23 @@ class Grabber:
         self._capture: Capture | None = capture
         self._reopen = reopen
         self._newest: _Taken | None = None
-        self._spare: np.ndarray | None = None  # memory that nobody looks at, for the next picture
+        self._spare: np.ndarray | None = None  # memory that nobody looks at, for the next image
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=name)
         self._thread.start()
 
     def newest(self, timeout_s: float) -> _Taken | None:
-        """The newest picture that was not yet given; None where none comes in time."""
+        """The newest image that was not yet given; None where none comes in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None, timeout_s)
             taken, self._newest = self._newest, None
             return taken
 
-    def reuse(self, picture: np.ndarray | None) -> None:
+    def reuse(self, image: np.ndarray | None) -> None:
         """Take back the memory of an image, (H, W, 3) uint8, that is no longer looked at."""
         with self._changed:
-            self._spare = picture
+            self._spare = image
 
     def stop(self, timeout_s: float) -> bool:
         """End the thread and give the camera back; False where the camera does not let go of the thread."""
@@ -239,9 +239,9 @@ class Grabber:
     def _run(self) -> None:
         number, pause_s = 0, FIRST_PAUSE_S
         while not self._stopping.is_set():
-            taken, picture = self._read()
+            taken, image = self._read()
             if taken:
-                self._publish(_Taken(number, time.perf_counter(), picture))
+                self._publish(_Taken(number, time.perf_counter(), image))
                 number, pause_s, self.lost = number + 1, FIRST_PAUSE_S, False
             else:
                 self.lost = True
@@ -256,13 +256,13 @@ class Grabber:
             memory, self._spare = self._spare, None
         try:
             return self._capture.read(memory)
-        except Exception:  # drivers fail in ways of their own; all of them mean that there is no picture
+        except Exception:  # drivers fail in ways of their own; all of them mean that there is no image
             return False, None
 
     def _publish(self, taken: _Taken) -> None:
         with self._changed:
             if self._newest is not None:
-                self._spare = self._newest.picture
+                self._spare = self._newest.image
             self._newest = taken
             self._changed.notify()
 
@@ -301,12 +301,12 @@ class CameraFeed:
         return_s: how long to wait for a camera that went away before the source ends.
         """
         self.title = f"camera {index}"
-        self.troubles: list[str] = []
+        self.warnings: list[str] = []
         self.while_waiting: Callable[[], bool] | None = None
         """Called some ten times a second while no frame comes, as to keep a window alive; False ends the source."""
         self._patience_s, self._return_s, self._asked_size = patience_s, return_s, size
-        self._size: tuple[int, int] | None = None  # (width, height) of the pictures, those of another left out
-        self._other_size = False  # whether the last picture had another size
+        self._size: tuple[int, int] | None = None  # (width, height) of the images, those of another left out
+        self._other_size = False  # whether the last image had another size
         self._closed = False
 
         def opened() -> Capture:
@@ -328,7 +328,7 @@ class CameraFeed:
             frame = self._look()
             if frame is not None:
                 return frame
-        raise SourceError("; ".join([f"{self.title} gives no frames: is another program using it?", *self.troubles]))
+        raise SourceError("; ".join([f"{self.title} gives no frames: is another program using it?", *self.warnings]))
 
     def __iter__(self) -> Iterator[Frame]:
         frame = self._look(0) or self._first
@@ -343,13 +343,13 @@ class CameraFeed:
             frame, silent_s = self._look(), time.perf_counter() - since_s
             if frame is not None:
                 if missed:
-                    self.troubles.append(f"{self.title} is back after {silent_s:.1f} s")
+                    self.warnings.append(f"{self.title} is back after {silent_s:.1f} s")
                 return frame
             if silent_s > self._return_s:
-                self.troubles.append(f"{self.title} stopped giving frames and did not return in {self._return_s:g} s")
+                self.warnings.append(f"{self.title} stopped giving frames and did not return in {self._return_s:g} s")
                 return None
             if not missed and (self._grabber.lost or silent_s > self._patience_s):
-                self.troubles.append(f"{self.title} gives no frames; waiting {self._return_s:g} s for it to return")
+                self.warnings.append(f"{self.title} gives no frames; waiting {self._return_s:g} s for it to return")
                 missed = True
             if self.while_waiting and not self.while_waiting():
                 return None
@@ -360,38 +360,38 @@ class CameraFeed:
         taken = self._grabber.newest(timeout_s)
         if taken is None:
             return None
-        image_rgb, oddity = rgb_of(taken.picture)
+        image_rgb, oddity = rgb_of(taken.image)
         if oddity:
             self._note(oddity)
         else:
-            self._grabber.reuse(taken.picture)
+            self._grabber.reuse(taken.image)
         if image_rgb is None or not self._is_settled((image_rgb.shape[1], image_rgb.shape[0])):
             return None
         return Frame(f"{taken.number:06d}", taken.captured_s - self._start_s, image_rgb, captured_s=taken.captured_s)
 
     def _is_settled(self, size: tuple[int, int]) -> bool:
-        """Whether pictures have this (width, height); a single one of another size was torn on its way."""
+        """Whether images have this (width, height); a single one of another size was torn on its way."""
         if self._size is None:
             if self._asked_size not in (None, size):
-                self._note("pictures of {}x{} where {}x{} was asked for".format(*size, *self._asked_size))
+                self._note("images of {}x{} where {}x{} was asked for".format(*size, *self._asked_size))
         elif size != self._size and not self._other_size:
             self._other_size = True
             return False
         elif size != self._size:
-            self._note("pictures of another size than before")
+            self._note("images of another size than before")
         elif self._other_size:
             self._note(TORN)
         self._size, self._other_size = size, False
         return True
 
     def _note(self, oddity: str) -> None:
-        """Say once what was odd about the pictures, however often it happens."""
-        trouble = f"{self.title} gave {oddity}"
-        if trouble not in self.troubles:
-            self.troubles.append(trouble)
+        """Say once what was odd about the images, however often it happens."""
+        warning = f"{self.title} gave {oddity}"
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def close(self) -> None:
         """Stop the thread and free the camera; one that hangs in its driver is left behind after two seconds."""
         self._closed = True
         if not self._grabber.stop(JOIN_S):
-            self.troubles.append(f"{self.title} does not answer and was left behind")
+            self.warnings.append(f"{self.title} does not answer and was left behind")

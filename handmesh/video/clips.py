@@ -42,13 +42,13 @@ HAND_ROW = np.dtype(
         ("shape", "<f4", (10,)),
         ("joints_m", "<f4", (21, 3)),
         ("joints_px", "<f4", (21, 2)),
-        ("joints_spread_m", "<f4", (21,)),  # NaN where the tracker tells none
-        ("joints_spread_px", "<f4", (21,)),
+        ("joints_uncertainty_m", "<f4", (21,)),  # NaN where the tracker tells none
+        ("joints_uncertainty_px", "<f4", (21,)),
     ]
 )
 """A hand in a frame: the fields of `Hand` but its mesh."""
 
-_OPTIONAL = ("joints_spread_m", "joints_spread_px")
+_OPTIONAL = ("joints_uncertainty_m", "joints_uncertainty_px")
 _SCALARS = {"id": int, "side": str, "score": float, "visible_s": float, "predicted": bool}
 
 
@@ -199,7 +199,7 @@ def _heads(archive: np.lib.npyio.NpzFile) -> list[FrameHead]:
 # A clip as JSON: a record a frame, a line each, with all parameters but the mesh. The schema is in docs/exports.md.
 
 
-_DECIMALS = {"joints_m": 6, "joints_px": 2, "shape": 5, "joints_spread_m": 6, "joints_spread_px": 2}
+_DECIMALS = {"joints_m": 6, "joints_px": 2, "shape": 5, "joints_uncertainty_m": 6, "joints_uncertainty_px": 2}
 
 
 def write_json(clip: Clip, path: Path) -> None:
@@ -226,8 +226,8 @@ def _hand_record(row: np.void) -> dict[str, object]:
         **{"visible_s": round(float(row["visible_s"]), 4), "predicted": bool(row["predicted"])},
     }
     arrays = {name: _rounded(row[name], decimals) for name, decimals in _DECIMALS.items()}
-    turns = Rotation.from_matrix(row["pose"].astype(np.float64)).as_quat(canonical=True)
-    return {**scalars, "pose_xyzw": _rounded(turns, 6), **arrays}
+    rotations = Rotation.from_matrix(row["pose"].astype(np.float64)).as_quat(canonical=True)
+    return {**scalars, "pose_xyzw": _rounded(rotations, 6), **arrays}
 
 
 def _rounded(values: np.ndarray, decimals: int) -> list | None:

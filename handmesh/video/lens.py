@@ -33,10 +33,10 @@ def fov_deg_of(path: Path) -> float | None:
     pixels / 43.27 mm. It is written in whole millimetres: 2 % of a usual one.
     """
     try:
-        with Image.open(path) as picture:
-            tags = picture.getexif().get_ifd(ExifTags.IFD.Exif)
-            width, height = picture.size
-    except Exception:  # whoever reads the picture itself says what is wrong with the file
+        with Image.open(path) as image:
+            tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
+            width, height = image.size
+    except Exception:  # whoever reads the image itself says what is wrong with the file
         return None
     focal_mm = _positive(tags.get(ExifTags.Base.FocalLengthIn35mmFilm))
     if focal_mm is None or _is_cropped(tags, width, height):
@@ -46,7 +46,7 @@ def fov_deg_of(path: Path) -> float | None:
 
 
 def _is_cropped(tags: dict, width: int, height: int) -> bool:
-    """Whether the picture had another shape when it was taken."""
+    """Whether the image had another shape when it was taken."""
     sides = [_positive(tags.get(tag)) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)]
     if None in sides:
         return False
@@ -73,16 +73,16 @@ COUNTS = (0, 4, 5, 8, 12, 14)
 
 
 class LensError(ValueError):
-    """A camera's numbers that cannot be right, or do not fit the picture; the message is one line."""
+    """A camera's numbers that cannot be right, or do not fit the image; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Intrinsics:
     """What a calibration measured of a camera."""
 
-    camera: Camera  # of the pictures that it was calibrated with
+    camera: Camera  # of the images that it was calibrated with
     distortion: tuple[float, ...] = ()  # as many of `COEFFICIENTS` as OpenCV takes
-    error_px: float | None = None  # root mean square of the reprojection, in pixels of those pictures
+    error_px: float | None = None  # root mean square of the reprojection, in pixels of those images
     date: str = ""  # of the calibration
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class Intrinsics:
 def _check_camera(camera: Camera) -> None:
     """Raise LensError unless the camera's numbers are possible ones, in pixels."""
     if camera.width < 1 or camera.height < 1:
-        raise LensError(f"expected a picture size in pixels, got {camera.width}x{camera.height}")
+        raise LensError(f"expected an image size in pixels, got {camera.width}x{camera.height}")
     if not np.isfinite(camera.K).all():
         raise LensError(f"expected finite focal lengths and centre, got {camera}")
     if camera.fx <= 0 or camera.fy <= 0:
@@ -110,17 +110,17 @@ def _check_camera(camera: Camera) -> None:
     longer = max(camera.width, camera.height)
     if not 0.05 * longer < min(camera.fx, camera.fy) <= max(camera.fx, camera.fy) < 50 * longer:
         raise LensError(
-            f"focal lengths {camera.fx:g} and {camera.fy:g} do not go with pictures of {camera.width}x{camera.height}: "
-            "give them in pixels of these pictures"
+            f"focal lengths {camera.fx:g} and {camera.fy:g} do not go with images of {camera.width}x{camera.height}: "
+            "give them in pixels of these images"
         )
     if not (-1 < camera.cx < camera.width and -1 < camera.cy < camera.height):
         raise LensError(
-            f"the centre ({camera.cx:g}, {camera.cy:g}) lies outside pictures of {camera.width}x{camera.height}"
+            f"the centre ({camera.cx:g}, {camera.cy:g}) lies outside images of {camera.width}x{camera.height}"
         )
 
 
 def scaled_camera(camera: Camera, width: int, height: int) -> Camera:
-    """The camera whose pictures of another size show the same view. Raises LensError for another shape.
+    """The camera whose images of another size show the same view. Raises LensError for another shape.
 
     Pixels are points with (0, 0) at the centre of the first, hence the halves. One per cent of difference
     in shape is taken for rounding.
@@ -128,7 +128,7 @@ def scaled_camera(camera: Camera, width: int, height: int) -> Camera:
     right, down = width / camera.width, height / camera.height
     if abs(right / down - 1) > 0.01:
         raise LensError(
-            f"the camera was calibrated for {camera.width}x{camera.height} pictures, these are {width}x{height}, "
+            f"the camera was calibrated for {camera.width}x{camera.height} images, these are {width}x{height}, "
             "another shape, and what a camera crops cannot be known: set the camera to the same shape, "
             "calibrate it at this one, or give a field of view (--fov-deg)"
         )
@@ -294,7 +294,7 @@ def _distortion(by_name: Any) -> tuple[float, ...]:
     return tuple(number(by_name.get(name, 0.0), name) for name in COEFFICIENTS[:count])
 
 
-# What takes the pictures: a camera that was measured, or one of which a field of view is told or assumed.
+# What takes the images: a camera that was measured, or one of which a field of view is told or assumed.
 
 
 USUAL_FOV_DEG = 60.0
@@ -307,7 +307,7 @@ _KEPT_MAPS = 4
 
 
 class Lens:
-    """Gives the `Camera` of pictures of any size, and straightens pictures that the lens has bent."""
+    """Gives the `Camera` of images of any size, and straightens images that the lens has bent."""
 
     def __init__(self, fov_deg: float, intrinsics: Intrinsics | None, origin: str) -> None:
         """Use `from_fov` or `from_file`."""
@@ -316,7 +316,7 @@ class Lens:
 
     @staticmethod
     def from_fov(fov_deg: float = USUAL_FOV_DEG, told_by: str = "") -> Lens:
-        """A lens without distortion whose pictures' longer side spans `fov_deg` degrees.
+        """A lens without distortion whose images' longer side spans `fov_deg` degrees.
 
         told_by: who says so ('--fov-deg', 'EXIF'); empty where it is assumed. Raises ValueError for an
         impossible angle.
@@ -340,9 +340,9 @@ class Lens:
         return bool(self._intrinsics or self._origin)
 
     def camera_for(self, width: int, height: int) -> Camera:
-        """The camera of pictures of this size, once they are `rectified`.
+        """The camera of images of this size, once they are `rectified`.
 
-        Raises LensError for pictures of another shape than those that the camera was calibrated with.
+        Raises LensError for images of another shape than those that the camera was calibrated with.
         """
         if self._intrinsics is None:
             return Camera.from_fov(width, height, self._fov_deg)

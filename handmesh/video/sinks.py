@@ -246,7 +246,7 @@ def _made_plain(growing: io.FileIO, path: Path) -> bool:
 
 
 def fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The (H, W, 3) picture in a (width, height) one: as it is and repeated at the border if nearly so large,
+    """The (H, W, 3) image in a (width, height) one: as it is and repeated at the border if nearly so large,
     scaled and framed in black otherwise."""
     width, height = size
     if not (0 <= width - image.shape[1] <= 1 and 0 <= height - image.shape[0] <= 1):
@@ -260,14 +260,14 @@ def fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if right or bottom else image
 
 
-# Where results go: an MP4, one picture, or a folder of overlays with `hands.json`. What is written stays written.
+# Where results go: an MP4, one image, or a folder of overlays with `hands.json`. What is written stays written.
 
 
 HANDS_FILE = "hands.json"
 
 
 @runtime_checkable
-class Output(Protocol):
+class Sink(Protocol):
     """What all outputs have in common."""
 
     path: Path
@@ -279,11 +279,11 @@ class Output(Protocol):
         """Finish the files."""
 
 
-def open_output(path: str | Path, many: bool, fps: float = 30.0) -> Output:
-    """The output that a path describes: `.mp4` a video, a picture's suffix a picture, none a folder.
+def open_sink(path: str | Path, many: bool, fps: float = 30.0) -> Sink:
+    """The output that a path describes: `.mp4` a video, an image's suffix an image, none a folder.
 
     many: whether more than one frame is to come. Raises OutputError for another suffix, for a
-    picture where many frames come, and for a place that cannot be written to.
+    image where many frames come, and for a place that cannot be written to.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -294,12 +294,12 @@ def open_output(path: str | Path, many: bool, fps: float = 30.0) -> Output:
     if suffix not in WRITABLE:
         raise OutputError(f"cannot write {path}: give a folder, or a file as .mp4, {', '.join(WRITABLE)}")
     if many:
-        raise OutputError(f"{path} can hold one picture, and the source has more: give a folder or an .mp4 file")
-    return OverlayPicture(path)
+        raise OutputError(f"{path} can hold one image, and the source has more: give a folder or an .mp4 file")
+    return OverlayImage(path)
 
 
-class OverlayPicture:
-    """One overlay in one picture file."""
+class OverlayImage:
+    """One overlay in one image file."""
 
     def __init__(self, path: Path) -> None:
         """Raises OutputError where the folder cannot be written to."""

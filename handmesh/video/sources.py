@@ -19,51 +19,51 @@ if TYPE_CHECKING:
 
 
 def open_source(*specs: str | Path) -> Source:
-    """The source that `specs` describe: a camera's index, a video, a picture, a folder or a glob.
+    """The source that `specs` describe: a camera's index, a video, an image, a folder or a glob.
 
-    Several specs, as a shell makes them of a glob, must all be pictures. Raises SourceError, or
-    ImageError for a single picture that cannot be read.
+    Several specs, as a shell makes them of a glob, must all be images. Raises SourceError, or
+    ImageError for a single image that cannot be read.
     """
     if len(specs) != 1:
-        return Pictures([Path(spec) for spec in specs], title=f"{len(specs)} pictures")
+        return ImageFiles([Path(spec) for spec in specs], title=f"{len(specs)} images")
     spec = str(specs[0])
     if spec.isdecimal():
         return CameraFeed(int(spec))
     path = Path(spec)
     if path.is_dir():
-        return Pictures(_pictures_in(path), base=path, title=spec)
+        return ImageFiles(_images_in(path), base=path, title=spec)
     if path.is_file():
-        return Pictures([path], title=spec) if path.suffix.lower() in READABLE else Video(path)
+        return ImageFiles([path], title=spec) if path.suffix.lower() in READABLE else Video(path)
     if glob.has_magic(spec):
-        return Pictures(_matching(spec), title=spec)
-    raise SourceError(f"no file or folder at {spec}; a source is a camera index, video, picture, folder or glob")
+        return ImageFiles(_matching(spec), title=spec)
+    raise SourceError(f"no file or folder at {spec}; a source is a camera index, video, image, folder or glob")
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def _images_in(folder: Path) -> list[Path]:
     found = [p for p in folder.iterdir() if p.suffix.lower() in READABLE and not p.name.startswith(".") and p.is_file()]
     if not found:
-        raise SourceError(f"no pictures in {folder}; known are {', '.join(READABLE)}")
+        raise SourceError(f"no images in {folder}; known are {', '.join(READABLE)}")
     return sorted(found)
 
 
 def _matching(pattern: str) -> list[Path]:
     found = [Path(p) for p in glob.glob(pattern, recursive=True)]
-    pictures = sorted(p for p in found if p.suffix.lower() in READABLE and p.is_file())
-    if not pictures:
-        raise SourceError(f"{pattern} matches no pictures; known are {', '.join(READABLE)}")
-    return pictures
+    images = sorted(p for p in found if p.suffix.lower() in READABLE and p.is_file())
+    if not images:
+        raise SourceError(f"{pattern} matches no images; known are {', '.join(READABLE)}")
+    return images
 
 
-class Pictures:
-    """Picture files. One alone must be readable; of several, the unreadable are skipped and noted."""
+class ImageFiles:
+    """Image files. One alone must be readable; of several, the unreadable are skipped and noted."""
 
     live, stills, fps = False, True, 1.0
 
-    def __init__(self, files: Sequence[Path], base: Path | None = None, title: str = "pictures") -> None:
+    def __init__(self, files: Sequence[Path], base: Path | None = None, title: str = "images") -> None:
         """base: what the frames' names are relative to; None takes the files' common folder."""
         self.title = title
         self.length = len(files)
-        self.troubles: list[str] = []
+        self.warnings: list[str] = []
         self._files = list(files)
         self._base = base or Path(os.path.commonpath([file.parent.absolute() for file in files]))
 
@@ -74,7 +74,7 @@ class Pictures:
             except ImageError as error:
                 if len(self._files) == 1:
                     raise
-                _note(self.troubles, f"skipped: {error}")
+                _note(self.warnings, f"skipped: {error}")
                 continue
             yield Frame(self._name(file), float(index), image_rgb, shrink)
 
@@ -93,7 +93,7 @@ class Video:
     def __init__(self, path: Path) -> None:
         """Raises SourceError for a file without a readable video in it."""
         self.title = str(path)
-        self.troubles: list[str] = []
+        self.warnings: list[str] = []
         if not path.is_file():
             raise SourceError(f"no video at {path}")
         if path.stat().st_size == 0:
@@ -110,7 +110,7 @@ class Video:
             container = av.open(self.title)
         except (av.error.FFmpegError, OSError) as error:
             reason = error.strerror or error
-            raise SourceError(f"{self.title} is neither a picture nor a video that can be read ({reason})") from error
+            raise SourceError(f"{self.title} is neither an image nor a video that can be read ({reason})") from error
         if not container.streams.video:
             container.close()
             raise SourceError(f"{self.title} holds no video")
@@ -137,21 +137,21 @@ class Video:
     def _ended_early(self, count: int, reason: str) -> None:
         if count == 0:
             raise SourceError(f"{self.title} holds no frame that can be read ({reason})")
-        _note(self.troubles, f"{self.title} ended early, after {count} of {self.length or '?'} frames ({reason})")
+        _note(self.warnings, f"{self.title} ended early, after {count} of {self.length or '?'} frames ({reason})")
 
     def close(self) -> None:
         """Nothing is held open between plays."""
 
 
-def _note(troubles: list[str], trouble: str) -> None:
+def _note(warnings: list[str], warning: str) -> None:
     """Once, however often the source is played."""
-    if trouble not in troubles:
-        troubles.append(trouble)
+    if warning not in warnings:
+        warnings.append(warning)
 
 
 _TOLERATED_MISSING_FRAMES = 2  # containers count frames that decoders then do not show
 
 
 def upright(image: np.ndarray, rotation_deg: int) -> np.ndarray:
-    """The picture turned as the video's display matrix says, `rotation_deg` counter-clockwise."""
+    """The image turned as the video's display matrix says, `rotation_deg` counter-clockwise."""
     return np.ascontiguousarray(np.rot90(image, round(rotation_deg / 90)))

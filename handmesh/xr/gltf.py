@@ -106,7 +106,7 @@ class Seams(NamedTuple):
     """Vertices split where the texture is cut: each has one texture coordinate."""
 
     vertex: np.ndarray  # (S,) which of the hand's vertices each is
-    uv: np.ndarray | None  # (S, 2) float32, (0, 0) the picture's top left; None for a hand without texture
+    uv: np.ndarray | None  # (S, 2) float32, (0, 0) the image's top left; None for a hand without texture
     faces: np.ndarray  # (F, 3) uint32 into the split vertices, outward for a right hand
 
 
@@ -164,7 +164,7 @@ class Rig(NamedTuple):
     skin: Skin
 
     @property
-    def turns(self) -> np.ndarray:
+    def rotations(self) -> np.ndarray:
         """(25, 3, 3) rotations of the nodes at rest; the wrist's is the identity."""
         return self.axes[0].T @ self.axes
 
@@ -176,20 +176,20 @@ class Rig(NamedTuple):
     def inverse_binds(self) -> np.ndarray:
         """(25, 4, 4) from the rest frame to each node's own."""
         matrices = np.tile(np.eye(4), (len(WEBXR_PARENTS), 1, 1))
-        matrices[:, :3, :3] = self.turns.swapaxes(1, 2)
+        matrices[:, :3, :3] = self.rotations.swapaxes(1, 2)
         matrices[:, :3, 3] = -(matrices[:, :3, :3] @ self.positions_m[..., None])[..., 0]
         return matrices
 
-    def local_places(self) -> tuple[np.ndarray, np.ndarray]:
+    def local_positions(self) -> tuple[np.ndarray, np.ndarray]:
         """(25, 3) translations and (25, 3, 3) rotations of the nodes at rest, relative to their parents."""
         children, parents = np.arange(1, len(WEBXR_PARENTS)), np.array(WEBXR_PARENTS[1:])
-        to_parent = self.turns[parents].swapaxes(1, 2)
-        places, turns = np.zeros((len(WEBXR_PARENTS), 3)), self.turns.copy()
+        to_parent = self.rotations[parents].swapaxes(1, 2)
+        positions, rotations = np.zeros((len(WEBXR_PARENTS), 3)), self.rotations.copy()
         bones = self.positions_m[children] - self.positions_m[parents]
-        places[1:], turns[1:] = (to_parent @ bones[..., None])[..., 0], to_parent @ self.turns[children]
-        return places, turns
+        positions[1:], rotations[1:] = (to_parent @ bones[..., None])[..., 0], to_parent @ self.rotations[children]
+        return positions, rotations
 
-    def local_turns(self, poses: np.ndarray) -> np.ndarray:
+    def local_rotations(self, poses: np.ndarray) -> np.ndarray:
         """(T, 16, 3, 3) rotations of the nodes `WEBXR_OF_MANO` relative to their parents, in a hand posed by
         (T, 16, 3, 3): `Hand.pose` of T frames, of this rig's side. The wrist's is relative to the scene."""
         own = self.axes[list(WEBXR_OF_MANO)]
@@ -208,9 +208,9 @@ def build_rig(hand: SkinnedHand, shape: np.ndarray, side: Side = "right") -> Rig
     poses = to_webxr(_resting(vertices_m, keypoints_m, side))
     view_axes = Rotation.from_quat(poses.orientations_xyzw.astype(np.float64)).as_matrix()
     axes = VIEW_FROM_CAMERA @ view_axes
-    places = (poses.positions_m - poses.positions_m[0]).astype(np.float64) @ view_axes[0]
+    positions = (poses.positions_m - poses.positions_m[0]).astype(np.float64) @ view_axes[0]
     skin = _skin(hand, (vertices_m - centres_m[0]) @ axes[0], side)
-    return Rig(side, centres_m[0], axes, places, skin)
+    return Rig(side, centres_m[0], axes, positions, skin)
 
 
 def _resting(vertices_m: np.ndarray, keypoints_m: np.ndarray, side: Side) -> Hand:
@@ -321,17 +321,17 @@ def _add_material(document: Document, name: str, colour: Colour) -> int:
 
 
 def _add_joint_tree(document: Document, rig: Rig, prefix: str) -> list[int]:
-    places, turns = rig.local_places()
+    positions, rotations = rig.local_positions()
     first = document.next_index("nodes")
     for k in range(len(WEBXR_PARENTS)):
         children = [first + child for child, parent in enumerate(WEBXR_PARENTS) if parent == k]
-        _add_joint(document, rig, k, prefix, (places[k], turns[k]), children or None)
+        _add_joint(document, rig, k, prefix, (positions[k], rotations[k]), children or None)
     return list(range(first, first + len(WEBXR_PARENTS)))
 
 
 def _add_flat_joints(document: Document, rig: Rig, prefix: str) -> list[int]:
-    places = zip(rig.positions_m, rig.turns, strict=True)
-    return [_add_joint(document, rig, k, prefix, place) for k, place in enumerate(places)]
+    positions = zip(rig.positions_m, rig.rotations, strict=True)
+    return [_add_joint(document, rig, k, prefix, position) for k, position in enumerate(positions)]
 
 
 def _add_joint(
@@ -339,7 +339,7 @@ def _add_joint(
     rig: Rig,
     number: int,
     prefix: str,
-    place: tuple[np.ndarray, np.ndarray],
+    position: tuple[np.ndarray, np.ndarray],
     children: list[int] | None = None,
 ) -> int:
     """Add one of the nodes, at its translation and rotation relative to what it hangs from.
@@ -350,19 +350,19 @@ def _add_joint(
     if number in WEBXR_OF_MANO:
         joint = skeleton.MANO_JOINTS[WEBXR_OF_MANO.index(number)]
         extras = {"joint": joint, "axes_xyzw": _quaternion(rig.axes[number])}
-    translation, turn = place
+    translation, rotation = position
     return document.add(
         "nodes",
         name=prefix + WEBXR_JOINTS[number],
         translation=translation.tolist(),
-        rotation=_quaternion(turn),
+        rotation=_quaternion(rotation),
         children=children,
         extras=extras,
     )
 
 
-def _quaternion(turn: np.ndarray) -> list[float]:
-    return Rotation.from_matrix(turn).as_quat(canonical=True).tolist()
+def _quaternion(rotation: np.ndarray) -> list[float]:
+    return Rotation.from_matrix(rotation).as_quat(canonical=True).tolist()
 
 
 # A recorded clip as glTF: every hand that was followed is a skin of its own, its joints turned over time.
@@ -443,7 +443,7 @@ def posed_joints(hand: SkinnedHand, shape: np.ndarray, track: Track) -> np.ndarr
     by_joint = np.asarray(poses, np.float32).swapaxes(0, 1)
     centres_m = np.broadcast_to(rest.joints_m[:, None], by_joint.shape[:3])
     columns = joint_transforms(by_joint, centres_m).transpose(1, 0, 3, 2).reshape(len(poses), -1, 3)
-    joints_m = rest.keypoint_shares @ columns
+    joints_m = rest.keypoint_weights @ columns
     return mirror_points_m(joints_m) if left else joints_m
 
 
@@ -475,9 +475,9 @@ class _Animation:
 def _animate(animation: _Animation, joints: list[int], fit: Fit, track: Track, times: np.ndarray) -> None:
     clock = animation.clock(times[track.frames])
     animation.add(joints[0], "translation", clock, fit.wrists_m)
-    turns = fit.rig.local_turns(track.poses)
+    rotations = fit.rig.local_rotations(track.poses)
     for number, node in enumerate(WEBXR_OF_MANO):
-        animation.add(joints[node], "rotation", clock, continuous_quaternions(turns[:, number]))
+        animation.add(joints[node], "rotation", clock, continuous_quaternions(rotations[:, number]))
     present = np.zeros(len(times), bool)
     present[track.frames] = True
     if not present.all():
@@ -487,9 +487,9 @@ def _animate(animation: _Animation, joints: list[int], fit: Fit, track: Track, t
         animation.add(joints[0], "scale", animation.clock(times[keys]), scales, "STEP")
 
 
-def continuous_quaternions(turns: np.ndarray) -> np.ndarray:
+def continuous_quaternions(rotations: np.ndarray) -> np.ndarray:
     """(T, 4) xyzw of (T, 3, 3) rotations, each the one of its two signs that is nearer to the one before."""
-    quaternions = Rotation.from_matrix(turns).as_quat()
+    quaternions = Rotation.from_matrix(rotations).as_quat()
     flips = np.einsum("tq,tq->t", quaternions[1:], quaternions[:-1]) < 0
     quaternions[1:] *= np.where(np.cumsum(flips) % 2, -1.0, 1.0)[:, None]
     return quaternions

@@ -2,7 +2,7 @@
 
 OpenXR's 26 joints set the order here, palm and wrist first; WebXR has the same without the palm, and
 Unity puts the wrist before the palm. Each joint, and each bone that leaves one, is a sum of weighted
-keypoints: one matrix gives all places, another all bones.
+keypoints: one matrix gives all positions, another all bones.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def _keypoint(name: str) -> np.ndarray:
     return _KEYPOINT_WEIGHTS[skeleton.KEYPOINTS.index(name)]
 
 
-def _place(joint: Joint) -> np.ndarray:
-    """(21,) weights of the keypoints whose sum is the joint's place."""
+def _position(joint: Joint) -> np.ndarray:
+    """(21,) weights of the keypoints whose sum is the joint's position."""
     name = keypoint_name(joint)
     if name:
         return _keypoint(name)
@@ -103,22 +103,22 @@ def _bone(joint: Joint) -> np.ndarray:
         return _keypoint("middle1") - _keypoint("wrist")
     parts = THUMB_PARTS if joint.finger == "thumb" else FINGER_PARTS
     start = min(parts.index(joint.part), len(parts) - 2)
-    return _place(Joint(joint.finger, parts[start + 1])) - _place(Joint(joint.finger, parts[start]))
+    return _position(Joint(joint.finger, parts[start + 1])) - _position(Joint(joint.finger, parts[start]))
 
 
-def _turned_by(joint: Joint) -> int:
+def _rotated_by(joint: Joint) -> int:
     """The rotating joint, in MANO's order, that moves the bone."""
     name = keypoint_name(joint) or "wrist"
     return skeleton.MANO_JOINTS.index(name.replace("4", "3"))
 
 
-PLACES: np.ndarray = np.stack([_place(joint) for joint in JOINTS])
-"""(26, 21): `PLACES @ joints_m` are the joints."""
+POSITIONS: np.ndarray = np.stack([_position(joint) for joint in JOINTS])
+"""(26, 21): `POSITIONS @ joints_m` are the joints."""
 
 BONES: np.ndarray = np.stack([_bone(joint) for joint in JOINTS])
 """(26, 21): `BONES @ joints_m` are vectors from each joint along its bone towards the fingertip."""
 
-TURNED_BY: tuple[int, ...] = tuple(_turned_by(joint) for joint in JOINTS)
+ROTATED_BY: tuple[int, ...] = tuple(_rotated_by(joint) for joint in JOINTS)
 """For each joint, the rotating joint in MANO's order that carries it."""
 
 BACKS: np.ndarray = np.array(

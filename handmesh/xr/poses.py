@@ -17,12 +17,12 @@ from handmesh.xr import joints as xr
 
 SMALLEST_M, LARGEST_M = 0.004, 0.030
 
-_NEAREST_SHARE = 1 / 64
+_NEAREST_FRACTION = 1 / 64
 """Of the mesh's vertices, as many as ring a finger's joint. Our joints lie closer to the back of a finger
 than to its pad: the mean over the ring is a sphere that fits the finger, the nearest vertex alone is not."""
 
 _TIP_INSIDE = 1 / 3
-"""A tip lies on the skin; its thickness is measured this share of the last phalanx before it."""
+"""A tip lies on the skin; its thickness is measured this fraction of the last phalanx before it."""
 
 _THUMB_M = {"metacarpal": 0.016, "proximal": 0.014, "distal": 0.013, "tip": 0.012}
 _OTHERS_M = {
@@ -41,7 +41,7 @@ DEFAULT_M: np.ndarray = np.array(
 """(26,) the radii of a hand without a mesh."""
 
 _IS_TIP = np.array([[joint.part == "tip"] for joint in xr.JOINTS])
-_CENTRES = xr.PLACES - _TIP_INSIDE * _IS_TIP * xr.BONES
+_CENTRES = xr.POSITIONS - _TIP_INSIDE * _IS_TIP * xr.BONES
 
 
 def joint_radii_m(joints_m: np.ndarray, vertices_m: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def joint_radii_m(joints_m: np.ndarray, vertices_m: np.ndarray) -> np.ndarray:
     centres = (_CENTRES @ (joints_m - middle)).astype(np.float32)
     skin = (vertices_m - middle).astype(np.float32)
     squared = (centres * centres).sum(1)[:, None] - 2 * centres @ skin.T + (skin * skin).sum(1)
-    count = max(1, round(len(skin) * _NEAREST_SHARE))
+    count = max(1, round(len(skin) * _NEAREST_FRACTION))
     squared.partition(count - 1, axis=1)
     distances = np.sqrt(np.maximum(squared[:, :count], 0)).mean(1)
     return np.clip(distances, SMALLEST_M, LARGEST_M)
@@ -118,12 +118,12 @@ def to_openxr(hand: PosedHand, previous: XRHand | None = None, elapsed_s: float 
     where no time has passed.
     """
     points = np.asarray(hand.joints_m, np.float64)
-    places = xr.PLACES @ points
-    turns = _joint_axes(points, np.asarray(hand.pose, np.float64))
+    positions = xr.POSITIONS @ points
+    rotations = _joint_axes(points, np.asarray(hand.pose, np.float64))
     still = XRHand(
         xr.OPENXR_JOINTS,
-        (places * FROM_CAMERA).astype(np.float32),
-        Rotation.from_matrix(turns).as_quat(canonical=True).astype(np.float32),
+        (positions * FROM_CAMERA).astype(np.float32),
+        Rotation.from_matrix(rotations).as_quat(canonical=True).astype(np.float32),
         joint_radii_m(points, hand.vertices_m),
     )
     if previous is None and elapsed_s is None:
@@ -133,7 +133,7 @@ def to_openxr(hand: PosedHand, previous: XRHand | None = None, elapsed_s: float 
 
 def _joint_axes(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """(26, 3, 3) whose columns are the axes X, Y, Z of each joint, in the view's frame."""
-    back = (global_rotations(pose)[list(xr.TURNED_BY)] @ xr.BACKS[..., None])[..., 0] * FROM_CAMERA
+    back = (global_rotations(pose)[list(xr.ROTATED_BY)] @ xr.BACKS[..., None])[..., 0] * FROM_CAMERA
     z = _unit(-(xr.BONES @ points) * FROM_CAMERA)
     y = _unit(back - (back * z).sum(1, keepdims=True) * z)
     return np.stack([np.cross(y, z), y, z], axis=2)
@@ -145,11 +145,11 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def global_rotations(pose: np.ndarray) -> np.ndarray:
     """(16, 3, 3) rotations relative to the parent joint, MANO order, to those relative to the camera."""
-    turns = np.array(pose)
+    rotations = np.array(pose)
     for level in skeleton.LEVELS:
         parents = [skeleton.PARENTS[joint] for joint in level]
-        turns[list(level)] = turns[parents] @ pose[list(level)]
-    return turns
+        rotations[list(level)] = rotations[parents] @ pose[list(level)]
+    return rotations
 
 
 def _with_velocities(now: XRHand, previous: XRHand | None, elapsed_s: float | None) -> XRHand:
@@ -159,10 +159,10 @@ def _with_velocities(now: XRHand, previous: XRHand | None, elapsed_s: float | No
         raise ValueError(f"the previous poses must be those of `to_openxr`, 26 joints; got {len(previous.names)}")
     if not elapsed_s > 0:
         raise ValueError(f"the time since the previous poses must be more than 0 seconds, got {elapsed_s}")
-    turn = Rotation.from_quat(now.orientations_xyzw) * Rotation.from_quat(previous.orientations_xyzw).inv()
+    rotation = Rotation.from_quat(now.orientations_xyzw) * Rotation.from_quat(previous.orientations_xyzw).inv()
     return now._replace(
         linear_velocities_m_s=((now.positions_m - previous.positions_m) / elapsed_s).astype(np.float32),
-        angular_velocities_rad_s=(turn.as_rotvec() / elapsed_s).astype(np.float32),
+        angular_velocities_rad_s=(rotation.as_rotvec() / elapsed_s).astype(np.float32),
     )
 
 
@@ -197,9 +197,9 @@ def to_unity(hand: XRHand) -> XRHand:
 
 # A hand as MediaPipe's Hand Landmarker gives it, for programs written for that.
 #
-# What differs: z in the picture is that of perspective, not of a network's guess; world landmarks are in
+# What differs: z in the image is that of perspective, not of a network's guess; world landmarks are in
 # the tracker's metres and about the mean of the 21 joints; `handedness` is the subject's own hand, so
-# never flip the picture beforehand.
+# never flip the image beforehand.
 
 
 _THUMB = ("THUMB_CMC", "THUMB_MCP", "THUMB_IP", "THUMB_TIP")
@@ -216,19 +216,19 @@ MEDIAPIPE_LANDMARKS: tuple[str, ...] = (
 class MediaPipeHand(NamedTuple):
     """One hand of a `HandLandmarkerResult`, as arrays."""
 
-    landmarks: np.ndarray  # (21, 3) float32: x, y 0..1 of the picture; z from the wrist's depth, less is nearer
+    landmarks: np.ndarray  # (21, 3) float32: x, y 0..1 of the image; z from the wrist's depth, less is nearer
     world_landmarks_m: np.ndarray  # (21, 3) float32: x right, y down, z away, about the hand's centre
     handedness: str  # 'Left' | 'Right': the subject's own hand
 
 
 def to_mediapipe(hand: PosedHand, width: int, height: int) -> MediaPipeHand:
-    """The 21 landmarks of a hand that was seen in a picture of `width` x `height` pixels.
+    """The 21 landmarks of a hand that was seen in an image of `width` x `height` pixels.
 
-    z in the picture is the depth beyond the wrist's in the unit of x: metres, times the pixels that a
-    metre at the wrist takes, over the picture's width. Raises ValueError for a picture without pixels.
+    z in the image is the depth beyond the wrist's in the unit of x: metres, times the pixels that a
+    metre at the wrist takes, over the image's width. Raises ValueError for an image without pixels.
     """
     if width < 1 or height < 1:
-        raise ValueError(f"the picture must have a width and a height of 1 pixel or more, got {width} x {height}")
+        raise ValueError(f"the image must have a width and a height of 1 pixel or more, got {width} x {height}")
     joints_m, joints_px = np.asarray(hand.joints_m, np.float64), np.asarray(hand.joints_px, np.float64)
     landmarks = np.empty((len(joints_m), 3), np.float32)
     landmarks[:, :2] = (joints_px + 0.5) / (width, height)  # our (0, 0) is the middle of the first pixel

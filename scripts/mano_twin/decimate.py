@@ -17,7 +17,7 @@ import numpy as np
 LENGTH_COST = 2e-3
 """Weight of an edge's squared length beside its quadric error: keeps triangles even on flat skin."""
 
-MOST_TURN = 0.35
+MOST_ROTATION = 0.35
 """The least cosine between a face's normals before and after a collapse."""
 
 LEAST_SHAPE = 0.12
@@ -183,7 +183,7 @@ def _keeps_facing(poses: np.ndarray, before: np.ndarray, after: np.ndarray) -> b
     corners = poses[0, after]
     longest = np.square(corners - np.roll(corners, 1, axis=1)).sum(-1).max(-1)
     shape = np.linalg.norm(new[0], axis=-1) / longest
-    return bool(((old * new).sum(-1) > MOST_TURN * lengths).all() and (shape > LEAST_SHAPE).all())
+    return bool(((old * new).sum(-1) > MOST_ROTATION * lengths).all() and (shape > LEAST_SHAPE).all())
 
 
 def _doubled_normals(corners: np.ndarray) -> np.ndarray:

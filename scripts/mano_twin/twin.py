@@ -89,12 +89,12 @@ def _coarse_mesh(hand: dict[str, np.ndarray], poses: np.ndarray) -> TexturedMesh
 
 def _vertex_order(faces: np.ndarray) -> np.ndarray:
     """(778,) open hand's vertex of each new one: the fingertips at FreiHAND's numbers, their neighbours at smplx's."""
-    places = {number: skeleton.OPEN_HAND_TIP_VERTICES[tip] for tip, number in skeleton.FREIHAND_TIP_VERTICES.items()}
+    positions = {number: skeleton.OPEN_HAND_TIP_VERTICES[tip] for tip, number in skeleton.FREIHAND_TIP_VERTICES.items()}
     for tip, number in SMPLX_TIPS.items():
         vertex = skeleton.OPEN_HAND_TIP_VERTICES[tip]
-        places[number] = min(set(faces[(faces == vertex).any(1)].ravel().tolist()) - {vertex})
+        positions[number] = min(set(faces[(faces == vertex).any(1)].ravel().tolist()) - {vertex})
     order = np.unique(faces)
-    for number, vertex in places.items():
+    for number, vertex in positions.items():
         there = int(np.flatnonzero(order == vertex)[0])
         order[[number, there]] = order[[there, number]]
     return order
@@ -153,15 +153,15 @@ def mirrored_fields(fields: dict[str, np.ndarray], faulty_shapes: bool) -> dict[
     faulty_shapes: leave the sign of the shape directions' x as it was, as in the distributed MANO_LEFT.
     """
     signs = geometry.mirror_points_m(np.ones(3))
-    turned = -signs  # of a rotation vector: the reflection turns it about, then keeps its x
+    rotated = -signs  # of a rotation vector: the reflection turns it about, then keeps its x
     pose_signs = np.tile(np.outer(signs, signs).ravel(), 15)
     return {
         **fields,
         "v_template": fields["v_template"] * signs,
         "shapedirs": fields["shapedirs"] * (np.ones(3) if faulty_shapes else signs)[:, None],
         "posedirs": fields["posedirs"] * signs[:, None] * pose_signs,
-        "hands_mean": fields["hands_mean"] * np.tile(turned, 15),
-        "hands_components": fields["hands_components"] * np.tile(turned, 15),
+        "hands_mean": fields["hands_mean"] * np.tile(rotated, 15),
+        "hands_components": fields["hands_components"] * np.tile(rotated, 15),
         "f": geometry.mirror_faces(fields["f"]),
         "ft": geometry.mirror_faces(fields["ft"]),
         "J": fields["J"] * signs,

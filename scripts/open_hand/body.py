@@ -30,8 +30,8 @@ FOREARM_KEPT_M = 0.06
 PALM_M = 0.0878
 """From the wrist to the middle knuckle. MakeHuman's hands are large; this and the two shifts below
 were fitted to labelled photographs."""
-KNUCKLE_SHIFT = 0.070  # towards the wrist, as a share of the palm: MakeHuman's knuckles lie too far out
-WRIST_SHIFT = 0.124  # towards the fingers, as a share of what is left: its wrist lies too far in
+KNUCKLE_SHIFT = 0.070  # towards the wrist, as a fraction of the palm: MakeHuman's knuckles lie too far out
+WRIST_SHIFT = 0.124  # towards the fingers, as a fraction of what is left: its wrist lies too far in
 KNUCKLE_SHIFT_M = KNUCKLE_SHIFT * PALM_M / (1 - KNUCKLE_SHIFT) / (1 - WRIST_SHIFT)
 """What KNUCKLE_SHIFT comes to on the calibrated hand."""
 
@@ -61,8 +61,8 @@ def read_hand() -> Hand:
     weights = _bone_weights(model)
     vertices, heads = _bodies(model, _average_adult(model), 1)
     vertex_ids, face_ids = _cut(vertices[0], faces, heads[0], weights, bones)
-    place = np.full(len(weights), -1)
-    place[vertex_ids] = np.arange(len(vertex_ids))
+    position = np.full(len(weights), -1)
+    position[vertex_ids] = np.arange(len(vertex_ids))
     uv_ids, uv_faces = np.unique(model.face_texture_coordinate_indices.numpy()[face_ids], return_inverse=True)
     joints = [bones.index(name) for name in JOINT_BONES]
     canonical = [
@@ -73,7 +73,7 @@ def read_hand() -> Hand:
     return Hand(
         vertices=np.stack([vertices for vertices, _ in canonical]),
         joints=np.stack([joints for _, joints in canonical]),
-        faces=place[faces[face_ids]],
+        faces=position[faces[face_ids]],
         weights={name: weights[vertex_ids, bones.index(name)] for name in (*JOINT_BONES, *METACARPALS, *FOREARM)},
         uv=model.texture_coordinates.numpy()[uv_ids],
         uv_faces=uv_faces.reshape(-1, 3),
@@ -114,8 +114,8 @@ def _bodies(model: Any, phenotype: dict[str, np.ndarray], count: int, **changes:
 
 
 def _average_adult(model: Any) -> dict[str, np.ndarray]:
-    shares = {"age": 0.67, "african": 1 / 3, "asian": 1 / 3, "caucasian": 1 / 3}
-    return {name: np.array([shares.get(name, 0.5)]) for name in model.phenotype_labels}
+    fractions = {"age": 0.67, "african": 1 / 3, "asian": 1 / 3, "caucasian": 1 / 3}
+    return {name: np.array([fractions.get(name, 0.5)]) for name in model.phenotype_labels}
 
 
 def _random_adults(model: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -134,10 +134,10 @@ def _cut(
     vertices: np.ndarray, faces: np.ndarray, heads: np.ndarray, weights: np.ndarray, bones: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The vertices and faces that belong to the hand or to the first FOREARM_KEPT_M of the forearm."""
-    share = weights[:, [bones.index(name) for name in (*JOINT_BONES, *METACARPALS, *FOREARM)]].sum(1)
+    fraction = weights[:, [bones.index(name) for name in (*JOINT_BONES, *METACARPALS, *FOREARM)]].sum(1)
     wrist, elbow = heads[bones.index("wrist.R")], heads[bones.index(FOREARM[0])]
     up_the_arm = (vertices - wrist) @ (elbow - wrist) / np.linalg.norm(elbow - wrist)
-    kept = np.flatnonzero(((share > 0.5) & (up_the_arm < FOREARM_KEPT_M))[faces].all(1))
+    kept = np.flatnonzero(((fraction > 0.5) & (up_the_arm < FOREARM_KEPT_M))[faces].all(1))
     return np.unique(faces[kept]), kept
 
 

@@ -34,8 +34,8 @@ def skin_weights(
     fingers = weights[:, [j for j in range(16) if j != WRIST and j not in _THUMB]].sum(1)
     weights /= np.maximum(1, fingers)[:, None]
     rest = np.maximum(0, 1 - fingers)
-    shares = _heat(vertices, faces, _palm_and_thumb(joints, thumb_tip))
-    weights[:, [WRIST, *_THUMB]] = rest[:, None] * shares
+    heat = _heat(vertices, faces, _palm_and_thumb(joints, thumb_tip))
+    weights[:, [WRIST, *_THUMB]] = rest[:, None] * heat
     return _keep_largest(weights)
 
 
@@ -62,7 +62,7 @@ def _palm_and_thumb(joints: np.ndarray, thumb_tip: np.ndarray) -> list[np.ndarra
 
 
 def _heat(vertices: np.ndarray, faces: np.ndarray, bones: list[np.ndarray]) -> np.ndarray:
-    """(V, bones) shares: the equilibrium of heat that each bone feeds to the vertices nearest to it.
+    """(V, bones) weights: the equilibrium of heat that each bone feeds to the vertices nearest to it.
 
     Source: Baran and Popovic, Automatic Rigging and Animation of 3D Characters (2007), section 4.
     """
@@ -72,8 +72,8 @@ def _heat(vertices: np.ndarray, faces: np.ndarray, bones: list[np.ndarray]) -> n
     hold = area * _STIFFNESS / np.maximum(distance.min(1), 1e-3) ** 2
     source = np.zeros_like(distance)
     source[np.arange(len(vertices)), nearest] = hold
-    shares = np.clip(splu((stiffness + sp.diags(hold)).tocsc()).solve(source), 0, 1)
-    return shares / shares.sum(1, keepdims=True)
+    heat = np.clip(splu((stiffness + sp.diags(hold)).tocsc()).solve(source), 0, 1)
+    return heat / heat.sum(1, keepdims=True)
 
 
 def _distance(points: np.ndarray, segments: np.ndarray) -> np.ndarray:

@@ -57,8 +57,8 @@ def joint_regressor(
     posed = [_random_hand(rng, *hand, weights, sampler) for hand in zip(samples, joints, strict=True)]
     vertices, targets = (np.stack(part) for part in zip(*posed, strict=True))
     regressor = np.zeros((16, samples.shape[1]))
-    for j, place in enumerate(joints.mean(0)):
-        near = np.argsort(np.linalg.norm(samples.mean(0) - place, axis=1), kind="stable")[:_NEAR]
+    for j, position in enumerate(joints.mean(0)):
+        near = np.argsort(np.linalg.norm(samples.mean(0) - position, axis=1), kind="stable")[:_NEAR]
         equations = vertices[:, near].transpose(0, 2, 1).reshape(-1, _NEAR)
         sum_to_one = np.full((1, _NEAR), 10.0)
         found, _ = nnls(np.vstack([equations, sum_to_one]), np.append(targets[:, j].ravel(), 10.0), maxiter=20000)
@@ -70,9 +70,9 @@ def _random_hand(
     rng: np.random.Generator, vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, sampler: PoseSampler
 ) -> tuple[np.ndarray, np.ndarray]:
     """(V, 3) vertices and (16, 3) joints of a posed hand of another size."""
-    size, turn = rng.normal(1, 0.08), np.eye(3)[None]
+    size, rotation = rng.normal(1, 0.08), np.eye(3)[None]
     joints = joints * size
-    transforms = _transforms(joints, np.concatenate([turn, sampler.sample(rng)]))
+    transforms = _transforms(joints, np.concatenate([rotation, sampler.sample(rng)]))
     blended = (weights @ transforms.reshape(16, 12)).reshape(-1, 3, 4)
     homogeneous = np.append(vertices * size, np.ones((len(vertices), 1)), axis=1)
     posed = (transforms @ np.append(joints, np.ones((16, 1)), axis=1)[..., None])[..., 0]
@@ -81,13 +81,15 @@ def _random_hand(
 
 def _transforms(joints: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     """(16, 3, 4) from rest to posed."""
-    turns, places = [rotations[0]], [joints[0]]
+    global_rotations, global_positions = [rotations[0]], [joints[0]]
     for j in range(1, 16):
         parent = skeleton.PARENTS[j]
-        places.append(places[parent] + turns[parent] @ (joints[j] - joints[parent]))
-        turns.append(turns[parent] @ rotations[j])
-    turns, places = np.stack(turns), np.stack(places)
-    return np.concatenate([turns, (places - (turns @ joints[..., None])[..., 0])[..., None]], axis=-1)
+        global_positions.append(global_positions[parent] + global_rotations[parent] @ (joints[j] - joints[parent]))
+        global_rotations.append(global_rotations[parent] @ rotations[j])
+    global_rotations, global_positions = np.stack(global_rotations), np.stack(global_positions)
+    return np.concatenate(
+        [global_rotations, (global_positions - (global_rotations @ joints[..., None])[..., 0])[..., None]], axis=-1
+    )
 
 
 def pose_space(sampler: PoseSampler) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

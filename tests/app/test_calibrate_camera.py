@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from handmesh import console
 from handmesh.app import calibrate_camera
 from handmesh.app.calibrate_camera import Collector
-from handmesh.app.chessboard import PAPERS_MM, Board, View, Views, solve, write_board
+from handmesh.app.chessboard import PAPERS_MM, Board, BoardViews, View, solve, write_board
 from handmesh.app.window import WindowError
 from handmesh.cli import main
 from handmesh.files import write_image
@@ -53,8 +53,8 @@ def photographer() -> Photographer:
 
 
 @lru_cache
-def picture(pose: Pose) -> np.ndarray:
-    return photographer().shoot(*pose)
+def image(pose: Pose) -> np.ndarray:
+    return photographer().render_scene(*pose)
 
 
 def board_points_m(pose: Pose) -> np.ndarray:
@@ -63,19 +63,19 @@ def board_points_m(pose: Pose) -> np.ndarray:
     return (BOARD.points_m - BOARD.points_m.mean(0)) @ rotation.T + pose[1]
 
 
-def views_of(poses: list[Pose], noise_px: float = 0.0) -> Views:
-    """Views straight from geometry where the lens is not bent, from pictures where there is no noise."""
-    views, rng = Views(BOARD, 640, 480), np.random.default_rng(0)
+def views_of(poses: list[Pose], noise_px: float = 0.0) -> BoardViews:
+    """Views straight from geometry where the lens is not bent, from images where there is no noise."""
+    views, rng = BoardViews(BOARD, 640, 480), np.random.default_rng(0)
     for k, pose in enumerate(poses):
         exact = project(board_points_m(pose), CAMERA) + noise_px * rng.normal(size=(len(BOARD.points_m), 2))
-        views.keep(str(k), exact if noise_px else BOARD.find(picture(pose)))
+        views.keep(str(k), exact if noise_px else BOARD.find(image(pose)))
     return views
 
 
 def folder(path: Path, poses: list[Pose] = POSES) -> Path:
     path.mkdir()
     for k, pose in enumerate(poses):
-        write_image(path / f"{k:02d}.png", picture(pose))
+        write_image(path / f"{k:02d}.png", image(pose))
     return path
 
 
@@ -92,7 +92,7 @@ def elsewhere(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
 
 
-def test_the_camera_comes_back_from_pictures(capsys):
+def test_the_camera_comes_back_from_images(capsys):
     assert run(folder(Path("boards"))) == 0
     said = capsys.readouterr().err
     assert "view 00.png: 0.0" in said and "11 views" in said and "warning" not in said
@@ -104,7 +104,7 @@ def test_the_camera_comes_back_from_pictures(capsys):
     assert record["distortion"]["k1"] == pytest.approx(BENDS[0], abs=0.02)
     assert record["reprojection_error_px"] < 0.15 and record["date"].count("-") == 2
     # What counts is where the lens puts a point, whatever the coefficients.
-    straight = Lens.from_file("camera.json").rectified(picture(POSES[9]))
+    straight = Lens.from_file("camera.json").rectified(image(POSES[9]))
     np.testing.assert_allclose(BOARD.find(straight), project(board_points_m(POSES[9]), CAMERA), atol=1.0)
 
 
@@ -138,9 +138,9 @@ def test_a_bent_board_is_poor_and_a_wrong_view_is_left_out():
     assert solution.intrinsics.camera.fx == pytest.approx(CAMERA.fx, rel=0.01)
 
 
-def test_too_little_of_the_picture_is_told():
-    middle = [(turn, (0.0, 0.0, 0.8)) for turn, _ in POSES[2:8]]
-    assert any("of the picture" in warning for warning in solve(views_of(middle, 0.05)).warnings)
+def test_too_little_of_the_image_is_told():
+    middle = [(rotation, (0.0, 0.0, 0.8)) for rotation, _ in POSES[2:8]]
+    assert any("of the image" in warning for warning in solve(views_of(middle, 0.05)).warnings)
 
 
 def test_too_few_views_and_no_board_end_in_one_line(capsys):
@@ -152,24 +152,24 @@ def test_too_few_views_and_no_board_end_in_one_line(capsys):
     assert "as .json" in capsys.readouterr().err
 
 
-def test_other_sizes_and_broken_files_among_the_pictures(capsys):
+def test_other_sizes_and_broken_files_among_the_images(capsys):
     boards = folder(Path("boards"))
-    Image.fromarray(picture(POSES[0])[:400]).save(boards / "99.png")
-    (boards / "98.png").write_text("no picture")
+    Image.fromarray(image(POSES[0])[:400]).save(boards / "99.png")
+    (boards / "98.png").write_text("no image")
     assert run(boards) == 0
     said = capsys.readouterr().err
     assert "1 of 12 frames are left out" in said and "98.png" in said
 
 
-def test_corners_are_found_to_a_tenth_of_a_pixel_in_large_pictures_too():
+def test_corners_are_found_to_a_tenth_of_a_pixel_in_large_images_too():
     camera = Camera(1680.0, 1680.0, 959.5, 719.5, 1920, 1440)
     pose = ((20.0, -25.0, 8.0), (0.03, 0.01, 0.45))
-    corners = BOARD.find(Photographer(BOARD, camera, (0.0,) * 4, finer=1).shoot(*pose))
+    corners = BOARD.find(Photographer(BOARD, camera, (0.0,) * 4, finer=1).render_scene(*pose))
     assert np.linalg.norm(corners - project(board_points_m(pose), camera), axis=1).max() < 0.1
 
 
 @pytest.mark.parametrize("fill", [0, 127, 255])
-def test_no_board_in_empty_pictures(fill):
+def test_no_board_in_empty_images(fill):
     assert BOARD.find(np.full((480, 640, 3), fill, np.uint8)) is None
 
 
@@ -181,7 +181,7 @@ def test_boards_that_cannot_be():
 
 def frames(poses: list[Pose], fps: float = 15) -> Iterator[Frame]:
     for k, pose in enumerate(poses):
-        yield Frame(f"{k:06d}", k / fps, picture(pose))
+        yield Frame(f"{k:06d}", k / fps, image(pose))
 
 
 def test_only_what_adds_something_is_kept():
@@ -210,18 +210,18 @@ def test_a_camera_is_done_when_there_are_enough_and_nothing_is_missing():
     for pose in POSES:
         assert not collector.done
         for k in range(2):
-            collector.look(Frame("x", 100 * POSES.index(pose) + k / 15, picture(pose)))
+            collector.look(Frame("x", 100 * POSES.index(pose) + k / 15, image(pose)))
     missing = collector.views.missing()
     assert len(collector.views.kept) == len(POSES) and collector.done == (not missing), missing
 
 
 def test_what_is_missing():
-    views = Views(BOARD, 640, 480)
+    views = BoardViews(BOARD, 640, 480)
     assert views.missing()[0].startswith("tilt it") and len(views.missing()) == 3
     for pose in POSES[2:6]:
         views.keep("x", project(board_points_m(pose), CAMERA))
     assert min(views.tilted) == 2 and not any("tilt" in wish for wish in views.missing())
-    left = Views(BOARD, 640, 480)
+    left = BoardViews(BOARD, 640, 480)
     left.keep("x", project(board_points_m(((0, 0, 0), (0.2, 0.0, 0.6))), CAMERA))
     assert "show it at the top left" in left.missing() and "show it at the top right" in left.missing(mirrored=True)
     assert 0.05 < left.coverage < 0.3 and not left.covered[:, :3].any() and left.covered[2:4, 5:7].all()
@@ -233,7 +233,7 @@ class FakeCamera:
     title, live, stills, length, fps = "camera 0", True, False, None, 15.0
 
     def __init__(self, patience: int) -> None:
-        self.troubles: list[str] = []
+        self.warnings: list[str] = []
         self.closed, self._patience = False, patience
 
     def __iter__(self) -> Iterator[Frame]:
@@ -327,7 +327,7 @@ def test_boards_that_do_not_fit_and_unknown_formats(capsys):
 
 
 def test_views_that_determine_nothing_are_refused():
-    views = Views(BOARD, 640, 480)
+    views = BoardViews(BOARD, 640, 480)
     for k in range(4):
         views.kept.append(View(str(k), np.full((54, 2), 100.0 + k)))
     with pytest.raises(LensError, match="determine no camera"):

@@ -32,18 +32,18 @@ ROOT = Path(__file__).parents[2]
 
 
 class Listed:
-    """A source of a few plain pictures."""
+    """A source of a few plain images."""
 
     title, live, stills, fps = "a list", False, False, 200.0
 
     def __init__(self, count: int, size: int = 32, live: bool = False) -> None:
-        self.troubles: list[str] = []
+        self.warnings: list[str] = []
         self.length, self.live = count, live
-        self._picture = np.zeros((size, size, 3), np.uint8)
+        self._image = np.zeros((size, size, 3), np.uint8)
 
     def __iter__(self) -> Iterator[Frame]:
         for number in range(self.length):
-            yield Frame(f"{number}", number / self.fps, self._picture, captured_s=1.0 if self.live else None)
+            yield Frame(f"{number}", number / self.fps, self._image, captured_s=1.0 if self.live else None)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -116,15 +116,15 @@ def test_frames_that_the_tracker_refuses(capsys) -> None:
     assert capsys.readouterr().err.count("too small") == 1  # said once, not of every frame
 
 
-def test_run_streams_pictures(tmp_path, capsys) -> None:
+def test_run_streams_images(tmp_path, capsys) -> None:
     for number in range(2):
         Image.new("RGB", (48, 32)).save(tmp_path / f"{number}.png")
     tracker = FakeTracker()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unity:
         unity.bind(("127.0.0.1", 0))
         unity.settimeout(10)
-        place = f"127.0.0.1:{unity.getsockname()[1]}"
-        addresses = Addresses(port=0, udp=(place,), host="0.0.0.0")
+        position = f"127.0.0.1:{unity.getsockname()[1]}"
+        addresses = Addresses(port=0, udp=(position,), host="0.0.0.0")
         options = Options(SourceOptions(source=(str(tmp_path),)), addresses, repeat=False)
         assert run(options, lambda _: tracker) == 0
         frames = [json.loads(unity.recv(65536)) for _ in range(2)]
@@ -133,7 +133,7 @@ def test_run_streams_pictures(tmp_path, capsys) -> None:
     assert tracker.calls == ["detect", "detect"] and tracker.closed
     said = capsys.readouterr().err
     assert re.search(r"open http://[\d.]+:\d+/ in a browser", said)
-    assert place in said and "--token" in said and "frames streamed: 2" in said
+    assert position in said and "--token" in said and "frames streamed: 2" in said
 
 
 def test_options_are_those_of_the_tracker_and_of_the_server() -> None:

@@ -21,11 +21,11 @@ from handmesh.app import options as options_module
 from handmesh.app import viewer as viewer_module
 from handmesh.app import webcam as app
 from handmesh.app.capture import Snapshots
-from handmesh.app.hud import Hud, Panel, Status, text_width, wrapped
-from handmesh.app.keys import ANGLES, KEYS, Controls, Look, key_name
+from handmesh.app.hud import Hud, HudState, Panel, text_width, wrapped
+from handmesh.app.keys import ANGLES, KEYS, Controls, ViewSettings, key_name
 from handmesh.app.orbit import Orbit
 from handmesh.app.player import Meter, Pacer, RateMeter, Readings
-from handmesh.app.viewer import Situation, Viewer, Views, canvas, ground, joined
+from handmesh.app.viewer import SessionState, Viewer, ViewRenderer, canvas, ground, joined
 from handmesh.app.window import MAX_SIDE, Shown, Window, WindowError, first_size, has_display
 from handmesh.geometry import project
 from handmesh.render.overlay import Style
@@ -47,7 +47,7 @@ def scene(width: int = 320, height: int = 240, level: int = 90, hands: int = 1) 
 def test_keys_switch_what_they_say():
     controls = Controls()
     for key, name in (("m", "mesh"), ("w", "wireframe"), ("k", "skeleton")):
-        assert getattr(controls.after(key).look.style, name) != getattr(controls.look.style, name)
+        assert getattr(controls.after(key).settings.style, name) != getattr(controls.settings.style, name)
         assert controls.after(key).after(key) == controls
     assert controls.after("q").quit and controls.after("space").paused and controls.after("i").info is False
     assert [controls.after(key).action for key in "src"] == ["snapshot", "record", "calibrate"]
@@ -57,7 +57,7 @@ def test_keys_switch_what_they_say():
 
 def test_every_key_of_the_help_does_something_and_no_other():
     told = {key_name(ord(k)) if len(k) == 1 else k for keys in KEYS for k in keys.split()}
-    start = Controls(Look(view="side"))  # in which every view is another one or another angle
+    start = Controls(ViewSettings(view="side"))  # in which every view is another one or another angle
     assert told - {"2"} == {
         k for k in [*map(chr, range(33, 127)), "space"] if start.after(k.lower()) != start and k == k.lower()
     }
@@ -65,33 +65,36 @@ def test_every_key_of_the_help_does_something_and_no_other():
 
 def test_views_and_angles_go_round():
     controls = Controls()
-    assert [controls.after(k).look.view for k in "123"] == ["overlay", "side", "mesh"]
-    assert [controls.after("v").look.view, controls.after("v").after("v").after("v").look.view] == ["side", "overlay"]
-    turned = controls.after("o").look  # the overlay has no other angle
-    assert (turned.view, turned.seen_from) == ("side", "side")
+    assert [controls.after(k).settings.view for k in "123"] == ["overlay", "side", "mesh"]
+    assert [controls.after("v").settings.view, controls.after("v").after("v").after("v").settings.view] == [
+        "side",
+        "overlay",
+    ]
+    rotated = controls.after("o").settings  # the overlay has no other angle
+    assert (rotated.view, rotated.seen_from) == ("side", "side")
     mesh, angles = controls.after("3"), []
     for _ in ANGLES:
-        angles.append(mesh.look.seen_from)
+        angles.append(mesh.settings.seen_from)
         mesh = mesh.after("o")
-    assert tuple(angles) == ANGLES and mesh.look.seen_from == "front"
+    assert tuple(angles) == ANGLES and mesh.settings.seen_from == "front"
 
 
 # Views.
 
 
 def test_the_overlay_is_drawn_once_and_the_mesh_view_from_the_camera_shows_the_same():
-    seen, views = scene(), Views()
-    (first,), (again,) = (views.panes(seen, Look(), 0.0) for _ in range(2))
+    tracked, renderer = scene(), ViewRenderer()
+    (first,), (again,) = (renderer.panes(tracked, ViewSettings(), 0.0) for _ in range(2))
     assert first is again
-    (mesh,) = views.panes(seen, Look(Style(opacity=1.0), view="mesh"), 0.0)
+    (mesh,) = renderer.panes(tracked, ViewSettings(Style(opacity=1.0), view="mesh"), 0.0)
     changed = np.abs(mesh.astype(int) - ground(320, 240)).max(-1) > 12
     overlaid = np.abs(first.astype(int) - 90).max(-1) > 12
     assert (changed & overlaid).sum() / (changed | overlaid).sum() > 0.97
 
 
 def test_side_by_side_has_the_camera_on_the_left_also_in_the_mirror():
-    seen = scene(level=90)
-    panes = Views().panes(seen, Look(view="side"), 0.0)
+    tracked = scene(level=90)
+    panes = ViewRenderer().panes(tracked, ViewSettings(view="side"), 0.0)
     recorded = joined(panes)
     assert recorded.shape == (240, 640, 3) and (recorded[:, :320] == panes[0]).all()
     shown, plain = canvas(panes, mirror=True), canvas(panes, mirror=False)
@@ -118,27 +121,27 @@ def settled(orbit: Orbit, angle: str, hands: list[Hand], camera: Camera) -> list
 
 
 def test_from_the_front_hands_are_where_the_camera_sees_them():
-    seen = scene(hands=2)
-    assert settled(Orbit(), "front", seen.hands, seen.camera) == seen.hands
+    tracked = scene(hands=2)
+    assert settled(Orbit(), "front", tracked.hands, tracked.camera) == tracked.hands
 
 
 @pytest.mark.parametrize("angle", ["side", "above", "back"])
 @pytest.mark.parametrize("hands", [1, 2])
 @pytest.mark.parametrize("size", [(320, 240), (240, 320)])
-def test_from_elsewhere_hands_keep_their_shape_and_fill_the_picture(angle, hands, size):
-    seen = scene(*size, hands=hands)
-    moved = settled(Orbit(), angle, seen.hands, seen.camera)
-    both = np.concatenate([hand.vertices_m for hand in seen.hands]).astype(float)
-    turned = np.concatenate([hand.vertices_m for hand in moved]).astype(float)
+def test_from_elsewhere_hands_keep_their_shape_and_fill_the_image(angle, hands, size):
+    tracked = scene(*size, hands=hands)
+    moved = settled(Orbit(), angle, tracked.hands, tracked.camera)
+    both = np.concatenate([hand.vertices_m for hand in tracked.hands]).astype(float)
+    rotated = np.concatenate([hand.vertices_m for hand in moved]).astype(float)
     pick = np.random.default_rng(0).integers(0, len(both), (2, 500))
     np.testing.assert_allclose(
-        np.linalg.norm(turned[pick[0]] - turned[pick[1]], axis=1),
+        np.linalg.norm(rotated[pick[0]] - rotated[pick[1]], axis=1),
         np.linalg.norm(both[pick[0]] - both[pick[1]], axis=1),
         atol=1e-5,
     )
-    pixels = project(turned, seen.camera)
+    pixels = project(rotated, tracked.camera)
     assert (pixels > -1).all() and (pixels < size).all() and np.ptp(pixels, axis=0).max() > 0.3 * min(size)
-    np.testing.assert_allclose(moved[0].joints_px, project(moved[0].joints_m, seen.camera), atol=1e-2)
+    np.testing.assert_allclose(moved[0].joints_px, project(moved[0].joints_m, tracked.camera), atol=1e-2)
 
 
 def test_which_way_the_angles_look():
@@ -153,12 +156,12 @@ def test_which_way_the_angles_look():
 
 
 def test_a_turn_is_smooth_and_ends():
-    seen, orbit = scene(), Orbit()
-    orbit.seen_from("front", seen.hands, seen.camera, 0.0)
+    tracked, orbit = scene(), Orbit()
+    orbit.seen_from("front", tracked.hands, tracked.camera, 0.0)
     yaws = []
     for k in range(1, 60):
-        orbit.seen_from("back", seen.hands, seen.camera, k / 30)
-        yaws.append(orbit.stand.yaw_deg)
+        orbit.seen_from("back", tracked.hands, tracked.camera, k / 30)
+        yaws.append(orbit.state.yaw_deg)
     steps = np.diff([0.0, *yaws])
     assert (steps >= 0).all() and 5 < steps[0] < 60 and yaws[-1] == 180.0
 
@@ -167,17 +170,17 @@ def test_the_eye_follows_hands_calmly_but_finds_a_new_one_at_once():
     camera, orbit = Camera.from_fov(320, 240), Orbit()
     orbit.seen_from("side", [], camera, 0.0)
     orbit.seen_from("side", [posed_hand(camera, (0.2, 0.0, 0.5))], camera, 0.03)
-    assert orbit.stand.x_m == pytest.approx(0.2, abs=0.05)
+    assert orbit.state.x_m == pytest.approx(0.2, abs=0.05)
     orbit.seen_from("side", [posed_hand(camera, (-0.2, 0.0, 0.5))], camera, 0.06)
-    assert orbit.stand.x_m > 0.1
+    assert orbit.state.x_m > 0.1
 
 
 def test_a_predicted_hand_is_drawn_fainter():
-    seen = scene(level=0)
-    guessed = TrackedFrame(seen.frame, [replace(seen.hands[0], predicted=True)], seen.camera)
+    tracked = scene(level=0)
+    guessed = TrackedFrame(tracked.frame, [replace(tracked.hands[0], predicted=True)], tracked.camera)
     for style in (Style(), Style(mesh=False, wireframe=True), Style(mesh=False, skeleton=True)):
-        solid, faint = (Views().overlay(each, style).astype(float) for each in (seen, guessed))
-        assert 0.2 < faint.sum() / solid.sum() < 0.6 and (faint <= solid + 1).all()
+        solid, translucent = (ViewRenderer().overlay(each, style).astype(float) for each in (tracked, guessed))
+        assert 0.2 < translucent.sum() / solid.sum() < 0.6 and (translucent <= solid + 1).all()
 
 
 # What is written over them.
@@ -194,14 +197,14 @@ def test_rows_of_hands():
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 @pytest.mark.parametrize("size", [(320, 240), (1920, 1080)])
-def test_letters_stand_out_from_any_picture(level, size):
-    picture = canvas((np.full((size[1], size[0], 3), level, np.uint8),), mirror=False)
+def test_letters_stand_out_from_any_image(level, size):
+    image = canvas((np.full((size[1], size[0], 3), level, np.uint8),), mirror=False)
     hands = scene(hands=2).hands
-    Hud().draw(picture, READINGS, Status(hands, "up to scale"), info=True, help=False)
-    letter = hud.letter_size(picture.shape[1], picture.shape[0])
-    corner = picture[letter : 2 * letter, letter : 4 * letter].astype(float) / 255  # the first number
+    Hud().draw(image, READINGS, HudState(hands, "up to scale"), info=True, help=False)
+    letter = hud.letter_size(image.shape[1], image.shape[0])
+    corner = image[letter : 2 * letter, letter : 4 * letter].astype(float) / 255  # the first number
     assert contrast(corner.max(), np.median(corner)) > 4.5  # WCAG 2's level AA
-    assert letter * first_size(picture.shape[1], picture.shape[0])[0] / picture.shape[1] >= 13
+    assert letter * first_size(image.shape[1], image.shape[0])[0] / image.shape[1] >= 13
 
 
 def contrast(bright: float, dark: float) -> float:
@@ -212,26 +215,26 @@ def contrast(bright: float, dark: float) -> float:
 
 @pytest.mark.parametrize("size", [(320, 240), (240, 320), (1920, 1080), (1000, 60)])
 def test_panels_keep_to_the_edges_and_may_be_cut(size):
-    picture = canvas((np.zeros((size[1], size[0], 3), np.uint8),), mirror=False)
-    status = Status(
+    image = canvas((np.zeros((size[1], size[0], 3), np.uint8),), mirror=False)
+    status = HudState(
         scene(hands=2).hands, "a long line " * 30, "paused", "REC 0:12", "saved " + "x" * 80, "hold " * 40, 0.4
     )
-    Hud().draw(picture, READINGS, status, info=True, help=True)
-    assert picture.max() > 200
+    Hud().draw(image, READINGS, status, info=True, help=True)
+    assert image.max() > 200
 
 
 def test_a_panel_is_made_again_only_for_other_words(monkeypatch):
     made = []
     monkeypatch.setattr(hud, "times_panel", lambda *args: made.append("times") or Panel(50, 20))
     monkeypatch.setattr(hud, "hands_panel", lambda *args: made.append("hands") or Panel(50, 20))
-    drawn, picture, seen = Hud(), np.zeros((240, 320, 3), np.uint8), scene()
-    nearer = [replace(seen.hands[0], joints_m=seen.hands[0].joints_m * 0.9)]
-    for hands in (seen.hands, seen.hands, nearer):  # numbers change with new readings only
-        drawn.draw(picture, READINGS, Status(hands, ""), info=True, help=False)
+    drawn, image, tracked = Hud(), np.zeros((240, 320, 3), np.uint8), scene()
+    nearer = [replace(tracked.hands[0], joints_m=tracked.hands[0].joints_m * 0.9)]
+    for hands in (tracked.hands, tracked.hands, nearer):  # numbers change with new readings only
+        drawn.draw(image, READINGS, HudState(hands, ""), info=True, help=False)
     assert made == ["times", "hands"]
-    drawn.draw(picture, READINGS, Status([], ""), info=True, help=False)
+    drawn.draw(image, READINGS, HudState([], ""), info=True, help=False)
     assert made == ["times", "hands", "hands"]
-    drawn.draw(picture, READINGS._replace(number=2), Status([], ""), info=True, help=False)
+    drawn.draw(image, READINGS._replace(number=2), HudState([], ""), info=True, help=False)
     assert made == ["times", "hands", "hands", "times"]
 
 
@@ -278,14 +281,14 @@ class FakeWindow:
     """A window whose user presses the given keys, one each time they are asked for, and then q."""
 
     def __init__(self, keys: str = "") -> None:
-        self.pressed, self.pictures = deque(keys), []
+        self.pressed, self.images = deque(keys), []
         self.closed = self.lost = False
         self.shown: Shown | None = None
 
-    def show(self, picture_rgb: np.ndarray) -> int:
-        self.pictures.append(picture_rgb.copy())
-        self.shown = Shown(len(self.pictures), time.perf_counter())
-        return len(self.pictures)
+    def show(self, image_rgb: np.ndarray) -> int:
+        self.images.append(image_rgb.copy())
+        self.shown = Shown(len(self.images), time.perf_counter())
+        return len(self.images)
 
     def key(self, wait_s: float) -> int | None:
         key = self.pressed.popleft() if self.pressed else "q"
@@ -296,19 +299,19 @@ class FakeWindow:
 
 
 def viewer_of(window: FakeWindow, folder: Path, mirror: bool = False, stills: bool = False) -> Viewer:
-    return Viewer(window, Look(), Views(), Meter(), Snapshots(folder), mirror, stills)
+    return Viewer(window, ViewSettings(), ViewRenderer(), Meter(), Snapshots(folder), mirror, stills)
 
 
 def test_only_the_window_is_mirrored(tmp_path):
-    seen, window, snapshots = scene(640, 480), FakeWindow("hi.s"), Snapshots(tmp_path)
-    shown = Viewer(window, Look(), Views(), Meter(), snapshots, mirror=True, stills=False)
-    assert shown.show(seen, wait_s=1e6) is False  # help off, info off, snapshot, then q
-    np.testing.assert_array_equal(window.pictures[-1], Views().overlay(seen, Style())[:, ::-1])
-    assert (window.pictures[0] != window.pictures[-1]).any()  # with and without the head-up display
+    tracked, window, snapshots = scene(640, 480), FakeWindow("hi.s"), Snapshots(tmp_path)
+    shown = Viewer(window, ViewSettings(), ViewRenderer(), Meter(), snapshots, mirror=True, stills=False)
+    assert shown.show(tracked, wait_s=1e6) is False  # help off, info off, snapshot, then q
+    np.testing.assert_array_equal(window.images[-1], ViewRenderer().overlay(tracked, Style())[:, ::-1])
+    assert (window.images[0] != window.images[-1]).any()  # with and without the head-up display
     snapshots.close()
     from handmesh.files import read_image
 
-    np.testing.assert_array_equal(read_image(snapshots.saved[0]), Views().overlay(seen, Style()))
+    np.testing.assert_array_equal(read_image(snapshots.saved[0]), ViewRenderer().overlay(tracked, Style()))
 
 
 def test_what_is_written_on_the_window_is_not_mirrored(tmp_path):
@@ -316,14 +319,14 @@ def test_what_is_written_on_the_window_is_not_mirrored(tmp_path):
     plain, mirrored = FakeWindow("h"), FakeWindow("h")
     viewer_of(plain, tmp_path).show(empty)
     viewer_of(mirrored, tmp_path, mirror=True).show(empty)
-    np.testing.assert_array_equal(plain.pictures[-1], mirrored.pictures[-1])
+    np.testing.assert_array_equal(plain.images[-1], mirrored.images[-1])
 
 
 def test_pause_holds_a_frame_and_stills_wait_for_a_key(tmp_path):
     window = FakeWindow(". wk ")
     live = viewer_of(window, tmp_path)
     assert live.show(scene()) is True and not window.pressed
-    assert live.look.style == Style(wireframe=True, skeleton=True) and not live.controls.paused
+    assert live.settings.style == Style(wireframe=True, skeleton=True) and not live.controls.paused
     window = FakeWindow(".m.\r. q")
     stills = viewer_of(window, tmp_path, stills=True)
     assert stills.show(scene()) is True and stills.show(scene()) is True and stills.show(scene()) is False
@@ -332,16 +335,16 @@ def test_pause_holds_a_frame_and_stills_wait_for_a_key(tmp_path):
 def test_keys_turn_the_view_of_a_frame_that_stays(tmp_path):
     window = FakeWindow("h2.o.")
     viewer_of(window, tmp_path).show(scene(640, 480), wait_s=1e6)
-    assert window.pictures[0].shape == (480, 640, 3) and window.pictures[-1].shape == (480, 1280, 3)
+    assert window.images[0].shape == (480, 640, 3) and window.images[-1].shape == (480, 1280, 3)
 
 
 def test_the_help_shows_itself_at_first_and_goes(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(viewer_module.time, "perf_counter", lambda: clock[0])
     shown = viewer_of(FakeWindow("." * 8 + "h"), tmp_path)
-    seen, helped = scene(), []
+    tracked, helped = scene(), []
     for _ in range(3):
-        shown.show(seen)
+        shown.show(tracked)
         helped.append(shown.controls.help)
         clock[0] += 3.0
     assert helped == [True, True, False]
@@ -351,7 +354,7 @@ def test_actions_are_done_and_told(tmp_path):
     window, done = FakeWindow("rc."), []
     shown = viewer_of(window, tmp_path)
     shown.actions = {"record": lambda: done.append("r") or "recording x", "calibrate": lambda: done.append("c") or ""}
-    shown.situation = lambda: Situation("up to scale", "REC 0:01", "hold still", 0.5)
+    shown.session_state = lambda: SessionState("up to scale", "REC 0:01", "hold still", 0.5)
     shown.show(scene(), wait_s=1e6)
     assert done == ["r", "c"]
 
@@ -369,9 +372,9 @@ def test_a_camera_that_gives_nothing_is_waited_for_until_the_user_quits(tmp_path
     shown = viewer_of(window, tmp_path)
     shown.show(scene())
     clock[0] = 0.4  # a slow camera is no silent one
-    assert shown.idle() and len(window.pictures) == 1
+    assert shown.idle() and len(window.images) == 1
     clock[0] = 1.5
-    assert shown.idle() and len(window.pictures) == 2 and (window.pictures[0] != window.pictures[1]).any()
+    assert shown.idle() and len(window.images) == 2 and (window.images[0] != window.images[1]).any()
     assert not shown.idle()
 
 
@@ -415,7 +418,7 @@ def display(monkeypatch) -> Iterator[subprocess.Popen]:
     server.wait()
 
 
-def test_a_real_window_shows_pictures_and_notices_that_its_display_is_gone(display):
+def test_a_real_window_shows_images_and_notices_that_its_display_is_gone(display):
     window = Window()
     stamp = window.show(np.full((240, 320, 3), 90, np.uint8))
     assert stamp == 1 and window.show(np.zeros((240, 320, 3), np.uint8)) in (None, 2)
@@ -435,7 +438,7 @@ def test_the_demo_goes_on_recording_when_its_display_is_gone(display, tmp_path, 
     monkeypatch.chdir(tmp_path)
 
     class Camera40:
-        title, live, stills, length, fps, troubles = "camera 0", True, False, None, 30.0, ()
+        title, live, stills, length, fps, warnings = "camera 0", True, False, None, 30.0, ()
 
         def __iter__(self) -> Iterator[Frame]:
             for k in range(40):

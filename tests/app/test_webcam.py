@@ -54,7 +54,7 @@ def clip(path: Path, count: int = 6) -> Path:
     return path
 
 
-def pictures(folder: Path, count: int = 2) -> Path:
+def images(folder: Path, count: int = 2) -> Path:
     folder.mkdir(exist_ok=True)
     for k in range(count):
         Image.new("RGB", (128, 96), (40, 40, 40)).save(folder / f"{k}.png")
@@ -67,13 +67,13 @@ class FakeCamera:
     title, live, stills, length, fps = "camera 0", True, False, None, 10.0
 
     def __init__(self, frames: Sequence[int | np.ndarray]) -> None:
-        self._frames, self.troubles, self.closed = frames, [], False
+        self._frames, self.warnings, self.closed = frames, [], False
 
     def __iter__(self) -> Iterator[Frame]:
         for k, given in enumerate(self._frames):
             time.sleep(0.002)  # so that writing can keep up
-            picture = np.full((96, 128, 3), given, np.uint8) if isinstance(given, int) else given
-            yield Frame(str(k), k / 10, picture, captured_s=time.perf_counter())
+            image = np.full((96, 128, 3), given, np.uint8) if isinstance(given, int) else given
+            yield Frame(str(k), k / 10, image, captured_s=time.perf_counter())
 
     def close(self) -> None:
         self.closed = True
@@ -95,9 +95,9 @@ def test_without_camera_and_display_the_bundled_clip_becomes_a_video(elsewhere, 
     assert frames[3].image_rgb.max() > 150  # the hand is brighter than the clip
 
 
-def test_a_folder_gets_an_overlay_a_picture_and_the_hands(elsewhere, capsys):
-    folder = pictures(elsewhere / "in", 3)
-    (folder / "text.jpg").write_text("no picture")
+def test_a_folder_gets_an_overlay_an_image_and_the_hands(elsewhere, capsys):
+    folder = images(elsewhere / "in", 3)
+    (folder / "text.jpg").write_text("no image")
     Image.new("RGB", (8, 8)).save(folder / "tiny.png")
     tracker = FakeTracker()
     assert run(folder, output=Path("out"), tracker=tracker) == 0
@@ -107,14 +107,14 @@ def test_a_folder_gets_an_overlay_a_picture_and_the_hands(elsewhere, capsys):
     assert [record["file"] for record in records] == ["0.png", "1.png", "2.png"]
     assert set(records[0]["hands"][0]) == {"side", "score", "joints_px", "joints_m"}
     said = capsys.readouterr().err
-    assert "pictures: 3 (2 skipped)" in said and "text.jpg" in said and "tiny.png" in said
+    assert "images: 3 (2 skipped)" in said and "text.jpg" in said and "tiny.png" in said
 
 
-def test_one_picture_to_one_file_and_to_the_default_place(elsewhere):
-    picture = pictures(elsewhere / "in", 1) / "0.png"
-    assert run(picture, output=Path("x.jpg"), wireframe=True, skeleton=True) == 0
+def test_one_image_to_one_file_and_to_the_default_place(elsewhere):
+    image = images(elsewhere / "in", 1) / "0.png"
+    assert run(image, output=Path("x.jpg"), wireframe=True, skeleton=True) == 0
     assert (read_image(Path("x.jpg")) > 100).any()
-    assert run(picture) == 0
+    assert run(image) == 0
     assert Path("outputs/overlays/0.png").exists()
 
 
@@ -128,7 +128,7 @@ BAD = {
     "text": (["text.jpg"], {}, "text.jpg"),
     "empty": (["empty.png"], {}, "empty.png"),
     "cut video": (["text.mp4"], {}, "text.mp4"),
-    "all skipped": (["text.jpg", "empty.png"], {}, "nothing in 2 pictures"),
+    "all skipped": (["text.jpg", "empty.png"], {}, "nothing in 2 images"),
     "unwritable": (["in/0.png"], {"output": Path("text.jpg/out")}, "text.jpg"),
     "format": (["in/0.png"], {"output": Path("x.gif")}, "x.gif"),
     "many in one": (["in"], {"output": Path("x.png")}, "x.png"),
@@ -144,9 +144,9 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_ends_in_one_clear_line(elsewhere, capsys, case):
-    pictures(elsewhere / "in")
+    images(elsewhere / "in")
     for name in ("text.jpg", "text.mp4"):
-        Path(name).write_text("no picture")
+        Path(name).write_text("no image")
     Path("empty.png").touch()
     source, options, named = BAD[case]
     assert run(*source, **{"output": Path("out"), **options}) == 1
@@ -158,7 +158,7 @@ def test_a_broken_model_file_is_one_line(elsewhere, capsys):
     def load(_: options_module.Options) -> FakeTracker:
         raise ValueError("model.onnx is not\na readable ONNX model")
 
-    options = options_module.Options(source=(str(pictures(elsewhere / "in")),), output=Path("v.mp4"))
+    options = options_module.Options(source=(str(images(elsewhere / "in")),), output=Path("v.mp4"))
     assert console.guarded(lambda: app.run(options, load)) == 1
     assert capsys.readouterr().err == "error: model.onnx is not a readable ONNX model\n"
     assert not Path("v.mp4").exists() and not Path("v.part.mp4").exists()
@@ -186,7 +186,7 @@ def test_output_that_breaks_off_keeps_what_is_written(elsewhere, monkeypatch, ca
         written.append(path)
 
     monkeypatch.setattr("handmesh.video.sinks.write_image", refuse_third)
-    assert run(pictures(elsewhere / "in", 4), output=Path("out")) == 1
+    assert run(images(elsewhere / "in", 4), output=Path("out")) == 1
     assert "No space left" in capsys.readouterr().err
     assert len(json.loads(Path("out/hands.json").read_text())) == 2
 
@@ -238,9 +238,9 @@ def test_record_export_and_output_at_once(elsewhere, capsys):
 @pytest.mark.parametrize("view, width", [("overlay", 128), ("side", 256), ("mesh", 128)])
 def test_a_recording_shows_the_view(elsewhere, view, width):
     assert run(clip(elsewhere / "clip.mp4", 3), record=Path("v.mp4"), view=view) == 0
-    picture = list(Video(Path("v.mp4")))[2].image_rgb
-    assert picture.shape == (96, width, 3)
-    assert (np.abs(picture[2, 2].astype(int) - 40).max() < 8) == (view != "mesh")  # the clip is grey, the ground bluish
+    image = list(Video(Path("v.mp4")))[2].image_rgb
+    assert image.shape == (96, width, 3)
+    assert (np.abs(image[2, 2].astype(int) - 40).max() < 8) == (view != "mesh")  # the clip is grey, the ground bluish
 
 
 def test_recordings_of_a_camera_are_not_mirrored(elsewhere, monkeypatch):
@@ -248,8 +248,8 @@ def test_recordings_of_a_camera_are_not_mirrored(elsewhere, monkeypatch):
     left[:, :20] = 250
     monkeypatch.setattr(app, "CameraFeed", lambda index: FakeCamera([left] * 3))
     assert run(record=Path("v.mp4"), mirror=True) == 0
-    picture = next(iter(Video(Path("v.mp4")))).image_rgb
-    assert picture[50, 5].min() > 200 and picture[50, -5].max() < 80
+    image = next(iter(Video(Path("v.mp4")))).image_rgb
+    assert image[50, 5].min() > 200 and image[50, -5].max() < 80
 
 
 def test_a_full_disk_ends_the_run_and_keeps_the_rest(elsewhere, monkeypatch, capsys):
@@ -343,8 +343,8 @@ def test_two_ctrl_c_leave_a_playable_recording_and_a_complete_export(elsewhere):
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])
 def test_image_writes_an_overlay_and_an_upright_mesh(elsewhere, suffix, capsys):
-    picture = pictures(elsewhere / "in", 1) / "0.png"
-    options = image_app.Options(images=(picture,), mesh=Path(f"hand{suffix}"))
+    image = images(elsewhere / "in", 1) / "0.png"
+    options = image_app.Options(images=(image,), mesh=Path(f"hand{suffix}"))
     assert console.guarded(lambda: image_app.run(options, lambda _: FakeTracker())) == 0
     assert Path("outputs/0.png").exists() and "right hand, score 0.97, 0.5" in capsys.readouterr().err
     mesh = trimesh.load(f"hand{suffix}", force="mesh")
@@ -360,10 +360,10 @@ def test_image_without_a_hand_and_with_a_bad_mesh_name(elsewhere, capsys):
         def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list:
             return []
 
-    picture = pictures(elsewhere / "in", 1) / "0.png"
-    assert console.guarded(lambda: image_app.run(image_app.Options(images=(picture,)), lambda _: Blind())) == 0
+    image = images(elsewhere / "in", 1) / "0.png"
+    assert console.guarded(lambda: image_app.run(image_app.Options(images=(image,)), lambda _: Blind())) == 0
     assert "no hand found" in capsys.readouterr().err and not Path("outputs/0.glb").exists()
-    bad = image_app.Options(images=(picture,), mesh=Path("x.fbx"))
+    bad = image_app.Options(images=(image,), mesh=Path("x.fbx"))
     assert console.guarded(lambda: image_app.run(bad, lambda _: FakeTracker())) == 1
     assert "x.fbx: meshes are written as .glb" in capsys.readouterr().err
 

@@ -11,15 +11,15 @@ import pytest
 import trimesh
 from posed_hand import posed_hand
 
-from handmesh.app.capture import ClipRecording, Drawn, Outputs, Snapshots, Writer
+from handmesh.app.capture import AsyncSink, ClipRecording, Drawn, Outputs, Snapshots
 from handmesh.files import OutputError, read_image
 from handmesh.types import Camera, Frame, TrackedFrame
 from handmesh.video.sources import Video
 
 
-def kept(number: int = 0) -> Drawn:
-    picture = np.full((48, 64, 3), number, np.uint8)
-    return Drawn(TrackedFrame(Frame(str(number), number / 30, picture), [], Camera.from_fov(64, 48)), picture)
+def recorded(number: int = 0) -> Drawn:
+    image = np.full((48, 64, 3), number, np.uint8)
+    return Drawn(TrackedFrame(Frame(str(number), number / 30, image), [], Camera.from_fov(64, 48)), image)
 
 
 class SlowFile:
@@ -38,9 +38,9 @@ class SlowFile:
 
 def test_a_camera_never_waits_and_what_is_left_out_is_counted():
     file = SlowFile()
-    writer = Writer(Path("x"), file.take, file.finish, live=True)
+    writer = AsyncSink(Path("x"), file.take, file.finish, live=True)
     for k in range(40):
-        writer.write(kept(k))
+        writer.write(recorded(k))
     assert 30 <= writer.dropped <= 32  # eight wait, one is being written
     file.let.set()
     writer.close()
@@ -49,10 +49,10 @@ def test_a_camera_never_waits_and_what_is_left_out_is_counted():
 
 def test_of_a_file_no_frame_is_lost_however_slow_the_disk_is():
     file = SlowFile()
-    writer = Writer(Path("x"), file.take, file.finish, live=False)
+    writer = AsyncSink(Path("x"), file.take, file.finish, live=False)
     threading.Timer(0.3, file.let.set).start()
     for k in range(40):
-        writer.write(kept(k))
+        writer.write(recorded(k))
     writer.close()
     assert file.taken == list(range(40)) and writer.dropped == 0
 
@@ -62,10 +62,10 @@ def test_a_failure_is_told_once_and_the_file_still_finished():
         raise OutputError("no space left")
 
     file = SlowFile()
-    writer = Writer(Path("x"), refuse, file.finish, live=False)
+    writer = AsyncSink(Path("x"), refuse, file.finish, live=False)
     with pytest.raises(OutputError, match="no space left"):
         for _ in range(100):
-            writer.write(kept())
+            writer.write(recorded())
             time.sleep(0.005)
     writer.close()
     assert file.finished == 1
@@ -79,7 +79,7 @@ def test_all_files_are_completed_where_one_fails():
     good.let.set()
     outputs.add(Path("bad"), lambda _: None, fail)
     outputs.add(Path("good"), good.take, good.finish)
-    outputs.write(kept(7))
+    outputs.write(recorded(7))
     with pytest.raises(OutputError, match="cannot finish"):
         outputs.close()
     assert good.taken == [7] and good.finished == 1 and outputs.paths == [Path("bad"), Path("good")]
@@ -89,12 +89,12 @@ def test_a_key_starts_and_stops_a_recording(tmp_path):
     outputs = Outputs(live=False)
     recording = ClipRecording(outputs, tmp_path / "outputs", fps=30.0)
     assert recording.since_s is None and not outputs
-    outputs.write(kept(0))
+    outputs.write(recorded(0))
     assert recording.toggle().startswith("recording ") and outputs and recording.since_s is not None
     for k in range(100, 104):
-        outputs.write(kept(k))
+        outputs.write(recorded(k))
     assert recording.toggle().startswith("recorded ") and not outputs and recording.since_s is None
-    outputs.write(kept(200))
+    outputs.write(recorded(200))
     outputs.close()
     (path,) = outputs.paths
     frames = list(Video(path))
@@ -107,13 +107,13 @@ def test_a_recording_that_cannot_be_begun_is_a_notice(tmp_path):
     assert "cannot write" in recording.toggle() and recording.since_s is None
 
 
-def test_a_snapshot_is_a_picture_and_its_meshes(tmp_path):
+def test_a_snapshot_is_an_image_and_its_meshes(tmp_path):
     camera, snapshots = Camera.from_fov(64, 48), Snapshots(tmp_path)
-    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-    snapshots.take(picture, [posed_hand(camera)])
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    snapshots.take(image, [posed_hand(camera)])
     (news,) = snapshots.close()
     png, glb = snapshots.saved
-    np.testing.assert_array_equal(read_image(png), picture)
+    np.testing.assert_array_equal(read_image(png), image)
     assert len(trimesh.load(glb, force="mesh").vertices) >= 1689 and png.stem == glb.stem
     assert news == f"saved {png} and .glb"
 

@@ -99,7 +99,7 @@ def test_macs_of_attention_grow_with_the_square_of_the_pixels():
 
 def test_attention_maps_count_as_memory_where_the_runtime_holds_them():
     pixels = 16 * 16
-    alive = (3 + 24 + 8 + 1) * pixels * 4  # picture, projections, output, and each row's normaliser
+    alive = (3 + 24 + 8 + 1) * pixels * 4  # image, projections, output, and each row's normaliser
     assert cost_of(Attending(), 16, 1, attention_maps=True).activation_bytes == alive + 2 * pixels**2 * 4
     assert cost_of(Attending(), 16, 1).activation_bytes < 2 * alive
 
@@ -107,8 +107,8 @@ def test_attention_maps_count_as_memory_where_the_runtime_holds_them():
 def test_activations_are_those_that_live_at_once():
     layers = nn.Sequential(*(nn.Conv2d(c, 8, 1) for c in (3, 8, 8, 8)))
     one = 8 * 32 * 32 * 4
-    picture = 3 * 32 * 32 * 4
-    assert cost_of(layers, 32, 1).activation_bytes == picture + 2 * one  # a layer's input and its output
+    image = 3 * 32 * 32 * 4
+    assert cost_of(layers, 32, 1).activation_bytes == image + 2 * one  # a layer's input and its output
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_pooling_takes_the_token_from_the_mean_of_its_neighbourhood():
     image[0, 0, 1, 1] = 9
     mixed = Pooling()(image)[0, 0]
     assert mixed[1, 1] == 1 - 9
-    assert mixed[0, 0] == 9 / 4  # the corner has four neighbours within the picture
+    assert mixed[0, 0] == 9 / 4  # the corner has four neighbours within the image
 
 
 def test_only_the_token_mixer_differs():
@@ -270,10 +270,10 @@ def test_what_is_measured_is_not_measured_again(folder: Path, monkeypatch: pytes
 
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """It is killed in the middle of the second round; the rerun keeps what was measured and does the rest."""
-    turns = iter(range(100))
+    rotations = iter(range(100))
 
     def stop_at_the_fourth(runner: object, seconds: float) -> list[float]:
-        if next(turns) == 4:
+        if next(rotations) == 4:
             raise KeyboardInterrupt
         return [1.0]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hand_scenes import SceneDetector, SceneSession, coded_frame, posed_hand
 
-from handmesh.benchmark.interleaved import FRAME_S, BoxContender, TrackerContender
-from handmesh.benchmark.latency import SizeContender, drawn_frames, measure_latency, recorded_frames
+from handmesh.benchmark.interleaved import FRAME_S, BoxCandidate, TrackerCandidate
+from handmesh.benchmark.latency import SizeCandidate, drawn_frames, measure_latency, recorded_frames
 from handmesh.machine import machine
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
@@ -26,9 +26,9 @@ class Listed(SceneSession):
         return super().run(image_nhwc)
 
 
-def contender_of(scene, name="only", runs=None):
+def candidate_of(scene, name="only", runs=None):
     estimator = Estimator(Listed(scene, name, [] if runs is None else runs))
-    return SizeContender(estimator, HandTracker(estimator, SceneDetector(scene), smooth="off"))
+    return SizeCandidate(estimator, HandTracker(estimator, SceneDetector(scene), smooth="off"))
 
 
 def one_hand(number):
@@ -37,7 +37,7 @@ def one_hand(number):
 
 def test_frames_are_counted_by_what_they_cost():
     frames = (coded_frame(n) for n in range(30))
-    report = measure_latency({"only": contender_of(one_hand)}, frames, warm_up=10)["only"]
+    report = measure_latency({"only": candidate_of(one_hand)}, frames, warm_up=10)["only"]
     assert (report.look.frames, report.following.frames) == (20, 13)
     assert report.searching.frames == 7  # one of two hands in view: a search every third frame
     assert report.hands_per_frame == 1
@@ -50,26 +50,26 @@ def test_frames_are_counted_by_what_they_cost():
 
 
 def test_the_stages_of_a_call_are_parts_of_its_total():
-    estimator, tracker = contender_of(one_hand)
+    estimator, tracker = candidate_of(one_hand)
     for n in range(12):
-        for contender in (BoxContender(estimator), TrackerContender(tracker, drawn=False)):
-            stages = contender.see(coded_frame(n), n * FRAME_S).stages_ms
+        for candidate in (BoxCandidate(estimator), TrackerCandidate(tracker, drawn=False)):
+            stages = candidate.see(coded_frame(n), n * FRAME_S).stages_ms
             assert 0 < sum(stages[stage] for stage in ("crop", "network", "lift")) < stages["track"]
 
 
 def test_networks_take_turns():
     runs = []
-    contenders = {name: contender_of(one_hand, name, runs) for name in ("fast", "accurate")}
+    candidates = {name: candidate_of(one_hand, name, runs) for name in ("fast", "accurate")}
     runs.clear()
-    reports = measure_latency(contenders, [coded_frame(n) for n in range(25)], warm_up=0)
+    reports = measure_latency(candidates, [coded_frame(n) for n in range(25)], warm_up=0)
     assert [report.look.frames for report in reports.values()] == [25, 25]
-    turns = [name for name, before in zip(runs, [None, *runs], strict=False) if name != before]
-    assert turns == ["fast", "accurate"] * 3
+    rotations = [name for name, before in zip(runs, [None, *runs], strict=False) if name != before]
+    assert rotations == ["fast", "accurate"] * 3
 
 
 def test_too_few_frames_are_refused():
     with pytest.raises(ValueError, match="expected 11 or more"):
-        measure_latency({"only": contender_of(one_hand)}, [coded_frame(0)] * 10)
+        measure_latency({"only": candidate_of(one_hand)}, [coded_frame(0)] * 10)
 
 
 def test_drawn_frames_show_a_moving_hand():

@@ -42,7 +42,7 @@ def test_a_batch_has_every_label_and_depends_on_its_step_alone(source):
     assert batch.image.shape == (6, 3, 64, 64) and batch.vertices_m.shape == (6, 1689, 3)
     for mask in ("joints_crop", "joints_m", "vertices", "parameters", "mask"):
         assert getattr(batch, f"has_{mask}").all()
-    assert not batch.has_rough_3d.any() and batch.presence.all() and batch.right.all()
+    assert not batch.has_weak_3d.any() and batch.presence.all() and batch.right.all()
     assert 0.02 < batch.mask.mean() < 0.7
 
 
@@ -59,13 +59,13 @@ def test_the_posed_model_meets_the_batch_vertices(source):
 # colours
 
 
-def changed(monkeypatch, **chances: float) -> None:
+def changed(monkeypatch, **probabilities: float) -> None:
     """Make only the named changes, with these probabilities."""
     for name in ("_TONE", "_HUE", "_GREY", "_LIGHT", "_NIGHT", "_SWAP", "_BLUR", "_NOISE", "_JPEG"):
-        monkeypatch.setattr(augment, name, chances.get(name, 0.0))
+        monkeypatch.setattr(augment, name, probabilities.get(name, 0.0))
 
 
-def test_equal_generators_give_equal_pictures_and_leave_the_given_one_alone(image):
+def test_equal_generators_give_equal_images_and_leave_the_given_one_alone(image):
     before = image.copy()
     for seed in range(40):
         one, other = (vary_colour(image, np.random.default_rng(seed)) for _ in range(2))
@@ -86,7 +86,7 @@ def test_grey_is_the_luma(image, monkeypatch):
 
 
 def test_tone_is_torchvisions(image, monkeypatch):
-    """Brightness, contrast and saturation one after the other, on a picture that none of them clips."""
+    """Brightness, contrast and saturation one after the other, on an image that none of them clips."""
     changed(monkeypatch, _TONE=1.0)
     soft = (image // 4 + 90).astype(np.uint8)
     for seed in range(20):
@@ -122,10 +122,10 @@ def test_light_may_be_coloured_and_nights_are_dark(monkeypatch):
 def test_hue_turns_colours_both_ways_and_keeps_greys(monkeypatch):
     changed(monkeypatch, _HUE=1.0)
     colours = np.array([[[200, 120, 120], [77, 77, 77]]], np.uint8)
-    turned = np.array([vary_colour(colours, np.random.default_rng(seed))[0] for seed in range(200)], int)
-    assert np.abs(turned[:, 1] - 77).max() <= 1
-    assert np.abs(turned[:, 0].sum(1) - 440).max() <= 2
-    green_over_blue = turned[:, 0, 1] - turned[:, 0, 2]
+    rotated = np.array([vary_colour(colours, np.random.default_rng(seed))[0] for seed in range(200)], int)
+    assert np.abs(rotated[:, 1] - 77).max() <= 1
+    assert np.abs(rotated[:, 0].sum(1) - 440).max() <= 2
+    green_over_blue = rotated[:, 0, 1] - rotated[:, 0, 2]
     assert green_over_blue.min() < -25 and green_over_blue.max() > 25 and abs(green_over_blue.mean()) < 5
 
 

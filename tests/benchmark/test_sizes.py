@@ -1,4 +1,4 @@
-"""The README's table of sizes from recorded numbers: latencies beside the figures of evaluations of the same files."""
+"""The README's table of sizes from recorded numbers: latencies beside the metrics of evaluations of the same files."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from handmesh.benchmark.interleaved import Figures, Times
+from handmesh.benchmark.interleaved import Times, Timings
 from handmesh.benchmark.latency import LatencyReport, SizeRow, latency_table, markdown_table, read_accuracy
 from handmesh.files import sha256_of
 
 STAGES = ("detect", "crop", "network", "lift", "smooth")
 
 
-def latency(total_ms: float, frames: int = 290) -> Figures:
+def latency(total_ms: float, frames: int = 290) -> Timings:
     stages = {stage: Times(total_ms / 2, total_ms, total_ms) for stage in STAGES}
     stages |= {
         "track": Times(total_ms, 2 * total_ms, math.nan),
         "processor": Times(total_ms + 0.25, math.nan, math.nan),
     }
-    return Figures(frames, 1.0, stages)
+    return Timings(frames, 1.0, stages)
 
 
 def row(name: str, crop_px: int, total_ms: float, sha256: str = "") -> SizeRow:
-    nothing = Figures(0, math.nan, {})
+    nothing = Timings(0, math.nan, {})
     return SizeRow(name, crop_px, 12_743_564, sha256, LatencyReport(latency(total_ms), latency(7.04), nothing, 1.0))
 
 
-def evaluation(path: Path, sha256: str, **figures_of: dict[str, float | None]) -> Path:
+def evaluation(path: Path, sha256: str, **timings_of: dict[str, float | None]) -> Path:
     """A metrics.json as `handmesh evaluate` writes it, both protocols, with a part of each set."""
 
-    def report(data: str, boxes: str, figures: dict[str, float | None], factor: float) -> dict:
-        values = {name: value and value * factor for name, value in figures.items()}
+    def report(data: str, boxes: str, metrics: dict[str, float | None], factor: float) -> dict:
+        values = {name: value and value * factor for name, value in metrics.items()}
         unit = {"PA-MPVPE": "mm", "2D error, median": "of box"}
         described = {name: {"value": value, "unit": unit.get(name, "")} for name, value in values.items()}
-        return {"data": data, "boxes": boxes, "figures": described}
+        return {"data": data, "boxes": boxes, "metrics": described}
 
     reports = []
-    for data, figures in figures_of.items():
-        reports += [report(data, "given", figures, 1), report(data, "detected", figures, 2)]
-        reports += [report(data, "given", figures, 9) | {"part": "fists"}]
+    for data, metrics in timings_of.items():
+        reports += [report(data, "given", metrics, 1), report(data, "detected", metrics, 2)]
+        reports += [report(data, "given", metrics, 9) | {"part": "fists"}]
     path.write_text(json.dumps({"setting": {"model": "a.onnx", "model_sha256": sha256}, "reports": reports}))
     return path
 
@@ -84,7 +84,7 @@ def test_what_was_not_measured_is_a_dash(files):
     assert table.endswith("| 5.9 | 7.0 | - |")
 
 
-def test_figures_of_another_file_are_refused(files):
+def test_metrics_of_another_file_are_refused(files):
     stale = evaluation(Path("metrics.json"), "0" * 64, digits={"2D error, median": 0.04})
     with pytest.raises(ValueError, match=r"of another file than small.onnx, large.onnx now are: evaluate again"):
         read_accuracy([stale], files)

@@ -19,18 +19,18 @@ from handmesh import console
 from handmesh.benchmark import interleaved, latency
 from handmesh.benchmark.interleaved import (
     CLIP_SCENES,
-    Burden,
     Case,
-    Figures,
-    MediaPipeContender,
+    CpuLoad,
+    MediaPipeCandidate,
     MediaPipeUnavailable,
     Scene,
     Taken,
     Timed,
     Times,
-    TrackerContender,
-    figures_of,
+    Timings,
+    TrackerCandidate,
     measure,
+    timings_of,
 )
 from handmesh.cli import main
 from handmesh.types import SourceError
@@ -54,12 +54,12 @@ class Listed:
 
 
 class Switch:
-    """A burden that does nothing but note when it is on."""
+    """A CPU load that does nothing but note when it is on."""
 
     def __init__(self, log: list, cores: int = 1) -> None:
         self.log, self.cores = log, cores
 
-    def turn(self, on):
+    def round_(self, on):
         self.log.append(on)
 
 
@@ -67,21 +67,21 @@ def taken(count):
     return (Taken(FRAME, {"capture": 5.0, "colour": 0.5}) for _ in range(count))
 
 
-def test_contenders_take_turns_on_the_same_frames():
+def test_candidates_take_turns_on_the_same_frames():
     log, spun = [], []
     cases = {Case(name, 1, TWO): Listed(name, log) for name in "ab"}
     measured = measure(cases, taken(30), Switch(spun, cores=0), warm_up=10)
-    turns = [log[i][0] for i in range(0, 60, 10)]
-    assert turns == ["a", "b"] * 3
+    rotations = [log[i][0] for i in range(0, 60, 10)]
+    assert rotations == ["a", "b"] * 3
     assert [number for name, number, _ in log if name == "b"] == list(range(30))
     assert set(measured) == {(case, False) for case in cases} and not any(spun)
-    assert all(figures.frames == 20 and figures.hands_per_frame == 1 for figures in measured.values())
+    assert all(timings.frames == 20 and timings.hands_per_frame == 1 for timings in measured.values())
 
 
 def test_stages_add_up_to_the_frame():
     case = Case("a", 1, TWO)
-    figures = measure({case: Listed("a", [])}, taken(20), Switch([], 0))[case, False]
-    medians = {stage: figures.median(stage) for stage in figures.stages_ms}
+    timings = measure({case: Listed("a", [])}, taken(20), Switch([], 0))[case, False]
+    medians = {stage: timings.median(stage) for stage in timings.stages_ms}
     processor = medians.pop("processor")
     assert medians == {
         "capture": 5.0,
@@ -92,10 +92,10 @@ def test_stages_add_up_to_the_frame():
         "track + overlay": 5.0,
         "frame": 10.5,
     }
-    assert processor > 0 and math.isnan(figures.median("encode"))
+    assert processor > 0 and math.isnan(timings.median("encode"))
 
 
-def test_the_burden_is_on_in_every_other_turn():
+def test_the_CPU_load_is_on_in_every_other_round():
     spun, case = [], Case("a", 1, TWO)
     measured = measure({case: Listed("a", [])}, taken(40), Switch(spun))
     assert spun == [False, True, False, True]
@@ -109,10 +109,10 @@ def test_too_few_frames_are_refused(frames, cores):
 
 
 def test_quantiles():
-    figures = figures_of([Timed({"track": float(ms)}, ms % 2) for ms in range(101)])
-    assert figures.stages_ms["track"] == Times(50, 90, 99)
-    assert figures.hands_per_frame == pytest.approx(50 / 101)
-    assert figures_of([]).frames == 0 and math.isnan(figures_of([]).median())
+    timings = timings_of([Timed({"track": float(ms)}, ms % 2) for ms in range(101)])
+    assert timings.stages_ms["track"] == Times(50, 90, 99)
+    assert timings.hands_per_frame == pytest.approx(50 / 101)
+    assert timings_of([]).frames == 0 and math.isnan(timings_of([]).median())
 
 
 def test_one_of_the_two_hands_is_covered():
@@ -153,17 +153,17 @@ def test_each_setting_once():
     ]
 
 
-def figures(ms: float, processor: float = 1.0) -> Figures:
+def timings(ms: float, processor: float = 1.0) -> Timings:
     stages = {"track": ms, "track + overlay": ms + 1, "processor": processor}
-    return Figures(10, 1.0, {stage: Times(value, value, value) for stage, value in stages.items()})
+    return Timings(10, 1.0, {stage: Times(value, value, value) for stage, value in stages.items()})
 
 
 MEASURED = {
-    (Case("fast", 1, ONE), False): figures(4.0),
-    (Case("fast", 2, TWO), False): figures(6.0, 3.0),
-    (Case("fast", 1, ONE), True): figures(6.0),
-    (Case("MediaPipe", 1, ONE), False): figures(8.0, 2.0),
-    (Case("MediaPipe", 1, ONE), True): figures(40.0),
+    (Case("fast", 1, ONE), False): timings(4.0),
+    (Case("fast", 2, TWO), False): timings(6.0, 3.0),
+    (Case("fast", 1, ONE), True): timings(6.0),
+    (Case("MediaPipe", 1, ONE), False): timings(8.0, 2.0),
+    (Case("MediaPipe", 1, ONE), True): timings(40.0),
 }
 
 
@@ -177,13 +177,13 @@ def test_ratios():
     assert [ratio.value for ratio in latency.busy_against_idle(MEASURED)] == [1.5, 5.0]
 
 
-def test_json_is_valid_where_a_figure_is_missing():
-    zero = {key: figures(0.0, 0.0) for key in MEASURED}
+def test_json_is_valid_where_a_metric_is_missing():
+    zero = {key: timings(0.0, 0.0) for key in MEASURED}
     pace = interleaved.Pace(29.9, Times(20, 30, 40), 0.6, [])
     content = latency.as_json({"machine": "this"}, zero, {Case("fast", 2, TWO): pace})
     parsed = json.loads(json.dumps(content, allow_nan=False))
     assert parsed["busy_against_idle"][0]["ratio"] is None
-    assert parsed["paced"][0]["age_ms"]["median"] == 20 and parsed["paced"][0]["name"] == "fast"
+    assert parsed["realtime"][0]["age_ms"]["median"] == 20 and parsed["realtime"][0]["name"] == "fast"
     assert len(parsed["cases"]) == len(MEASURED)
 
 
@@ -194,17 +194,17 @@ def test_a_line_on_the_pace():
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux what a process has used")
 def test_spinners_spin_when_they_are_told_to_and_end():
-    with Burden(1) as burden:
-        pid = burden.spinners[0].pid
+    with CpuLoad(1) as cpu_load:
+        pid = cpu_load.spinners[0].pid
         idle = ticks(pid, 0.3)
-        burden.turn(True)
+        cpu_load.round_(True)
         busy = ticks(pid, 0.6)
-        burden.turn(False)
+        cpu_load.round_(False)
         rest = ticks(pid, 0.3)
     assert busy > 5 > max(idle, rest)  # hundredths of a second
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(ValueError, match="-1"):
-        Burden(-1)
+        CpuLoad(-1)
 
 
 def ticks(pid: int, seconds: float) -> int:
@@ -222,16 +222,16 @@ def ticks(pid: int, seconds: float) -> int:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux whether a process is there")
 def test_spinners_do_not_outlive_a_program_that_is_killed():
     code = (
-        "import os, signal; from handmesh.benchmark.interleaved import Burden\n"
-        "burden = Burden(1).__enter__(); burden.turn(True)\n"
-        "print(burden.spinners[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal; from handmesh.benchmark.interleaved import CpuLoad\n"
+        "cpu_load = CpuLoad(1).__enter__(); cpu_load.round_(True)\n"
+        "print(cpu_load.spinners[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    place = Path(f"/proc/{int(run.stdout)}")
+    position = Path(f"/proc/{int(run.stdout)}")
     until_s = time.perf_counter() + 10
-    while place.exists() and " Z " not in (place / "stat").read_text() and time.perf_counter() < until_s:
+    while position.exists() and " Z " not in (position / "stat").read_text() and time.perf_counter() < until_s:
         time.sleep(0.05)
-    assert not place.exists() or " Z " in (place / "stat").read_text()
+    assert not position.exists() or " Z " in (position / "stat").read_text()
 
 
 def fake_mediapipe(log: list) -> SimpleNamespace:
@@ -255,12 +255,12 @@ def fake_mediapipe(log: list) -> SimpleNamespace:
 def test_mediapipe_runs_its_full_model_on_a_video(monkeypatch):
     log = []
     monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe(log))
-    contender = MediaPipeContender(2, interleaved.load_mediapipe())
+    candidate = MediaPipeCandidate(2, interleaved.load_mediapipe())
     assert log == [{"static_image_mode": False, "max_num_hands": 2, "model_complexity": 1}]
-    assert contender.see(FRAME, 0.0).hands == 0
-    stages, hands = contender.see(FRAME + 1, 1 / 30)
+    assert candidate.see(FRAME, 0.0).hands == 0
+    stages, hands = candidate.see(FRAME + 1, 1 / 30)
     assert hands == 2 and list(stages) == ["track"] and stages["track"] > 0
-    contender.close()
+    candidate.close()
     assert log[-1] == "closed"
 
 
@@ -282,36 +282,36 @@ class QuickTracker(FakeTracker):
         self.closed = True
 
 
-def test_our_contender_draws_and_records():
+def test_our_candidate_draws_and_records():
     class Kept:
         frames, closed = 0, False
 
-        def write(self, frame, picture_rgb, hands):
+        def write(self, frame, image_rgb, hands):
             self.frames += 1
-            assert picture_rgb.any() and len(hands) == 1
+            assert image_rgb.any() and len(hands) == 1
 
         def close(self):
             self.closed = True
 
     output = Kept()
     tracker = QuickTracker()
-    contender = TrackerContender(tracker, output)
-    stages, hands = contender.see(FRAME, 0.5)
+    candidate = TrackerCandidate(tracker, output)
+    stages, hands = candidate.see(FRAME, 0.5)
     assert hands == 1 and {"network", "track", "overlay", "encode"} <= set(stages) and "total" not in stages
-    contender.close()
+    candidate.close()
     assert (output.frames, output.closed, tracker.closed) == (1, True, True)
-    assert "encode" not in TrackerContender(QuickTracker()).see(FRAME, 0.5).stages_ms
+    assert "encode" not in TrackerCandidate(QuickTracker()).see(FRAME, 0.5).stages_ms
 
 
 def test_the_pace_of_a_camera():
-    pace = interleaved.keep_pace(TrackerContender(QuickTracker()), None, ONE, 1.0)
+    pace = interleaved.keep_pace(TrackerCandidate(QuickTracker()), None, ONE, 1.0)
     assert 5 < pace.fps < 33
     assert 0 < pace.age_ms.median <= pace.age_ms.p99
     assert 0 < pace.cores_used < 2.5
-    assert all(0 <= share <= 1 for share in pace.cores_busy)
+    assert all(0 <= fraction <= 1 for fraction in pace.cores_busy)
 
 
-def test_a_slow_contender_gets_the_newest_frame():
+def test_a_slow_candidate_gets_the_newest_frame():
     class Slow:
         def see(self, image_rgb, time_s):
             time.sleep(0.1)
@@ -357,7 +357,7 @@ def test_a_whole_run_without_mediapipe(tmp_path, monkeypatch, capsys):
     code, content = run(tmp_path, frames=20, model=("fast",), seconds=0.2)
     said = capsys.readouterr()
     assert code == 0 and "without MediaPipe: it is not installed" in said.err
-    assert not content["against_mediapipe"] and len(content["paced"]) == 2
+    assert not content["against_mediapipe"] and len(content["realtime"]) == 2
     assert said.out.count("of 30 FPS") == 2
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from handmesh.data import detection
-from handmesh.data.cutouts import Sprite, SpriteHand, SpriteSet, cut_out, share_inside, surroundings, write_sprites
+from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, cut_out, fraction_inside, surroundings, write_cutouts
 from handmesh.data.detection import Scene, SceneHand, Size
 from handmesh.data.loader import Stage
 from handmesh.data.photos import LabelledHand, Photo
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
 from handmesh.synthetic import people
-from handmesh.synthetic.people import Body, Rig, curl_fingers, hand_joints, pose_body, reach, turn_between
+from handmesh.synthetic.people import Body, Rig, curl_fingers, hand_joints, pose_body, reach, rotation_between
 from handmesh.types import Box, Camera
 
 SIZE = Size(256, 192)
@@ -30,8 +30,8 @@ def upright_hand(centre=(100.0, 80.0), length=60.0):
     return np.array(centre) + length * points
 
 
-def one_hand_scene(side="right", **place):
-    hand = SceneHand(side, upright_hand(**place), np.ones(21))
+def one_hand_scene(side="right", **position):
+    hand = SceneHand(side, upright_hand(**position), np.ones(21))
     return Scene(np.full((SIZE.height, SIZE.width, 3), 90, np.uint8), (hand,))
 
 
@@ -73,14 +73,14 @@ def test_unsure_places_are_left_out_except_at_labelled_hands():
 def test_an_unlabelled_other_hand_may_hang_beside_the_body():
     photo = Photo(Path("a.jpg"), 256, 192, ())
     for side, sign in (("right", 1), ("left", -1)):
-        place = detection.other_hand_place(SceneHand(side, upright_hand((128, 60), 20), np.ones(21)), photo)
-        assert cv2.pointPolygonTest(place.astype(np.float32), (128 + sign * 60, 150), False) > 0
-        assert cv2.pointPolygonTest(place.astype(np.float32), (128 - sign * 60, 150), False) < 0
-        assert cv2.pointPolygonTest(place.astype(np.float32), (128 + sign * 60, 50), False) < 0
+        position = detection.other_hand_position(SceneHand(side, upright_hand((128, 60), 20), np.ones(21)), photo)
+        assert cv2.pointPolygonTest(position.astype(np.float32), (128 + sign * 60, 150), False) > 0
+        assert cv2.pointPolygonTest(position.astype(np.float32), (128 - sign * 60, 150), False) < 0
+        assert cv2.pointPolygonTest(position.astype(np.float32), (128 + sign * 60, 50), False) < 0
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_a_view_moves_labels_with_the_picture(mirror):
+def test_a_view_moves_labels_with_the_image(mirror):
     scene = one_hand_scene("left", centre=(128, 96))
     image = scene.image.copy()
     middle = scene.hands[0].joints_px[9]
@@ -93,17 +93,17 @@ def test_a_view_moves_labels_with_the_picture(mirror):
         assert seen.hands[0].side == ("right" if mirror else "left")
 
 
-def square_sprite():
+def square_cutout():
     rgba = np.zeros((64, 64, 4), np.uint8)
     rgba[8:56, 8:56] = (200, 40, 40, 255)
-    return Sprite(rgba, (SpriteHand("right", upright_hand((31.5, 31.5), 40).astype(np.float32)),))
+    return Cutout(rgba, (CutoutHand("right", upright_hand((31.5, 31.5), 40).astype(np.float32)),))
 
 
 def test_pasting_labels_what_it_shows():
     blank = Scene(np.zeros((SIZE.height, SIZE.width, 3), np.uint8))
     sides = set()
     for seed in range(12):
-        scene = detection.paste(blank, square_sprite(), np.random.default_rng(seed))
+        scene = detection.paste(blank, square_cutout(), np.random.default_rng(seed))
         hand = scene.hands[0]
         sides.add(hand.side)
         seen = hand.joints_px[hand.in_sight > 0]
@@ -122,22 +122,22 @@ def test_what_is_pasted_over_a_hand_hides_it():
 
 @pytest.fixture
 def folders(tmp_path):
-    """Sprites, photographs and backgrounds in small."""
-    write_sprites(tmp_path / "sprites", [square_sprite()])
+    """Cutouts, photographs and backgrounds in small."""
+    write_cutouts(tmp_path / "cutouts", [square_cutout()])
     rng = np.random.default_rng(0)
     (tmp_path / "empty").mkdir()
     photos = tmp_path / "photos"
     (photos / "images").mkdir(parents=True)
     entries = []
     for k in range(12):
-        picture = rng.integers(0, 255, (96, 128, 3)).astype(np.uint8)
-        cv2.imwrite(str(tmp_path / "empty" / f"{k}.png"), picture)
-        cv2.imwrite(str(photos / "images" / f"{k}.png"), picture)
+        image = rng.integers(0, 255, (96, 128, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "empty" / f"{k}.png"), image)
+        cv2.imwrite(str(photos / "images" / f"{k}.png"), image)
         joints = upright_hand((60, 40), 40).tolist()
         hand = {"hand": "left", "score": 1.0, "uv": joints, "xyz": [[0, 0, 0]] * 21}
         entries.append({"file": f"images/{k}.png", "width": 128, "height": 96, "hands": [hand]})
     (photos / "pseudo_labels.json").write_text(json.dumps(entries))
-    return detection.SceneConfig((tmp_path / "sprites",), (photos,), (photos,), (tmp_path / "empty",))
+    return detection.SceneConfig((tmp_path / "cutouts",), (photos,), (photos,), (tmp_path / "empty",))
 
 
 def test_batches_depend_on_seed_and_step_only(folders):
@@ -151,8 +151,8 @@ def test_batches_depend_on_seed_and_step_only(folders):
     both = zip(batches[1][:-1], again[1][:-1], strict=True)  # all but the teacher's maps, of which there are none
     assert all(torch.equal(a, b) for a, b in both)
     assert batches[1].image.shape == (6, 3, 96, 128) and batches[2].image.shape == (4, 3, 192, 256)
-    shares = [detection.DetectionBatches(sources, stages, seed=3, rank=rank, world=2)[1].image for rank in (0, 1)]
-    assert torch.equal(shares[1], batches[1].image[1::2])
+    fractions = [detection.DetectionBatches(sources, stages, seed=3, rank=rank, world=2)[1].image for rank in (0, 1)]
+    assert torch.equal(fractions[1], batches[1].image[1::2])
 
 
 def test_no_data_is_an_error():
@@ -160,14 +160,14 @@ def test_no_data_is_an_error():
         detection.DetectionBatches(detection.scene_sources(detection.SceneConfig()), [Stage(1, 128, 2)])
 
 
-def test_sprites_survive_the_disk(tmp_path):
-    sprite = square_sprite()
-    assert write_sprites(tmp_path, [sprite]) == 1
-    (back,) = (SpriteSet(tmp_path)[i] for i in range(1))
-    assert (back.rgba == sprite.rgba).all() and back.hands[0].side == "right"
-    assert back.hands[0].joints_px == pytest.approx(sprite.hands[0].joints_px, abs=0.01)
+def test_cutouts_survive_the_disk(tmp_path):
+    cutout = square_cutout()
+    assert write_cutouts(tmp_path, [cutout]) == 1
+    (back,) = (CutoutSet(tmp_path)[i] for i in range(1))
+    assert (back.rgba == cutout.rgba).all() and back.hands[0].side == "right"
+    assert back.hands[0].joints_px == pytest.approx(cutout.hands[0].joints_px, abs=0.01)
     with pytest.raises(FileNotFoundError, match="data people"):
-        SpriteSet(tmp_path / "nowhere")
+        CutoutSet(tmp_path / "nowhere")
 
 
 def test_cutting_out_keeps_the_hand_and_drops_the_wall():
@@ -183,7 +183,7 @@ CHAIN = {"upperarm01": 0.15, "lowerarm01": 0.45, "lowerarm02": 0.55, "wrist": 0.
 TRUNK = {"spine05": 0.0, "spine01": 0.35, "neck01": 0.5, "head": 0.6}
 
 
-def stick_figure():
+def stick_person():
     """A rig with a trunk and two arms, and a small tetrahedron at each bone's head."""
     names, parents, heads = (
         ["root", *TRUNK],
@@ -211,23 +211,23 @@ def stick_figure():
 
 
 def test_people_are_drawn_where_their_hands_are_labelled():
-    rig, body = stick_figure()
+    rig, body = stick_person()
     studio = people.Studio(rig, [body], np.full((8, 8, 3), 200, np.uint8))
     camera = Camera.from_fov(160, 120, 60)
     view = people.View(camera, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([0.0, -2.0, 0.3]))
-    sprite = studio.render(body, view, np.random.default_rng(0))
-    assert sprite.rgba.shape == (120, 160, 4)
-    left, right = sorted(sprite.hands, key=lambda hand: hand.side)
+    cutout = studio.render(body, view, np.random.default_rng(0))
+    assert cutout.rgba.shape == (120, 160, 4)
+    left, right = sorted(cutout.hands, key=lambda hand: hand.side)
     assert (left.side, right.side) == ("left", "right") and left.visible > 0.8
     assert right.joints_px[0, 0] < 80 < left.joints_px[0, 0]  # the person faces the camera
     column, row = np.round(left.joints_px[[0, 1, 5]]).astype(int).T
-    assert (sprite.rgba[row, column, 3] > 100).all()
+    assert (cutout.rgba[row, column, 3] > 100).all()
     behind = view._replace(eye_m=np.array([0.0, 1.2, 0.3]))
     assert studio.render(body, behind, np.random.default_rng(0)).hands == ()
 
 
 def test_people_are_deterministic():
-    rig, body = stick_figure()
+    rig, body = stick_person()
     studio = people.Studio(rig, [body], np.full((8, 8, 3), 200, np.uint8))
     view = people.View(
         Camera.from_fov(64, 48), np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([0, -1.2, 0.3])
@@ -239,11 +239,11 @@ def test_people_are_deterministic():
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_an_arm_reaches_its_place(side):
-    rig, body = stick_figure()
+    rig, body = stick_person()
     sign = -1 if side == "right" else 1
-    place = np.array([sign * 0.3, -0.35, 0.1])
-    posed = pose_body(rig, body, reach(rig, body, side, place, 0.3))
-    assert posed.heads_m[rig.bone("wrist", side)] == pytest.approx(place, abs=1e-5)
+    position = np.array([sign * 0.3, -0.35, 0.1])
+    posed = pose_body(rig, body, reach(rig, body, side, position, 0.3))
+    assert posed.heads_m[rig.bone("wrist", side)] == pytest.approx(position, abs=1e-5)
     upper = posed.heads_m[rig.bone("lowerarm01", side)] - posed.heads_m[rig.bone("upperarm01", side)]
     assert np.linalg.norm(upper) == pytest.approx(0.3, abs=1e-5)
     other = "left" if side == "right" else "right"
@@ -251,7 +251,7 @@ def test_an_arm_reaches_its_place(side):
 
 
 def test_fingers_close():
-    rig, body = stick_figure()
+    rig, body = stick_person()
     reachable = {}
     for curl in (0.0, 1.0):
         posed = pose_body(rig, body, curl_fingers(rig, body, "right", np.full(5, curl), np.zeros(5)))
@@ -263,16 +263,16 @@ def test_fingers_close():
 
 def test_turn_between_turns():
     a, b = np.array([1.0, 2, 3]), np.array([-2.0, 0.5, 1])
-    turned = turn_between(a, b) @ a / np.linalg.norm(a)
-    assert turned == pytest.approx(b / np.linalg.norm(b))
-    assert turn_between(a, a) == pytest.approx(np.eye(3))
+    rotated = rotation_between(a, b) @ a / np.linalg.norm(a)
+    assert rotated == pytest.approx(b / np.linalg.norm(b))
+    assert rotation_between(a, a) == pytest.approx(np.eye(3))
 
 
 def test_box_of_the_test_hand_is_upright():
     assert Box.around(upright_hand()).angle_rad == pytest.approx(0, abs=0.3)
 
 
-def test_surroundings_keep_the_hand_in_place_and_bad_cut_outs_show():
+def test_surroundings_keep_the_hand_in_place_and_bad_cutouts_show():
     image = np.zeros((200, 300, 3), np.uint8)
     joints = np.linspace((140, 90), (180, 130), 21).astype(np.float32)
     rows, columns = np.round(joints).astype(int).T[::-1]
@@ -282,11 +282,11 @@ def test_surroundings_keep_the_hand_in_place_and_bad_cut_outs_show():
     x, y = np.round(moved.joints_px).astype(int).T
     assert (part[y, x] == 255).all()
     half = np.dstack([part, np.where(np.arange(part.shape[1]) < x.mean(), 255, 0)[None].repeat(len(part), 0)])
-    assert 0.3 < share_inside(Sprite(half.astype(np.uint8), (SpriteHand("right", moved.joints_px),))) < 0.7
+    assert 0.3 < fraction_inside(Cutout(half.astype(np.uint8), (CutoutHand("right", moved.joints_px),))) < 0.7
 
 
 def write_detector(path: Path) -> None:
-    """A teacher of one map: its pictures themselves, shrunk to a quarter by averaging."""
+    """A teacher of one map: its images themselves, shrunk to a quarter by averaging."""
     onnx = pytest.importorskip("onnx", reason="a teacher is an ONNX file")
     value, of = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
     node = onnx.helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[16, 16], strides=[16, 16])
@@ -304,7 +304,7 @@ def test_a_teacher_says_its_maps_in_deviations(tmp_path):
     assert map_.mean((0, 2, 3)) == pytest.approx(0, abs=1e-4) and map_.std((0, 2, 3)) == pytest.approx(1, abs=1e-4)
     again = pickle.loads(pickle.dumps(teacher))(images)[0]
     np.testing.assert_array_equal(again, map_)
-    some = SceneTeacher(tmp_path / "teacher.onnx", images, share=0.5)(images)[0]
+    some = SceneTeacher(tmp_path / "teacher.onnx", images, fraction=0.5)(images)[0]
     np.testing.assert_array_equal(some, map_[:3])
 
 

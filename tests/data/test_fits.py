@@ -14,16 +14,16 @@ torch = pytest.importorskip("torch", reason="training data is part of the traini
 from labelled_truth import CAMERA, truths  # noqa: E402
 
 from handmesh.data.cutouts import (  # noqa: E402
-    Sprite,
-    SpriteHand,
-    SpriteSet,
+    Cutout,
+    CutoutHand,
+    CutoutSet,
     with_origin,
-    write_sprites,
+    write_cutouts,
 )
 from handmesh.data.loader import MixConfig  # noqa: E402
-from handmesh.data.mixture import ContextSource, CutOutSource, PhotoSource, sources_of  # noqa: E402
+from handmesh.data.mixture import ContextSource, CutoutSource, PhotoSource, sources_of  # noqa: E402
 from handmesh.data.photos import Fit, Photo, read_accepted, read_fits, with_fits, write_fits  # noqa: E402  # noqa: E402
-from handmesh.data.samples import Labelled, make_slot  # noqa: E402
+from handmesh.data.samples import HandSample, make_crop_sample  # noqa: E402
 from handmesh.data.shards import PhotoShard, write_photo_shards  # noqa: E402
 from handmesh.geometry import project  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
@@ -45,7 +45,7 @@ def hands():
 
 @pytest.fixture
 def photo(hands, tmp_path) -> Photo:
-    """A picture of both."""
+    """An image of both."""
     path = tmp_path / "two.png"
     cv2.imwrite(str(path), np.full((CAMERA.height, CAMERA.width, 3), 127, np.uint8))
     rng = np.random.default_rng(0)
@@ -78,17 +78,17 @@ def test_files_that_are_none_are_refused(fits, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"fit-photos"):
         read_fits([tmp_path / "none.npz"])
     (tmp_path / "bad.npz").write_bytes(b"not a zip")
-    np.savez(tmp_path / "other.npz", picture=[])
+    np.savez(tmp_path / "other.npz", image=[])
     for name, reason in (("bad.npz", "damaged or not a file of fits"), ("other.npz", "lacks accepted, camera, index")):
         with pytest.raises(ValueError, match=reason):
             read_fits([tmp_path / name])
 
 
-def _posed(item: Labelled) -> tuple[np.ndarray, np.ndarray, dict]:
+def _posed(item: HandSample) -> tuple[np.ndarray, np.ndarray, dict]:
     """Joints that the labels of a plain crop give, root-relative: those named, and those of the parameters."""
-    slot = make_slot(item, 96, 1.5, None, np.random.default_rng(0))
-    joints = MODEL(torch.from_numpy(slot.rotations)[None], torch.from_numpy(slot.shape)[None]).joints[0].numpy()
-    return slot.joints_m, joints - joints[ROOT], slot._asdict()
+    sample = make_crop_sample(item, 96, 1.5, None, np.random.default_rng(0))
+    joints = MODEL(torch.from_numpy(sample.rotations)[None], torch.from_numpy(sample.shape)[None]).joints[0].numpy()
+    return sample.joints_m, joints - joints[ROOT], sample._asdict()
 
 
 def test_a_fitted_hand_is_learnt_from_its_parameters(photo, fits):
@@ -96,30 +96,30 @@ def test_a_fitted_hand_is_learnt_from_its_parameters(photo, fits):
     for k in range(2):
         item = source[k]
         np.testing.assert_allclose(project(item.joints_m, item.camera), item.joints_px, atol=1e-3)
-        labelled, posed, slot = _posed(item)
+        labelled, posed, sample = _posed(item)
         np.testing.assert_allclose(posed, labelled, atol=1e-6)
-        assert slot["has_parameters"] == 1 and slot["has_rough_3d"] == slot["has_joints_m"] == 0
+        assert sample["has_parameters"] == 1 and sample["has_weak_3d"] == sample["has_joints_m"] == 0
 
 
-def test_a_hand_without_a_fit_keeps_its_rough_joints(photo, fits):
+def test_a_hand_without_a_fit_keeps_its_weak_3D_joints(photo, fits):
     del fits["two.png", 1]
     with_fit, without = PhotoSource(with_fits([photo], fits)), PhotoSource([photo])
-    slots = [_posed(source[1])[2] for source in (with_fit, without)]
-    assert all(slot["has_rough_3d"] == 1 and slot["has_parameters"] == 0 for slot in slots)
-    np.testing.assert_array_equal(slots[0]["joints_m"], slots[1]["joints_m"])
+    samples = [_posed(source[1])[2] for source in (with_fit, without)]
+    assert all(sample["has_weak_3d"] == 1 and sample["has_parameters"] == 0 for sample in samples)
+    np.testing.assert_array_equal(samples[0]["joints_m"], samples[1]["joints_m"])
 
 
 def test_cut_outs_find_the_fit_of_their_photograph(photo, fits, tmp_path):
     rgba = np.full((100, 100, 4), 255, np.uint8)
-    cut = [SpriteHand(hand.side, 0.5 * hand.joints_px - [30, 20], joints_m=hand.joints_m) for hand in photo.hands]
+    cut = [CutoutHand(hand.side, 0.5 * hand.joints_px - [30, 20], joints_m=hand.joints_m) for hand in photo.hands]
     cut = [with_origin(one, photo, hand) for one, hand in zip(cut, photo.hands, strict=True)]
-    write_sprites(tmp_path / "cut", [Sprite(rgba, (one,)) for one in cut])
-    source = CutOutSource(SpriteSet(tmp_path / "cut"), [photo.path.parent], fits)
+    write_cutouts(tmp_path / "cut", [Cutout(rgba, (one,)) for one in cut])
+    source = CutoutSource(CutoutSet(tmp_path / "cut"), [photo.path.parent], fits)
     rng = np.random.default_rng(0)
     for item in (source.draw(rng) for _ in range(6)):
         np.testing.assert_allclose(project(item.joints_m, item.camera), item.joints_px, atol=0.1)
         assert _posed(item)[2]["has_parameters"] == 1
-    without = CutOutSource(SpriteSet(tmp_path / "cut"), [photo.path.parent]).draw(rng)
+    without = CutoutSource(CutoutSet(tmp_path / "cut"), [photo.path.parent]).draw(rng)
     assert without.rotations is None and without.joints_m is not None
 
 

@@ -1,4 +1,4 @@
-"""FreiHAND on disk: labels and pictures as written, the cache of its lists, and sets that are not whole."""
+"""FreiHAND on disk: labels and images as written, the cache of its lists, and sets that are not whole."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from handmesh.data.freihand import (  # noqa: E402  # noqa: E402
     read_rows,
 )
 from handmesh.data.samples import (  # noqa: E402
-    Labelled,
-    make_slot,
+    HandSample,
+    make_crop_sample,
     mirrored,
 )
 from handmesh.hand.model import HandModel  # noqa: E402
@@ -68,7 +68,7 @@ def test_labels_are_as_written(whole):
         assert freihand.scale.shape == (rows,) and freihand.size_px == (SIZE, SIZE)
 
 
-def test_pictures_are_numbered_by_row_and_version(whole):
+def test_images_are_numbered_by_row_and_version(whole):
     freihand = read_freihand(whole, "training")
     assert len(freihand) == ROWS * 4
     for i in range(len(freihand)):
@@ -158,11 +158,11 @@ def test_the_training_crop_of_a_mirrored_item_is_the_originals(whole, hand):
     item = FreihandSource(read_freihand(whole, "training"), hand)[1]
     image = (item.image.astype(int) + np.arange(SIZE)[:, None]).clip(0, 255).astype(np.uint8)
     item = item._replace(image=image)
-    slots = [make_slot(each, 64, 1.4, None, np.random.default_rng(0)) for each in (item, mirrored(item))]
-    for name, one, other in zip(slots[0]._fields, *slots, strict=True):
+    samples = [make_crop_sample(each, 64, 1.4, None, np.random.default_rng(0)) for each in (item, mirrored(item))]
+    for name, one, other in zip(samples[0]._fields, *samples, strict=True):
         tolerance = 1 if name == "image" else 1e-5
         np.testing.assert_allclose(np.float64(one), np.float64(other), atol=tolerance, err_msg=name)
-    assert slots[0].presence == slots[0].has_parameters == slots[0].has_mask == 1
+    assert samples[0].presence == samples[0].has_parameters == samples[0].has_mask == 1
 
 
 def test_a_mirrored_item_is_a_left_hand_before_a_mirrored_camera(whole, hand):
@@ -181,8 +181,8 @@ def test_a_mirrored_item_is_a_left_hand_before_a_mirrored_camera(whole, hand):
     assert flipped.box.angle_rad == pytest.approx(around.angle_rad, abs=1e-5)
 
 
-def test_a_picture_without_a_hand_can_be_mirrored():
-    empty = Labelled(np.arange(60, dtype=np.uint8).reshape(4, 5, 3), Box((1.0, 2.0), 3.0))
+def test_an_image_without_a_hand_can_be_mirrored():
+    empty = HandSample(np.arange(60, dtype=np.uint8).reshape(4, 5, 3), Box((1.0, 2.0), 3.0))
     assert mirrored(empty).box == Box((3.0, 2.0), 3.0, -0.0)
     np.testing.assert_array_equal(mirrored(mirrored(empty)).image, empty.image)
 
@@ -191,7 +191,7 @@ def test_flipped_and_plain_draws_make_equal_targets_under_augmentation(whole, ha
     """A flip changes nothing that the network is told: not the side, and not the hand's own shape."""
     item = FreihandSource(read_freihand(whole, "training"), hand)[0]
     plain = AugmentConfig(rotation_deg=0, any_rotation=0, shift=0, colour=False, wrong_side=0)
-    one, other = (make_slot(each, 64, 1.4, plain, np.random.default_rng(5)) for each in (item, mirrored(item)))
+    one, other = (make_crop_sample(each, 64, 1.4, plain, np.random.default_rng(5)) for each in (item, mirrored(item)))
     np.testing.assert_allclose(one.vertices_m, other.vertices_m, atol=1e-5)
     np.testing.assert_allclose(one.joints_crop, other.joints_crop, atol=1e-4)
     assert one.right == other.right == 1
@@ -274,11 +274,11 @@ def test_start_up_from_the_cache_is_quick(tmp_path):
     for name, shape in {"K": (3, 3), "scale": (), "xyz": (21, 3), "verts": (100, 3), "mano": (1, 61)}.items():
         row = json.dumps(rng.normal(size=shape).tolist())
         (tmp_path / f"training_{name}.json").write_text(f"[{', '.join([row] * rows)}]")
-    picture = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    image = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     for folder in ("rgb", "mask"):
         (tmp_path / "training" / folder).mkdir(parents=True)
         for row in (0, rows - 1):
-            (tmp_path / f"training/{folder}/{row:08d}.jpg").write_bytes(picture)
+            (tmp_path / f"training/{folder}/{row:08d}.jpg").write_bytes(image)
     parsing, starting = (_seconds(lambda: read_freihand(tmp_path, "training", ["gs"])) for _ in range(2))
     assert starting < 0.3 and starting < parsing / 5
 
@@ -347,7 +347,7 @@ def test_a_missing_list_is_named(root):
 
 
 @pytest.mark.parametrize("name", ["rgb/00000011.jpg", "rgb/00000000.jpg", "mask/00000002.jpg"])
-def test_missing_pictures_are_noticed(root, name):
+def test_missing_images_are_noticed(root, name):
     (root / "training" / name).unlink()
     with pytest.raises(FreihandError, match=rf"{name} is missing: .*check-freihand"):
         read_freihand(root, "training")
@@ -400,7 +400,7 @@ def test_evaluation_needs_K_and_scale(root):
         read_freihand(root, "evaluation")
 
 
-def test_a_damaged_picture_is_named(root):
+def test_a_damaged_image_is_named(root):
     path = root / "training/rgb/00000001.jpg"
     path.write_bytes(path.read_bytes()[:50])
     freihand = read_freihand(root, "training")

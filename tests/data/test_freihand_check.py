@@ -21,7 +21,7 @@ from handmesh.data.freihand import (  # noqa: E402
     FreihandError,
     read_freihand,
 )
-from handmesh.data.freihand_check import TILE_PX, check_freihand, findings_table, picture_state, tile, write_sheet  # noqa: E402  # noqa: E402
+from handmesh.data.freihand_check import TILE_PX, check_freihand, findings_table, image_state, tile, write_sheet  # noqa: E402  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_a_whole_set_passes(whole):
     findings = check_freihand(whole, decode=True, progress=False)
     verdicts = {finding.what: finding.verdict for finding in findings}
     notes = {"training lists", "training/rgb", "training/mask", "evaluation lists", "evaluation/rgb"}
-    assert {what for what, verdict in verdicts.items() if verdict == "note"} == notes, "few rows, small pictures"
+    assert {what for what, verdict in verdicts.items() if verdict == "note"} == notes, "few rows, small images"
     assert {verdict for what, verdict in verdicts.items() if what not in notes} == {"ok"}
     for name in ("mano's root is joint 9", "scale = |xyz9 - xyz10|", "mano gives verts", "joints of verts are xyz"):
         assert verdicts[f"training {name}"] == verdicts[f"evaluation {name}"] == "ok"
@@ -86,7 +86,7 @@ def test_the_fit_is_measured_in_millimetres(whole, root):
         ("rgb/00000012.jpg", lambda path: path.write_bytes(b"x"), "1 files more than the lists have rows for"),
     ],
 )
-def test_bad_pictures_are_counted_and_named(root, name, damage, words):
+def test_bad_images_are_counted_and_named(root, name, damage, words):
     damage(root / "training" / name)
     found = broken(root)
     assert list(found) == [f"training/{name.split('/')[0]}"]
@@ -99,8 +99,8 @@ def test_only_decoding_finds_damage_between_header_and_end(root):
     codes = data.index(b"\xff\xc4") + 5  # behind the marker, length and number of a Huffman table
     data[codes : codes + 16] = b"\xff" * 16
     path.write_bytes(data)
-    assert picture_state(path) == (SIZE, SIZE)
-    assert picture_state(path, decode=True) == "damaged"
+    assert image_state(path) == (SIZE, SIZE)
+    assert image_state(path, decode=True) == "damaged"
     assert broken(root) == {} and "training/rgb" in broken(root, decode=True)
 
 

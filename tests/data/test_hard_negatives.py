@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from handmesh.data.detection import Scene, SceneHand, Size
-from handmesh.data.mixture import FalseHandSource, mine, write_false_hands
+from handmesh.data.mixture import HardNegativeSource, mine, write_hard_negatives
 from handmesh.detection import Detection
 from handmesh.types import Box
 
@@ -22,32 +22,32 @@ def says(*boxes):
 
 
 def mined(*boxes):
-    return [place for places in mine(OneScene(), SIZE, 1, says(*boxes), seed=0) for place in places]
+    return [position for positions in mine(OneScene(), SIZE, 1, says(*boxes), seed=0) for position in positions]
 
 
-def test_only_what_is_clear_of_hands_and_doubt_is_a_false_hand():
+def test_only_what_is_clear_of_hands_and_doubt_is_a_hard_negative():
     on_the_hand, in_doubt = Box((45, 55), 30, 0.3), Box((145, 20), 20, 0.0)
     assert mined(on_the_hand, in_doubt) == []
-    (place,) = mined(on_the_hand, Box((120, 90), 20, 0.3), in_doubt)
-    assert place.score == 0.4 and place.box.angle_rad == 0.3
+    (position,) = mined(on_the_hand, Box((120, 90), 20, 0.3), in_doubt)
+    assert position.score == 0.4 and position.box.angle_rad == 0.3
 
 
-def test_the_place_is_in_the_middle_of_its_picture():
-    (place,) = mined(Box((120, 90), 20, 0.0))
-    middle = place.image[90:110, 90:110]
+def test_the_position_is_in_the_middle_of_its_image():
+    (position,) = mined(Box((120, 90), 20, 0.0))
+    middle = position.image[90:110, 90:110]
     assert middle.shape == (20, 20, 3) and np.abs(middle.astype(int) - (200, 30, 30)).max() < 5
-    assert np.abs(place.image[:8].astype(int) - 90).max() < 5
+    assert np.abs(position.image[:8].astype(int) - 90).max() < 5
 
 
 def test_the_source_draws_them_as_no_hands(tmp_path):
-    places = mined(Box((120, 90), 20, 0.7))
-    assert write_false_hands(tmp_path / "mined", places) == 1
-    item = FalseHandSource(tmp_path / "mined").draw(np.random.default_rng(0))
+    positions = mined(Box((120, 90), 20, 0.7))
+    assert write_hard_negatives(tmp_path / "mined", positions) == 1
+    item = HardNegativeSource(tmp_path / "mined").draw(np.random.default_rng(0))
     assert item.joints_px is None
-    assert item.box.angle_rad == pytest.approx(0.7) and item.box.size_px == pytest.approx(places[0].box.size_px)
-    assert np.abs(item.image.astype(int) - places[0].image).mean() < 3
+    assert item.box.angle_rad == pytest.approx(0.7) and item.box.size_px == pytest.approx(positions[0].box.size_px)
+    assert np.abs(item.image.astype(int) - positions[0].image).mean() < 3
 
 
 def test_a_folder_without_a_list_says_how_to_make_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="hard-negatives"):
-        FalseHandSource(tmp_path)
+        HardNegativeSource(tmp_path)

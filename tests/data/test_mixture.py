@@ -1,4 +1,4 @@
-"""What training crops are drawn from: the shares of the sources, cut-outs on other ground, boxes by protocol."""
+"""What training crops are drawn from: the fractions of the sources, cutouts on other ground, boxes by protocol."""
 
 from __future__ import annotations
 
@@ -10,65 +10,65 @@ pytest.importorskip("torch", reason="training data is part of the training extra
 
 from freihand_files import write_freihand
 
-from handmesh.data.cutouts import Sprite, SpriteHand, SpriteSet, write_sprites
+from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, write_cutouts
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import MixConfig
-from handmesh.data.mixture import CutOutSource, Reboxed, sources_of
+from handmesh.data.mixture import CutoutSource, WithCropProtocol, sources_of
 from handmesh.hand.model import HandModel
 
 RED, BLUE = (220, 30, 30), (20, 20, 200)
 
 
 @pytest.fixture(scope="module")
-def cut_outs(tmp_path_factory):
-    """A folder with one red disc for a hand, and one with a blue picture to lie on."""
-    folder = tmp_path_factory.mktemp("cut_outs")
+def cutouts(tmp_path_factory):
+    """A folder with one red disc for a hand, and one with a blue image to lie on."""
+    folder = tmp_path_factory.mktemp("cutouts")
     rgba = np.zeros((100, 120, 4), np.uint8)
     rgba[..., :3] = RED
     cv2.circle(rgba, (60, 50), 30, (*RED, 255), -1)
     angles = np.linspace(0, 2 * np.pi, 21, endpoint=False)
     joints_px = np.stack([60 + 25 * np.cos(angles), 50 + 25 * np.sin(angles)], 1).astype(np.float32)
     joints_m = np.random.default_rng(0).normal(0, 0.04, (21, 3)).astype(np.float32)
-    write_sprites(folder / "sprites", [Sprite(rgba, (SpriteHand("right", joints_px, joints_m=joints_m),))])
+    write_cutouts(folder / "cutouts", [Cutout(rgba, (CutoutHand("right", joints_px, joints_m=joints_m),))])
     (folder / "ground").mkdir()
     cv2.imwrite(str(folder / "ground" / "1.png"), np.full((200, 300, 3), BLUE[::-1], np.uint8))
     return folder
 
 
-def test_sprites_keep_their_rough_3d(cut_outs):
-    hand = SpriteSet(cut_outs / "sprites")[0].hands[0]
+def test_cutouts_keep_their_weak_3d(cutouts):
+    hand = CutoutSet(cutouts / "cutouts")[0].hands[0]
     assert hand.joints_m.shape == (21, 3) and 0.01 < np.abs(hand.joints_m).max() < 0.3
 
 
-def test_a_cut_out_covers_its_joints_and_the_ground_shows_beside_it(cut_outs):
-    source = CutOutSource(SpriteSet(cut_outs / "sprites"), [cut_outs / "ground"])
+def test_a_cut_out_covers_its_joints_and_the_ground_shows_beside_it(cutouts):
+    source = CutoutSource(CutoutSet(cutouts / "cutouts"), [cutouts / "ground"])
     item = source.draw(np.random.default_rng(1))
     column, row = np.round(item.joints_px).astype(int).T
     on_hand, corner = item.image[row, column].astype(int), item.image[2, 2].astype(int)
     assert (on_hand[:, 0] > on_hand[:, 2] + 80).all() and corner[2] > corner[0] + 80
-    assert item.rough and item.side == "right" and item.joints_m is not None
+    assert item.weak_3d and item.side == "right" and item.joints_m is not None
 
 
-def test_cut_outs_need_ground(cut_outs):
+def test_cut_outs_need_ground(cutouts):
     with pytest.raises(ValueError, match=r"data\.backgrounds"):
-        CutOutSource(SpriteSet(cut_outs / "sprites"), [])
+        CutoutSource(CutoutSet(cutouts / "cutouts"), [])
 
 
-def test_sources_share_as_the_mix_says(cut_outs, tmp_path):
+def test_sources_share_as_the_mix_says(cutouts, tmp_path):
     root = write_freihand(tmp_path, rows=2, evaluation=0)
     mix = MixConfig(
-        freihand=root, freihand_share=0.5, cut_outs=(cut_outs / "sprites",), backgrounds=(cut_outs / "ground",),
-        background_share=0.1,
+        freihand=root, freihand_fraction=0.5, cutouts=(cutouts / "cutouts",), backgrounds=(cutouts / "ground",),
+        background_fraction=0.1,
     )  # fmt: skip
-    shares = {type(source).__name__: share for share, source in sources_of(mix, HandModel.load(), 1.5)}
-    assert shares == pytest.approx({"Reboxed": 0.5, "CutOutSource": 0.4, "EmptySource": 0.1})
+    fractions = {type(source).__name__: fraction for fraction, source in sources_of(mix, HandModel.load(), 1.5)}
+    assert fractions == pytest.approx({"WithCropProtocol": 0.5, "CutoutSource": 0.4, "BackgroundSource": 0.1})
 
 
-@pytest.mark.parametrize("boxes, side_px", [("centre-130", 130.0), ("gt-keypoints", None), ("turned", None)])
+@pytest.mark.parametrize("boxes, side_px", [("centre-130", 130.0), ("gt-keypoints", None), ("rotated", None)])
 def test_freihand_is_boxed_by_the_protocol(boxes, side_px, tmp_path):
     root = write_freihand(tmp_path, rows=2, evaluation=0)
     hands = FreihandSource(read_freihand(root, "training", ["gs"]), HandModel.load())
-    item, plain = Reboxed(hands, boxes, 1.5)[0], hands[0]
+    item, plain = WithCropProtocol(hands, boxes, 1.5)[0], hands[0]
     if side_px:
         assert item.box.scaled(1.5).size_px == pytest.approx(side_px)
-    assert item.box.angle_rad == (plain.box.angle_rad if boxes == "turned" else 0.0)
+    assert item.box.angle_rad == (plain.box.angle_rad if boxes == "rotated" else 0.0)

@@ -50,7 +50,7 @@ def _values(source: ContextSource) -> set[tuple]:
     """Everything that the items of a source are made of."""
     items = [source[i] for i in range(len(source))]
     return {
-        (item.image.tobytes(), item.joints_px.tobytes(), item.joints_m.tobytes(), item.side, item.box, item.rough)
+        (item.image.tobytes(), item.joints_px.tobytes(), item.joints_m.tobytes(), item.side, item.box, item.weak_3d)
         for item in items
     }
 
@@ -126,8 +126,8 @@ def test_bad_samples_are_named(change, reason, tmp_path):
         PhotoShard(path)
 
 
-def test_a_picture_that_does_not_decode_is_named(tmp_path):
-    parts = {"jpg": b"not a picture", "json": json.dumps(HAND).encode()}
+def test_an_image_that_does_not_decode_is_named(tmp_path):
+    parts = {"jpg": b"not an image", "json": json.dumps(HAND).encode()}
     shard = PhotoShard(write_shard(tmp_path / "photos-00000.tar", {"a": parts}))
-    with pytest.raises(PhotoError, match=r"photos-00000\.tar: a\.jpg: the picture does not decode"):
+    with pytest.raises(PhotoError, match=r"photos-00000\.tar: a\.jpg: the image does not decode"):
         shard[0].image()

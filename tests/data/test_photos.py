@@ -18,11 +18,11 @@ HAND = {"hand": "left", "score": 0.9, "uv": UV, "xyz": [[0.001 * k, 0, 0] for k 
 
 def write_set(root: Path, entries: list[dict], missing: tuple[str, ...] = ()) -> Path:
     (root / "images").mkdir(parents=True)
-    picture = np.zeros((48, 64, 3), np.uint8)
-    picture[..., 2] = 200  # OpenCV writes BGR: a red picture
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[..., 2] = 200  # OpenCV writes BGR: a red image
     for entry in entries:
         if entry.get("file") and entry["file"] not in missing:
-            cv2.imwrite(str(root / entry["file"]), picture)
+            cv2.imwrite(str(root / entry["file"]), image)
     (root / photos.LABEL_FILE).write_text(json.dumps(entries))
     return root
 
@@ -31,13 +31,13 @@ def entry(name: str, **changes: object) -> dict:
     return {"file": f"images/{name}", "width": 64, "height": 48, "hands": [HAND]} | changes
 
 
-def test_reads_hands_and_pictures(tmp_path):
+def test_reads_hands_and_images(tmp_path):
     root = write_set(tmp_path / "set", [entry("a.jpg"), entry("b.png", hands=[])])
     with_hand, without = photos.read_photos(root, "all")
     assert without.hands == ()
     (hand,) = with_hand.hands
     assert hand.side == "left" and hand.joints_px.shape == (21, 2) and hand.joints_m.shape == (21, 3)
-    assert hand.box(turn=False).size_px == 40
+    assert hand.box(rotation=False).size_px == 40
     image = with_hand.load()
     assert image.shape == (48, 64, 3) and image[10, 10, 0] > 190 and image[10, 10, 2] < 10
 
@@ -65,12 +65,12 @@ def test_train_and_val_share_nothing(tmp_path):
     assert val == {"7.jpg", "18.jpg"} and len(train) == 18 and not train & val
 
 
-def test_missing_pictures_are_counted(tmp_path):
+def test_missing_images_are_counted(tmp_path):
     root = write_set(tmp_path / "set", [entry("a.jpg"), entry("b.jpg")], missing=("images/b.jpg",))
-    with pytest.warns(UserWarning, match="1 of 2 pictures are missing, first .*b.jpg"):
+    with pytest.warns(UserWarning, match="1 of 2 images are missing, first .*b.jpg"):
         assert len(photos.read_photos(root, "all")) == 1
     (root / "images/a.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match="none of the 2 pictures"):
+    with pytest.raises(FileNotFoundError, match="none of the 2 images"):
         photos.read_photos(root, "all")
 
 
@@ -105,9 +105,9 @@ def test_bad_files(tmp_path):
         photos.read_photos(tmp_path, "test")
 
 
-def test_bad_pictures(tmp_path):
+def test_bad_images(tmp_path):
     root = write_set(tmp_path / "set", [entry("a.jpg", width=65), entry("b.jpg"), entry("c.jpg")])
-    (root / "images/b.jpg").write_text("not a picture")
+    (root / "images/b.jpg").write_text("not an image")
     (root / "images/c.jpg").write_bytes(b"")
     wrong_size, text, empty = photos.read_photos(root, "all")
     with pytest.raises(photos.PhotoError, match="64x48, its labels are for 65x48"):
@@ -117,9 +117,9 @@ def test_bad_pictures(tmp_path):
             photo.load()
 
 
-def test_list_pictures(tmp_path):
+def test_list_images(tmp_path):
     root = write_set(tmp_path / "set", [entry(f"{k}.jpg") for k in range(20)])
-    assert len(photos.list_pictures(root, "all")) == 20
-    assert [path.name for path in photos.list_pictures(root, "val")] == ["18.jpg", "7.jpg"]
-    with pytest.raises(FileNotFoundError, match="no pictures"):
-        photos.list_pictures(tmp_path / "nothing", "all")
+    assert len(photos.list_images(root, "all")) == 20
+    assert [path.name for path in photos.list_images(root, "val")] == ["18.jpg", "7.jpg"]
+    with pytest.raises(FileNotFoundError, match="no images"):
+        photos.list_images(tmp_path / "nothing", "all")

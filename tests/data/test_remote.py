@@ -310,9 +310,9 @@ def test_a_stream_takes_part_in_the_synthetic_share(folder, site, tmp_path):
     write_shard(local / FIRST, {f"{seed:08d}": make_parts(seed) for seed in range(3)})
     stream = _config(tmp_path / "cache", shards=(site.url(PATTERN),))
     both = mixture.sources_of(MixConfig(shards=(local,), stream=stream), HandModel.load(), 1.5)
-    assert [share for share, _ in both] == pytest.approx([0.6 / 8, 0.6 * 7 / 8])
-    ((share, source),) = mixture.sources_of(MixConfig(stream=stream), HandModel.load(), 1.5, masks=True, seed=4)
-    assert share == pytest.approx(0.6) and source.seed == 4
+    assert [fraction for fraction, _ in both] == pytest.approx([0.6 / 8, 0.6 * 7 / 8])
+    ((fraction, source),) = mixture.sources_of(MixConfig(stream=stream), HandModel.load(), 1.5, masks=True, seed=4)
+    assert fraction == pytest.approx(0.6) and source.seed == 4
     assert source.at(0)[0].mask is not None
 
 

@@ -12,53 +12,53 @@ torch = pytest.importorskip("torch", reason="training data is part of the traini
 from handmesh import crop, geometry, skeleton  # noqa: E402
 from handmesh.data.augment import AugmentConfig  # noqa: E402
 from handmesh.data.loader import Stage, TrainingBatches, stage_at  # noqa: E402
-from handmesh.data.samples import MASK_STRIDE, Labelled, collate, make_slot  # noqa: E402
+from handmesh.data.samples import MASK_STRIDE, HandSample, collate, make_crop_sample  # noqa: E402
 from handmesh.types import Box, Camera  # noqa: E402
 
 CAM = Camera.from_fov(320, 240, 70)
 PLAIN = AugmentConfig(wrong_side=0.0, colour=False)
 
 
-def _item(side: str = "right", exact: bool = True, seed: int = 0) -> Labelled:
+def _item(side: str = "right", exact: bool = True, seed: int = 0) -> HandSample:
     rng = np.random.default_rng(seed)
     joints_m = rng.normal(scale=0.04, size=(21, 3)) + [0.1, -0.05, 0.5]
     joints_px = geometry.project(joints_m, CAM)
     image = rng.integers(0, 255, (240, 320, 3)).astype(np.uint8)
     rotations = Rotation.random(16, random_state=seed).as_matrix()
-    item = Labelled(image, Box.around(joints_px), joints_px, side, joints_m, rough=not exact)
+    item = HandSample(image, Box.around(joints_px), joints_px, side, joints_m, weak_3d=not exact)
     return item._replace(rotations=rotations, shape=np.ones(10, np.float32), camera=CAM) if exact else item
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_labels_lead_back_to_the_picture(side):
+def test_labels_lead_back_to_the_image(side):
     item, rng = _item(side), np.random.default_rng(3)
-    slot = make_slot(item, 96, 1.5, PLAIN, rng)
+    sample = make_crop_sample(item, 96, 1.5, PLAIN, rng)
     from handmesh.data.augment import jitter_box
 
     rng = np.random.default_rng(3)
     box = jitter_box(item.box.scaled(1.5), PLAIN, rng)
-    in_crop = crop.px_from_normalised(slot.joints_crop, 96)
+    in_crop = crop.px_from_normalised(sample.joints_crop, 96)
     back = geometry.apply_affine(geometry.invert_affine(crop.crop_affine(box, 96, side == "left")), in_crop)
     np.testing.assert_allclose(back, item.joints_px, atol=1e-3)
-    joints, R = slot.joints_m, slot.rotations[0]
+    joints, R = sample.joints_m, sample.rotations[0]
     if side == "left":
         joints, R = geometry.mirror_points_m(joints), geometry.mirror_rotations(R)
     view = crop.view_rotation(CAM, box)
     root = item.joints_m[skeleton.ROOT]
     np.testing.assert_allclose(joints @ view.T + root, item.joints_m, atol=1e-6)
     np.testing.assert_allclose(view @ R, item.rotations[0], atol=1e-6)
-    assert slot.has_parameters == 1 and slot.right == 1
+    assert sample.has_parameters == 1 and sample.right == 1
 
 
 def test_a_hand_mirrored_the_wrong_way_keeps_only_flat_labels():
-    slot = make_slot(_item("right"), 96, 1.5, AugmentConfig(wrong_side=1.0), np.random.default_rng(0))
-    assert (slot.right, slot.presence, slot.has_joints_crop) == (0, 1, 1)
-    assert slot.has_parameters == slot.has_rough_3d == 0
+    sample = make_crop_sample(_item("right"), 96, 1.5, AugmentConfig(wrong_side=1.0), np.random.default_rng(0))
+    assert (sample.right, sample.presence, sample.has_joints_crop) == (0, 1, 1)
+    assert sample.has_parameters == sample.has_weak_3d == 0
 
 
-def test_rough_labels_are_marked_as_rough():
-    slot = make_slot(_item(exact=False), 96, 1.5, PLAIN, np.random.default_rng(0))
-    assert (slot.has_parameters, slot.has_joints_m, slot.has_rough_3d) == (0, 0, 1)
+def test_weak_3D_labels_are_marked_as_weak():
+    sample = make_crop_sample(_item(exact=False), 96, 1.5, PLAIN, np.random.default_rng(0))
+    assert (sample.has_parameters, sample.has_joints_m, sample.has_weak_3d) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -67,18 +67,20 @@ def test_vertices_and_masks_are_cropped_with_the_joints(side):
     column, row = np.round(item.joints_px[9]).astype(int)
     mask = np.zeros(item.image.shape[:2], np.uint8)
     cv2.circle(mask, (int(column), int(row)), 14, 255, -1)
-    slot = make_slot(item._replace(vertices_m=item.joints_m[::-1], mask=mask), 96, 1.5, PLAIN, np.random.default_rng(0))
-    np.testing.assert_array_equal(slot.vertices_m, slot.joints_m[::-1])
-    y, x = np.unravel_index(slot.mask.argmax(), slot.mask.shape)
+    sample = make_crop_sample(
+        item._replace(vertices_m=item.joints_m[::-1], mask=mask), 96, 1.5, PLAIN, np.random.default_rng(0)
+    )
+    np.testing.assert_array_equal(sample.vertices_m, sample.joints_m[::-1])
+    y, x = np.unravel_index(sample.mask.argmax(), sample.mask.shape)
     seen = (np.array([x, y]) + 0.5) / (96 / MASK_STRIDE) * 2 - 1
-    assert np.abs(seen - slot.joints_crop[9]).max() < 2 * 2 * MASK_STRIDE / 96
-    assert slot.has_vertices == slot.has_mask == 1
+    assert np.abs(seen - sample.joints_crop[9]).max() < 2 * 2 * MASK_STRIDE / 96
+    assert sample.has_vertices == sample.has_mask == 1
 
 
 def test_a_batch_holds_vertices_where_some_sample_has_them():
     rng = np.random.default_rng(0)
-    with_vertices = make_slot(_item()._replace(vertices_m=np.ones((7, 3))), 64, 1.5, PLAIN, rng)
-    without = make_slot(_item(), 64, 1.5, PLAIN, rng)
+    with_vertices = make_crop_sample(_item()._replace(vertices_m=np.ones((7, 3))), 64, 1.5, PLAIN, rng)
+    without = make_crop_sample(_item(), 64, 1.5, PLAIN, rng)
     batch = collate([without, with_vertices])
     assert batch.vertices_m.shape == (2, 7, 3) and batch.has_vertices.tolist() == [0, 1]
     assert collate([without]).vertices_m.shape == (1, 0, 3)
@@ -90,13 +92,13 @@ def test_processes_share_a_batch_equally_or_not_at_all():
 
 
 def test_no_hand_has_no_labels():
-    empty = Labelled(np.zeros((50, 60, 3), np.uint8), Box((20.0, 20.0), 15.0))
-    slot = make_slot(empty, 64, 1.5, AugmentConfig(), np.random.default_rng(0))
-    assert slot.presence == slot.right == slot.has_joints_crop == 0
+    empty = HandSample(np.zeros((50, 60, 3), np.uint8), Box((20.0, 20.0), 15.0))
+    sample = make_crop_sample(empty, 64, 1.5, AugmentConfig(), np.random.default_rng(0))
+    assert sample.presence == sample.right == sample.has_joints_crop == 0
 
 
 class _Items:
-    def draw(self, rng: np.random.Generator) -> Labelled:
+    def draw(self, rng: np.random.Generator) -> HandSample:
         return _item(seed=int(rng.integers(50)))
 
 

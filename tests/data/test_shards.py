@@ -1,4 +1,4 @@
-"""Synthetic shards: labels and pictures as written, the cache, and damaged files."""
+"""Synthetic shards: labels and images as written, the cache, and damaged files."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def make_label(seed: int) -> dict:
 
 
 def make_parts(seed: int) -> dict[str, bytes]:
-    picture = np.full((SIZE, SIZE, 3), (10 * seed, 40, 200), np.uint8)  # BGR as OpenCV writes it
+    image = np.full((SIZE, SIZE, 3), (10 * seed, 40, 200), np.uint8)  # BGR as OpenCV writes it
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[:seed] = 255
-    jpg, png = cv2.imencode(".jpg", picture)[1], cv2.imencode(".png", mask)[1]
+    jpg, png = cv2.imencode(".jpg", image)[1], cv2.imencode(".png", mask)[1]
     return {"jpg": jpg.tobytes(), "png": png.tobytes(), "json": as_json(seed)}
 
 
@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_labels_and_pictures_are_as_written(folder):
+def test_labels_and_images_are_as_written(folder):
     samples = read_shards(folder)
     assert len(samples) == 5 and samples.keys[-1] == "000005" and samples.seeds.tolist() == [1, 2, 3, 4, 5]
     for i in range(5):
@@ -148,7 +148,7 @@ def test_bad_samples_are_named(tmp_path, change, reason):
         read_shards(tmp_path)
 
 
-def test_a_picture_that_does_not_decode_is_named(tmp_path):
-    write_shard(tmp_path / "shard-00000.tar", {"a": make_parts(1) | {"jpg": b"not a picture"}})
-    with pytest.raises(ShardError, match="the picture of sample a does not decode"):
+def test_an_image_that_does_not_decode_is_named(tmp_path):
+    write_shard(tmp_path / "shard-00000.tar", {"a": make_parts(1) | {"jpg": b"not an image"}})
+    with pytest.raises(ShardError, match="the image of sample a does not decode"):
         read_shards(tmp_path).decode(0)

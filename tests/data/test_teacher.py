@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx", reason="a teacher is an ONNX file")
 pytest.importorskip("lightning_fabric", reason="distillation needs the training extra")
 
 from handmesh.data.augment import AugmentConfig  # noqa: E402
-from handmesh.data.samples import Labelled, collate, make_slot  # noqa: E402
+from handmesh.data.samples import HandSample, collate, make_crop_sample  # noqa: E402
 from handmesh.data.teacher import (  # noqa: E402
     CELLS,
     Bank,
@@ -32,7 +32,7 @@ from handmesh.types import Box  # noqa: E402
 
 
 def colours_of(crops: np.ndarray) -> TeacherFeatures:
-    """A teacher whose map is the picture in 14 x 14 cells, and whose mean feature is the mean colour."""
+    """A teacher whose map is the image in 14 x 14 cells, and whose mean feature is the mean colour."""
     cells = crops.reshape(len(crops), 3, 14, 16, 14, 16).mean((3, 5))
     return TeacherFeatures(cells.mean((2, 3)), cells)
 
@@ -41,7 +41,7 @@ TEACHER = Teacher(colours_of, 224, 2.0, "colours")
 
 
 class Ramps:
-    """Three pictures that grow redder to the right and greener downwards, with a hand in the middle of each."""
+    """Three images that grow redder to the right and greener downwards, with a hand in the middle of each."""
 
     def __init__(self, side: str = "right", count: int = 3) -> None:
         x, y = np.meshgrid(np.linspace(0, 255, 300), np.linspace(0, 255, 300))
@@ -51,11 +51,11 @@ class Ramps:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, i: int) -> Labelled:
+    def __getitem__(self, i: int) -> HandSample:
         joints = np.random.default_rng(i).uniform(110, 190, (21, 2)).astype(np.float32)
-        return Labelled(self.image, Box.around(joints), joints, self.side)
+        return HandSample(self.image, Box.around(joints), joints, self.side)
 
-    def draw(self, rng: np.random.Generator) -> Labelled:
+    def draw(self, rng: np.random.Generator) -> HandSample:
         return self[int(rng.integers(len(self)))]
 
 
@@ -72,17 +72,17 @@ def test_the_map_covers_the_students_crop(side, wrong_side):
     item = Ramps(side)[1]
     box = Box((150.0, 140.0), 70.0, 0.3)
     seen = teach(item, [box], [wrong_side], 1.5, TEACHER)
-    slot = make_slot(
+    sample = make_crop_sample(
         item._replace(view=box, wrong_side=wrong_side),
         CELLS * 16,
         1.5,
         AugmentConfig(colour=False, wrong_side=1.0),
         None,
     )
-    own = slot.image.reshape(3, CELLS, 16, CELLS, 16).mean((2, 4)) / 255
+    own = sample.image.reshape(3, CELLS, 16, CELLS, 16).mean((2, 4)) / 255
     np.testing.assert_allclose(seen.map[0], own, atol=0.012)
     assert np.ptp(own[0]) > 0.1 and np.ptp(own[1]) > 0.1, "the ramps tell places apart"
-    assert slot.right == (0.0 if wrong_side else 1.0)
+    assert sample.right == (0.0 if wrong_side else 1.0)
 
 
 def test_banks_are_told_on_one_scale(tmp_path):
@@ -100,37 +100,37 @@ def test_banks_are_told_on_one_scale(tmp_path):
 
 
 def test_places_without_a_hand_are_taught(tmp_path):
-    from handmesh.data.mixture import FalseHand, FalseHandSource, write_false_hands
+    from handmesh.data.mixture import HardNegative, HardNegativeSource, write_hard_negatives
 
-    place = FalseHand(np.full((200, 200, 3), 90, np.uint8), Box((99.5, 99.5), 77.0), 0.3)
-    write_false_hands(tmp_path / "false", [place] * 2)
-    source = FalseHandSource(tmp_path / "false")
+    position = HardNegative(np.full((200, 200, 3), 90, np.uint8), Box((99.5, 99.5), 77.0), 0.3)
+    write_hard_negatives(tmp_path / "false", [position] * 2)
+    source = HardNegativeSource(tmp_path / "false")
     write_bank(tmp_path / "bank", source, "false", TEACHER, 1.5, 2, None, iter)
-    item = TaughtSource(source, Bank(tmp_path / "bank"), share=1.0).draw(np.random.default_rng(0))
-    slot = make_slot(item, 64, 1.5, AugmentConfig(), np.random.default_rng(0))
-    assert slot.has_taught == 1 and slot.presence == 0 and slot.has_joints_crop == 0
+    item = TaughtSource(source, Bank(tmp_path / "bank"), fraction=1.0).draw(np.random.default_rng(0))
+    sample = make_crop_sample(item, 64, 1.5, AugmentConfig(), np.random.default_rng(0))
+    assert sample.has_taught == 1 and sample.presence == 0 and sample.has_joints_crop == 0
 
 
 def test_a_draw_is_the_view_that_was_taught(bank):
-    source = TaughtSource(Ramps(), bank, share=1.0)
+    source = TaughtSource(Ramps(), bank, fraction=1.0)
     item = source.draw(np.random.default_rng(0))
-    slot = make_slot(item, 80, 1.5, AugmentConfig(colour=False), np.random.default_rng(1))
+    sample = make_crop_sample(item, 80, 1.5, AugmentConfig(colour=False), np.random.default_rng(1))
     centre, spread = (np.array(bank.info["mean"][key]) for key in ("centre", "spread"))
     red, green = (item.taught.mean * spread + centre)[:2]
-    own = slot.image.mean((1, 2)) / 255  # the middle part of the teacher's crop: of a ramp, the same mean
-    assert (red, green) == pytest.approx(own[:2], abs=0.02) and slot.has_taught == 1
+    own = sample.image.mean((1, 2)) / 255  # the middle part of the teacher's crop: of a ramp, the same mean
+    assert (red, green) == pytest.approx(own[:2], abs=0.02) and sample.has_taught == 1
     assert len({tuple(source.draw(np.random.default_rng(k)).view.centre_px) for k in range(40)}) > 8
 
 
-def test_a_share_of_the_draws_is_free(bank):
-    source = TaughtSource(Ramps(), bank, share=0.5)
+def test_a_fraction_of_the_draws_is_free(bank):
+    source = TaughtSource(Ramps(), bank, fraction=0.5)
     taught = [source.draw(np.random.default_rng(k)).taught is not None for k in range(200)]
     assert 0.4 < np.mean(taught) < 0.6
 
 
 def test_a_bank_of_other_samples_is_refused(bank):
     with pytest.raises(ValueError, match="was made of 3 samples"):
-        TaughtSource(Ramps(count=2), bank, share=1.0)
+        TaughtSource(Ramps(count=2), bank, fraction=1.0)
 
 
 def test_a_finished_bank_is_left_alone_and_an_unfinished_one_made_anew(bank):
@@ -144,9 +144,9 @@ def test_a_finished_bank_is_left_alone_and_an_unfinished_one_made_anew(bank):
 
 
 def test_a_student_learns_to_match_and_keeps_nothing_of_it(bank):
-    source, rng = TaughtSource(Ramps(), bank, share=0.8), np.random.default_rng(0)
-    slots = [make_slot(source.draw(rng), 64, 1.5, AugmentConfig(), rng) for _ in range(12)]
-    batch = collate(slots)
+    source, rng = TaughtSource(Ramps(), bank, fraction=0.8), np.random.default_rng(0)
+    samples = [make_crop_sample(source.draw(rng), 64, 1.5, AugmentConfig(), rng) for _ in range(12)]
+    batch = collate(samples)
     assert 0 < batch.has_taught.sum() < 12 and batch.taught_map.shape == (12, 3, CELLS, CELLS)
     torch.manual_seed(0)
     network = HandNet(NetworkConfig(), HandModel.load().mean_pose)
@@ -164,9 +164,9 @@ def test_a_student_learns_to_match_and_keeps_nothing_of_it(bank):
 
 
 def test_without_taught_crops_nothing_is_matched():
-    slots = [make_slot(Ramps()[k], 64, 1.5, None, np.random.default_rng(0)) for k in range(2)]
+    samples = [make_crop_sample(Ramps()[k], 64, 1.5, None, np.random.default_rng(0)) for k in range(2)]
     matched = FeatureStudent(HandNet(NetworkConfig()), 3, 3).eval()(torch.rand(2, 3, 64, 64))
-    assert matching_losses(matched, collate(slots)) == {}
+    assert matching_losses(matched, collate(samples)) == {}
 
 
 def test_a_landmark_network_is_asked_for_its_last_map_and_mean(tmp_path):
@@ -181,7 +181,7 @@ def test_a_landmark_network_is_asked_for_its_last_map_and_mean(tmp_path):
 
 
 def _write_landmark_network(path: Path) -> None:
-    """x + x, then its mean over places."""
+    """x + x, then its mean over positions."""
     value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
     axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [2], [2, 3])
     nodes = [node("Add", ["x", "x"], ["sum"]), node("ReduceMean", ["sum", "axes"], ["mean"], keepdims=0)]

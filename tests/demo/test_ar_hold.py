@@ -38,20 +38,20 @@ def ar_hold() -> ModuleType:
     return module
 
 
-def pinching_hand(row: int = 0, side: Side = "right", turn_deg: tuple = (0, 15, 0), pinch: bool = True) -> Hand:
+def pinching_hand(row: int = 0, side: Side = "right", rotation_deg: tuple = (0, 15, 0), pinch: bool = True) -> Hand:
     """Before the camera, palm towards it, the pads of thumb and index finger in touch; or open."""
     sampler, model = default_sampler(), SkinnedHand.open_hand()
     angles = sampler.gesture_deg("open", np.random.default_rng(0))
     if pinch:
         angles[anatomy.FINGER_JOINTS[:2]] = sampler.pinches[0][row]
-    turn = Rotation.from_euler("xyz", turn_deg, degrees=True).as_matrix() @ np.array(skeleton.PALM_TO_CAMERA)
-    pose = np.concatenate([turn[None], anatomy.rotations_from_angles(angles, sampler.frames)])
+    rotation = Rotation.from_euler("xyz", rotation_deg, degrees=True).as_matrix() @ np.array(skeleton.PALM_TO_CAMERA)
+    pose = np.concatenate([rotation[None], anatomy.rotations_from_angles(angles, sampler.frames)])
     vertices, joints = model.posed(pose, model.rest(np.zeros(10)))
-    faces, place = model.faces, (0, 0.06, 0.3)
+    faces, position = model.faces, (0, 0.06, 0.3)
     if side == "left":
         vertices, joints, pose = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(pose)
         faces = mirror_faces(faces)
-    vertices, joints = vertices + place, joints + place
+    vertices, joints = vertices + position, joints + position
     return Hand(vertices, joints, project(joints, CAMERA), side, 1.0, pose, np.zeros(10), faces)
 
 
@@ -80,13 +80,13 @@ def carriers(hand: Hand) -> np.ndarray:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("turn_deg", [(0, 35, 0), (-10, 25, -10)])
-def test_the_thumb_hides_the_ring_and_the_ring_the_palm(ar_hold, side: Side, turn_deg: tuple):
-    """Against rays through pixels about the ring: it is seen where it is nearest, and the picture everywhere else."""
-    hand = pinching_hand(row=128, side=side, turn_deg=turn_deg)
+@pytest.mark.parametrize("rotation_deg", [(0, 35, 0), (-10, 25, -10)])
+def test_the_thumb_hides_the_ring_and_the_ring_the_palm(ar_hold, side: Side, rotation_deg: tuple):
+    """Against rays through pixels about the ring: it is seen where it is nearest, and the image everywhere else."""
+    hand = pinching_hand(row=128, side=side, rotation_deg=rotation_deg)
     ring_m = ar_hold.held_ring_m(hand)
-    picture = ar_hold.composed(SKY, [hand], [ring_m], CAMERA)
-    changed = (picture != SKY).any(-1)
+    image = ar_hold.composed(SKY, [hand], [ring_m], CAMERA)
+    changed = (image != SKY).any(-1)
     ring_px = project(ring_m, CAMERA)
     low, high = ring_px.min(0) - 2, ring_px.max(0) + 2
     points_px = np.random.default_rng(0).integers(low, high, (600, 2))

@@ -42,13 +42,13 @@ def hand_doing(gesture: str, rng: np.random.Generator, side: Side = "right", thu
     vertices, joints = model.posed(pose, model.rest(shape))
     if side == "left":
         vertices, joints, pose = mirror_points_m(vertices), mirror_points_m(joints), mirror_rotations(pose)
-    turn = Rotation.align_vectors([thumb_to], [joints[THUMB[1]] - joints[THUMB[0]]])[0].as_matrix()
-    pose = np.concatenate([turn @ pose[:1], pose[1:]])
-    vertices, joints = vertices @ turn.T + (0, 0, 0.5), joints @ turn.T + (0, 0, 0.5)
+    rotation = Rotation.align_vectors([thumb_to], [joints[THUMB[1]] - joints[THUMB[0]]])[0].as_matrix()
+    pose = np.concatenate([rotation @ pose[:1], pose[1:]])
+    vertices, joints = vertices @ rotation.T + (0, 0, 0.5), joints @ rotation.T + (0, 0, 0.5)
     return Hand(vertices, joints, project(joints, CAMERA), side, 1.0, pose, shape, model.faces)
 
 
-def share(gestures: ModuleType, expected: str, drawn: str, **kwargs) -> float:
+def fraction(gestures: ModuleType, expected: str, drawn: str, **kwargs) -> float:
     """How many of 40 hands in poses of the gesture `drawn` are read as `expected`."""
     rng = np.random.default_rng(0)
     hands = [hand_doing(drawn, rng, "left" if k % 2 else "right", **kwargs) for k in range(40)]
@@ -57,23 +57,23 @@ def share(gestures: ModuleType, expected: str, drawn: str, **kwargs) -> float:
 
 @pytest.mark.parametrize("gesture", ["open", "fist", "point"])
 def test_gestures_are_recognised(gestures, gesture: str):
-    assert share(gestures, gesture, gesture) >= 0.9
+    assert fraction(gestures, gesture, gesture) >= 0.9
 
 
 def test_a_thumb_is_up_only_where_it_points_upwards(gestures):
-    assert share(gestures, "thumb up", "thumb up", thumb_to=(0, -1, 0)) >= 0.9
-    assert share(gestures, "fist", "thumb up", thumb_to=(0, 1, 0)) >= 0.9
-    assert share(gestures, "thumb up", "fist", thumb_to=(0, -1, 0)) <= 0.1
+    assert fraction(gestures, "thumb up", "thumb up", thumb_to=(0, -1, 0)) >= 0.9
+    assert fraction(gestures, "fist", "thumb up", thumb_to=(0, 1, 0)) >= 0.9
+    assert fraction(gestures, "thumb up", "fist", thumb_to=(0, -1, 0)) <= 0.1
 
 
 @pytest.mark.parametrize("gesture", ["relaxed", "victory", "grasp", "claw"])
 def test_other_poses_are_none_of_them(gestures, gesture: str):
-    assert share(gestures, "", gesture) >= 0.9
+    assert fraction(gestures, "", gesture) >= 0.9
 
 
 def test_pinches_are_told_by_the_pads(gestures):
     """The sampler's pinches are of any finger with the thumb; 55 in 100 of the index finger."""
-    assert 0.4 <= share(gestures, "pinch", "pinch") <= 0.7
+    assert 0.4 <= fraction(gestures, "pinch", "pinch") <= 0.7
 
 
 def pinching_hand(gestures: ModuleType) -> tuple[Hand, np.ndarray, float]:
@@ -123,10 +123,10 @@ def test_the_program_says_and_draws_what_it_reads(gestures, tmp_path, monkeypatc
             return [hand]
 
     monkeypatch.setattr(gestures.Options, "load", lambda options: OneOpenHand())
-    picture = tmp_path / "in.png"
-    gestures.cv2.imwrite(str(picture), np.zeros((480, 640, 3), np.uint8))
+    image = tmp_path / "in.png"
+    gestures.cv2.imwrite(str(image), np.zeros((480, 640, 3), np.uint8))
     written = tmp_path / "out.png"
-    assert gestures.main([f"--source={picture}", "--no-window", f"--output={written}"]) == 0
+    assert gestures.main([f"--source={image}", "--no-window", f"--output={written}"]) == 0
     assert "right hand 0: open" in capsys.readouterr().err
     assert gestures.cv2.imread(str(written)).max() > 200
     assert gestures.main(["--source", str(tmp_path / "missing.mp4"), "--no-window"]) == 1

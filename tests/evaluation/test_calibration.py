@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from test_pipeline import HEIGHT, WIDTH, label_of, make_hand, picture_of, shifted
+from test_pipeline import HEIGHT, WIDTH, example_of, label_of, make_hand, shifted
 
 from handmesh.data.photos import split_of
 from handmesh.detection import Detection
@@ -23,13 +23,13 @@ from handmesh.evaluation.calibration import (
     Said,
     Source,
     bins_of,
-    by_picture,
+    by_image,
     equal_mass,
     joined,
     look,
     metrics_of,
     spread_metrics,
-    spread_scale,
+    uncertainty_scale,
 )
 from handmesh.evaluation.calibration_report import calibrate, fit_logistic, held_out, operating_points
 from handmesh.evaluation.metrics import bootstrap
@@ -37,23 +37,23 @@ from handmesh.tracking.estimator import Confidence, Logistic
 from handmesh.types import Box
 
 
-def said(chance, right, weight=None, picture=None) -> Said:
-    chance, right = np.array(chance, float), np.array(right, bool)
-    weight = np.ones(len(chance)) if weight is None else np.array(weight, float)
-    return Said("said", chance, right, weight, np.arange(len(chance)) if picture is None else np.array(picture))
+def said(probability, right, weight=None, image=None) -> Said:
+    probability, right = np.array(probability, float), np.array(right, bool)
+    weight = np.ones(len(probability)) if weight is None else np.array(weight, float)
+    return Said("said", probability, right, weight, np.arange(len(probability)) if image is None else np.array(image))
 
 
-def values(figures) -> dict[str, float]:
-    return {figure.name: figure.value for figure in figures}
+def values(metrics) -> dict[str, float]:
+    return {metric.name: metric.value for metric in metrics}
 
 
 def test_calibration_errors_with_known_values():
     """Two bins: 0.9 comes true in 1 of 2, 0.1 in 0 of 2; then the wrong 0.9 counts three times."""
-    chance, right = [0.9, 0.9, 0.1, 0.1], [1, 0, 0, 0]
-    found = values(metrics_of(said(chance, right)))
+    probability, right = [0.9, 0.9, 0.1, 0.1], [1, 0, 0, 0]
+    found = values(metrics_of(said(probability, right)))
     assert found["ECE"] == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
     assert found["Brier score"] == pytest.approx((0.01 + 0.81 + 0.01 + 0.01) / 4)
-    weighted = values(metrics_of(said(chance, right, [1, 3, 1, 1])))
+    weighted = values(metrics_of(said(probability, right, [1, 3, 1, 1])))
     assert weighted["ECE"] == pytest.approx((4 * 0.65 + 2 * 0.1) / 6)
     assert all(np.isnan(value) for value in values(metrics_of(said([], []))).values())
 
@@ -61,75 +61,78 @@ def test_calibration_errors_with_known_values():
 def test_bins_of_equal_mass_hold_equal_weight():
     rng = np.random.default_rng(0)
     many = said(rng.beta(0.3, 3, 3000), np.zeros(3000), rng.uniform(0.5, 2, 3000))
-    weights = np.histogram(many.chance, equal_mass(many), weights=many.weight)[0]
+    weights = np.histogram(many.probability, equal_mass(many), weights=many.weight)[0]
     assert len(weights) == 15
     np.testing.assert_allclose(weights / weights.sum(), 1 / 15, atol=0.002)
-    assert len(equal_mass(said([0.3] * 50, [0] * 50))) == 3, "equal chances stay together"
+    assert len(equal_mass(said([0.3] * 50, [0] * 50))) == 3, "equal probabilities stay together"
 
 
 def test_a_diagram_has_the_bins_that_are_not_empty():
     low, high = bins_of(said([0.02, 0.04, 0.97, 0.99], [0, 0, 1, 0]))
-    assert (low.chance, low.right, low.count) == (pytest.approx(0.03), 0, 2)
-    assert (high.chance, high.right, high.count) == (pytest.approx(0.98), 0.5, 2)
+    assert (low.probability, low.right, low.count) == (pytest.approx(0.03), 0, 2)
+    assert (high.probability, high.right, high.count) == (pytest.approx(0.98), 0.5, 2)
     assert high.low == 0 and high.high == 1
 
 
-def test_rows_of_one_picture_are_drawn_together():
-    """So that many candidates of few pictures do not look like much evidence."""
+def test_rows_of_one_image_are_drawn_together():
+    """So that many candidates of few images do not look like much evidence."""
     right = np.repeat([0.0, 1.0] * 10, 20)
 
-    def share(times):
+    def fraction(times):
         return float(np.average(right, weights=times))
 
-    low, high = by_picture(np.repeat(np.arange(20), 20), share)
-    alone_low, alone_high = by_picture(np.arange(400), share)
+    low, high = by_image(np.repeat(np.arange(20), 20), fraction)
+    alone_low, alone_high = by_image(np.arange(400), fraction)
     assert high - low > 3 * (alone_high - alone_low)
 
 
 def drawn_scores(count: int = 4000):
-    """Chances, and what comes of them by a known model that looks at one of them alone."""
+    """Probabilities, and what comes of them by a known model that looks at one of them alone."""
     rng = np.random.default_rng(1)
-    chances = {"presence": rng.uniform(0.01, 0.99, count), "agreement": rng.uniform(0.01, 0.99, count)}
+    probabilities = {
+        "presence": rng.uniform(0.01, 0.99, count),
+        "handedness_probability": rng.uniform(0.01, 0.99, count),
+    }
     truth = Logistic(-1.0, {"presence": 1.5})
-    return chances, rng.random(count) < truth(**chances)
+    return probabilities, rng.random(count) < truth(**probabilities)
 
 
 def test_a_fit_finds_the_model_that_made_the_data():
-    chances, right = drawn_scores()
-    model = fit_logistic(chances, right, np.ones(len(right)))
+    probabilities, right = drawn_scores()
+    model = fit_logistic(probabilities, right, np.ones(len(right)))
     assert model.bias == pytest.approx(-1.0, abs=0.15)
     assert model.weights["presence"] == pytest.approx(1.5, abs=0.15)
-    assert 0 <= model.weights["agreement"] < 0.1
+    assert 0 <= model.weights["handedness_probability"] < 0.1
 
 
 def test_weights_count_rows_several_times():
-    chances, right = drawn_scores(500)
+    probabilities, right = drawn_scores(500)
     times = np.random.default_rng(2).integers(1, 4, len(right))
-    repeated = {name: np.repeat(some, times) for name, some in chances.items()}
+    repeated = {name: np.repeat(some, times) for name, some in probabilities.items()}
     twice = fit_logistic(repeated, np.repeat(right, times), np.ones(times.sum()))
-    once = fit_logistic(chances, right, times.astype(float))
+    once = fit_logistic(probabilities, right, times.astype(float))
     assert once.bias == pytest.approx(twice.bias, abs=0.05)
     assert once.weights["presence"] == pytest.approx(twice.weights["presence"], abs=0.05)
 
 
 def test_no_weight_is_negative_or_without_bounds():
-    chance = np.array([0.1, 0.2, 0.8, 0.9] * 20)
-    assert fit_logistic({"presence": chance}, chance < 0.5, np.ones(80)).weights["presence"] == 0
-    assert 1 < fit_logistic({"presence": chance}, chance > 0.5, np.ones(80)).weights["presence"] < 50
+    probability = np.array([0.1, 0.2, 0.8, 0.9] * 20)
+    assert fit_logistic({"presence": probability}, probability < 0.5, np.ones(80)).weights["presence"] == 0
+    assert 1 < fit_logistic({"presence": probability}, probability > 0.5, np.ones(80)).weights["presence"] < 50
 
 
 def test_what_is_held_out_is_calibrated_and_knows_nothing_of_its_own_half():
-    chances, right = drawn_scores()
-    picture = np.arange(len(right)) // 4
-    chance = held_out(chances, right, np.ones(len(right)), picture)
-    before = values(metrics_of(said(chances["presence"], right, picture=picture)))
-    after = values(metrics_of(said(chance, right, picture=picture)))
+    probabilities, right = drawn_scores()
+    image = np.arange(len(right)) // 4
+    probability = held_out(probabilities, right, np.ones(len(right)), image)
+    before = values(metrics_of(said(probabilities["presence"], right, image=image)))
+    after = values(metrics_of(said(probability, right, image=image)))
     assert after["ECE"] < 0.03 < before["ECE"]
-    # One picture's outcomes change what is said of the other half, and nothing in its own.
-    changed = np.where(picture == 0, ~right, right)
-    moved = held_out(chances, changed, np.ones(len(right)), picture) != chance
-    assert moved.any() and not moved[picture == 0].any()
-    assert all(len(set(moved[picture == k])) == 1 for k in range(50))
+    # One image's outcomes change what is said of the other half, and nothing in its own.
+    changed = np.where(image == 0, ~right, right)
+    moved = held_out(probabilities, changed, np.ones(len(right)), image) != probability
+    assert moved.any() and not moved[image == 0].any()
+    assert all(len(set(moved[image == k])) == 1 for k in range(50))
 
 
 def test_models_go_into_metadata_and_come_back():
@@ -137,15 +140,15 @@ def test_models_go_into_metadata_and_come_back():
     written = json.loads(json.dumps({"confidence": models.as_metadata()}))
     assert Confidence.of(written) == models
     plain = Confidence.of({"kind": "mesh"})
-    assert plain.found(detector=0.1, presence=0.7, agreement=0.9) == pytest.approx(0.7)
-    assert plain.followed(presence=0.2, agreement=0.9) == pytest.approx(0.2)
+    assert plain.found(detector=0.1, presence=0.7, handedness_probability=0.9) == pytest.approx(0.7)
+    assert plain.followed(presence=0.2, handedness_probability=0.9) == pytest.approx(0.2)
 
 
 HAND = make_hand()
 
 
 class Product:
-    """A detector and an estimator that answer with given hands: (detector's score, hand, agreement)."""
+    """A detector and an estimator that answer with given hands: (detector's score, hand, handedness probability)."""
 
     def __init__(self, *answers) -> None:
         self.answers = list(answers)
@@ -156,60 +159,60 @@ class Product:
 
     def estimate_afresh(self, image, camera, detection):
         box = detection.box
-        place = [tuple(Box.around(hand.joints_px).centre_px) for _, hand, _ in self.answers].index(box.centre_px)
-        _, hand, agreement = self.answers[place]
-        return SimpleNamespace(hand=hand, box=box, presence=hand.score, agreement=agreement)
+        position = [tuple(Box.around(hand.joints_px).centre_px) for _, hand, _ in self.answers].index(box.centre_px)
+        _, hand, handedness_probability = self.answers[position]
+        return SimpleNamespace(hand=hand, box=box, presence=hand.score, handedness_probability=handedness_probability)
 
 
-def looked_at(product: Product, *pictures, **source):
-    return joined(["set"], [look(Source("set", pictures, **source), product, product)])
+def looked_at(product: Product, *images, **source):
+    return joined(["set"], [look(Source("set", images, **source), product, product)])
 
 
 def test_candidates_are_judged_by_the_labels():
     near, far = shifted(HAND, 0.2), shifted(make_hand(score=0.3), 1.5)
     product = Product((0.8, near, 0.9), (0.2, far, 0.6), (0.01, HAND, 0.5))
-    (looked,), found = looked_at(product, picture_of(label_of(HAND, side="left")), complete=True)
-    assert (looked.pictures, looked.hands, looked.files) == (range(1), range(1), ("picture",))
+    (looked,), found = looked_at(product, example_of(label_of(HAND, side="left")), complete=True)
+    assert (looked.images, looked.hands, looked.files) == (range(1), range(1), ("image",))
     assert found.detector.tolist() == [0.8, 0.2], "nothing below the least score"
-    assert found.presence.tolist() == [0.9, 0.3] and found.agreement.tolist() == [0.9, 0.6]
+    assert found.presence.tolist() == [0.9, 0.3] and found.handedness_probability.tolist() == [0.9, 0.6]
     assert found.right.tolist() == [True, False] and found.hand.tolist() == [0, -1]
-    assert found.side_right.tolist() == [False, False], "the label says left"
+    assert found.side_correct.tolist() == [False, False], "the label says left"
     np.testing.assert_allclose(found.error, [0.2, 1.5], atol=1e-5)
 
 
 def test_where_hands_may_be_unlabelled_only_places_on_labelled_ones_count():
     off, beside = shifted(make_hand(score=0.4), 1.5), shifted(make_hand(score=0.4), -0.52)
-    picture = picture_of(label_of(HAND))
-    _, found = looked_at(Product((0.8, beside, 0.9), (0.7, off, 0.9)), picture, complete=False)
+    image = example_of(label_of(HAND))
+    _, found = looked_at(Product((0.8, beside, 0.9), (0.7, off, 0.9)), image, complete=False)
     assert found.error.tolist() == [pytest.approx(0.52, abs=1e-4)] and not found.right.any()
-    with pytest.raises(ValueError, match="proposed no place in 1 pictures"):
-        looked_at(Product((0.7, off, 0.9)), picture, complete=False)
+    with pytest.raises(ValueError, match="proposed no candidate in 1 images"):
+        looked_at(Product((0.7, off, 0.9)), image, complete=False)
 
 
 def test_of_two_candidates_on_a_hand_the_nearer_is_right():
     product = Product((0.8, shifted(make_hand(score=0.4), 0.4), 0.9), (0.7, HAND, 0.9))
-    _, found = looked_at(product, picture_of(label_of(HAND)), complete=False)
+    _, found = looked_at(product, example_of(label_of(HAND)), complete=False)
     assert found.right.tolist() == [False, True] and found.hand.tolist() == [-1, 0]
 
 
-def test_data_sets_are_joined_with_their_pictures_and_hands_counted_on():
-    two = [picture_of(label_of(HAND), name="a"), picture_of(label_of(HAND), name="b")]
+def test_data_sets_are_joined_with_their_images_and_hands_counted_on():
+    two = [example_of(label_of(HAND), name="a"), example_of(label_of(HAND), name="b")]
     product, nothing = Product((0.8, HAND, 0.9)), Product()
     seen = [
-        look(Source("set", pictures, True), it, it) for pictures, it in ((two, product), (two, nothing), (two, product))
+        look(Source("set", images, True), it, it) for images, it in ((two, product), (two, nothing), (two, product))
     ]
     looked, found = joined(["first", "none", "last"], seen)
     assert found.source.tolist() == [0, 0, 2, 2]
-    assert found.picture.tolist() == found.hand.tolist() == [0, 1, 4, 5]
+    assert found.image.tolist() == found.hand.tolist() == [0, 1, 4, 5]
     assert [one.hands for one in looked] == [range(0, 2), range(2, 4), range(4, 6)]
 
 
 def test_a_hand_is_looked_at_once_unless_the_network_saw_none():
     again = shifted(HAND, 0.1)
-    _, found = looked_at(Product((0.8, HAND, 0.9), (0.3, again, 0.9)), picture_of(label_of(HAND)), complete=True)
+    _, found = looked_at(Product((0.8, HAND, 0.9), (0.3, again, 0.9)), example_of(label_of(HAND)), complete=True)
     assert found.detector.tolist() == [0.8]
     unsure = make_hand(score=0.2)
-    _, found = looked_at(Product((0.8, unsure, 0.9), (0.3, again, 0.9)), picture_of(label_of(HAND)), complete=True)
+    _, found = looked_at(Product((0.8, unsure, 0.9), (0.3, again, 0.9)), example_of(label_of(HAND)), complete=True)
     assert found.detector.tolist() == [0.8, 0.3]
 
 
@@ -217,17 +220,17 @@ def test_expected_and_true_errors_are_of_one_kind():
     """All joints 2 px too far right; 3 mm too deep, except for the root, about which errors are."""
     moved = HAND.joints_px + [2.0, 0.0]
     joints_m = HAND.joints_m + np.float32([0, 0, 0.003]) * (np.arange(21) != 9)[:, None]
-    spreads = {"joints_spread_px": np.full(21, 4.0), "joints_spread_m": np.full(21, 0.005)}
-    hand = replace(HAND, joints_px=moved, joints_m=joints_m, **spreads)
+    uncertainties = {"joints_uncertainty_px": np.full(21, 4.0), "joints_uncertainty_m": np.full(21, 0.005)}
+    hand = replace(HAND, joints_px=moved, joints_m=joints_m, **uncertainties)
     label = label_of(HAND, joints_m=HAND.joints_m - HAND.joints_m[9])
-    _, found = looked_at(Product((0.8, hand, 0.9)), picture_of(label), complete=False, exact=True)
+    _, found = looked_at(Product((0.8, hand, 0.9)), example_of(label), complete=False, exact=True)
     side = np.ptp(HAND.joints_px, axis=0).max()
     np.testing.assert_allclose(found.error_2d, 1.0 / side, rtol=1e-4)
-    np.testing.assert_allclose(found.spread_2d, 4.0 / side)
-    np.testing.assert_allclose(found.spread_mm, 5.0)
+    np.testing.assert_allclose(found.uncertainty_2d, 4.0 / side)
+    np.testing.assert_allclose(found.uncertainty_mm, 5.0)
     np.testing.assert_allclose(found.error_mm[0], 1.0 * (np.arange(21) != 9), atol=1e-4)
-    _, rough = looked_at(Product((0.8, hand, 0.9)), picture_of(label), complete=True)
-    assert np.isnan(rough.error_mm).all() and np.isfinite(rough.error_2d).all()
+    _, weak_3d = looked_at(Product((0.8, hand, 0.9)), example_of(label), complete=True)
+    assert np.isnan(weak_3d.error_mm).all() and np.isfinite(weak_3d.error_2d).all()
 
 
 def drawn_joints(factor: float) -> JointErrors:
@@ -237,7 +240,7 @@ def drawn_joints(factor: float) -> JointErrors:
     return JointErrors("set", "mm", expected, expected * factor * rng.exponential(size=(150, 21)), np.arange(150), ())
 
 
-def test_joint_figures_with_known_values():
+def test_joint_metrics_with_known_values():
     found = values(spread_metrics(drawn_joints(1.0)))
     assert found["came / expected"] == pytest.approx(1.0, abs=0.05)
     assert found["calibration error (ENCE)"] < 10
@@ -247,7 +250,7 @@ def test_joint_figures_with_known_values():
     assert twice["came / expected"] == pytest.approx(2.0, abs=0.1)
     assert twice["calibration error (ENCE)"] == pytest.approx(100, abs=15)
     assert twice["calibration error (ENCE), scaled"] == pytest.approx(found["calibration error (ENCE)"])
-    assert spread_scale([drawn_joints(1.0), drawn_joints(2.0)], "mm") == pytest.approx(1.5, abs=0.1)
+    assert uncertainty_scale([drawn_joints(1.0), drawn_joints(2.0)], "mm") == pytest.approx(1.5, abs=0.1)
     assert twice["rank correlation"] == pytest.approx(found["rank correlation"])
 
 
@@ -262,7 +265,7 @@ def replace_expected(errors: JointErrors) -> JointErrors:
 
 
 def photo_folder(root: Path, hands: int, step: int = 4) -> Path:
-    """40 held-out pictures of different grey levels."""
+    """40 held-out images of different grey levels."""
     root.mkdir()
     names = [name for name in (f"{k}.png" for k in range(1000)) if split_of(name) == "val"][:40]
     label = {"hand": "right", "score": 1, "uv": HAND.joints_px.tolist(), "xyz": HAND.joints_m.tolist()}
@@ -279,7 +282,7 @@ def fewer_draws(values, statistic, rounds):
 
 
 class Guesser:
-    """Answers that depend on the picture's grey level and on nothing else; wrong ones are less sure."""
+    """Answers that depend on the image's grey level and on nothing else; wrong ones are less sure."""
 
     def detect(self, image, threshold):
         self.grey = int(image[0, 0, 0])
@@ -290,9 +293,9 @@ class Guesser:
         hand = HAND if self.grey % 8 else shifted(HAND, 2.0)
         hand = replace(hand, score=float(rng.uniform(0.6, 1.0)), joints_px=hand.joints_px + rng.normal(size=(21, 2)))
         spread = np.full(21, 0.5) + rng.uniform(size=21)
-        hand = replace(hand, joints_spread_px=spread, joints_spread_m=spread / 1000)
-        chances = {"presence": hand.score, "agreement": float(rng.uniform(0.5, 1))}
-        return SimpleNamespace(hand=hand, box=Box.around(hand.joints_px), **chances)
+        hand = replace(hand, joints_uncertainty_px=spread, joints_uncertainty_m=spread / 1000)
+        probabilities = {"presence": hand.score, "handedness_probability": float(rng.uniform(0.5, 1))}
+        return SimpleNamespace(hand=hand, box=Box.around(hand.joints_px), **probabilities)
 
 
 def test_a_whole_calibration_is_printed_and_written(tmp_path, monkeypatch, capsys):
@@ -311,11 +314,11 @@ def test_a_whole_calibration_is_printed_and_written(tmp_path, monkeypatch, capsy
     printed = capsys.readouterr().out
     assert "found: logit =" in printed and "photos" in printed
     written = json.loads((out / "calibration.json").read_text())
-    assert Confidence.of(written) == result.confidence and "equal chance" in written["mixture"]
+    assert Confidence.of(written) == result.confidence and "equal probability" in written["mixture"]
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["scores"]["calibrated, on finding"]["ECE"]["count"] == 80
     assert len(list(csv.DictReader((out / "candidates.csv").open()))) == 80
-    for name in ("reliability.png", "side.png", "spread.png"):
+    for name in ("reliability.png", "side.png", "uncertainty.png"):
         assert cv2.imread(str(out / name)) is not None
     guesser.detect = None  # what was seen is kept: nobody is asked again
     assert calibration_report_module.evaluate_calibration(options).confidence == result.confidence
@@ -323,30 +326,31 @@ def test_a_whole_calibration_is_printed_and_written(tmp_path, monkeypatch, capsy
         calibration_report_module.evaluate_calibration(replace(options, limit=10))
 
 
-def test_pictures_in_other_colours_stand_for_those_of_strangers(tmp_path):
+def test_images_in_other_colours_stand_for_those_of_strangers(tmp_path):
     photos, nothing = photo_folder(tmp_path / "photos", 1), photo_folder(tmp_path / "nothing", 0)
     options = CalibrationOptions(
         photos=(photos,), backgrounds=(nothing,), detector=Path(__file__), colours=True, limit=5
     )
     for source in calibration_report_module.sources_of(options):
-        assert len(source.pictures) == 15 and len({picture.name for picture in source.pictures}) == 5
-        assert source.pictures[0].name == source.pictures[5].name == source.pictures[10].name
-    assert [
-        len(source.pictures) for source in calibration_report_module.sources_of(replace(options, colours=False))
-    ] == [5, 5]
+        assert len(source.images) == 15 and len({image.name for image in source.images}) == 5
+        assert source.images[0].name == source.images[5].name == source.images[10].name
+    assert [len(source.images) for source in calibration_report_module.sources_of(replace(options, colours=False))] == [
+        5,
+        5,
+    ]
 
 
-def test_operating_points_count_hands_once_and_false_ones_by_picture():
+def test_operating_points_count_hands_once_and_false_ones_by_image():
     right, wrong = HAND, shifted(make_hand(score=0.8), 1.5)
-    pictures = [picture_of(label_of(HAND), name=f"{k}") for k in range(4)]
-    looked, found = looked_at(Product((0.9, right, 0.9), (0.6, wrong, 0.7)), *pictures, complete=True)
+    images = [example_of(label_of(HAND), name=f"{k}") for k in range(4)]
+    looked, found = looked_at(Product((0.9, right, 0.9), (0.6, wrong, 0.7)), *images, complete=True)
     calibrated = calibrate(looked, found)
     assert calibrated.found[found.right].min() > 0.5 > calibrated.found[~found.right].max()
     so_far = values(operating_points(looked, found, calibrated.found)["so far"])
-    assert so_far == {"set: hands found": 100, "set: false hands": 100, "set: side right": 100}
+    assert so_far == {"set: hands found": 100, "set: false positives": 100, "set: side correct": 100}
     assert 0.2 < calibrated.confidence.proposed <= 0.5, "sure hands alone: no need to look lower"
     half = values(operating_points(looked, found, calibrated.found)["0.5"])
-    assert half["set: false hands"] == 0 and half["set: hands found"] == 100
+    assert half["set: false positives"] == 0 and half["set: hands found"] == 100
 
 
 def test_what_cannot_be_calibrated_on_is_named():

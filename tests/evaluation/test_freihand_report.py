@@ -1,4 +1,4 @@
-"""`handmesh evaluate freihand` on pictures that tell where a crop was taken, on a fixture set, and its errors."""
+"""`handmesh evaluate freihand` on images that tell where a crop was taken, on a fixture set, and its errors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from handmesh.evaluation.datasets import ArrayCache, CacheMismatch
 from handmesh.evaluation.freihand import SCALE_BONE, predict, view_of
 from handmesh.evaluation.freihand_report import evaluate_freihand, score_file
 from handmesh.evaluation.predictor import (
+    CropPredictor,
     FreihandOptions,
-    Looks,
+    PredictOptions,
     Predictor,
-    Reader,
     each,
     mean_hand,
     open_predictor,
@@ -49,17 +49,17 @@ def freihand(root) -> FreihandSet:
 
 
 def coded_image(freihand: FreihandSet, i: int) -> np.ndarray:
-    """A picture whose red and green say where a pixel is, to fractions, and whose blue says which picture it is."""
+    """An image whose red and green say where a pixel is, to fractions, and whose blue says which image it is."""
     width, height = freihand.size_px
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     return np.stack([x, y, np.full_like(x, 10 * i)], axis=-1).astype(np.float32)
 
 
 def box_of(crop: np.ndarray) -> Box:
-    """Where a crop of a coded picture was taken, read from its colours."""
+    """Where a crop of a coded image was taken, read from its colours."""
     y, x = np.mgrid[:SIZE, :SIZE].reshape(2, -1)
     colours = crop.reshape(-1, 3)[:, :2].astype(float)
-    inside = ((colours > 2) & (colours < 220)).all(1)  # beyond the picture its border is repeated
+    inside = ((colours > 2) & (colours < 220)).all(1)  # beyond the image its border is repeated
     terms = np.stack([x, y, np.ones_like(x)], axis=1)[inside]
     across, down, start = np.linalg.lstsq(terms, colours[inside], rcond=None)[0]
     centre = start + (across + down) * (SIZE - 1) / 2
@@ -67,7 +67,7 @@ def box_of(crop: np.ndarray) -> Box:
 
 
 def seeing(freihand: FreihandSet) -> Predictor:
-    """A network that knows the truth of coded pictures, and says it about the crop it is given."""
+    """A network that knows the truth of coded images, and says it about the crop it is given."""
 
     def see(crop: np.ndarray) -> dict[str, np.ndarray]:
         i, box = round(crop[SIZE // 2, SIZE // 2, 2] / 10), box_of(crop)
@@ -95,7 +95,7 @@ def seeing(freihand: FreihandSet) -> Predictor:
 
 @pytest.fixture
 def coded(freihand, monkeypatch) -> Predictor:
-    """Coded pictures in place of those on disk, and the network that reads them in place of any other."""
+    """Coded images in place of those on disk, and the network that reads them in place of any other."""
     predictor = seeing(freihand)
     monkeypatch.setattr(FreihandSet, "image", coded_image)
     monkeypatch.setattr("handmesh.evaluation.freihand_report.open_predictor", lambda *_: predictor)
@@ -103,18 +103,20 @@ def coded(freihand, monkeypatch) -> Predictor:
 
 
 @pytest.mark.parametrize(
-    "looks",
+    "predict_options",
     [
-        Looks(),
-        Looks("centre-130"),
-        Looks("centre-130", passes=2),
-        Looks(tta=4),
-        Looks(passes=3, tta=2),
+        PredictOptions(),
+        PredictOptions("centre-130"),
+        PredictOptions("centre-130", passes=2),
+        PredictOptions(tta=4),
+        PredictOptions(passes=3, tta=2),
     ],
 )
-def test_what_the_network_sees_comes_back_in_metres(freihand, looks, coded):
-    """Crop, turns and lifting undo each other, whatever the protocol: the truth comes back."""
-    seen = Reader(coded, looks).read([view_of(freihand, i, looks.crop, freihand.image(i)) for i in range(4)], batch=3)
+def test_what_the_network_sees_comes_back_in_metres(freihand, predict_options, coded):
+    """Crop, rotations and lifting undo each other, whatever the protocol: the truth comes back."""
+    seen = CropPredictor(coded, predict_options).read(
+        [view_of(freihand, i, predict_options.crop, freihand.image(i)) for i in range(4)], batch=3
+    )
     for i, (hand, located) in enumerate(seen):
         assert located
         np.testing.assert_allclose(hand.vertices_m, freihand.verts[i], atol=1e-4)
@@ -128,31 +130,31 @@ def test_crops_are_taken_where_the_protocol_says(freihand, coded):
         boxes.extend(box_of(crop) for crop in crops)
         return coded.run(crops)
 
-    def look(looks, find=None):
+    def look(predict_options, find=None):
         boxes.clear()
-        views = [view_of(freihand, 1, looks.crop, freihand.image(1))]
-        return Reader(replace(coded, run=run), looks, find).read(views, 8)
+        views = [view_of(freihand, 1, predict_options.crop, freihand.image(1))]
+        return CropPredictor(replace(coded, run=run), predict_options, find).read(views, 8)
 
-    look(Looks("centre-130"))
+    look(PredictOptions("centre-130"))
     assert boxes[0].size_px == pytest.approx(130, abs=1e-3) and boxes[0].centre_px == pytest.approx(
         (111.5, 111.5), abs=0.1
     )
-    look(Looks())
-    tight = Box.around(project(freihand.xyz[1], freihand.camera(1)), 1.3, turn=False)
+    look(PredictOptions())
+    tight = Box.around(project(freihand.xyz[1], freihand.camera(1)), 1.3, rotation=False)
     assert boxes[0].size_px == pytest.approx(tight.size_px, rel=1e-4) and abs(boxes[0].angle_rad) < 1e-3
-    look(Looks(tta=3))
+    look(PredictOptions(tta=3))
     assert [round(np.degrees(box.angle_rad)) for box in boxes] == [-30, 0, 30]
-    (seen,) = look(Looks("detected"), lambda image: Box((100.0, 90.0), 80.0, 0.5))
+    (seen,) = look(PredictOptions("detected"), lambda image: Box((100.0, 90.0), 80.0, 0.5))
     assert seen.located and boxes[0].size_px == pytest.approx(104, rel=1e-4)
     assert boxes[0].angle_rad == pytest.approx(0.5, abs=1e-4)
-    (seen,) = look(Looks("detected"), lambda image: None)
+    (seen,) = look(PredictOptions("detected"), lambda image: None)
     assert not seen.located and boxes[0].size_px == pytest.approx(130, abs=1e-3)
     with pytest.raises(ValueError, match="a finder belongs"):
-        Reader(coded, Looks("detected"))
+        CropPredictor(coded, PredictOptions("detected"))
 
 
 def test_a_mean_hand_and_a_hand_of_known_bone_length(freihand, coded):
-    (seen,) = Reader(coded, Looks()).read([view_of(freihand, 0, "gt-keypoints", freihand.image(0))], 1)
+    (seen,) = CropPredictor(coded, PredictOptions()).read([view_of(freihand, 0, "gt-keypoints", freihand.image(0))], 1)
     hand = seen.hand
     other = replace(hand, vertices_m=hand.vertices_m + 0.02, joints_m=hand.joints_m + 0.02, score=0.0)
     mean = mean_hand([hand, None, other])
@@ -166,7 +168,7 @@ def test_a_mean_hand_and_a_hand_of_known_bone_length(freihand, coded):
 
 def test_a_killed_prediction_goes_on(freihand, coded, tmp_path, monkeypatch):
     monkeypatch.setattr("handmesh.evaluation.freihand.PART", 2)
-    looks, asked = Looks(), []
+    predict_options, asked = PredictOptions(), []
 
     def run(crops):
         asked.append(len(crops))
@@ -175,8 +177,8 @@ def test_a_killed_prediction_goes_on(freihand, coded, tmp_path, monkeypatch):
         return coded.run(crops)
 
     def go(limit=None):
-        reader = Reader(replace(coded, run=run), looks)
-        return predict(freihand, reader, ArrayCache(tmp_path, {"a": 1}), looks, True, 8, limit)
+        reader = CropPredictor(replace(coded, run=run), predict_options)
+        return predict(freihand, reader, ArrayCache(tmp_path, {"a": 1}), predict_options, True, 8, limit)
 
     with pytest.raises(KeyboardInterrupt):
         go()
@@ -196,8 +198,8 @@ def test_numbers_that_are_no_hand_become_zeros(freihand, tmp_path, coded):
         outputs["joints_m"][2] = np.nan
         return outputs
 
-    reader = Reader(replace(coded, run=run), Looks())
-    predictions = predict(freihand, reader, ArrayCache(tmp_path, {}), Looks(), True, 8, None)
+    reader = CropPredictor(replace(coded, run=run), PredictOptions())
+    predictions = predict(freihand, reader, ArrayCache(tmp_path, {}), PredictOptions(), True, 8, None)
     assert predictions.is_hand.tolist() == [True, True, False, True]
     assert not predictions.vertices_m[2].any() and predictions.vertices_m[3].any()
 
@@ -260,7 +262,7 @@ def test_predictions_of_another_configuration_are_not_taken(root, coded, tmp_pat
     output = tmp_path / "out"
     evaluate_freihand(options_for(root, output, limit=2))
     with pytest.raises(CacheMismatch, match="crop was 'gt-keypoints', is now 'centre-130'"):
-        evaluate_freihand(options_for(root, output, limit=2, looks=Looks("centre-130")))
+        evaluate_freihand(options_for(root, output, limit=2, predict_options=PredictOptions("centre-130")))
     with pytest.raises(CacheMismatch, match="use_scale was False, is now True"):
         evaluate_freihand(options_for(root, output, limit=2, use_scale=True))
     assert len(evaluate_freihand(options_for(root, output, limit=1, use_scale=True, overwrite=True))) == 1
@@ -280,8 +282,8 @@ def test_without_labels_there_is_a_submission_and_nothing_measured(root, coded, 
     bare, output = without_labels(root, tmp_path / "bare", "xyz", "verts", "mano"), tmp_path / "out"
     with pytest.raises(FreihandError, match=r"lacks evaluation_xyz\.json"):
         evaluate_freihand(options_for(bare, output, submission=True))
-    looks = Looks("centre-130")
-    assert evaluate_freihand(options_for(bare, output, submission=True, looks=looks)) is None
+    predict_options = PredictOptions("centre-130")
+    assert evaluate_freihand(options_for(bare, output, submission=True, predict_options=predict_options)) is None
     assert "nothing can be measured" in capsys.readouterr().out
     assert (output / "pred.zip").is_file() and not (output / "scores.txt").exists()
     html = (output / "report.html").read_text()
@@ -302,7 +304,9 @@ def test_a_mesh_of_another_count_is_said_to_be_one(root, coded, tmp_path, capsys
 
 
 def test_the_bundled_network_looks_at_detected_boxes(root, tmp_path):
-    options = FreihandOptions(root, "balanced", threads=1, limit=2, looks=Looks("detected", passes=2), output=tmp_path)
+    options = FreihandOptions(
+        root, "balanced", threads=1, limit=2, predict_options=PredictOptions("detected", passes=2), output=tmp_path
+    )
     assert len(evaluate_freihand(options)) == 2
     assert (
         "bundled detector's box x 1.5"
@@ -336,7 +340,7 @@ def test_what_cannot_be_opened_is_said(root, weights, tmp_path):
     with pytest.raises(ValueError, match="--limit must be at least 1"):
         FreihandOptions(root, limit=0)
     with pytest.raises(ValueError, match="tta must be at least 1"):
-        Looks(tta=0)
+        PredictOptions(tta=0)
     with pytest.raises(FreihandError, match="is not FreiHAND's folder"):
         evaluate_freihand(options_for(tmp_path, tmp_path / "out"))
 

@@ -38,9 +38,9 @@ def slow_alignment(truth: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, f
 
 
 def slowly_aligned(truth: np.ndarray, points: np.ndarray) -> np.ndarray:
-    turn, scale, truth_norm, _ = slow_alignment(truth, points)
+    rotation, scale, truth_norm, _ = slow_alignment(truth, points)
     points_norm = np.sqrt(sum((points - points.mean(0)).ravel() ** 2)) + 1e-8
-    return (points - points.mean(0)) / points_norm @ turn * scale * truth_norm + truth.mean(0)
+    return (points - points.mean(0)) / points_norm @ rotation * scale * truth_norm + truth.mean(0)
 
 
 def slow_mean_and_area(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
@@ -65,7 +65,7 @@ def slow_f_score(truth: np.ndarray, points: np.ndarray, threshold: float) -> flo
 
 
 def slow_scores(joints, vertices, true_joints, true_vertices) -> dict[str, float]:
-    """The twelve figures as the data set defines them, one sample and one point at a time."""
+    """The twelve metrics as the data set defines them, one sample and one point at a time."""
     one_mesh = len(vertices[0]) == len(true_vertices[0])
     aligned_joints = [slowly_aligned(truth, points) for truth, points in zip(true_joints, joints, strict=True)]
     if one_mesh:
@@ -73,8 +73,8 @@ def slow_scores(joints, vertices, true_joints, true_vertices) -> dict[str, float
     else:
         aligned = []
         for truth, points, mesh in zip(true_joints, joints, vertices, strict=True):
-            turn, scale, truth_norm, shift = slow_alignment(truth, points)
-            aligned.append((mesh - mesh.mean(0)) @ turn * scale * truth_norm + shift + mesh.mean(0))
+            rotation, scale, truth_norm, shift = slow_alignment(truth, points)
+            aligned.append((mesh - mesh.mean(0)) @ rotation * scale * truth_norm + shift + mesh.mean(0))
     meshes = {"mesh": vertices, "mesh_al": aligned} if one_mesh else {}
     scores = {}
     for name, points in ({"xyz": joints, "xyz_al": aligned_joints} | meshes).items():
@@ -98,8 +98,8 @@ def hands(seed: int, points: int, spread_m: float = 0.03) -> np.ndarray:
 def near(truth: np.ndarray, seed: int) -> np.ndarray:
     """The truth with errors of some millimetres, turned and moved a little."""
     rng = np.random.default_rng(seed)
-    turned = (truth - truth.mean(1, keepdims=True)) @ Rotation.from_rotvec([0.1, 0.05, -0.1]).as_matrix()
-    return 1.07 * turned + truth.mean(1, keepdims=True) + rng.normal(scale=0.006, size=truth.shape)
+    rotated = (truth - truth.mean(1, keepdims=True)) @ Rotation.from_rotvec([0.1, 0.05, -0.1]).as_matrix()
+    return 1.07 * rotated + truth.mean(1, keepdims=True) + rng.normal(scale=0.006, size=truth.shape)
 
 
 TRUE_JOINTS, TRUE_VERTICES = hands(0, 21), hands(1, VERTICES)
@@ -117,7 +117,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_twelve_figures_against_the_slow_twin(case):
+def test_the_twelve_metrics_against_the_slow_twin(case):
     joints, vertices = CASES[case]
     expected = slow_scores(joints, vertices, TRUE_JOINTS, TRUE_VERTICES)
     given = official_scores(score_samples(joints, vertices, TRUE_JOINTS, TRUE_VERTICES).mesh)
@@ -126,7 +126,7 @@ def test_the_twelve_figures_against_the_slow_twin(case):
 
 
 def test_the_cases_tell_definitions_apart():
-    """What the comparison with the twin rests on: figures between their bounds, and cases that differ."""
+    """What the comparison with the twin rests on: metrics between their bounds, and cases that differ."""
     near_scores, mirrored = (slow_scores(*CASES[name], TRUE_JOINTS, TRUE_VERTICES) for name in ("near", "reflected"))
     assert all(0.01 < near_scores[name] < 0.99 for name in NAMES if "mean" not in name)
     assert near_scores["xyz_mean3d"] > 1.2 * near_scores["xyz_al_mean3d"]
@@ -247,9 +247,9 @@ def test_files_that_are_none_are_refused(truth, tmp_path):
     good = write_predictions(tmp_path / "pred.json", *CASES["near"])
     with pytest.raises(PredictionError, match="no prediction file"):
         score_file(truth, tmp_path / "missing.json", tmp_path)
-    (tmp_path / "picture").write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "image").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(PredictionError, match="neither JSON nor a zip"):
-        score_file(truth, tmp_path / "picture", tmp_path)
+        score_file(truth, tmp_path / "image", tmp_path)
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.writestr("a.json", "[]")
         archive.writestr("b.json", "[]")
@@ -263,5 +263,5 @@ def test_files_that_are_none_are_refused(truth, tmp_path):
         score_file(truth, good, tmp_path)
 
 
-def test_the_text_of_known_figures():
+def test_the_text_of_known_metrics():
     assert official_text({"xyz_mean3d": 70.786, "mesh_auc3d": -1.0}) == "xyz_mean3d: 70.786000\nmesh_auc3d: -1.000000\n"

@@ -25,8 +25,8 @@ def test_a_shift_is_the_error(rng):
 
 def test_alignment_undoes_a_similarity(rng):
     truth = hand_like(rng)
-    turn = Rotation.random(4, random_state=1).as_matrix()
-    moved = 1.7 * truth @ turn + rng.normal(size=(4, 1, 3))
+    rotation = Rotation.random(4, random_state=1).as_matrix()
+    moved = 1.7 * truth @ rotation + rng.normal(size=(4, 1, 3))
     assert metrics.errors(metrics.align(moved, truth), truth).max() < 1e-7  # FreiHAND's 1e-8 in the norms stays
 
 
@@ -37,9 +37,9 @@ def test_alignment_allows_a_reflection(rng):
 
 def test_alignment_does_not_change_with_how_the_prediction_lies(rng):
     truth, predicted = hand_like(rng), hand_like(rng)
-    turn = Rotation.from_rotvec([0.4, -1.0, 2.0]).as_matrix()
+    rotation = Rotation.from_rotvec([0.4, -1.0, 2.0]).as_matrix()
     aligned = metrics.align(predicted, truth)
-    np.testing.assert_allclose(metrics.align(3.0 * predicted @ turn + 0.2, truth), aligned, atol=1e-7)
+    np.testing.assert_allclose(metrics.align(3.0 * predicted @ rotation + 0.2, truth), aligned, atol=1e-7)
 
 
 def test_alignment_is_the_best_of_its_kind(rng):
@@ -48,8 +48,10 @@ def test_alignment_is_the_best_of_its_kind(rng):
     aligned = metrics.align(predicted, truth)
     best = np.square(aligned - truth).sum()
     for _ in range(50):
-        turn = Rotation.from_rotvec(rng.normal(scale=0.02, size=3)).as_matrix()
-        other = (aligned - truth.mean(1)) @ turn * rng.normal(1, 0.02) + truth.mean(1) + rng.normal(scale=1e-3, size=3)
+        rotation = Rotation.from_rotvec(rng.normal(scale=0.02, size=3)).as_matrix()
+        other = (
+            (aligned - truth.mean(1)) @ rotation * rng.normal(1, 0.02) + truth.mean(1) + rng.normal(scale=1e-3, size=3)
+        )
         assert np.square(other - truth).sum() >= best
 
 
@@ -83,12 +85,12 @@ def test_f_scores_are_strict_at_the_threshold():
 
 
 def auc_by_brute_force(errors_m: np.ndarray) -> float:
-    """Per point: the share of samples at or below each threshold, its trapezoids; then the mean over points."""
+    """Per point: the fraction of samples at or below each threshold, its trapezoids; then the mean over points."""
     thresholds = np.linspace(0, 0.05, 100)
     areas = []
     for point in errors_m.T:
-        shares = [np.mean([error <= threshold for error in point]) for threshold in thresholds]
-        steps = zip(thresholds, thresholds[1:], shares, shares[1:], strict=False)
+        fractions = [np.mean([error <= threshold for error in point]) for threshold in thresholds]
+        steps = zip(thresholds, thresholds[1:], fractions, fractions[1:], strict=False)
         areas.append(sum((right - left) * (a + b) / 2 for left, right, a, b in steps) / 0.05)
     return float(np.mean(areas))
 
@@ -109,9 +111,9 @@ def test_mesh_errors_of_the_truth(rng):
     summary = metrics.mesh_errors(joints, vertices, joints, vertices).summary()
     lengths = {name: value for name, value in summary.items() if "MP" in name}
     assert set(lengths) == {"MPJPE", "PA-MPJPE", "MPVPE", "PA-MPVPE"} and max(lengths.values()) < 1e-3
-    shares = {name: value for name, value in summary.items() if name not in lengths}
-    assert set(shares) == {"F@5", "PA-F@5", "F@15", "PA-F@15", "AUC-J", "PA-AUC-J", "AUC-V", "PA-AUC-V"}
-    assert min(shares.values()) > 0.99
+    fractions = {name: value for name, value in summary.items() if name not in lengths}
+    assert set(fractions) == {"F@5", "PA-F@5", "F@15", "PA-F@15", "AUC-J", "PA-AUC-J", "AUC-V", "PA-AUC-V"}
+    assert min(fractions.values()) > 0.99
 
 
 def test_joints_and_vertices_are_aligned_separately(rng):
@@ -130,9 +132,9 @@ def test_unequal_vertex_counts_take_the_joints_alignment(rng):
     for i in range(2):
         centred, target = predicted_joints[i] - predicted_joints[i].mean(0), joints[i] - joints[i].mean(0)
         u, weights, vt = np.linalg.svd(centred.T @ target)
-        turned = (predicted_vertices[i] - predicted_vertices[i].mean(0)) @ (u @ vt)
+        rotated = (predicted_vertices[i] - predicted_vertices[i].mean(0)) @ (u @ vt)
         # The trace of the norm-scaled problem times the target's norm, not divided by the source's.
-        moved = turned * weights.sum() / np.linalg.norm(centred)
+        moved = rotated * weights.sum() / np.linalg.norm(centred)
         moved += joints[i].mean(0) - predicted_joints[i].mean(0) + predicted_vertices[i].mean(0)
         expected = [f_score_by_brute_force(moved, vertices[i], threshold) for threshold in metrics.F_THRESHOLDS_M]
         assert expected[1] > 0

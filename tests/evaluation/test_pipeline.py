@@ -1,4 +1,4 @@
-"""Evaluation with fakes: matching, figures with known values, reports, sheets, and the script's errors."""
+"""Evaluation with fakes: matching, metrics with known values, reports, sheets, and the script's errors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from handmesh.data.photos import LabelledHand
 from handmesh.data.shards import read_shards
 from handmesh.evaluation import pipeline as evaluation
 from handmesh.evaluation.datasets import (
-    Answer,
-    Answers,
-    Picture,
+    Example,
+    Prediction,
+    Predictions,
     Run,
     ask,
     folder_names,
@@ -55,14 +55,14 @@ def label_of(hand: Hand, **changes: object) -> LabelledHand:
     return replace(LabelledHand(hand.side, 1.0, hand.joints_px, hand.joints_m), **changes)
 
 
-def picture_of(*labels: LabelledHand, name: str = "picture") -> Picture:
-    return Picture(name, lambda: np.full((HEIGHT, WIDTH, 3), 90, np.uint8), labels, CAMERA)
+def example_of(*labels: LabelledHand, name: str = "image") -> Example:
+    return Example(name, lambda: np.full((HEIGHT, WIDTH, 3), 90, np.uint8), labels, CAMERA)
 
 
-def shifted(hand: Hand, share: float) -> Hand:
-    """The hand moved sideways in the picture by a share of its longer box side."""
+def shifted(hand: Hand, fraction: float) -> Hand:
+    """The hand moved sideways in the image by a fraction of its longer box side."""
     side = np.ptp(hand.joints_px, axis=0).max()
-    return replace(hand, joints_px=hand.joints_px + np.array([share * side, 0]))
+    return replace(hand, joints_px=hand.joints_px + np.array([fraction * side, 0]))
 
 
 def values(metrics) -> dict[str, float]:
@@ -76,16 +76,16 @@ def test_matching_takes_the_nearest_pair_first():
         shifted(left, 0.1).joints_px[0, 0],
         right.joints_px[0, 0],
     ]
-    assert all(answer.found and answer.side_right for answer in answers.of_labels)
+    assert all(answer.found and answer.side_correct for answer in answers.of_labels)
     assert len(answers.extra) == 1
 
 
 def test_a_hand_far_from_all_labels_is_extra_and_a_wrong_side_is_noticed():
     hand = make_hand()
     far = match([shifted(hand, 0.51)], [label_of(hand)])
-    assert far.of_labels == [Answer()] and len(far.extra) == 1
+    assert far.of_labels == [Prediction()] and len(far.extra) == 1
     (answer,) = match([hand], [label_of(hand, side="left")]).of_labels
-    assert answer.found and not answer.side_right
+    assert answer.found and not answer.side_correct
 
 
 def test_given_boxes_are_those_of_the_labels():
@@ -93,35 +93,35 @@ def test_given_boxes_are_those_of_the_labels():
 
     def estimate(image, camera, box, side):
         asked.append((box, side))
-        return SimpleNamespace(hand=replace(hand, score=0.4), agreement=0.7) if len(asked) == 1 else None
+        return SimpleNamespace(hand=replace(hand, score=0.4), handedness_probability=0.7) if len(asked) == 1 else None
 
     label = label_of(hand)
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    first, second = with_given_boxes(SimpleNamespace(estimate=estimate))(image, picture_of(label, label)).of_labels
-    assert asked == [(Box.around(hand.joints_px, turn=True), "left")] * 2
-    assert first.hand is not None and not first.found and first.side_right
-    assert second == Answer()
+    first, second = with_given_boxes(SimpleNamespace(estimate=estimate))(image, example_of(label, label)).of_labels
+    assert asked == [(Box.around(hand.joints_px, rotation=True), "left")] * 2
+    assert first.hand is not None and not first.found and first.side_correct
+    assert second == Prediction()
 
 
-def test_photo_figures_with_known_values():
+def test_photo_metrics_with_known_values():
     hand = make_hand()
-    other_side = Answer(shifted(hand, 0.3), True, False)
+    other_side = Prediction(shifted(hand, 0.3), True, False)
     said = [
-        (picture_of(label_of(hand)), Answers([Answer(shifted(hand, 0.1), True, True)], [hand], 5.0)),
-        (picture_of(label_of(hand), label_of(hand)), Answers([other_side, Answer()], [], 7.0)),
+        (example_of(label_of(hand)), Predictions([Prediction(shifted(hand, 0.1), True, True)], [hand], 5.0)),
+        (example_of(label_of(hand), label_of(hand)), Predictions([other_side, Prediction()], [], 7.0)),
     ]
     found = values(photo_metrics(Run(said)))
     assert found["hands found"] == pytest.approx(200 / 3)
-    assert found["side right"] == 50
+    assert found["side correct"] == 50
     assert found["2D error, median"] == pytest.approx(0.2, abs=1e-6)
     assert found["PCK@0.2"] == 50
-    assert found["PA-MPJPE (rough 3D)"] < 1e-3
+    assert found["PA-MPJPE (weak 3D)"] < 1e-3
     assert found["combined"] == pytest.approx((0.1 + 0.3 + 0.5) / 3), "a hand that is not found counts as 0.5"
     assert found["extra hands"] == 50
-    assert found["time a picture, median"] == 6
+    assert found["time an image, median"] == 6
 
 
-def test_fingertip_figures_with_known_values():
+def test_fingertip_metrics_with_known_values():
     """Two hands: one with all tips within 0.1 of the box, drawn too short; one with a single tip far off."""
     hand = make_hand()
     side = np.ptp(hand.joints_px, axis=0).max()
@@ -131,8 +131,8 @@ def test_fingertip_figures_with_known_values():
     short, one_off = hand.joints_px.copy(), hand.joints_px.copy()
     short[tips] -= 0.08 * side * along
     one_off[tips[1]] += 0.2 * side * along[1]
-    answers = [Answer(replace(hand, joints_px=joints_px), True, True) for joints_px in (short, one_off)]
-    found = values(photo_metrics(Run([(picture_of(label_of(hand), label_of(hand)), Answers(answers, []))])))
+    answers = [Prediction(replace(hand, joints_px=joints_px), True, True) for joints_px in (short, one_off)]
+    found = values(photo_metrics(Run([(example_of(label_of(hand), label_of(hand)), Predictions(answers, []))])))
     assert found["all fingertips within 0.1"] == 50
     assert found["fingertips along the finger"] == pytest.approx((-0.08 + 0.2 / 5) / 2, abs=1e-6)
 
@@ -140,40 +140,40 @@ def test_fingertip_figures_with_known_values():
 def test_unsure_labels_are_left_out_with_the_hands_found_on_them():
     left, right = make_hand(-0.1, "left"), make_hand(0.1)
     labels = [label_of(left, score=0.79), label_of(right, score=0.8)]
-    run = without_unsure_labels(Run([(picture_of(*labels), match([left], labels))], ["bad"]))
+    run = without_unsure_labels(Run([(example_of(*labels), match([left], labels))], ["bad"]))
     assert [(case.label.side, case.answer.found) for case in run.cases] == [("right", False)]
-    assert run.false_hands == [] and run.unreadable == ["bad"]
+    assert run.false_positives == [] and run.unreadable == ["bad"]
 
 
-def test_figures_of_nothing_are_no_numbers():
-    found = values(photo_metrics(Run([(picture_of(label_of(make_hand())), Answers([Answer()], []))])))
+def test_metrics_of_nothing_are_no_numbers():
+    found = values(photo_metrics(Run([(example_of(label_of(make_hand())), Predictions([Prediction()], []))])))
     assert found["hands found"] == 0
-    assert np.isnan([found["2D error, mean"], found["PA-MPJPE (rough 3D)"], found["side right"]]).all()
+    assert np.isnan([found["2D error, mean"], found["PA-MPJPE (weak 3D)"], found["side correct"]]).all()
     assert all(np.isnan(value) for value in values(photo_metrics(Run())).values())
 
 
-def test_background_figures_count_false_hands():
+def test_background_metrics_count_false_positives():
     counts = [0, 0, 3, 1]
-    run = Run([(picture_of(), Answers([], [make_hand()] * count)) for count in counts])
+    run = Run([(example_of(), Predictions([], [make_hand()] * count)) for count in counts])
     found = background_metrics(run)
-    assert values(found)["false hands"] == 100 and values(found)["pictures with a false hand"] == 50
+    assert values(found)["false positives"] == 100 and values(found)["images with a false positive"] == 50
     assert found[0].low < 100 < found[0].high
 
 
-def test_unreadable_pictures_are_named_not_fatal(tmp_path):
-    good, bad = picture_of(name="good"), Picture("bad", lambda: read_image(tmp_path / "missing"))
-    run = ask(lambda image, picture: Answers([], []), [bad, good])
-    assert run.unreadable == ["bad"] and [picture.name for picture, _ in run.said] == ["good"]
+def test_unreadable_images_are_named_not_fatal(tmp_path):
+    good, bad = example_of(name="good"), Example("bad", lambda: read_image(tmp_path / "missing"))
+    run = ask(lambda image, example: Predictions([], []), [bad, good])
+    assert run.unreadable == ["bad"] and [example.name for example, _ in run.said] == ["good"]
 
 
 def test_the_sheet_draws_the_mesh_over_its_hand():
-    """The zoomed camera puts the mesh where the picture shows the hand: on the labelled joints."""
+    """The zoomed camera puts the mesh where the image shows the hand: on the labelled joints."""
     hand = make_hand()
-    run = Run([(picture_of(label_of(hand)), Answers([Answer(hand, True, True)], []))])
+    run = Run([(example_of(label_of(hand)), Predictions([Prediction(hand, True, True)], []))])
     sheet = case_sheet(run.cases, np.array([0.1]))
     tile = sheet[16 + 176 : 16 + 2 * 176, :176].astype(int)  # the lower half of the first tile
     drawn = np.argwhere(np.abs(tile - 90).max(-1) > 20)
-    box = Box.around(hand.joints_px, 1.0, turn=False)
+    box = Box.around(hand.joints_px, 1.0, rotation=False)
     scale = 176 / (1.9 * box.size_px)
     expected = (hand.joints_px - box.centre_px) * scale + 87.5
     np.testing.assert_allclose(drawn.min(0)[::-1], expected.min(0), atol=2)
@@ -182,14 +182,14 @@ def test_the_sheet_draws_the_mesh_over_its_hand():
 
 @pytest.fixture
 def photo_set(tmp_path: Path) -> Path:
-    """Three pictures: a hand, a file that is no picture, and no hand."""
+    """Three images: a hand, a file that is no image, and no hand."""
     root = write_photos(tmp_path / "some_photos", {"a.png": [make_hand()], "b.png": [make_hand()], "c.png": []})
-    (root / "b.png").write_text("no picture")
+    (root / "b.png").write_text("no image")
     return root
 
 
 def write_photos(root: Path, hands_of: dict[str, list[Hand]], colour_rgb: tuple[int, int, int] = (90, 90, 90)) -> Path:
-    """A folder of plain pictures of one colour, in which these hands are labelled."""
+    """A folder of plain images of one colour, in which these hands are labelled."""
     root.mkdir(parents=True)
     entries = [{"file": name, "width": WIDTH, "height": HEIGHT, "hands": []} for name in hands_of]
     for entry, hands in zip(entries, hands_of.values(), strict=True):
@@ -203,15 +203,15 @@ def write_photos(root: Path, hands_of: dict[str, list[Hand]], colour_rgb: tuple[
 
 @pytest.fixture
 def fake_product(monkeypatch):
-    """A product that sees one and the same hand wherever it looks."""
-    estimator = SimpleNamespace(estimate=lambda *_: SimpleNamespace(hand=make_hand(), agreement=0.9))
+    """A tracker that sees one and the same hand wherever it looks."""
+    estimator = SimpleNamespace(estimate=lambda *_: SimpleNamespace(hand=make_hand(), handedness_probability=0.9))
     tracker = SimpleNamespace(detect=lambda image, camera: [make_hand()])
     session = SimpleNamespace(metadata={"box_scale": 1.5}, input_size=(160, 160))
     answerers = {"given": with_given_boxes(estimator), "detected": with_detected_boxes(tracker)}
     answerers["none"] = answerers["detected"]
     monkeypatch.setattr(evaluation, "open_session", lambda *_: session)
     monkeypatch.setattr(evaluation, "model_path", lambda model: Path(__file__))
-    monkeypatch.setattr(evaluation, "_answerer", lambda boxes, *_: answerers[boxes])
+    monkeypatch.setattr(evaluation, "_predict", lambda boxes, *_: answerers[boxes])
 
 
 @pytest.mark.usefixtures("fake_product")
@@ -219,13 +219,13 @@ def test_a_report_is_printed_and_written(photo_set, tmp_path, capsys):
     output = tmp_path / "out"
     evaluation.evaluate_photos(evaluation.PhotoOptions(root=(photo_set,), split="all", output=output))
     printed = capsys.readouterr().out
-    assert "pictures that could not be read: 1" in printed and "threads" in printed and "x 1.5" in printed
+    assert "images that could not be read: 1" in printed and "threads" in printed and "x 1.5" in printed
     content = json.loads((output / "metrics.json").read_text())
     given, detected = content["reports"]
     assert (given["boxes"], detected["boxes"]) == ("given", "detected")
     assert given["hands"] == detected["hands"] == 1 and given["unreadable"] == 1
-    assert detected["figures"]["2D error, mean"]["value"] == pytest.approx(0, abs=1e-6)
-    assert detected["figures"]["extra hands"]["value"] == 50 and given["figures"]["extra hands"]["value"] is None
+    assert detected["metrics"]["2D error, mean"]["value"] == pytest.approx(0, abs=1e-6)
+    assert detected["metrics"]["extra hands"]["value"] == 50 and given["metrics"]["extra hands"]["value"] is None
     assert content["setting"]["box_scale"] == 1.5 and len(content["setting"]["model_sha256"]) == 64
     for boxes in ("given", "detected"):
         assert cv2.imread(str(output / f"some_photos-{boxes}.png")) is not None
@@ -244,7 +244,7 @@ def test_sets_are_told_apart_and_all_unseen_hands_give_the_number_to_decide_by(t
     )
     reports = evaluation.evaluate_photos(options)
     of_sets = [("known", "trained on", 1), ("easy", "unseen", 3), ("hard", "unseen", 1), ("all unseen", "unseen", 4)]
-    assert [(r.data, r.group, r.pictures, r.boxes) for r in reports] == [
+    assert [(r.data, r.group, r.images, r.boxes) for r in reports] == [
         *((*one, "given") for one in of_sets),
         *((*one, "detected") for one in of_sets),
         ("empty", "without hands", 1, "none"),
@@ -252,24 +252,24 @@ def test_sets_are_told_apart_and_all_unseen_hands_give_the_number_to_decide_by(t
     content = json.loads((tmp_path / "out/metrics.json").read_text())
     assert content["combined"] == pytest.approx(0.5 / 4, abs=1e-6), "each hand weighs the same, not each set"
     pooled = values(reports[7].metrics)
-    assert pooled["hands found"] == 75 and pooled["side right"] == 100 and pooled["extra hands"] == 25
+    assert pooled["hands found"] == 75 and pooled["side correct"] == 100 and pooled["extra hands"] == 25
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == "combined (unseen): 0.125"
     table = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
     assert table["easy"][1:3] == ["3", "100.0"] and table["empty"] == ["empty", "100.0"]
-    assert all(head in printed for head in ("PCK", "PA-MPJPE", "tips along")), "a column for each figure"
+    assert all(head in printed for head in ("PCK", "PA-MPJPE", "tips along")), "a column for each metric"
 
 
 @pytest.mark.usefixtures("fake_product")
 def test_other_colours_are_looked_at_and_compared(tmp_path, monkeypatch):
-    """A product that sees a hand where there is as much red as anything: in grey, but not with blue skin."""
+    """A tracker that sees a hand where there is as much red as anything: in grey, but not with blue skin."""
 
     def detect(image, camera):
         red, _, blue = image[0, 0].astype(int)
         return [make_hand()] if red >= blue - 5 else []
 
-    answerer = with_detected_boxes(SimpleNamespace(detect=detect))
-    monkeypatch.setattr(evaluation, "_answerer", lambda *_: answerer)
+    predict = with_detected_boxes(SimpleNamespace(detect=detect))
+    monkeypatch.setattr(evaluation, "_predict", lambda *_: predict)
     warm = write_photos(tmp_path / "warm", {"0.png": [make_hand()]}, (200, 120, 90))
     cold = write_photos(tmp_path / "cold", {"0.png": [make_hand()]}, (90, 120, 200))
     options = evaluation.PhotoOptions(unseen=(warm, cold), boxes="detected", colours=True, output=tmp_path / "out")
@@ -283,7 +283,7 @@ def test_other_colours_are_looked_at_and_compared(tmp_path, monkeypatch):
 
 
 def test_the_detector_that_is_given_is_the_one_that_is_opened(photo_set, tmp_path):
-    """A mesh network in its place is refused, before any picture is looked at."""
+    """A mesh network in its place is refused, before any image is looked at."""
     options = evaluation.PhotoOptions(
         root=(photo_set,), model="fast", detector=str(model_path("fast")), output=tmp_path / "out"
     )
@@ -295,19 +295,19 @@ def test_the_detector_that_is_given_is_the_one_that_is_opened(photo_set, tmp_pat
 def test_backgrounds_are_reported(photo_set, tmp_path):
     options = evaluation.BackgroundOptions(root=photo_set, split="all", output=tmp_path / "out", limit=2)
     (report,) = evaluation.evaluate_backgrounds(options)
-    assert (report.pictures, report.unreadable, values(report.metrics)["false hands"]) == (1, 1, 100)
+    assert (report.images, report.unreadable, values(report.metrics)["false positives"]) == (1, 1, 100)
     assert (tmp_path / "out/some_photos-none.png").is_file()
 
 
-def write_posed_shard(folder: Path, offset_m: float = 0.0, challenges: tuple[str, ...] = ()) -> None:
-    """Two samples of the bundled hand, labels as the generator writes them; of a hard set with two challenges."""
+def write_posed_shard(folder: Path, offset_m: float = 0.0, hard_cases: tuple[str, ...] = ()) -> None:
+    """Two samples of the bundled hand, labels as the generator writes them; of a hard set with two hard cases."""
     torch = pytest.importorskip("torch")
     from scipy.spatial.transform import Rotation
 
     from handmesh.hand.model import HandModel
 
     model, rng = HandModel.load(), np.random.default_rng(0)
-    picture = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+    example = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
     with tarfile.open(folder / "shard-00000.tar", "w") as tar:
         for seed in range(2):
             pose, shape, translation = rng.normal(scale=0.3, size=(16, 3)), rng.normal(size=10), np.array([0, 0, 0.6])
@@ -318,9 +318,9 @@ def write_posed_shard(folder: Path, offset_m: float = 0.0, challenges: tuple[str
                 **{"pose": pose.tolist(), "shape": shape.tolist(), "translation_m": (translation + offset_m).tolist()},
                 **{"joints_m": joints.tolist(), "joints_px": project(joints, CAMERA).tolist(), "seed": seed},
                 "camera": {name: getattr(CAMERA, name) for name in ("fx", "fy", "cx", "cy", "width", "height")},
-                **({"challenge": challenges[seed]} if challenges else {}),
+                **({"challenge": hard_cases[seed]} if hard_cases else {}),
             }
-            for part, data in (("jpg", picture), ("png", picture), ("json", json.dumps(label).encode())):
+            for part, data in (("jpg", example), ("png", example), ("json", json.dumps(label).encode())):
                 member = tarfile.TarInfo(f"{seed}.{part}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
@@ -331,12 +331,12 @@ def test_true_meshes_score_themselves_perfectly(tmp_path):
     shards = read_shards(tmp_path)
     truth = true_meshes(shards)
 
-    def perfect(image, picture):
-        joints, vertices = truth[picture.name]
+    def perfect(image, example):
+        joints, vertices = truth[example.name]
         hand = replace(
-            make_hand(), joints_m=joints + 0.3, vertices_m=vertices + 0.3, joints_px=picture.hands[0].joints_px
+            make_hand(), joints_m=joints + 0.3, vertices_m=vertices + 0.3, joints_px=example.hands[0].joints_px
         )
-        return Answers([Answer(hand, True, True)], [])
+        return Predictions([Prediction(hand, True, True)], [])
 
     found = values(synthetic_metrics(ask(perfect, from_shards(shards)), truth))
     assert max(found[name] for name in ("MPJPE", "MPVPE", "PA-MPJPE", "PA-MPVPE", "2D error, mean")) < 1e-3
@@ -345,14 +345,14 @@ def test_true_meshes_score_themselves_perfectly(tmp_path):
 
 
 @pytest.mark.usefixtures("fake_product")
-def test_each_folder_and_each_kind_of_a_hard_set_has_its_own_figures(tmp_path, capsys):
-    for folder, challenges in (("ordinary", ()), ("hard", ("grasp", "edge-on"))):
+def test_each_folder_and_each_kind_of_a_hard_set_has_its_own_metrics(tmp_path, capsys):
+    for folder, hard_cases in (("ordinary", ()), ("hard", ("grasp", "edge-on"))):
         (tmp_path / folder).mkdir()
-        write_posed_shard(tmp_path / folder, challenges=challenges)
+        write_posed_shard(tmp_path / folder, hard_cases=hard_cases)
     folders = tmp_path / "ordinary", tmp_path / "hard"
     options = evaluation.SyntheticOptions(shards=folders, output=tmp_path / "out", boxes="given")
     reports = evaluation.evaluate_synthetic(options)
-    assert [(report.data, report.part, report.pictures) for report in reports] == [
+    assert [(report.data, report.part, report.images) for report in reports] == [
         *(("ordinary", "", 2), ("hard", "", 2), ("hard", "edge-on", 1), ("hard", "grasp", 1)),
     ]
     whole, *parts = (values(report.metrics)["MPJPE"] for report in reports[1:])

@@ -1,4 +1,4 @@
-"""A report says the same in every form, and the pictures of single cases show what they should."""
+"""A report says the same in every form, and the images of single cases show what they should."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from handmesh.evaluation.metrics import Metric, metric
 from handmesh.evaluation.report import Headline, Image, Report, Section, Table, heat_map
-from handmesh.evaluation.sheets import PREDICTED, Posed, case_picture, tiled
+from handmesh.evaluation.sheets import PREDICTED, Posed, case_image, tiled
 from handmesh.geometry import project
 from handmesh.types import Camera
 
@@ -129,16 +129,16 @@ def plate(depth_m: float, thick_m: float = 0.0) -> Posed:
     return Posed(joints + [0, 0, depth_m], corners + [0, 0, depth_m])
 
 
-def blue(picture: np.ndarray) -> np.ndarray:
+def blue(example: np.ndarray) -> np.ndarray:
     """Where the predicted mesh is drawn."""
-    red, _, azure = np.moveaxis(picture.astype(int), -1, 0)
+    red, _, azure = np.moveaxis(example.astype(int), -1, 0)
     return azure > red + 20
 
 
 def test_a_case_shows_the_mesh_over_the_hand_and_from_the_side():
     size, image = 96, np.full((128, 128, 3), 120, np.uint8)
     truth = plate(0.5)
-    drawn = case_picture(image, CAMERA, truth, truth, FACES, size)
+    drawn = case_image(image, CAMERA, truth, truth, FACES, size)
     labelled, mesh, side = np.split(drawn, 3, axis=1)
     assert not blue(labelled)[:8].any() and (labelled != 120).any()
     height_px = (
@@ -153,10 +153,10 @@ def test_a_case_shows_the_mesh_over_the_hand_and_from_the_side():
 
 
 def test_from_the_side_depth_runs_to_the_right():
-    """The prediction reaches 6 cm farther back at the picture's right than the truth, which is flat."""
+    """The prediction reaches 6 cm farther back at the image's right than the truth, which is flat."""
     size, image = 96, np.full((128, 128, 3), 120, np.uint8)
-    side = case_picture(image, CAMERA, plate(0.5, thick_m=0.06), plate(0.5), FACES, size)[:, 2 * size :]
+    side = case_image(image, CAMERA, plate(0.5, thick_m=0.06), plate(0.5), FACES, size)[:, 2 * size :]
     columns = np.flatnonzero(blue(side).any(0))
     assert np.ptp(columns) == pytest.approx(0.06 / 0.24 * size, abs=3)
-    alone = case_picture(image, CAMERA, plate(0.5, thick_m=0.06), None, FACES, size)
+    alone = case_image(image, CAMERA, plate(0.5, thick_m=0.06), None, FACES, size)
     assert (alone[:, :size] == 120).all(), "without labels no joints are drawn"

@@ -8,33 +8,33 @@ import cv2
 import numpy as np
 import pytest
 from test_calibration import photo_folder
-from test_pipeline import label_of, make_hand, picture_of
+from test_pipeline import example_of, label_of, make_hand
 
 from handmesh.evaluation import review
 from handmesh.evaluation.review import (
     ReviewOptions,
     Shown,
     choose,
-    count_judgement,
+    count_review,
     draw_overlays,
-    judgement_metrics,
-    read_judgement,
+    read_review,
+    review_metrics,
     write_blank,
 )
 from handmesh.tracking import tracker
 
 
-def test_pictures_are_drawn_once_each_and_again_for_the_same_seed():
-    pictures = [picture_of(label_of(make_hand()), name=str(k)) for k in range(50)]
-    names = [[picture.name for picture in choose(pictures, 20, seed)] for seed in (0, 0, 1)]
+def test_images_are_drawn_once_each_and_again_for_the_same_seed():
+    examples = [example_of(label_of(make_hand()), name=str(k)) for k in range(50)]
+    names = [[example.name for example in choose(examples, 20, seed)] for seed in (0, 0, 1)]
     assert names[0] == names[1] != names[2]
     assert len(set(names[0])) == 20
     with pytest.raises(ValueError, match="between 1 and 50"):
-        choose(pictures, 51, 0)
+        choose(examples, 51, 0)
 
 
 class OneHandTracker:
-    """Sees a hand in half of the pictures."""
+    """Sees a hand in half of the images."""
 
     def detect(self, image, camera):
         return [make_hand()] if image[0, 0, 0] % 8 else []
@@ -51,11 +51,11 @@ def test_pages_are_drawn_and_the_sheet_waits_for_answers(tmp_path, monkeypatch):
     if cases[0].answer.found:
         assert np.ptp(plain) == 0 and (np.abs(drawn - plain[0, 0]).max(-1) > 20).any()
     assert (second[316:] == 24).all(), "two hands on the second page"
-    rows = (tmp_path / "out/judgement.csv").read_text().splitlines()[1:]
+    rows = (tmp_path / "out/review.csv").read_text().splitlines()[1:]
     missed = [not case.answer.found for case in cases]
     assert [row.endswith(",n,n,n,n,n,not found") for row in rows] == missed and 0 < sum(missed) < 14
     with pytest.raises(ValueError, match="hand 1: expected y or n" if not missed[0] else "expected y or n"):
-        read_judgement(tmp_path / "out/judgement.csv")
+        read_review(tmp_path / "out/review.csv")
 
 
 def filled(path: Path, answers: list[tuple[str, str]]) -> Path:
@@ -65,21 +65,21 @@ def filled(path: Path, answers: list[tuple[str, str]]) -> Path:
     return path
 
 
-def test_a_judgement_is_counted_by_picture_hand_and_finger(tmp_path, capsys):
-    path = filled(tmp_path / "judgement.csv", [("a", "yyyyy"), ("a", "yyyny"), ("b", "YYYYY"), ("c", "nyyyy")])
-    found = {metric.name: metric.value for metric in judgement_metrics(read_judgement(path))}
-    assert found["pictures, all fingers of the largest hand"] == pytest.approx(200 / 3)
-    assert found["pictures, all fingers of all hands"] == pytest.approx(100 / 3)
+def test_a_review_is_counted_by_image_hand_and_finger(tmp_path, capsys):
+    path = filled(tmp_path / "review.csv", [("a", "yyyyy"), ("a", "yyyny"), ("b", "YYYYY"), ("c", "nyyyy")])
+    found = {metric.name: metric.value for metric in review_metrics(read_review(path))}
+    assert found["images, all fingers of the largest hand"] == pytest.approx(200 / 3)
+    assert found["images, all fingers of all hands"] == pytest.approx(100 / 3)
     assert found["hands, all fingers"] == 50
     assert found["thumb"] == found["ring"] == 75 and found["index"] == 100
-    count_judgement(path)
+    count_review(path)
     printed = capsys.readouterr().out
-    assert "2 of 3 pictures, all fingers of the largest hand" in printed and "2 a: ring. a note" in printed
+    assert "2 of 3 images, all fingers of the largest hand" in printed and "2 a: ring. a note" in printed
 
 
 def test_a_filled_in_sheet_is_not_overwritten(tmp_path):
     shown = [Shown(1, "page-01.png", "a", "right", True)]
-    path = filled(tmp_path / "judgement.csv", [("a", "yyyyy")])
+    path = filled(tmp_path / "review.csv", [("a", "yyyyy")])
     with pytest.raises(ValueError, match="has been filled in"):
         write_blank(path, shown)
     blank = tmp_path / "blank.csv"

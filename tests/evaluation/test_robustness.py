@@ -15,7 +15,7 @@ from handmesh.data.freihand import FreihandError, read_freihand
 from handmesh.evaluation import corruptions
 from handmesh.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.predictor import Looks, RobustnessOptions, Seen, open_predictor
+from handmesh.evaluation.predictor import CropPrediction, PredictOptions, RobustnessOptions, open_predictor
 from handmesh.evaluation.robustness import (
     Robustness,
     corruption_errors,
@@ -28,7 +28,7 @@ from handmesh.types import Hand
 
 
 @pytest.fixture(scope="module")
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     """A smooth coloured scene with edges, 224 x 224."""
     rng = np.random.default_rng(0)
     coarse = np.kron(rng.integers(30, 220, (14, 14, 3)), np.ones((16, 16, 1)))
@@ -36,26 +36,26 @@ def picture() -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_every_corruption_is_repeatable_and_changes_the_picture(name, picture):
-    before = picture.copy()
-    changed = [corrupt(picture, name, severity, seed=3) for severity in SEVERITIES]
-    assert all(one.shape == picture.shape and one.dtype == np.uint8 for one in changed)
-    assert (corrupt(picture, name, 4, seed=3) == changed[3]).all() and (picture == before).all()
-    distances = [np.abs(one.astype(float) - picture).mean() for one in changed]
+def test_every_corruption_is_repeatable_and_changes_the_image(name, image):
+    before = image.copy()
+    changed = [corrupt(image, name, severity, seed=3) for severity in SEVERITIES]
+    assert all(one.shape == image.shape and one.dtype == np.uint8 for one in changed)
+    assert (corrupt(image, name, 4, seed=3) == changed[3]).all() and (image == before).all()
+    distances = [np.abs(one.astype(float) - image).mean() for one in changed]
     assert min(distances) > 0.3
-    if name not in ("frost", "fog"):  # whose brightness is drawn for each picture
+    if name not in ("frost", "fog"):  # whose brightness is drawn for each image
         assert distances[4] > 1.1 * distances[0]
 
 
-def test_seeds_and_severities_draw_anew(picture):
-    one, other = (corrupt(picture, "gaussian noise", 1, seed).astype(float) - picture for seed in (0, 1))
+def test_seeds_and_severities_draw_anew(image):
+    one, other = (corrupt(image, "gaussian noise", 1, seed).astype(float) - image for seed in (0, 1))
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.05
 
 
-def test_names_and_severities_that_do_not_exist(picture):
+def test_names_and_severities_that_do_not_exist(image):
     for name, severity in (("rain", 1), ("fog", 0), ("fog", 6)):
         with pytest.raises(ValueError, match=r"there are gaussian noise, .*, 1 to 5"):
-            corrupt(picture, name, severity, 0)
+            corrupt(image, name, severity, 0)
 
 
 GREY = np.full((96, 96, 3), 0.5, np.float32)
@@ -96,8 +96,8 @@ def test_glass_takes_colours_from_near():
     assert np.abs(moved).mean() > 0.5
 
 
-def test_light_and_geometry_are_as_named(picture):
-    rng, image = np.random.default_rng(0), picture.astype(np.float32) / 255
+def test_light_and_geometry_are_as_named(photo):
+    rng, image = np.random.default_rng(0), photo.astype(np.float32) / 255
     lighter = corruptions.brightness(image, rng, 0.3)
     expected = np.minimum(image.max(-1) + 0.3, 1)
     np.testing.assert_allclose(lighter.max(-1), expected, atol=1e-5)
@@ -111,12 +111,12 @@ def test_light_and_geometry_are_as_named(picture):
     assert abs(shift.mean()) < 0.3 and 0.5 < shift.std() < 6
 
 
-def test_weather(picture):
-    rng, image = np.random.default_rng(0), picture.astype(np.float32) / 255
+def test_weather(photo):
+    rng, image = np.random.default_rng(0), photo.astype(np.float32) / 255
     clouds = corruptions.plasma(64, 2.0, rng)
     assert clouds.min() == 0 and clouds.max() == 1
-    rough = [np.abs(np.diff(corruptions.plasma(64, decay, np.random.default_rng(1)))).mean() for decay in (2.0, 1.4)]
-    assert rough[1] > 2 * rough[0]
+    weak_3d = [np.abs(np.diff(corruptions.plasma(64, decay, np.random.default_rng(1)))).mean() for decay in (2.0, 1.4)]
+    assert weak_3d[1] > 2 * weak_3d[0]
     foggy = corruptions.fog(image, rng, 2.5, 1.5)
     assert foggy.max() <= image.max() + 1e-6 and foggy.std() < image.std() + 0.2
     snowy = corruptions.snow(image, rng, 0.55, 0.3, 4, 0.9, 12, 8, 0.7)
@@ -165,41 +165,41 @@ def root(tmp_path_factory) -> Path:
 
 
 class Remembering:
-    """A reader that answers with the truth and remembers the pictures; it stops after so many calls."""
+    """A reader that answers with the truth and remembers the images; it stops after so many calls."""
 
     num_vertices = 1
 
     def __init__(self, freihand, calls: int = 1000) -> None:
-        self.freihand, self.calls, self.pictures = freihand, calls, []
+        self.freihand, self.calls, self.images = freihand, calls, []
 
     def read(self, views, batch):
         if not self.calls:
             raise KeyboardInterrupt
         self.calls -= 1
-        self.pictures += [view.image for view in views]
+        self.images += [view.image for view in views]
         nothing = np.zeros((1, 3))
         hands = [
             Hand(nothing, joints, nothing, "right", 1.0, nothing, nothing, nothing) for joints in self.freihand.xyz
         ]
-        return [Seen(hand, True) for hand in hands[: len(views)]]
+        return [CropPrediction(hand, True) for hand in hands[: len(views)]]
 
 
 def test_a_killed_run_goes_on(root, tmp_path):
     freihand = read_freihand(root, "evaluation", progress=False)
 
     def go(reader, limit=2):
-        return predict_corrupted(freihand, reader, ArrayCache(tmp_path, {}), Looks(), 8, limit, "a test")
+        return predict_corrupted(freihand, reader, ArrayCache(tmp_path, {}), PredictOptions(), 8, limit, "a test")
 
     with pytest.raises(KeyboardInterrupt):
         go(Remembering(freihand, calls=8))
     rest = Remembering(freihand)
     joints = go(rest)
-    assert len(rest.pictures) == 2 * (1 + 15 * 5 - 6), "clean pictures and one corruption were done"
+    assert len(rest.images) == 2 * (1 + 15 * 5 - 6), "clean images and one corruption were done"
     assert list(joints) == ["clean", *CORRUPTIONS] and joints["fog"].shape == (5, 2, 21, 3)
     expected = corrupt(freihand.image(1), "shot noise", 1, seed=1)
-    assert (rest.pictures[1] == expected).all()
+    assert (rest.images[1] == expected).all()
     nothing = Remembering(freihand)
-    assert go(nothing, limit=1)["clean"].shape == (1, 1, 21, 3) and not nothing.pictures
+    assert go(nothing, limit=1)["clean"].shape == (1, 1, 21, 3) and not nothing.images
 
 
 @pytest.fixture
@@ -237,4 +237,6 @@ def test_without_labels_there_is_nothing_to_measure(tmp_path):
     root = write_freihand(tmp_path, rows=0, evaluation=1)
     (root / "evaluation_xyz.json").unlink()
     with pytest.raises(FreihandError, match=r"lacks evaluation_xyz\.json"):
-        evaluate_robustness(RobustnessOptions(root, looks=Looks("centre-130"), output=tmp_path / "out"))
+        evaluate_robustness(
+            RobustnessOptions(root, predict_options=PredictOptions("centre-130"), output=tmp_path / "out")
+        )

@@ -1,4 +1,4 @@
-"""The figures of followed hands are right on tracks made by hand, and a filmed sequence goes through all of it."""
+"""The metrics of followed hands are right on tracks made by hand, and a filmed sequence goes through all of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from handmesh.evaluation.tracking import (
 )
 from handmesh.evaluation.tracking_report import follow, run_tracking, speed_of
 from handmesh.geometry import project
-from handmesh.synthetic.sequences import Keys, Moment, Role, Room, eased_between, with_noise
+from handmesh.synthetic.sequences import HandState, Keyframes, Room, Trajectory, eased_between, with_noise
 from handmesh.video.sources import Video
 
 FRAME_S = 1 / 30
@@ -57,7 +57,7 @@ def scores_of(truth, said):
 
 
 def swing(count=90, hertz=1.0, late_frames=0.0):
-    """Places of a hand that swings 20 cm to either side, as it was so many frames ago."""
+    """Positions of a hand that swings 20 cm to either side, as it was so many frames ago."""
     phase = 2 * np.pi * hertz * (np.arange(count) - late_frames) * FRAME_S
     return np.stack([0.2 * np.sin(phase), 0.02 * np.cos(phase), 0.05 * np.sin(phase)], axis=1)
 
@@ -85,12 +85,12 @@ def test_a_track_that_is_unlike_the_true_one_has_no_lag():
     assert np.isnan(lag_s(times, swing(late_frames=8), true, 0.01))  # beyond the limits
 
 
-def test_a_late_hand_is_late_in_the_picture_and_in_space():
-    truth = truth_of([moved(RIGHT, place) for place in swing()])
-    late = scores_of(truth, [[moved(RIGHT, place)] for place in swing(late_frames=1.5)]).means
-    assert late.lag_picture_ms == pytest.approx(1500 * FRAME_S, abs=0.5)
-    assert late.lag_place_ms == pytest.approx(1500 * FRAME_S, abs=0.5)
-    assert np.isnan(late.lag_form_ms)  # fingers and turn are still
+def test_a_late_hand_is_late_in_the_image_and_in_space():
+    truth = truth_of([moved(RIGHT, position) for position in swing()])
+    late = scores_of(truth, [[moved(RIGHT, position)] for position in swing(late_frames=1.5)]).means
+    assert late.lag_image_ms == pytest.approx(1500 * FRAME_S, abs=0.5)
+    assert late.lag_position_ms == pytest.approx(1500 * FRAME_S, abs=0.5)
+    assert np.isnan(late.lag_form_ms)  # fingers and rotation are still
     assert np.isnan(late.jitter_mm)
 
 
@@ -124,8 +124,8 @@ def test_acceleration_error():
 
 
 def test_swapped_ids_count_as_such():
-    places = np.linspace(-0.2, 0.2, 40)
-    tracks = [[moved(RIGHT, (x, 0, 0)) for x in places], [moved(LEFT, (-x, 0, 0)) for x in places]]
+    positions = np.linspace(-0.2, 0.2, 40)
+    tracks = [[moved(RIGHT, (x, 0, 0)) for x in positions], [moved(LEFT, (-x, 0, 0)) for x in positions]]
     kept = [[replace(a, id=0), replace(b, id=1)] for a, b in zip(*tracks, strict=True)]
     assert scores_of(truth_of(*tracks), kept).counts.id_switches == 0
     swapped = [hands if k < 20 else [replace(hand, id=1 - hand.id) for hand in hands] for k, hands in enumerate(kept)]
@@ -150,9 +150,9 @@ def test_lost_frames_are_counted_while_the_hand_is_visible():
 def test_hands_that_are_not_there_and_hands_in_the_wrong_place():
     ghost = moved(RIGHT, (0.2, 0.05, 0), id=1)
     scores = scores_of(truth_of([RIGHT] * 50), [[RIGHT, ghost] if k < 5 else [RIGHT] for k in range(50)])
-    assert (scores.counts.false_hands, scores.counts.lost, scores.false_percent) == (5, 0, 10)
+    assert (scores.counts.false_positives, scores.counts.lost, scores.false_percent) == (5, 0, 10)
     scores = scores_of(truth_of([RIGHT] * 50), [[ghost]] * 50)
-    assert (scores.counts.false_hands, scores.counts.lost) == (50, 50)
+    assert (scores.counts.false_positives, scores.counts.lost) == (50, 50)
     assert np.isnan(scores.means.error_px)
 
 
@@ -192,7 +192,7 @@ def test_a_return_is_timed_and_may_bring_a_new_id():
 def test_depth_and_accuracy():
     depths = np.linspace(-0.1, 0.3, 40)
     true = [moved(RIGHT, (0, 0, depth)) for depth in depths]
-    larger = [[replace(hand, joints_m=1.1 * hand.joints_m)] for hand in true]  # looks the same in the picture
+    larger = [[replace(hand, joints_m=1.1 * hand.joints_m)] for hand in true]  # looks the same in the image
     means = scores_of(truth_of(true), larger).means
     root = np.array([hand.joints_m[skeleton.ROOT, 2] for hand in true])
     assert means.depth_percent == pytest.approx(10)
@@ -235,30 +235,32 @@ def room() -> Room:
 def test_scripts_keep_to_what_hands_can_do(room, name):
     script = sequences.sequence(name, np.random.default_rng(0))
     times = np.arange(0, script.seconds, 1 / 15)
-    hands = [room.hands(script.roles, float(time), CAMERA) for time in times]
-    for k in range(len(script.roles)):
+    hands = [room.hands(script.trajectories, float(time), CAMERA) for time in times]
+    for k in range(len(script.trajectories)):
         inside, seen = (np.array([getattr(one[k], what) for one in hands]) for what in ("inside", "seen"))
         steps = np.linalg.norm(np.diff([one[k].joints_m[skeleton.ROOT] for one in hands], axis=0), axis=-1)
-        assert inside[0] > 0.95, "a hand begins in the picture"
+        assert inside[0] > 0.95, "a hand begins in the image"
         assert seen[0] > 0.95
         assert (seen <= inside + 0.02).all()
         assert steps.max() * 15 < 2.2, "metres a second"
-        leaves = "leave" in name and script.roles[k].side == "right"
+        leaves = "leave" in name and script.trajectories[k].side == "right"
         assert (inside.min() == 0) == leaves
         assert (seen.min() < 0.3) == (leaves or (name == "crossing" and k == 1))
 
 
 def test_left_hands_are_filmed_as_left_hands(room):
-    moment = Moment(np.zeros((15, 3)), Rotation.identity(), np.array([-0.1, 0.1, 0.5]))
-    right, left = room.hands([Role(side, lambda time_s: moment) for side in ("right", "left")], 0.0, CAMERA)
+    state = HandState(np.zeros((15, 3)), Rotation.identity(), np.array([-0.1, 0.1, 0.5]))
+    right, left = room.hands([Trajectory(side, lambda time_s: state) for side in ("right", "left")], 0.0, CAMERA)
     np.testing.assert_allclose(left.joints_m, right.joints_m * [-1, 1, 1], atol=1e-6)
     assert right.joints_px[0, 0] < CAMERA.cx < left.joints_px[0, 0]
     assert right.seen == right.inside == 1
 
 
 def test_keys_are_passed_at_rest():
-    keys = Keys(np.array([1.0, 2.0, 4.0]), np.arange(3)[:, None, None] * np.ones((3, 15, 3)), Rotation.identity(3))
-    assert [float(keys.at(time)[0][0, 0]) for time in (0.0, 1.0, 1.5, 2.0, 3.0, 9.0)] == [0, 0, 0.5, 1, 1.5, 2]
+    keyframes = Keyframes(
+        np.array([1.0, 2.0, 4.0]), np.arange(3)[:, None, None] * np.ones((3, 15, 3)), Rotation.identity(3)
+    )
+    assert [float(keyframes.at(time)[0][0, 0]) for time in (0.0, 1.0, 1.5, 2.0, 3.0, 9.0)] == [0, 0, 0.5, 1, 1.5, 2]
     near = eased_between(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.01)
     assert near < 0.001
 
@@ -273,8 +275,8 @@ def test_noise_is_a_sensors_own_and_the_same_each_time():
 
 
 def test_a_hand_that_stays_looks_the_same_while_the_other_leaves(room):
-    roles = sequences.sequence("one of two leaves", np.random.default_rng(0)).roles
-    early, late = (room.shoot(roles, time_s, CAMERA).astype(int) for time_s in (0.5, 2.5))
+    trajectories = sequences.sequence("one of two leaves", np.random.default_rng(0)).trajectories
+    early, late = (room.render_scene(trajectories, time_s, CAMERA).astype(int) for time_s in (0.5, 2.5))
     middle = CAMERA.width // 2
     assert np.abs(early - late)[:, :middle].max() > 50
     np.testing.assert_array_equal(early[:, middle:], late[:, middle:])
@@ -282,11 +284,11 @@ def test_a_hand_that_stays_looks_the_same_while_the_other_leaves(room):
 
 def test_the_nearer_hand_hides_the_other(room):
     def at(depth_m):
-        return lambda time_s: Moment(np.zeros((15, 3)), Rotation.identity(), np.array([0, 0.15 * depth_m, depth_m]))
+        return lambda time_s: HandState(np.zeros((15, 3)), Rotation.identity(), np.array([0, 0.15 * depth_m, depth_m]))
 
-    near, far = Role("right", at(0.4)), Role("left", at(0.8))
-    both, alone = room.shoot([near, far], 0.0, CAMERA), room.shoot([near], 0.0, CAMERA)
-    np.testing.assert_array_equal(both, room.shoot([far, near], 0.0, CAMERA))
+    near, far = Trajectory("right", at(0.4)), Trajectory("left", at(0.8))
+    both, alone = room.render_scene([near, far], 0.0, CAMERA), room.render_scene([near], 0.0, CAMERA)
+    np.testing.assert_array_equal(both, room.render_scene([far, near], 0.0, CAMERA))
     truth = room.hands([near, far], 0.0, CAMERA)
     assert truth[0].seen == 1
     assert truth[1].seen < 0.5
@@ -296,16 +298,16 @@ def test_the_nearer_hand_hides_the_other(room):
 
 def test_a_moving_hand_is_blurred(room):
     def at(time_s):
-        return Moment(np.zeros((15, 3)), Rotation.identity(), np.array([2.0 * time_s, 0.1, 0.5]))
+        return HandState(np.zeros((15, 3)), Rotation.identity(), np.array([2.0 * time_s, 0.1, 0.5]))
 
-    sharp, blurred = (room.shoot([Role("right", at)], 0.0, CAMERA, exposure) for exposure in (0.0, 0.01))
-    steepest = [np.abs(np.diff(picture.astype(int), axis=1)).max() for picture in (sharp, blurred)]
+    sharp, blurred = (room.render_scene([Trajectory("right", at)], 0.0, CAMERA, exposure) for exposure in (0.0, 0.01))
+    steepest = [np.abs(np.diff(image.astype(int), axis=1)).max() for image in (sharp, blurred)]
     assert steepest[1] < 0.5 * steepest[0]
 
 
 @pytest.fixture(scope="module")
-def still() -> sequences.Footage:
-    return sequences.shoot("still, far", 0, TrackingOptions(), Progress(disable=True), limit=2)
+def still() -> sequences.RenderedSequence:
+    return sequences.render_scene("still, far", 0, TrackingOptions(), Progress(disable=True), limit=2)
 
 
 def test_a_still_hand_differs_by_noise_alone(still):
@@ -356,13 +358,13 @@ def test_the_whole_of_it(tmp_path, monkeypatch, capsys):
     assert off["frames"] == 36
     assert 0 < high["jitter_px"] < off["jitter_px"] < 5
     assert off["pa_mpjpe_mm"] < 20
-    assert off["lag_picture_ms"] is None  # it does not move
-    assert len(written["demands"]) == 8
-    assert all(demand["met"] for demand in written["demands"])
+    assert off["lag_image_ms"] is None  # it does not move
+    assert len(written["targets"]) == 8
+    assert all(target["met"] for target in written["targets"])
     assert (tmp_path / "out" / "tracking.png").stat().st_size > 5000
     assert "still, far" in capsys.readouterr().out
 
-    monkeypatch.setattr(Room, "shoot", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(Room, "render_scene", lambda *_: pytest.fail("rendered again"))
     again = TrackingOptions(**asked, smooth=("off",), draw=tmp_path / "drawn", output=tmp_path / "again")
     assert run_tracking(again).scores("off").means.pa_mpjpe_mm == pytest.approx(off["pa_mpjpe_mm"], abs=1e-6)
     assert sum(1 for _ in Video(tmp_path / "drawn" / "still-far-off.mp4")) == 36

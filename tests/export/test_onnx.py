@@ -26,7 +26,7 @@ from handmesh.tracking import backends  # noqa: E402
 from handmesh.tracking.backends import open_session  # noqa: E402
 from handmesh.training.config import MeshConfig, as_plain  # noqa: E402
 
-CHANCES = {"found": {"bias": -0.5, "presence": 1.2}}
+PROBABILITIES = {"found": {"bias": -0.5, "presence": 1.2}}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,9 @@ def exported(network, model, tmp_path_factory) -> dict[str, Exported]:
         patch.setattr(onnx_module, "to_onnx", cache_one(onnx_module.to_onnx))
         for precision in ("fp32", "fp16"):
             path = folder / f"{precision}.onnx"
-            files[precision] = Exported(path, export_mesh(network, model, path, 64, 1.5, "tiny", precision, CHANCES))
+            files[precision] = Exported(
+                path, export_mesh(network, model, path, 64, 1.5, "tiny", precision, PROBABILITIES)
+            )
     return files
 
 
@@ -70,7 +72,7 @@ def test_onnx_equals_torch_and_carries_its_metadata(exported, network, model, pr
     session = open_session(path, "mesh", threads=1)
     assert session.input_size == (64, 64)
     assert session.metadata["format"] == 1 and session.metadata["box_scale"] == 1.5
-    assert session.metadata["confidence"] == CHANCES
+    assert session.metadata["confidence"] == PROBABILITIES
     given = session.run(np.zeros((1, 64, 64, 3), np.uint8))
     assert [*given] == [*differences] == [*MeshOutputs._fields]
     np.testing.assert_array_equal(session.constants["faces"], model.faces)

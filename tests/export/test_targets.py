@@ -27,7 +27,7 @@ from handmesh.detection import read_maps  # noqa: E402
 from handmesh.export import parity, targets  # noqa: E402
 from handmesh.export.compress import EIGHT_BITS_FROM, convolutions_in_eight_bits  # noqa: E402
 from handmesh.export.onnx import ExportMismatch  # noqa: E402
-from handmesh.export.parity import CLIP, NOISE, OnnxFile, Parity, check, measure, pictures_for, read_onnx, runner  # noqa: E402  # noqa: E402
+from handmesh.export.parity import CLIP, NOISE, OnnxFile, Parity, check, images_for, measure, read_onnx, runner  # noqa: E402  # noqa: E402
 from handmesh.export.targets import (  # noqa: E402  # noqa: E402
     BUDGET_MB,
     ExportOptions,
@@ -41,7 +41,7 @@ MESH = bundled_models()[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_pictures():
+def few_images():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parity, "STEP", 100)
         yield
@@ -154,7 +154,7 @@ def test_onnxruntime_web_gives_what_python_gives(web, tmp_path):
     jobs, expected = [], {}
     for name, path in web.items():
         file = read_onnx(path)
-        image = pictures_for(file.metadata["kind"], file.input_size, file.metadata.get("box_scale", 1.0))[CLIP][0]
+        image = images_for(file.metadata["kind"], file.input_size, file.metadata.get("box_scale", 1.0))[CLIP][0]
         (tmp_path / f"{name}.raw").write_bytes(image.tobytes())
         jobs += [path, tmp_path / f"{name}.raw", tmp_path / f"{name}.json"]
         expected[name] = runner(file)(image)
@@ -204,16 +204,16 @@ def test_openvino_files_say_the_same_and_what_they_are(brightness, tmp_path, mon
 class Brightness(torch.nn.Module):
     """The smallest graph that Core ML could be given."""
 
-    def of_unit(self, picture):
-        return (picture.mean((2, 3)),)
+    def of_unit(self, image):
+        return (image.mean((2, 3)),)
 
 
-def test_a_core_ml_package_takes_a_picture_and_says_what_it_is(tmp_path):
+def test_a_core_ml_package_takes_an_image_and_says_what_it_is(tmp_path):
     tools = pytest.importorskip("coremltools", reason="needs coremltools")
     path, metadata = tmp_path / "tiny.mlpackage", {"kind": "mesh", "name": "tiny", "box_scale": 1.5}
     (path / "old").mkdir(parents=True)
-    pictures = {NOISE: [np.full((1, 16, 8, 3), 51, np.uint8)]}
-    report = targets.export_coreml(Brightness(), ["mean"], metadata, path, (16, 8), pictures)
+    images = {NOISE: [np.full((1, 16, 8, 3), 51, np.uint8)]}
+    report = targets.export_coreml(Brightness(), ["mean"], metadata, path, (16, 8), images)
     assert report.program.worst("mean") < 1e-6
     assert (report.package is None) == (sys.platform != "darwin")
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.mlpackage"] and not (path / "old").exists()
@@ -267,13 +267,13 @@ def test_foreign_and_damaged_graphs_are_refused(tmp_path):
 
 
 def test_parity_is_the_largest_difference_and_no_number_is_none():
-    pictures = {NOISE: [np.zeros(1), np.ones(1)], CLIP: [np.ones(1)]}
-    found = measure(lambda i: {"x_m": i}, lambda i: {"x_m": i * 1.002, "more": i}, pictures)
+    images = {NOISE: [np.zeros(1), np.ones(1)], CLIP: [np.ones(1)]}
+    found = measure(lambda i: {"x_m": i}, lambda i: {"x_m": i * 1.002, "more": i}, images)
     assert found.differences["x_m"] == pytest.approx({NOISE: 0.002, CLIP: 0.002})
     assert "2.00000 mm" in found.table() and "2 x noise" in found.table() and "1 x clip" in found.table()
     check(found, {NOISE: 0.01, CLIP: 0.01})
     with pytest.raises(ExportMismatch, match="on clip"):
         check(found, {NOISE: 0.01, CLIP: 0.001})
-    nan = measure(lambda i: {"x": i}, lambda i: {"x": i * np.nan}, pictures)
+    nan = measure(lambda i: {"x": i}, lambda i: {"x": i * np.nan}, images)
     with pytest.raises(ExportMismatch, match="differs by nan"):
-        check(Parity(nan.differences, nan.pictures), {NOISE: 1.0, CLIP: 1.0})
+        check(Parity(nan.differences, nan.images), {NOISE: 1.0, CLIP: 1.0})

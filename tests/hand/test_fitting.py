@@ -43,7 +43,7 @@ def _posed(count: int) -> Posed:
 def test_the_reduced_hand_has_the_models_joints():
     posed, hand = _posed(6), KeypointHand(MODEL)
     rotations = torch.from_numpy(hand.rotations(posed)).float()
-    joints = MODEL(rotations, torch.from_numpy(posed.shape).float()).joints.numpy() + posed.place_m[:, None]
+    joints = MODEL(rotations, torch.from_numpy(posed.shape).float()).joints.numpy() + posed.position_m[:, None]
     np.testing.assert_allclose(hand.joints_m(posed), joints, atol=1e-6)
 
 
@@ -58,7 +58,7 @@ def test_its_derivatives_are_those_of_differences():
 
 
 def _fit(hands, labels, proposals, config=None):
-    """The fits of hands that are labelled in a picture, in their order."""
+    """The fits of hands that are labelled in an image, in their order."""
     photo = Photo(Path("many.jpg"), CAMERA.width, CAMERA.height, tuple(labels))
     seen = iter(proposals)
     tasks = tasks_of(photo, lambda label, camera: next(seen), 60.0)
@@ -80,11 +80,14 @@ def test_a_fit_recovers_the_truth_from_noisy_labels(side):
     fitted_px, labelled_px = (np.stack([project(fit.joints_m, CAMERA) for fit in fits]), [x.joints_px for x in labels])
     off, noise = (np.median(errors_2d(px, truth_px).mean(1)) for px in (fitted_px, labelled_px))
     assert off < 0.01 and off < noise
-    fitted, rough = _aligned_mm([fit.joints_m for fit in fits], hands), _aligned_mm([x.joints_m for x in labels], hands)
-    assert np.median(fitted) < 5 and np.median(rough) > 1.8 * np.median(fitted)
+    fitted, weak_3d = (
+        _aligned_mm([fit.joints_m for fit in fits], hands),
+        _aligned_mm([x.joints_m for x in labels], hands),
+    )
+    assert np.median(fitted) < 5 and np.median(weak_3d) > 1.8 * np.median(fitted)
     assert np.mean([fit.accepted for fit in fits]) > 0.9
-    turned = [np.linalg.norm(fit.rotations[0] - hand.rotations[0]) for fit, hand in zip(fits, hands, strict=True)]
-    assert np.median(turned) < 0.2
+    rotated = [np.linalg.norm(fit.rotations[0] - hand.rotations[0]) for fit, hand in zip(fits, hands, strict=True)]
+    assert np.median(rotated) < 0.2
 
 
 def test_without_a_proposal_the_relaxed_hand_is_where_the_search_starts():
@@ -108,7 +111,7 @@ def test_a_knuckle_elsewhere_is_not_accepted():
     rng, (hand,) = np.random.default_rng(5), truths(1, MODEL)
     label = hand.label(rng, noise=0.0)
     label.joints_px[KNUCKLE] += [0.2 * np.ptp(label.joints_px, axis=0).max(), 0]
-    accepting = FitPhotosConfig(accept=1.0, accept_worst=1.0, accept_rough_m=1.0)
+    accepting = FitPhotosConfig(accept=1.0, accept_worst=1.0, accept_weak_3d_m=1.0)
     (strict,), (lax,) = (_fit([hand], [label], [hand.proposal(rng)], config) for config in (None, accepting))
     assert lax.accepted and not strict.accepted
 

@@ -165,11 +165,13 @@ def test_smplx_poses_the_converted_hand_as_we_do(converted) -> None:
 def test_the_side_is_found_whatever_way_the_hand_lies() -> None:
     fields = twin.twin_fields()
     mirrored = twin.mirrored_fields(fields, faulty_shapes=True)
-    turn = Rotation.from_euler("xyz", [0.4, 2.0, -1.0]).as_matrix()
+    rotation = Rotation.from_euler("xyz", [0.4, 2.0, -1.0]).as_matrix()
     for hand, side in ((fields, "right"), (mirrored, "left")):
-        mean = Rotation.from_matrix(turn @ Rotation.from_rotvec(hand["hands_mean"].reshape(15, 3)).as_matrix() @ turn.T)
-        turned = {"v_template": hand["v_template"] @ turn.T, "hands_mean": mean.as_rotvec().ravel()}
-        assert hand_side(hand) == side and hand_side({**hand, **turned}) == side
+        mean = Rotation.from_matrix(
+            rotation @ Rotation.from_rotvec(hand["hands_mean"].reshape(15, 3)).as_matrix() @ rotation.T
+        )
+        rotated = {"v_template": hand["v_template"] @ rotation.T, "hands_mean": mean.as_rotvec().ravel()}
+        assert hand_side(hand) == side and hand_side({**hand, **rotated}) == side
     assert hand_side({**fields, "hands_mean": np.zeros(45)}) is None
 
 

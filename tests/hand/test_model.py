@@ -97,11 +97,11 @@ def test_global_rotation_turns_about_the_wrist(model: HandModel) -> None:
     rotations = torch.eye(3).repeat(1, 16, 1, 1)
     rest = model(rotations, torch.zeros(1, 10))
     rotations[:, 0] = random_rotations(np.random.default_rng(3), 1)[:, 0]
-    turned = model(rotations, torch.zeros(1, 10))
+    rotated = model(rotations, torch.zeros(1, 10))
     wrist = rest.joints[:, skeleton.WRIST]
-    torch.testing.assert_close(turned.joints[:, skeleton.WRIST], wrist, atol=1e-6, rtol=0)
+    torch.testing.assert_close(rotated.joints[:, skeleton.WRIST], wrist, atol=1e-6, rtol=0)
     expected = (rest.vertices - wrist) @ rotations[:, 0].transpose(1, 2) + wrist
-    torch.testing.assert_close(turned.vertices, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(rotated.vertices, expected, atol=1e-6, rtol=0)
 
 
 def test_the_mirrored_hand_moves_by_mirrored_rotations(model: HandModel) -> None:

@@ -122,7 +122,7 @@ def test_pinching_pads_meet(sampler) -> None:
         assert gap.min() < 0.02
 
 
-@pytest.mark.parametrize("gesture", sorted(set(poses.SHARES) - {"pinch"}))
+@pytest.mark.parametrize("gesture", sorted(set(poses.FRACTIONS) - {"pinch"}))
 def test_thumbs_do_not_run_through_fingers(sampler, gesture) -> None:
     rng = np.random.default_rng(4)
     hands = [sampler.gesture_deg(gesture, rng)[anatomy.FINGER_JOINTS] for _ in range(20)]
@@ -142,7 +142,7 @@ def test_the_library_is_of_many_poses_within_the_limits(sampler) -> None:
 
 
 def test_half_of_the_draws_come_from_the_library(sampler, monkeypatch) -> None:
-    assert poses.SHARES["library"] == pytest.approx(sum(poses.SHARES.values()) / 2)
+    assert poses.FRACTIONS["library"] == pytest.approx(sum(poses.FRACTIONS.values()) / 2)
     drawn, fingers = [], sampler.fingers_deg
     monkeypatch.setattr(sampler, "fingers_deg", lambda name, rng: drawn.append(name) or fingers(name, rng))
     rng = np.random.default_rng(8)
@@ -150,7 +150,7 @@ def test_half_of_the_draws_come_from_the_library(sampler, monkeypatch) -> None:
         sampler.angles_deg(rng)
     counts = Counter(drawn)
     assert counts["library"] / len(drawn) == pytest.approx(0.5, abs=0.07)
-    assert counts.keys() == poses.SHARES.keys()
+    assert counts.keys() == poses.FRACTIONS.keys()
 
 
 def test_poses_of_the_library_are_near_it_and_differ(sampler) -> None:
@@ -215,13 +215,13 @@ def test_a_thumb_in_the_way_is_lifted(sampler) -> None:
 
 def test_views_cover_palm_back_and_edge() -> None:
     rng = np.random.default_rng(5)
-    turns = np.stack([poses.sample_view(rng) for _ in range(2000)])
-    assert is_rotation(turns)
-    palm_away = turns[:, 2, 1]  # the canonical +y, the back of the hand, along the camera's forward axis
+    rotations = np.stack([poses.sample_view(rng) for _ in range(2000)])
+    assert is_rotation(rotations)
+    palm_away = rotations[:, 2, 1]  # the canonical +y, the back of the hand, along the camera's forward axis
     assert 0.4 < (palm_away > 0.5).mean() < 0.6
     assert 0.2 < (palm_away < -0.5).mean() < 0.45
-    assert (np.abs(turns[:, 2, 0]) > 0.8).mean() > 0.04, "fingers pointing at the camera or away"
-    assert (turns[:, 1, 0] > 0.7).mean() > 0.3, "fingers up"
+    assert (np.abs(rotations[:, 2, 0]) > 0.8).mean() > 0.04, "fingers pointing at the camera or away"
+    assert (rotations[:, 1, 0] > 0.7).mean() > 0.3, "fingers up"
 
 
 def test_sampling_is_fast(sampler) -> None:

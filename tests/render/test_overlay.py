@@ -19,7 +19,7 @@ CAMERA = Camera.from_fov(320, 240)
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
 
 
@@ -51,66 +51,66 @@ def test_lit_from_outside(side):
     assert inside[fragments.face[fragments.face >= 0]].mean() < 0.02
 
 
-def test_a_hand_cut_by_the_border_or_out_of_sight(picture):
+def test_a_hand_cut_by_the_border_or_out_of_sight(image):
     whole = posed_hand(CAMERA)
-    x = float(whole.joints_m[skeleton.WRIST, 2]) * 160 / CAMERA.fx  # half of it leaves the picture
+    x = float(whole.joints_m[skeleton.WRIST, 2]) * 160 / CAMERA.fx  # half of it leaves the image
     cut = posed_hand(CAMERA, position_m=(x, 0.0, 0.5))
     covered = np.isfinite(shade(cut.vertices_m, cut.faces, CAMERA)[1])
     assert 0 < covered.sum() < np.isfinite(shade(whole.vertices_m, whole.faces, CAMERA)[1]).sum()
     assert covered[:, -1].any()
     for position in ((5.0, 0.0, 0.5), (0.0, 0.0, -0.5), (0.0, 0.0, 0.0)):
         gone = posed_hand(CAMERA, position_m=position)
-        drawn = overlay(picture, [gone], CAMERA, Style(wireframe=True, skeleton=False))
-        assert drawn.shape == picture.shape
+        drawn = overlay(image, [gone], CAMERA, Style(wireframe=True, skeleton=False))
+        assert drawn.shape == image.shape
         if position[2] != 0:
-            np.testing.assert_array_equal(drawn, picture)
+            np.testing.assert_array_equal(drawn, image)
 
 
-def test_overlay_changes_only_the_hand_and_not_its_input(picture):
-    before, hand = picture.copy(), posed_hand(CAMERA)
-    drawn = overlay(picture, [hand], CAMERA)
-    np.testing.assert_array_equal(picture, before)
+def test_overlay_changes_only_the_hand_and_not_its_input(image):
+    before, hand = image.copy(), posed_hand(CAMERA)
+    drawn = overlay(image, [hand], CAMERA)
+    np.testing.assert_array_equal(image, before)
     covered = np.isfinite(shade(hand.vertices_m, hand.faces, CAMERA)[1])
-    np.testing.assert_array_equal(drawn[~covered], picture[~covered])
-    assert (drawn[covered] != picture[covered]).any(1).mean() > 0.95
-    np.testing.assert_array_equal(overlay(picture, []), picture)
-    np.testing.assert_array_equal(overlay(picture, [hand], CAMERA, Style(opacity=0.0)), picture)
+    np.testing.assert_array_equal(drawn[~covered], image[~covered])
+    assert (drawn[covered] != image[covered]).any(1).mean() > 0.95
+    np.testing.assert_array_equal(overlay(image, []), image)
+    np.testing.assert_array_equal(overlay(image, [hand], CAMERA, Style(opacity=0.0)), image)
 
 
-def test_without_a_camera_the_usual_one_is_assumed(picture):
+def test_without_a_camera_the_usual_one_is_assumed(image):
     hand = posed_hand(CAMERA)
-    np.testing.assert_array_equal(overlay(picture, [hand]), overlay(picture, [hand], CAMERA))
+    np.testing.assert_array_equal(overlay(image, [hand]), overlay(image, [hand], CAMERA))
 
 
-def test_the_nearer_hand_hides_the_farther_in_any_order(picture):
+def test_the_nearer_hand_hides_the_farther_in_any_order(image):
     near, far = posed_hand(CAMERA, (0, 0, 0.4)), posed_hand(CAMERA, (0, 0, 0.6), side="left")
-    drawn = overlay(picture, [near, far], CAMERA, Style(opacity=1.0))
-    np.testing.assert_array_equal(drawn, overlay(picture, [far, near], CAMERA, Style(opacity=1.0)))
+    drawn = overlay(image, [near, far], CAMERA, Style(opacity=1.0))
+    np.testing.assert_array_equal(drawn, overlay(image, [far, near], CAMERA, Style(opacity=1.0)))
     x, y = np.round(near.joints_px[skeleton.ROOT]).astype(int)
     red, _, blue = drawn[y, x].astype(int)
     assert blue > red and SIDE_COLOURS["right"][2] > SIDE_COLOURS["right"][0]
 
 
-def test_wireframe_shows_lines_and_only_lines_without_the_mesh(picture):
+def test_wireframe_shows_lines_and_only_lines_without_the_mesh(image):
     hand = posed_hand(CAMERA, (0, 0, 0.25))
     mesh, both, lines, nothing = (
-        overlay(picture, [hand], CAMERA, Style(mesh=m, wireframe=w)) for m, w in ((1, 0), (1, 1), (0, 1), (0, 0))
+        overlay(image, [hand], CAMERA, Style(mesh=m, wireframe=w)) for m, w in ((1, 0), (1, 1), (0, 1), (0, 0))
     )
     covered = np.isfinite(shade(hand.vertices_m, hand.faces, CAMERA)[1])
     assert both[covered].mean() < mesh[covered].mean() - 5
-    changed = (lines != picture).any(-1)
+    changed = (lines != image).any(-1)
     assert 0.1 < changed[covered].mean() < 0.9
-    np.testing.assert_array_equal(nothing, picture)
+    np.testing.assert_array_equal(nothing, image)
 
 
-def test_skeleton_marks_the_joints_and_survives_bad_ones(picture):
+def test_skeleton_marks_the_joints_and_survives_bad_ones(image):
     hand = posed_hand(CAMERA)
-    drawn = overlay(picture, [hand], CAMERA, Style(mesh=False, skeleton=True))
+    drawn = overlay(image, [hand], CAMERA, Style(mesh=False, skeleton=True))
     for x, y in np.round(hand.joints_px).astype(int):
-        assert (drawn[y, x] != picture[y, x]).any()
+        assert (drawn[y, x] != image[y, x]).any()
     for bad in (np.nan, np.inf, 1e9):
         broken = replace(hand, joints_px=np.full((21, 2), bad, np.float32))
-        np.testing.assert_array_equal(overlay(picture, [broken], CAMERA, Style(mesh=False, skeleton=True)), picture)
+        np.testing.assert_array_equal(overlay(image, [broken], CAMERA, Style(mesh=False, skeleton=True)), image)
 
 
 def test_outline_is_smooth():
@@ -127,10 +127,10 @@ def test_unknown_renderers_are_named():
         shade(hand.vertices_m, hand.faces, CAMERA, renderer="opengl")
 
 
-@pytest.mark.parametrize("turn_deg", [(0, 0, 0), (60, -30, 40), (100, 10, 10)])
-def test_pyrender_has_the_same_silhouette_within_a_pixel(turn_deg):
+@pytest.mark.parametrize("rotation_deg", [(0, 0, 0), (60, -30, 40), (100, 10, 10)])
+def test_pyrender_has_the_same_silhouette_within_a_pixel(rotation_deg):
     camera = replace(CAMERA, fx=300.0, cx=150.0, cy=130.5)
-    hand = posed_hand(camera, (0.01, -0.02, 0.4), turn_deg)
+    hand = posed_hand(camera, (0.01, -0.02, 0.4), rotation_deg)
     _, fast = shade(hand.vertices_m, hand.faces, camera)
     try:
         rgba, slow = shade(hand.vertices_m, hand.faces, camera, renderer="pyrender")

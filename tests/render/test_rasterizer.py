@@ -36,7 +36,7 @@ def plain_rasterize(points: np.ndarray, faces: np.ndarray, height: int, width: i
 @pytest.fixture(params=[(0, 0, 0), (60, 20, 30), (100, -30, 10)])
 def hand_points(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
     camera = Camera.from_fov(96, 80, 30)
-    hand = posed_hand(camera, turn_deg=request.param)
+    hand = posed_hand(camera, rotation_deg=request.param)
     pixels = project(hand.vertices_m, camera)
     return np.concatenate([pixels, hand.vertices_m[:, 2:]], axis=1).astype(np.float32), hand.faces[
         ::3
@@ -98,7 +98,7 @@ def test_faces_behind_the_camera_or_nowhere_are_left_out(bad):
     assert (rasterize(points, np.array([[0, 1, 2], [0, 1, 3]], np.int32), 10, 10).face == 1).any()
 
 
-def test_what_lies_outside_the_picture_is_cut_off():
+def test_what_lies_outside_the_image_is_cut_off():
     points = np.array([[-1e6, -1e6, 1], [1e5, -10, 1], [-10, 1e5, 1]], np.float32)
     assert (rasterize(points, np.array([[0, 1, 2]], np.int32), 12, 7).face == 0).all()
     assert (rasterize(points + [2e6, 0, 0], np.array([[0, 1, 2]], np.int32), 12, 7).face == -1).all()

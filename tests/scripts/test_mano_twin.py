@@ -114,12 +114,12 @@ def test_pose_correctives_are_there_and_small(model) -> None:
 def test_no_more_folds_over_than_in_the_open_hand(model) -> None:
     """Strong shapes fold a few tiny faces of the open hand itself, and fists press skin together."""
     open_hand = HandModel.load()
-    assert turned_share(model) < 0.5 * turned_share(open_hand) < 2e-3
-    assert folded_share(model) < 1.5 * folded_share(open_hand) + 1e-3
+    assert rotated_fraction(model) < 0.5 * rotated_fraction(open_hand) < 2e-3
+    assert folded_fraction(model) < 1.5 * folded_fraction(open_hand) + 1e-3
 
 
-def turned_share(model: HandModel) -> float:
-    """The share of faces that 60 random shapes at rest turn by more than 90 degrees."""
+def rotated_fraction(model: HandModel) -> float:
+    """The fraction of faces that 60 random shapes at rest turn by more than 90 degrees."""
     shape = torch.from_numpy(np.random.default_rng(2).normal(0, 1, (60, 10))).float()
     shape[0] = 0
     vertices = model(torch.eye(3).expand(60, 16, 3, 3), shape).vertices.double().numpy()
@@ -127,8 +127,8 @@ def turned_share(model: HandModel) -> float:
     return float(((normals * normals[:1]).sum(-1) < 0).mean())
 
 
-def folded_share(model: HandModel) -> float:
-    """The share of inner edges in random poses whose two faces turn against each other by more than 120 degrees."""
+def folded_fraction(model: HandModel) -> float:
+    """The fraction of inner edges in random poses whose two faces turn against each other by more than 120 degrees."""
     faces = model.faces.astype(int)
     face_of = {side: k % len(faces) for k, side in enumerate(sides(faces))}
     pairs = np.array([(face, face_of[side[::-1]]) for side, face in face_of.items() if side[::-1] in face_of])

@@ -219,8 +219,10 @@ def _mean_shaped(model: SkinnedHand, rotations: np.ndarray, side: str):
     vertices, joints = model.posed(right, model.rest(np.zeros(10)))
     if side == "left":
         vertices, joints = mirror_points_m(vertices), mirror_points_m(joints)
-    place = np.array([0.1, 0.2, 0.5])
-    return replace(two_hands()[0], vertices_m=vertices + place, joints_m=joints + place, pose=rotations, side=side)
+    position = np.array([0.1, 0.2, 0.5])
+    return replace(
+        two_hands()[0], vertices_m=vertices + position, joints_m=joints + position, pose=rotations, side=side
+    )
 
 
 def _matrices(positions: np.ndarray, quaternions: np.ndarray) -> np.ndarray:
@@ -275,8 +277,8 @@ class TestServing:
             for end in (udp, osc):
                 end.bind(("127.0.0.1", 0))
                 end.settimeout(10)
-            places = [f"127.0.0.1:{end.getsockname()[1]}" for end in (udp, osc)]
-            with streaming(udp=(places[0], "127.0.0.1:9"), osc=places[1:]) as (server, _):
+            positions = [f"127.0.0.1:{end.getsockname()[1]}" for end in (udp, osc)]
+            with streaming(udp=(positions[0], "127.0.0.1:9"), osc=positions[1:]) as (server, _):
                 publish(server)
                 assert json.loads(udp.recv(65536))["sequence"] == 1
                 assert osc.recv(65536).startswith(b"#bundle")
@@ -560,8 +562,8 @@ class TestStrangers:
             for number in range(60):
                 noise = random.bytes(int(random.integers(1, 400)))
                 request = request_for(server.port, "json")
-                place = int(random.integers(0, len(request)))
-                torn = request[:place] + noise[:3] + request[place + 3 :]
+                position = int(random.integers(0, len(request)))
+                torn = request[:position] + noise[:3] + request[position + 3 :]
                 _send_only(server, (noise, torn + noise, request + noise)[number % 3])
                 publish(server, [])
             publish(server)

@@ -42,7 +42,7 @@ def test_twin_is_a_change_of_basis() -> None:
     np.testing.assert_allclose(positions, points @ S)
 
 
-def test_twin_agrees_with_the_xr_room() -> None:
+def test_twin_agrees_with_the_xr_module() -> None:
     for hand in update().hands:
         openxr = xr.to_openxr(hand)
         unity = xr.to_unity(openxr)

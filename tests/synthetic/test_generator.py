@@ -23,17 +23,17 @@ from handmesh.geometry import project
 from handmesh.hand.mano import convert_mano
 from handmesh.hand.model import HandModel
 from handmesh.synthetic import sensor, surfaces, writer
-from handmesh.synthetic.config import SETTINGS_FILE, Chances, Order, SettingsMismatchError, Sources
+from handmesh.synthetic.config import SETTINGS_FILE, GenerateConfig, SceneProbabilities, SettingsMismatchError, Sources
 from handmesh.synthetic.generator import Generator
 from handmesh.synthetic.hand_mesh import Arm
 from handmesh.synthetic.lighting import EnvironmentMap, harmonics, random_light
-from handmesh.synthetic.scene import Actor, Outfit
+from handmesh.synthetic.scene import Appearance, HandInstance
 from handmesh.synthetic.skin import draw_skin, tone
 from handmesh.synthetic.writer import LISTS, FreihandWriter, write
 from handmesh.types import Camera
 
 VIEW = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # fingers up, palm to the camera
-BARE = Chances(glove=0, torso=0, head=0, held=0, occluder=0, second_hand=0, cut_off=0)
+BARE = SceneProbabilities(glove=0, torso=0, head=0, held=0, occluder=0, second_hand=0, cut_off=0)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def samples(generator):
     return generator.samples(5, range(24), size=96)
 
 
-def order(folder: Path, **changes) -> Order:
-    return replace(Order(folder, count=5, size=48, shard_size=2, seed=3, painted_skins=1), **changes)
+def order(folder: Path, **changes) -> GenerateConfig:
+    return replace(GenerateConfig(folder, count=5, size=48, shard_size=2, seed=3, painted_skins=1), **changes)
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -110,7 +110,7 @@ def test_the_mask_is_where_the_mesh_projects(samples):
 
 
 def test_occluders_hide_the_hand_and_nothing_else_changes(generator, samples, monkeypatch):
-    monkeypatch.setattr(generator, "chances", replace(BARE, occluder=1.0))
+    monkeypatch.setattr(generator, "probabilities", replace(BARE, occluder=1.0))
     hidden = generator.samples(5, range(24), size=96)
     for with_one, without in zip(hidden, samples, strict=True):
         assert np.array_equal(with_one.joints_px, without.joints_px)
@@ -118,7 +118,7 @@ def test_occluders_hide_the_hand_and_nothing_else_changes(generator, samples, mo
     assert sum((s.mask > 0).sum() for s in hidden) < 0.97 * sum((s.mask > 0).sum() for s in samples)
 
 
-def test_sprites_are_transparent_outside(generator):
+def test_cutouts_are_transparent_outside(generator):
     rgba, joints, camera = generator.render_rgba(1, 2, size=128)
     assert rgba.shape == (128, 128, 4) and rgba.dtype == np.uint8
     assert (rgba[..., 3] == 0).mean() > 0.3
@@ -161,7 +161,7 @@ def twin_mano(tmp_path_factory) -> Path:
     return convert_mano(path).path
 
 
-def freihand_order(folder: Path, **changes) -> Order:
+def freihand_config(folder: Path, **changes) -> GenerateConfig:
     return order(folder, layout="freihand", count=3, evaluation_count=2, **changes)
 
 
@@ -170,7 +170,7 @@ def freihand(request, tmp_path_factory, twin_mano) -> tuple[Path, HandModel]:
     """A set in FreiHAND's layout and the hand model that it was made with."""
     hand_model = twin_mano if request.param == "mano" else None
     folder = tmp_path_factory.mktemp("freihand")
-    write(freihand_order(folder, hand_model=hand_model))
+    write(freihand_config(folder, hand_model=hand_model))
     return folder, HandModel.load(hand_model)
 
 
@@ -182,8 +182,8 @@ def test_freihand_layout(freihand):
     folder, model = freihand
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")} - {SETTINGS_FILE}
     lists = {f"{split}_{name}.json" for split in ("training", "evaluation") for name in LISTS}
-    pictures = {f"training/rgb/{k:08d}.jpg" for k in range(12)} | {f"evaluation/rgb/{k:08d}.jpg" for k in range(2)}
-    assert names == lists | {"evaluation_errors.json"} | pictures | {f"training/mask/{k:08d}.jpg" for k in range(3)}
+    images = {f"training/rgb/{k:08d}.jpg" for k in range(12)} | {f"evaluation/rgb/{k:08d}.jpg" for k in range(2)}
+    assert names == lists | {"evaluation_errors.json"} | images | {f"training/mask/{k:08d}.jpg" for k in range(3)}
     for split, rows in (("training", 3), ("evaluation", 2)):
         shapes = {name: np.array(values).shape for name, values in freihand_lists(folder, split).items()}
         points = {"xyz": (rows, 21, 3), "verts": (rows, model.num_vertices, 3)}
@@ -223,10 +223,10 @@ def test_all_versions_of_a_row_show_the_same_hand(tmp_path):
     rgb, mask = tmp_path / "training" / "rgb", tmp_path / "training" / "mask"
     for row in range(4):
         hand = cv2.erode(cv2.imread(str(mask / f"{row:08d}.jpg"), 0), np.ones((3, 3))) > 127
-        pictures = [cv2.imread(str(rgb / f"{row + 4 * version:08d}.jpg")) for version in range(len(VERSIONS))]
-        grey = [cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (0, 0), 2)[hand] for picture in pictures]
+        images = [cv2.imread(str(rgb / f"{row + 4 * version:08d}.jpg")) for version in range(len(VERSIONS))]
+        grey = [cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (0, 0), 2)[hand] for image in images]
         assert np.corrcoef(grey).min() > 0.5
-        behind = [picture[:8, :8].reshape(-1, 3).mean(0) for picture in pictures]
+        behind = [image[:8, :8].reshape(-1, 3).mean(0) for image in images]
         assert behind[0].argmax() == 1 and behind[0][1] > 1.1 * behind[0][[0, 2]].max()  # the green screen
         assert min(np.abs(behind[0] - other).max() for other in behind[1:]) > 10
 
@@ -237,18 +237,18 @@ def test_freihand_evaluation_has_other_hands_than_training(freihand):
     assert np.abs(training[:, None] - evaluation[None]).max((2, 3)).min() > 0.1
 
 
-def test_freihand_pictures_have_its_size():
-    assert Order(Path("x"), layout="freihand").picture_size == 224
-    assert Order(Path("x")).picture_size == 160 and Order(Path("x"), size=99).picture_size == 99
+def test_freihand_images_have_its_size():
+    assert GenerateConfig(Path("x"), layout="freihand").image_size == 224
+    assert GenerateConfig(Path("x")).image_size == 160 and GenerateConfig(Path("x"), size=99).image_size == 99
 
 
 def test_an_interrupted_freihand_set_is_taken_up_again(tmp_path, monkeypatch):
     """Killed in a chunk, between two chunks, between two lists: in the end the same files."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    write(freihand_order(whole))
+    write(freihand_config(whole))
     with monkeypatch.context() as patch:  # as several workers would: chunks are done in any order
         patch.setattr(writer, "remaining_jobs", lambda order, jobs=writer.remaining_jobs: jobs(order)[::-1])
-        write(freihand_order(tmp_path / "backwards"))
+        write(freihand_config(tmp_path / "backwards"))
     assert files(tmp_path / "backwards") == files(whole)
 
     def stop_after(count: int, function: str) -> None:
@@ -263,7 +263,7 @@ def test_an_interrupted_freihand_set_is_taken_up_again(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(FreihandWriter, function, stopping)
-            write(freihand_order(broken))
+            write(freihand_config(broken))
 
     stop_after(3, "_write_jpg")
     assert not list(broken.glob("parts/*"))
@@ -274,15 +274,15 @@ def test_an_interrupted_freihand_set_is_taken_up_again(tmp_path, monkeypatch):
         stop_after(count, "_list")
         assert first.stat().st_mtime_ns == made  # nothing that was whole is made again
     stop_after(0, "tidy")
-    write(freihand_order(broken))
+    write(freihand_config(broken))
     assert files(broken) == files(whole)
-    write(freihand_order(broken))
+    write(freihand_config(broken))
     assert files(broken) == files(whole)
 
 
 @pytest.mark.parametrize(
     ("field", "match"),
-    [("skins", "skin texture"), ("backgrounds", "picture"), ("environments", "environment map")],
+    [("skins", "skin texture"), ("backgrounds", "image"), ("environments", "environment map")],
 )
 def test_empty_folders_are_named(tmp_path, field, match):
     with pytest.raises(FileNotFoundError, match=match):
@@ -307,7 +307,7 @@ def test_settings_of_shards_are_those_of_before(tmp_path):
         *("count", "size", "layout", "seed", "shard_size", "skins", "painted_skins", "backgrounds"),
         *("backgrounds_split", "environments", "hand_model", "version", "materials", "difficulty"),
     }
-    assert Order(tmp_path).settings()["size"] == 160 and order(tmp_path).settings()["version"] == 3
+    assert GenerateConfig(tmp_path).settings()["size"] == 160 and order(tmp_path).settings()["version"] == 3
 
 
 def test_backgrounds_from_a_folder_keep_to_their_split(tmp_path):
@@ -333,21 +333,21 @@ def test_surfaces_are_closed_and_face_outward(arm):
 def test_a_bent_wrist_moves_the_forearm_only(arm):
     vertices, joints = arm.skin(np.eye(3)[None, None].repeat(16, 1), np.zeros((1, 10)))
     bend = Rotation.from_euler("z", 40, degrees=True).as_matrix()
-    straight, bent = (arm.pose(vertices[0], joints[0], turn).surface.vertices for turn in (np.eye(3), bend))
+    straight, bent = (arm.pose(vertices[0], joints[0], rotation).surface.vertices for rotation in (np.eye(3), bend))
     moved = np.linalg.norm(straight - bent, axis=1)
     assert moved[list(skeleton.OPEN_HAND_TIP_VERTICES.values())].max() == 0
     assert moved[-1] > 0.2
 
 
-def test_given_actors_are_drawn_where_they_are_put(generator):
+def test_given_hands_are_drawn_where_they_are_put(generator):
     rotations = np.concatenate([VIEW[None], np.eye(3)[None].repeat(15, 0)])
-    outfit = Outfit(draw_skin(np.random.default_rng(0), generator.skins))
-    actor = Actor(rotations, np.zeros(10), np.array([0.02, 0.0, 0.5]), np.eye(3), outfit)
+    appearance = Appearance(draw_skin(np.random.default_rng(0), generator.skins))
+    hand_instance = HandInstance(rotations, np.zeros(10), np.array([0.02, 0.0, 0.5]), np.eye(3), appearance)
     camera, light = Camera(150, 150, 63.5, 63.5, 128, 128), random_light(np.random.default_rng(1))
-    right = generator.stage.render([actor], camera, light)
-    left = generator.stage.render([actor._replace(side="left")], camera, light)
+    right = generator.stage.render([hand_instance], camera, light)
+    left = generator.stage.render([hand_instance._replace(side="left")], camera, light)
     assert np.abs(right.rgba[:, ::-1, 3].astype(int) - left.rgba[..., 3]).max() <= 64  # a sample of four
-    joints = project(generator.stage.pose([actor])[0].joints, camera).round().astype(int)
+    joints = project(generator.stage.pose([hand_instance])[0].joints, camera).round().astype(int)
     assert (right.rgba[joints[:, 1], joints[:, 0], 3] == 255).mean() > 0.7
 
 

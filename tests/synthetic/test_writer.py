@@ -14,15 +14,15 @@ from scipy.spatial.transform import Rotation
 
 from handmesh.data.shards import read_shards
 from handmesh.synthetic import objects, scene, sensor, split
-from handmesh.synthetic.config import CHALLENGES, Chances, Order, Sources
+from handmesh.synthetic.config import HARD_CASES, GenerateConfig, SceneProbabilities, Sources
 from handmesh.synthetic.generator import Generator
 from handmesh.synthetic.lighting import random_light
-from handmesh.synthetic.scene import Actor, Outfit
+from handmesh.synthetic.scene import Appearance, HandInstance
 from handmesh.synthetic.skin import draw_skin
 from handmesh.synthetic.writer import encode, label, write_shard, write_sheet
 from handmesh.types import Camera
 
-BARE = Chances(glove=0, torso=0, head=0, held=0, occluder=0, second_hand=0, cut_off=0)
+BARE = SceneProbabilities(glove=0, torso=0, head=0, held=0, occluder=0, second_hand=0, cut_off=0)
 SIZE = 64
 
 
@@ -41,8 +41,8 @@ def hard_samples(hard):
     return hard.samples(8, range(40), size=SIZE)
 
 
-def of(samples, challenge: str):
-    return [sample for sample in samples if sample.challenge == challenge]
+def of(samples, hard_case: str):
+    return [sample for sample in samples if sample.hard_case == hard_case]
 
 
 def test_training_and_test_share_no_ingredient():
@@ -73,13 +73,13 @@ def test_given_files_keep_to_their_materials(tmp_path):
 
 def test_contradicting_splits_are_refused(tmp_path):
     with pytest.raises(ValueError, match="--materials test takes the backgrounds of the split 'val'"):
-        Order(tmp_path, materials="test", backgrounds_split="train")
+        GenerateConfig(tmp_path, materials="test", backgrounds_split="train")
     with pytest.raises(ValueError, match="--difficulty hard goes with --layout shards"):
-        Order(tmp_path, difficulty="hard", layout="freihand")
+        GenerateConfig(tmp_path, difficulty="hard", layout="freihand")
 
 
-def test_hard_samples_take_the_challenges_in_turn(hard, hard_samples):
-    assert [sample.challenge for sample in hard_samples[:10]] == [*CHALLENGES, *CHALLENGES]
+def test_hard_samples_take_the_hard_cases_in_turn(hard, hard_samples):
+    assert [sample.hard_case for sample in hard_samples[:10]] == [*HARD_CASES, *HARD_CASES]
     again = hard.samples(8, range(5, 9), size=SIZE)
     assert np.array_equal(again[2].image, hard_samples[7].image)
     assert label(hard_samples[3])["challenge"] == "cut off"
@@ -88,16 +88,16 @@ def test_hard_samples_take_the_challenges_in_turn(hard, hard_samples):
 def test_the_border_cuts_what_is_cut_off(hard_samples):
     for sample in hard_samples:
         outside = (np.abs(sample.joints_px - (SIZE - 1) / 2) > SIZE / 2).any(1).mean()
-        assert outside >= 0.04 if sample.challenge == "cut off" else outside < 0.7
+        assert outside >= 0.04 if sample.hard_case == "cut off" else outside < 0.7
         assert outside < 0.8
     assert np.mean([sample.mask.any() for sample in of(hard_samples, "cut off")]) > 0.7
 
 
-def test_views_are_as_the_challenge_says(hard_samples):
-    for challenge, axis, least in (("edge-on", 2, 0.93), ("fingers first", 0, 0.8)):
-        turns = Rotation.from_rotvec([sample.pose[0] for sample in of(hard_samples, challenge)]).as_matrix()
-        assert (np.abs(turns[:, 2, axis]) > least).all(), challenge
-    assert (turns[:, 2, 0] > 0).all(), "fingers point from -x of the canonical frame: to the camera, not away"
+def test_views_are_as_the_hard_case_says(hard_samples):
+    for hard_case, axis, least in (("edge-on", 2, 0.93), ("fingers first", 0, 0.8)):
+        rotations = Rotation.from_rotvec([sample.pose[0] for sample in of(hard_samples, hard_case)]).as_matrix()
+        assert (np.abs(rotations[:, 2, axis]) > least).all(), hard_case
+    assert (rotations[:, 2, 0] > 0).all(), "fingers point from -x of the canonical frame: to the camera, not away"
 
 
 def test_hands_that_touch_meet_but_do_not_pass_through(generator):
@@ -114,7 +114,7 @@ def test_hands_that_touch_meet_but_do_not_pass_through(generator):
 
 def test_the_owner_stands_behind_the_hand(generator, monkeypatch):
     alone = generator.samples(5, range(12), size=SIZE)
-    monkeypatch.setattr(generator, "chances", replace(BARE, torso=1.0, head=1.0))
+    monkeypatch.setattr(generator, "probabilities", replace(BARE, torso=1.0, head=1.0))
     owned = generator.samples(5, range(12), size=SIZE)
     for one, other in zip(alone, owned, strict=True):
         assert (one.mask != other.mask).mean() < 0.002
@@ -123,16 +123,16 @@ def test_the_owner_stands_behind_the_hand(generator, monkeypatch):
 
 
 def test_a_glove_covers_the_labelled_hand_alone(generator):
-    turn = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
-    rotations = np.concatenate([turn[None], np.eye(3)[None].repeat(15, 0)])
+    rotation = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    rotations = np.concatenate([rotation[None], np.eye(3)[None].repeat(15, 0)])
     rng = np.random.default_rng(0)
-    bare = Outfit(draw_skin(rng, generator.skins))
+    bare = Appearance(draw_skin(rng, generator.skins))
     cloth = objects.coloured(rng, np.zeros((4, 4, 3), np.uint8), 0.0)
     blue = cloth._replace(albedo=np.tile(np.float32([0, 0, 0.5]), (256, 1)))
     camera, light = Camera(150, 150, 63.5, 63.5, 128, 128), random_light(np.random.default_rng(1))
-    actor = Actor(rotations, np.zeros(10), np.array([0.02, 0.0, 0.5]), np.eye(3), bare)
-    skin = generator.stage.render([actor], camera, light)
-    glove = generator.stage.render([actor._replace(outfit=bare._replace(glove=blue))], camera, light)
+    hand_instance = HandInstance(rotations, np.zeros(10), np.array([0.02, 0.0, 0.5]), np.eye(3), bare)
+    skin = generator.stage.render([hand_instance], camera, light)
+    glove = generator.stage.render([hand_instance._replace(appearance=bare._replace(glove=blue))], camera, light)
     assert np.array_equal(skin.hand, glove.hand)
     on_hand, on_arm = glove.hand == 255, (glove.hand == 0) & (glove.rgba[..., 3] == 255)
     assert (glove.rgba[on_hand][:, 0] == 0).all() and on_arm.sum() > 50
@@ -143,9 +143,9 @@ def test_a_shadow_darkens_only_what_lies_behind():
     rgba = np.zeros((64, 64, 4), np.uint8)
     rgba[20:40, 20:40] = 255
     wall = np.full((64, 64, 3), 200, np.uint8)
-    pictures = [sensor.composite(rgba, wall, np.random.default_rng(k), motion=0.0) for k in range(24)]
-    assert all((picture[24:36, 24:36] >= 253).all() for picture in pictures)
-    shadowed = [picture for picture in pictures if (picture < 190).any()]
+    images = [sensor.composite(rgba, wall, np.random.default_rng(k), motion=0.0) for k in range(24)]
+    assert all((image[24:36, 24:36] >= 253).all() for image in images)
+    shadowed = [image for image in images if (image < 190).any()]
     assert 4 <= len(shadowed) <= 20
 
 
@@ -168,8 +168,8 @@ def test_labels_of_ordinary_samples_are_as_before(generator):
     }
 
 
-def test_a_sheet_is_one_picture_of_crops(tmp_path):
-    sheet = Order(tmp_path / "sheet.jpg", count=14, size=48, painted_skins=1, sheet=True)
+def test_a_sheet_is_one_image_of_crops(tmp_path):
+    sheet = GenerateConfig(tmp_path / "sheet.jpg", count=14, size=48, painted_skins=1, sheet=True)
     write_sheet(sheet)
     assert cv2.imread(str(sheet.output)).shape == (192, 1152, 3)
     with pytest.raises(ValueError, match=r"must be a \.jpg file"):

@@ -12,8 +12,8 @@ from handmesh import skeleton
 from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking import estimator as estimator_module
-from handmesh.tracking.alignment import FINGER_RAD, LEAST_SPREAD, WRIST_RAD, Alignment
-from handmesh.tracking.estimator import Crop, Estimator, lift
+from handmesh.tracking.alignment import FINGER_RAD, LEAST_UNCERTAINTY, WRIST_RAD, Alignment
+from handmesh.tracking.estimator import Crop, Estimator, to_camera_frame
 from handmesh.types import Box, Camera
 
 HAND = SkinnedHand.open_hand()
@@ -22,11 +22,11 @@ ROOT_M = np.array([0.03, -0.02, 0.5])
 TIP = skeleton.KEYPOINTS.index("index4")
 
 
-def turned(rotations: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """The rotations after the (23,) turns, one joint at a time."""
+def rotated(rotations: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """The rotations after the (23,) rotations, one joint at a time."""
     vectors = np.zeros((16, 3))
-    for joint, axis, turn in zip(ALIGNMENT.joints, ALIGNMENT.axes, turns, strict=True):
-        vectors[joint] += turn * axis
+    for joint, axis, rotation in zip(ALIGNMENT.joints, ALIGNMENT.axes, angles, strict=True):
+        vectors[joint] += rotation * axis
     return rotations @ Rotation.from_rotvec(vectors).as_matrix()
 
 
@@ -40,7 +40,7 @@ def case(seed: int):
 
 
 def seen(rotations, rest, root_m) -> np.ndarray:
-    """(21, 2) x / z and y / z of the joints, with the root at a place."""
+    """(21, 2) x / z and y / z of the joints, with the root at a position."""
     joints = HAND.posed(rotations, rest)[1].astype(float)
     joints += root_m - joints[skeleton.ROOT]
     return joints[:, :2] / joints[:, 2:]
@@ -50,11 +50,11 @@ def residuals(rotations, rest, found, spread):
     """The sum that a bent hand minimises, as a function of its 26 parameters: the vector that is squared."""
 
     def of(parameters: np.ndarray) -> np.ndarray:
-        turns, move = parameters[:23], parameters[23:]
+        angles, move = parameters[:23], parameters[23:]
         start = HAND.posed(rotations, rest)[1][skeleton.ROOT]
-        joints = HAND.posed(turned(rotations, turns), rest)[1] - start + ROOT_M + move
+        joints = HAND.posed(rotated(rotations, angles), rest)[1] - start + ROOT_M + move
         off = (joints[:, :2] / joints[:, 2:] - found) / spread[:, None]
-        return np.concatenate([off.ravel(), turns / ALIGNMENT.deviations])
+        return np.concatenate([off.ravel(), angles / ALIGNMENT.deviations])
 
     return of
 
@@ -74,7 +74,7 @@ def test_slopes_are_finite_differences(seed):
     joints, slopes = ALIGNMENT.joints_and_slopes(rotations, rest)
     assert np.abs(joints - HAND.posed(rotations, rest)[1]).max() < 1e-6
     for k, step in enumerate(0.01 * np.eye(23)):
-        ahead, behind = (HAND.posed(turned(rotations, sign * step), rest)[1].astype(float) for sign in (1, -1))
+        ahead, behind = (HAND.posed(rotated(rotations, sign * step), rest)[1].astype(float) for sign in (1, -1))
         np.testing.assert_allclose(slopes[:, k].T, (ahead - behind) / 0.02, atol=3e-5)
 
 
@@ -86,7 +86,7 @@ def test_the_step_is_that_of_least_squares(seed):
     steps = 0.003 * np.eye(size)
     jacobian = np.stack([(of(step) - of(-step)) / 0.006 for step in steps], axis=1)
     expected = np.linalg.lstsq(jacobian, -of(np.zeros(size)), rcond=None)[0][:23]
-    np.testing.assert_allclose(ALIGNMENT.turns(*given, ROOT_M), expected, atol=2e-4)
+    np.testing.assert_allclose(ALIGNMENT.angles(*given, ROOT_M), expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -94,16 +94,16 @@ def test_one_step_comes_near_to_the_minimum(seed):
     given = case(seed)
     of, scale = residuals(*given), np.append(ALIGNMENT.deviations, [0.01] * 3)
     best = least_squares(lambda units: of(scale * (units - 1)), np.ones(26), diff_step=0.03)
-    turns = ALIGNMENT.turns(*given, ROOT_M)
-    placed = least_squares(lambda units: of(np.append(turns, 0.01 * (units - 1))), np.ones(3), diff_step=0.03)
+    angles = ALIGNMENT.angles(*given, ROOT_M)
+    placed = least_squares(lambda units: of(np.append(angles, 0.01 * (units - 1))), np.ones(3), diff_step=0.03)
     gained = np.square(of(np.zeros(26))).sum() / 2 - best.cost
     assert gained > 1 and placed.cost < best.cost + 0.02 * gained
-    np.testing.assert_allclose(turns, scale[:23] * (best.x[:23] - 1), atol=0.1 * FINGER_RAD)
+    np.testing.assert_allclose(angles, scale[:23] * (best.x[:23] - 1), atol=0.1 * FINGER_RAD)
 
 
-def test_bent_hands_have_turned_by_the_turns():
+def test_bent_hands_have_turned_by_the_rotations():
     given = case(0)
-    expected = turned(given[0], ALIGNMENT.turns(*given, ROOT_M))
+    expected = rotated(given[0], ALIGNMENT.angles(*given, ROOT_M))
     np.testing.assert_allclose(ALIGNMENT.bent(*given, ROOT_M), expected, atol=1e-12)
 
 
@@ -116,22 +116,22 @@ def test_no_joint_that_lies_where_it_was_found_moves_the_hand():
 def test_joints_far_off_turn_the_hand_no_farther_than_it_can():
     rotations, rest, found, spread = case(2)
     wild = np.random.default_rng(0).uniform(-5, 5, found.shape)
-    turns = ALIGNMENT.turns(rotations, rest, wild, spread, ROOT_M)
-    assert (np.abs(turns) <= 4.0 * ALIGNMENT.deviations).all()
+    angles = ALIGNMENT.angles(rotations, rest, wild, spread, ROOT_M)
+    assert (np.abs(angles) <= 4.0 * ALIGNMENT.deviations).all()
 
 
 def lifted(hand, box, alignment=ALIGNMENT, camera=CAMERA, mesh=True, **changes):
     crop = Crop(box, hand.side, 160)
     outputs = network_outputs(hand, box, crop.mirrored, crop.size, camera)
-    return lift({**outputs, **changes}, crop, camera, hand.faces, alignment, mesh)
+    return to_camera_frame({**outputs, **changes}, crop, camera, hand.faces, alignment, mesh)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("place", [(0.0, 0.0, 0.5), (-0.5, 0.35, 0.9), (0.02, 0.03, 0.2)])
-def test_exact_outputs_give_the_hand_back(side, place):
+@pytest.mark.parametrize("position", [(0.0, 0.0, 0.5), (-0.5, 0.35, 0.9), (0.02, 0.03, 0.2)])
+def test_exact_outputs_give_the_hand_back(side, position):
     """Also beside the camera's axis, where the crop's view is oblique, and with unequal focal lengths."""
     for camera in (CAMERA, Camera(700.0, 500.0, 300.0, 260.0, 640, 480)):
-        truth = posed_hand(place, (0.3, 0.8, 0.4), side, seed=1, camera=camera)
+        truth = posed_hand(position, (0.3, 0.8, 0.4), side, seed=1, camera=camera)
         hand = lifted(truth, Box.around(truth.joints_px, 1.5), camera=camera)
         assert np.abs(hand.joints_m - truth.joints_m).max() < 2e-4
         assert np.abs(hand.vertices_m - truth.vertices_m).max() < 2e-4
@@ -193,7 +193,7 @@ def test_a_left_hand_is_bent_as_its_mirror_image():
 
 
 def test_two_opinions_are_better_than_one():
-    """Poses and found joints that err on their own: the bent hand is nearer in the picture, and no farther in space."""
+    """Poses and found joints that err on their own: the bent hand is nearer in the image, and no farther in space."""
     rng = np.random.default_rng(0)
     errors = []
     for seed in range(60):
@@ -201,7 +201,7 @@ def test_two_opinions_are_better_than_one():
         box = Box.around(truth.joints_px, 1.5)
         outputs = network_outputs(truth, box, False, 160, CAMERA)
         bends = rng.normal(0, 1, 23) * ALIGNMENT.deviations
-        rotations = turned(outputs["rotations"][0].astype(float), bends)
+        rotations = rotated(outputs["rotations"][0].astype(float), bends)
         vertices, joints = HAND.posed(rotations, HAND.rest(truth.shape))
         root = joints[skeleton.ROOT].copy()
         changes = {
@@ -261,6 +261,6 @@ def test_the_least_spread_is_taken_for_less():
     found = network_outputs(truth, box, False, 160, CAMERA)["joints_crop"] + 0.02 * np.sin(np.arange(42)).reshape(21, 2)
     poses = [
         lifted(truth, box, joints_crop=found, spread=np.full((1, 21, 2), value, np.float32)).pose
-        for value in (LEAST_SPREAD, LEAST_SPREAD / 10, 0.0)
+        for value in (LEAST_UNCERTAINTY, LEAST_UNCERTAINTY / 10, 0.0)
     ]
     assert np.allclose(poses[0], poses[1]) and np.allclose(poses[0], poses[2])

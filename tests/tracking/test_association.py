@@ -8,7 +8,7 @@ from hand_scenes import CAMERA, posed_hand
 
 from handmesh.geometry import NEAREST_M, project
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.tracking.association import Track, nearest_track, overlap, same_hand, without_rivals
+from handmesh.tracking.association import Track, deduplicate, nearest_track, overlap, same_hand
 from handmesh.tracking.estimator import Estimate
 from handmesh.tracking.smoothing import HandSmoother
 from handmesh.types import Box
@@ -16,9 +16,9 @@ from handmesh.types import Box
 DT = 1 / 30
 
 
-def estimate_at(x_m=0.0, side="right", agreement=1.0):
+def estimate_at(x_m=0.0, side="right", handedness_probability=1.0):
     hand = posed_hand((x_m, 0, 0.5), side=side)
-    return Estimate(hand, Box.around(hand.joints_px), hand.score, agreement)
+    return Estimate(hand, Box.around(hand.joints_px), hand.score, handedness_probability)
 
 
 def track_at(x_m=0.0, smooth="low", **changes):
@@ -67,8 +67,8 @@ def test_same_hand():
 def test_one_track_is_left_for_each_hand():
     steady, jumped, doubted, other = (track_at(x) for x in (0.0, -0.05, 0.0, 0.2))
     seen = {track: track.estimate for track in (steady, other)}
-    for worse in ({jumped: steady.estimate}, {doubted: estimate_at(agreement=0.1)}):
-        assert set(without_rivals({**worse, **seen}, DT)) == {steady, other}
+    for worse in ({jumped: steady.estimate}, {doubted: estimate_at(handedness_probability=0.1)}):
+        assert set(deduplicate({**worse, **seen}, DT)) == {steady, other}
 
 
 def test_a_missed_hand_is_carried_on_with_its_motion():

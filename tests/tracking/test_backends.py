@@ -21,11 +21,11 @@ DETECTOR = {"format": 1, "kind": "detector"}
 
 def write_model(path, metadata=None, outputs=("score",), kind=onnx.TensorProto.UINT8, shape=(1, 8, 6, 3)):
     """A tiny network whose outputs are all its input's mean."""
-    picture = helper.make_tensor_value_info("image", kind, shape)
+    image = helper.make_tensor_value_info("image", kind, shape)
     nodes = [helper.make_node("Cast", ["image"], ["float"], to=onnx.TensorProto.FLOAT)]
     nodes += [helper.make_node("ReduceMean", ["float"], [name], keepdims=0) for name in outputs]
     values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ()) for name in outputs]
-    graph = helper.make_graph(nodes, "tiny", [picture], values)
+    graph = helper.make_graph(nodes, "tiny", [image], values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     if metadata is not None:
         text = metadata if isinstance(metadata, str) else json.dumps(metadata)

@@ -9,24 +9,24 @@ import pytest
 from hand_scenes import CAMERA, network_outputs, posed_hand
 
 from handmesh import skeleton
-from handmesh.geometry import FARTHEST_M, NEAREST_M, place_root, project, root_translation
-from handmesh.tracking.estimator import Crop, is_plausible, lift
+from handmesh.geometry import FARTHEST_M, NEAREST_M, least_squares_translation, project, solve_translation
+from handmesh.tracking.estimator import Crop, is_plausible, to_camera_frame
 from handmesh.types import Box, Camera
 
-PLACES = [(0.0, 0.0, 0.5), (0.2, -0.12, 0.6), (-0.5, 0.35, 0.9), (0.02, 0.03, 0.2)]
+POSITIONS = [(0.0, 0.0, 0.5), (0.2, -0.12, 0.6), (-0.5, 0.35, 0.9), (0.02, 0.03, 0.2)]
 
 
 def lifted(hand, box, camera=CAMERA, **changes):
     crop = Crop(box, hand.side, 160)
     outputs = network_outputs(hand, box, crop.mirrored, crop.size, camera)
-    return lift({**outputs, **changes}, crop, camera, hand.faces)
+    return to_camera_frame({**outputs, **changes}, crop, camera, hand.faces)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("turn", [(0, 0, 0), (0.3, 1.2, 0.4), (0.5, -0.3, 2.5)])
-def test_exact_outputs_give_the_hand_back(side, place, turn):
-    truth = posed_hand(place, turn, side, seed=1)
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("rotation", [(0, 0, 0), (0.3, 1.2, 0.4), (0.5, -0.3, 2.5)])
+def test_exact_outputs_give_the_hand_back(side, position, rotation):
+    truth = posed_hand(position, rotation, side, seed=1)
     hand = lifted(truth, Box.around(truth.joints_px).scaled(1.5))
     assert np.abs(hand.joints_m - truth.joints_m).max() < 1e-4
     assert np.abs(hand.vertices_m - truth.vertices_m).max() < 1e-4
@@ -100,10 +100,10 @@ def relative(hand):
         -np.random.default_rng(1).uniform(1e4, 1e5, (21, 2)),  # far outside, larger than the view
     ],
 )
-def test_place_is_always_finite_and_in_front(joints_px):
+def test_position_is_always_finite_and_in_front(joints_px):
     for seed in range(5):
-        hand = relative(posed_hand(seed=seed, turn_rad=(0, seed, 0)))
-        root = place_root(hand, joints_px, CAMERA)
+        hand = relative(posed_hand(seed=seed, rotation_rad=(0, seed, 0)))
+        root = solve_translation(hand, joints_px, CAMERA)
         assert np.isfinite(root).all()
         assert root[2] + hand[:, 2].min() >= NEAREST_M - 1e-9
         assert root[2] <= FARTHEST_M
@@ -111,11 +111,11 @@ def test_place_is_always_finite_and_in_front(joints_px):
 
 def test_a_hand_seen_as_its_own_mirror_image_is_placed_by_its_size():
     truth = posed_hand((0.1, 0.0, 0.5), (0, 0.4, 0))
-    picture = truth.joints_px.copy()
-    picture = 2 * picture[skeleton.ROOT] - picture  # turned by half a turn: least squares finds it behind the camera
-    root = place_root(relative(truth), picture, CAMERA)
+    image = truth.joints_px.copy()
+    image = 2 * image[skeleton.ROOT] - image  # turned by half a turn: least squares finds it behind the camera
+    root = solve_translation(relative(truth), image, CAMERA)
     assert root[2] == pytest.approx(0.5, rel=0.15)
-    assert np.allclose(project(root, CAMERA), picture[skeleton.ROOT])
+    assert np.allclose(project(root, CAMERA), image[skeleton.ROOT])
 
 
 def test_weighing_the_joints_helps_where_errors_grow_along_the_fingers():
@@ -125,9 +125,9 @@ def test_weighing_the_joints_helps_where_errors_grow_along_the_fingers():
     for seed in range(100):
         truth = posed_hand((0, 0, 0.5), rng.normal(0, 0.6, 3), seed=seed)
         joints = relative(truth) + rng.normal(0, 0.003, (21, 3)) * growth
-        picture = truth.joints_px + rng.normal(0, 1.2, (21, 2)) * growth
-        places = place_root(joints, picture, CAMERA), root_translation(joints, picture, CAMERA)
-        errors.append([place[2] - 0.5 for place in places])
+        image = truth.joints_px + rng.normal(0, 1.2, (21, 2)) * growth
+        positions = solve_translation(joints, image, CAMERA), least_squares_translation(joints, image, CAMERA)
+        errors.append([position[2] - 0.5 for position in positions])
     weighed, plain = np.sqrt(np.square(errors).mean(0))
     assert weighed < min(0.02, 0.9 * plain)
 
@@ -137,13 +137,13 @@ def test_lift_leaves_its_inputs_alone():
     box = Box.around(truth.joints_px, 1.5)
     outputs = network_outputs(truth, box, True, 160, CAMERA)
     before = {name: value.copy() for name, value in outputs.items()}
-    lift(outputs, Crop(box, "left", 160), CAMERA, truth.faces)
+    to_camera_frame(outputs, Crop(box, "left", 160), CAMERA, truth.faces)
     assert all(np.array_equal(before[name], outputs[name]) for name in before)
 
 
-def test_expected_errors_are_in_pixels_of_the_picture_and_metres():
+def test_expected_errors_are_in_pixels_of_the_image_and_metres():
     truth = posed_hand()
     box = Box.around(truth.joints_px, 1.5)
-    spread = np.stack([np.full((1, 21), 0.04), np.full((1, 21), 0.1)], -1)
-    hand = lifted(truth, box, spread=spread)
-    assert np.allclose(hand.joints_spread_px, 0.02 * box.size_px) and np.allclose(hand.joints_spread_m, 0.01)
+    uncertainty = np.stack([np.full((1, 21), 0.04), np.full((1, 21), 0.1)], -1)
+    hand = lifted(truth, box, uncertainty=uncertainty)
+    assert np.allclose(hand.joints_uncertainty_px, 0.02 * box.size_px) and np.allclose(hand.joints_uncertainty_m, 0.01)

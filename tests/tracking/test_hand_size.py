@@ -84,8 +84,8 @@ def fist() -> Hand:
 
 @lru_cache
 def towards_camera() -> Hand:
-    root_m = posed_hand(CAMERA, (0, 0, 0), turn_deg=(70, 0, 0)).joints_m[skeleton.ROOT, 2]
-    return posed_hand(CAMERA, (0, 0, 0.5 - root_m), turn_deg=(70, 0, 0))
+    root_m = posed_hand(CAMERA, (0, 0, 0), rotation_deg=(70, 0, 0)).joints_m[skeleton.ROOT, 2]
+    return posed_hand(CAMERA, (0, 0, 0.5 - root_m), rotation_deg=(70, 0, 0))
 
 
 USELESS = {

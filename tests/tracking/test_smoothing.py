@@ -43,7 +43,7 @@ def test_one_euro_is_the_published_filter():
     for i, value in enumerate(values):
         if i:
             derivative = alpha(3.0) * (value - values[i - 1]) / DT + (1 - alpha(3.0)) * derivative
-            a = alpha(cutoff.still_hz + cutoff.per_speed * abs(derivative))
+            a = alpha(cutoff.min_cutoff_hz + cutoff.beta * abs(derivative))
             expected = a * value + (1 - a) * expected
         assert smooth[i] == pytest.approx(expected)
 
@@ -64,10 +64,10 @@ def test_vectors_are_filtered_apart():
 
 
 def test_rotations_stay_rotations_and_take_the_short_way():
-    turns = Rotation.from_rotvec(np.linspace(0, 4 * np.pi, 240)[:, None] * [0, 0, 1])
-    smooth = filtered(RotationOneEuro(PRESETS["low"].turn), turns.as_matrix()[:, None])[:, 0]
+    rotations = Rotation.from_rotvec(np.linspace(0, 4 * np.pi, 240)[:, None] * [0, 0, 1])
+    smooth = filtered(RotationOneEuro(PRESETS["low"].rotation), rotations.as_matrix()[:, None])[:, 0]
     assert np.abs(smooth @ np.swapaxes(smooth, 1, 2) - np.eye(3)).max() < 1e-9
-    behind = (turns.inv() * Rotation.from_matrix(smooth)).magnitude()
+    behind = (rotations.inv() * Rotation.from_matrix(smooth)).magnitude()
     assert np.degrees(behind).max() < 8  # two turns in eight seconds: 3 degrees a frame
 
 
@@ -85,15 +85,15 @@ def test_a_still_hand_jitters_less(smooth, remains):
 
 def jittered(hand, rng):
     """`hand` with the kind of noise that a network has: most in its distance."""
-    turn = Rotation.from_rotvec(rng.normal(0, 0.02, 3)).as_matrix()
+    rotation = Rotation.from_rotvec(rng.normal(0, 0.02, 3)).as_matrix()
     root = hand.joints_m[skeleton.ROOT]
-    place = root * (1 + rng.normal(0, 0.01)) + rng.normal(0, 0.001, 3)
+    position = root * (1 + rng.normal(0, 0.01)) + rng.normal(0, 0.001, 3)
     joints, vertices = (
-        (points - root) @ turn.T + place + rng.normal(0, 0.001, points.shape)
+        (points - root) @ rotation.T + position + rng.normal(0, 0.001, points.shape)
         for points in (hand.joints_m, hand.vertices_m)
     )
     pose = hand.pose @ Rotation.from_rotvec(rng.normal(0, 0.02, (16, 3))).as_matrix()
-    pose[0] = turn @ hand.pose[0]
+    pose[0] = rotation @ hand.pose[0]
     shape = hand.shape + rng.normal(0, 0.1, 10)
     return replace(
         hand, joints_m=joints, vertices_m=vertices, joints_px=project(joints, CAMERA), pose=pose, shape=shape
@@ -111,7 +111,7 @@ def test_low_lags_less_than_a_frame_in_a_fast_wave():
 
 
 def test_a_smoothed_hand_is_still_one_hand():
-    """A quick turn: bones keep their length, joints their place in the mesh, pixels their points."""
+    """A quick rotation: bones keep their length, joints their position in the mesh, pixels their points."""
     smoother = HandSmoother("high", OPEN_HAND)
     for i in range(40):
         raw = posed_hand((0.1, 0.0, 0.5), (0.0, 0.15 * i, 0.0), seed=2)

@@ -55,7 +55,7 @@ def visible_in(numbers, hands=(RIGHT,)):
     return lambda number: list(hands) if number in numbers else []
 
 
-# --- one picture ---
+# --- one image ---
 
 
 def test_detect_gives_both_hands_exactly():
@@ -139,7 +139,7 @@ def test_a_detection_that_is_no_hand_is_dropped():
     hands = tracker.detect(coded_frame(0), CAMERA)
     assert len(hands) == 1
     assert error_m(hands[0], RIGHT) < 1e-3
-    assert tracker.session.runs == 1 + 2  # for nothing, two looks at the hand
+    assert tracker.session.runs == 1 + 2  # for nothing, two estimates of the hand
 
 
 @pytest.mark.parametrize("size", [0.0, -3.0, 1e-9, math.inf, math.nan, 1e9])
@@ -148,7 +148,7 @@ def test_useless_boxes_from_the_detector_do_no_harm(size):
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])
-def test_passes_are_looks_at_a_new_hand(passes):
+def test_passes_are_estimates_of_a_new_hand(passes):
     tracker = tracker_of(visible_in([0]), passes=passes)
     before = tracker.session.runs
     tracker.detect(coded_frame(0))
@@ -165,8 +165,8 @@ def test_without_a_camera_a_usual_one_is_assumed():
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_waving_hand_keeps_its_id_and_place(side):
     def scene(number):
-        place = (0.15 * math.sin(number * 0.25), 0.02, 0.55)
-        return [posed_hand(place, (0, 0, 0.3 * math.sin(number * 0.2)), side)]
+        position = (0.15 * math.sin(number * 0.25), 0.02, 0.55)
+        return [posed_hand(position, (0, 0, 0.3 * math.sin(number * 0.2)), side)]
 
     for number, hands in enumerate(play(tracker_of(scene), range(60))):
         assert [hand.id for hand in hands] == [0]
@@ -370,7 +370,7 @@ def test_motion_is_predicted():
     assert tracker.detector.calls == 1
 
 
-def test_a_hand_that_leaves_the_picture_is_lost():
+def test_a_hand_that_leaves_the_image_is_lost():
     def scene(number):
         return [posed_hand((0.02 * number, 0, 0.5))]
 
@@ -422,7 +422,7 @@ FRAME = coded_frame(0)
         (FRAME[..., 0], "grey"),
         (FRAME[..., :1], "grey"),
         (np.dstack([FRAME, FRAME[..., :1]]), "alpha"),
-        (FRAME[None], "one picture"),
+        (FRAME[None], "one image"),
         (FRAME.transpose(2, 0, 1), "colour last"),
         (FRAME.astype(np.float32) / 255, "0..255"),
         (FRAME.astype(np.uint16) * 257, "0..255"),
@@ -433,7 +433,7 @@ FRAME = coded_frame(0)
     ],
 )
 @pytest.mark.parametrize("call", ["detect", "track"])
-def test_other_pictures_are_refused(call, frame, message):
+def test_other_images_are_refused(call, frame, message):
     with pytest.raises(ValueError, match=message) as caught:
         getattr(tracker_of(both), call)(frame)
     assert "\n" not in str(caught.value)
@@ -467,7 +467,7 @@ def test_times_are_finite(time_s):
         (Camera(500.0, 500.0, math.inf, 240, 640, 480), "focal lengths"),
     ],
 )
-def test_cameras_fit_their_pictures(camera, message):
+def test_cameras_fit_their_images(camera, message):
     with pytest.raises(ValueError, match=message):
         tracker_of(both).track(FRAME, 0.0, camera)
 

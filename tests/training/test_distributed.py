@@ -28,15 +28,16 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory) -> Path:
-    """A run that moves the weights well beyond rounding, on exact labels and on pictures without any."""
+    """A run that moves the weights well beyond rounding, on exact labels and on images without any."""
     folder = tmp_path_factory.mktemp("parallel")
     write_freihand(folder / "freihand", rows=6, evaluation=2)
     path = folder / "preset.yaml"
     path.write_text(
         "task: mesh\n"
         "run: {schedule: [[3, 64, 4], [2, 96, 2]], precision: 32-true, accelerator: cpu}\n"
-        f"data: {{freihand: '{folder}/freihand', freihand_share: 0.7, backgrounds: ['{folder}/freihand/training/rgb'],"
-        " background_share: 0.3, workers: 0}\n"
+        f"data: {{freihand: '{folder}/freihand', freihand_fraction: 0.7, backgrounds: "
+        f"['{folder}/freihand/training/rgb'],"
+        " background_fraction: 0.3, workers: 0}\n"
         "optimiser: {learning_rate: 0.001, warmup_steps: 1, epsilon: 0.001}\n"
         "validation_size: 2\n"
     )

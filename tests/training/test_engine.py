@@ -96,7 +96,7 @@ def test_presets_are_validated(tmp_path, capsys):
     config = read_config(MeshConfig, preset, ["--optimiser.learning-rate", "0.5"])
     assert (config.run.seed, config.run.channels_last, config.optimiser.learning_rate) == (7, True, 0.5)
     assert config.run.stages[1].crop_size == 96
-    assert config.losses == {**DEFAULT_LOSSES, "right": 0.5}
+    assert config.losses == {**DEFAULT_LOSSES, "handedness": 0.5}
     preset.write_text("run:\n  sede: 7\n")
     with pytest.raises(SystemExit):
         read_config(MeshConfig, preset)

@@ -12,7 +12,7 @@ from handmesh.hand.rotations import rotation_from_axis_angle  # noqa: E402
 from handmesh.models.mesh_net import HandNetOutput  # noqa: E402
 from handmesh.training.losses import LOSSES, Prediction, joint_gaussians, pose_hand, weighted_losses  # noqa: E402
 
-GEOMETRIC = [name for name in LOSSES if name not in ("presence", "right", "shape_prior", "spread")]
+GEOMETRIC = [name for name in LOSSES if name not in ("presence", "handedness", "shape_prior", "uncertainty")]
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def _case(model: HandModel, noise: float) -> tuple[Prediction, Batch]:
     nothing, spread = torch.zeros(3), torch.full((3, 21, 2), 0.1)
     exact = pose_hand(HandNetOutput(rotations, shape, torch.zeros(3, 21, 2), nothing, nothing, spread), model)
     joints_crop = 4 * exact.joints_m[..., :2] + 0.1
-    turned = rotation_from_axis_angle(noise * torch.ones(3, 16, 3)) @ rotations
+    rotated = rotation_from_axis_angle(noise * torch.ones(3, 16, 3)) @ rotations
     sure, ones = torch.full((3,), 9.0), torch.ones(3)
     mask = (torch.rand(3, 8, 8, generator=generator) > 0.5).float()
     seen = 40 * (mask - 0.5) * (1 - 10 * noise)
     attention = joint_gaussians(joints_crop + noise, 8, 8).log()
     net = HandNetOutput(
-        turned, shape + noise, joints_crop + noise, sure, sure, spread, mask=seen, attention=attention
+        rotated, shape + noise, joints_crop + noise, sure, sure, spread, mask=seen, attention=attention
     )  # fmt: skip
     batch = Batch(
         torch.zeros(3, 3, 64, 64, dtype=torch.uint8), joints_crop, exact.joints_m, exact.vertices_m, rotations, shape,
@@ -48,7 +48,7 @@ def test_zero_at_the_label_and_positive_beside_it(model, name):
     assert LOSSES[name](*_case(model, 0.1), model) > 1e-4
 
 
-@pytest.mark.parametrize("name", [*GEOMETRIC, "shape_prior", "right"])
+@pytest.mark.parametrize("name", [*GEOMETRIC, "shape_prior", "handedness"])
 def test_without_labels_there_is_no_loss_and_no_gradient(model, name):
     prediction, batch = _case(model, 0.2)
     nothing = {name: torch.zeros(3) for name in Batch._fields if name.startswith("has_") or name == "presence"}
@@ -56,10 +56,10 @@ def test_without_labels_there_is_no_loss_and_no_gradient(model, name):
     assert LOSSES[name](prediction, batch, model) == 0
 
 
-def test_rough_3d_ignores_the_size_of_the_rough_hand(model):
+def test_weak_3d_ignores_the_size_of_the_weak_3D_hand(model):
     prediction, batch = _case(model, 0.0)
     batch = batch._replace(joints_m=batch.joints_m * 1.3)
-    assert LOSSES["rough_3d"](prediction, batch, model) < 1e-5
+    assert LOSSES["weak_3d"](prediction, batch, model) < 1e-5
 
 
 def test_vertices_are_in_decimetres(model):
@@ -102,7 +102,7 @@ def test_spread_is_least_where_it_says_the_errors():
     in_space = 10 * (prediction.joints_m - batch.joints_m).abs().mean(-1)
     true = torch.stack([in_crop, in_space], -1).clamp_min(1e-4)
     losses = [
-        LOSSES["spread"](prediction._replace(net=prediction.net._replace(spread=factor * true)), batch, None)
+        LOSSES["uncertainty"](prediction._replace(net=prediction.net._replace(uncertainty=factor * true)), batch, None)
         for factor in (0.8, 1.0, 1.25)
     ]
     assert losses[1] < losses[0] and losses[1] < losses[2]

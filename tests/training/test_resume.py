@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
 
 from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
-from handmesh.synthetic.config import Order  # noqa: E402
+from handmesh.synthetic.config import GenerateConfig  # noqa: E402
 from handmesh.synthetic.writer import write  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
 from handmesh.training.engine import train  # noqa: E402
@@ -27,7 +27,7 @@ HANDMESH = [sys.executable, "-m", "handmesh"]
 def shards(tmp_path_factory) -> Path:
     """A dozen synthetic samples."""
     folder = tmp_path_factory.mktemp("shards")
-    write(Order(folder, count=12, size=96, workers=1))
+    write(GenerateConfig(folder, count=12, size=96, workers=1))
     return folder
 
 

@@ -18,7 +18,7 @@ public static class Driver
         receiver.port = int.Parse(arguments[0]);
         Call(receiver, "OnEnable");
         Console.WriteLine("ready");
-        for (int turn = 0; turn < 1000 && receiver.Frame == null; turn++)
+        for (int rotation = 0; rotation < 1000 && receiver.Frame == null; rotation++)
         {
             Thread.Sleep(10);
             Call(receiver, "Update");

@@ -29,7 +29,7 @@ namespace UnityEngine
 
     public struct Matrix4x4
     {
-        public static Matrix4x4 TRS(Vector3 place, Quaternion turn, Vector3 scale) { return new Matrix4x4(); }
+        public static Matrix4x4 TRS(Vector3 position, Quaternion rotation, Vector3 scale) { return new Matrix4x4(); }
         public Matrix4x4 inverse { get { return this; } }
     }
 
@@ -118,7 +118,7 @@ namespace UnityEngine
     public static class Gizmos
     {
         public static Color color { get; set; }
-        public static void DrawWireSphere(Vector3 place, float radius) { }
+        public static void DrawWireSphere(Vector3 position, float radius) { }
         public static void DrawLine(Vector3 from, Vector3 to) { }
     }
 

@@ -44,7 +44,7 @@ def test_whoever_asks_gets_the_newest_frame():
     assert frame.image_rgb[0, 0].tolist() == [0, 0, int(frame.name) % 256]  # BGR became RGB
     assert 0.15 < frame.time_s < 5 and source.live and source.fps == 30 and source.length is None
     source.close()
-    assert port.released == 1 and not source.troubles
+    assert port.released == 1 and not source.warnings
 
 
 def test_frames_that_were_given_never_change():
@@ -76,8 +76,8 @@ def test_a_camera_that_returns_goes_on():
     port.unplug_for(0.3)
     after = next(f for f in frames if f.time_s > before.time_s + 0.3)
     assert int(after.name) > int(before.name) and port.opened == 2
-    assert source.troubles[0] == "camera 0 gives no frames; waiting 10 s for it to return"
-    assert source.troubles[1].startswith("camera 0 is back after ") and len(source.troubles) == 2
+    assert source.warnings[0] == "camera 0 gives no frames; waiting 10 s for it to return"
+    assert source.warnings[1].startswith("camera 0 is back after ") and len(source.warnings) == 2
     source.close()
 
 
@@ -88,18 +88,18 @@ def test_a_camera_that_stays_away_ends_the_source():
     next(frames)
     port.plugged = False
     assert len(list(frames)) <= 1
-    assert source.troubles[-1] == "camera 0 stopped giving frames and did not return in 0.3 s"
+    assert source.warnings[-1] == "camera 0 stopped giving frames and did not return in 0.3 s"
     source.close()
 
 
 def test_a_driver_that_raises_is_a_camera_that_went_away():
-    def picture(number: int) -> np.ndarray:
+    def image(number: int) -> np.ndarray:
         if number == 5:
             port.taken += 1
             raise cv2.error("a driver's own words")
         return numbered(number)
 
-    port = CameraPort(picture)
+    port = CameraPort(image)
     source = feed(port)
     assert [f for f in islice(source, 20) if int(f.name) > 8] and port.opened == 2
     source.close()
@@ -115,7 +115,7 @@ def test_a_read_that_hangs_hangs_nobody():
     assert len(list(frames)) <= 2
     source.close()
     assert time.perf_counter() - begin_s < 5
-    assert source.troubles[-1] == "camera 0 does not answer and was left behind"
+    assert source.warnings[-1] == "camera 0 does not answer and was left behind"
     port.goes_on.set()
     time.sleep(0.05)
     assert port.released == 1  # by the thread itself, once the driver answered
@@ -134,58 +134,58 @@ def test_who_waits_can_do_something_and_stop():
 
 
 ODD = {
-    "grey": (np.full(SIZE, 7, np.uint8), 7, "grey pictures, which become RGB"),
-    "grey in 3D": (np.full((*SIZE, 1), 7, np.uint8), 7, "grey pictures, which become RGB"),
-    "alpha": (np.full((*SIZE, 4), 7, np.uint8), 7, "pictures with alpha, which is dropped"),
-    "16 bits": (np.full((*SIZE, 3), 7 * 257, np.uint16), 7, "uint16 pictures, which become 8 bits"),
-    "floats to 1": (np.full((*SIZE, 3), 0.2), 51, "float64 pictures, which become 8 bits"),
-    "floats to 255": (np.full((*SIZE, 3), 300.0, np.float32), 255, "float32 pictures, which become 8 bits"),
+    "grey": (np.full(SIZE, 7, np.uint8), 7, "grey images, which become RGB"),
+    "grey in 3D": (np.full((*SIZE, 1), 7, np.uint8), 7, "grey images, which become RGB"),
+    "alpha": (np.full((*SIZE, 4), 7, np.uint8), 7, "images with alpha, which is dropped"),
+    "16 bits": (np.full((*SIZE, 3), 7 * 257, np.uint16), 7, "uint16 images, which become 8 bits"),
+    "floats to 1": (np.full((*SIZE, 3), 0.2), 51, "float64 images, which become 8 bits"),
+    "floats to 255": (np.full((*SIZE, 3), 300.0, np.float32), 255, "float32 images, which become 8 bits"),
     "every other row": (np.full((2 * SIZE[0], SIZE[1], 3), 7, np.uint8)[::-2], 7, ""),
-    "NaN": (np.full((*SIZE, 3), np.nan), None, "float64 pictures that are no colours, which are skipped"),
-    "complex": (np.ones((*SIZE, 3), complex), None, "complex128 pictures that are no colours, which are skipped"),
-    "empty": (np.empty((0, 0, 3), np.uint8), None, "empty pictures, which are skipped"),
-    "nothing": (None, None, "empty pictures, which are skipped"),
-    "flat": (np.ones(99, np.uint8), None, "torn pictures, which are skipped"),
-    "two channels": (np.ones((*SIZE, 2), np.uint8), None, "torn pictures, which are skipped"),
-    "tiny": (np.ones((4, 64, 3), np.uint8), None, "pictures too small or too large to track, which are skipped"),
+    "NaN": (np.full((*SIZE, 3), np.nan), None, "float64 images that are no colours, which are skipped"),
+    "complex": (np.ones((*SIZE, 3), complex), None, "complex128 images that are no colours, which are skipped"),
+    "empty": (np.empty((0, 0, 3), np.uint8), None, "empty images, which are skipped"),
+    "nothing": (None, None, "empty images, which are skipped"),
+    "flat": (np.ones(99, np.uint8), None, "torn images, which are skipped"),
+    "two channels": (np.ones((*SIZE, 2), np.uint8), None, "torn images, which are skipped"),
+    "tiny": (np.ones((4, 64, 3), np.uint8), None, "images too small or too large to track, which are skipped"),
 }
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_odd_pictures_are_read_or_refused(case):
-    picture, level, oddity = ODD[case]
-    image_rgb, said = rgb_of(picture)
+def test_odd_images_are_read_or_refused(case):
+    image, level, oddity = ODD[case]
+    image_rgb, said = rgb_of(image)
     assert said == oddity
     if level is None:
         assert image_rgb is None
     else:
         np.testing.assert_array_equal(image_rgb, np.full((*SIZE, 3), level, np.uint8))
-        assert image_rgb.flags.c_contiguous and not np.shares_memory(image_rgb, picture)
+        assert image_rgb.flags.c_contiguous and not np.shares_memory(image_rgb, image)
 
 
-def test_odd_pictures_among_others_are_noted_once():
+def test_odd_images_among_others_are_noted_once():
     odd = [case[0] for case in ODD.values()]
     source = feed(CameraPort(lambda n: odd[n // 2 % len(odd)] if n % 2 else numbered(n)))
     for frame in islice(source, 80):
         assert frame.image_rgb.shape == (*SIZE, 3) and frame.image_rgb.dtype == np.uint8
     source.close()
-    assert len(set(source.troubles)) == len(source.troubles) <= len({case[2] for case in ODD.values()})
+    assert len(set(source.warnings)) == len(source.warnings) <= len({case[2] for case in ODD.values()})
 
 
-def test_one_picture_of_another_size_is_torn_and_several_are_a_new_size():
+def test_one_image_of_another_size_is_torn_and_several_are_a_new_size():
     torn = (2, 5, 8, 11)
 
-    def picture(number: int) -> np.ndarray:
+    def image(number: int) -> np.ndarray:
         return np.zeros((30 if number in torn or number > 14 else 48, 64, 3), np.uint8)
 
-    source = feed(CameraPort(picture, period_s=0.02))
+    source = feed(CameraPort(image, period_s=0.02))
     heights = {int(frame.name): len(frame.image_rgb) for frame in islice(source, 15)}
     source.close()
     assert not set(torn) & set(heights)
     assert all(height == (30 if number > 14 else 48) for number, height in heights.items())
-    assert [trouble[14:] for trouble in source.troubles] == [
-        "torn pictures, which are skipped",
-        "pictures of another size than before",
+    assert [warning[14:] for warning in source.warnings] == [
+        "torn images, which are skipped",
+        "images of another size than before",
     ]
 
 
@@ -196,7 +196,7 @@ def test_requests_come_in_the_order_that_drivers_want():
     source.close()
     names = [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS]
     assert port.set_to == list(zip(names, [cv2.VideoWriter.fourcc(*"MJPG"), 1280, 720, 60], strict=True))
-    assert source.troubles == ["camera 0 gave pictures of 64x48 where 1280x720 was asked for"]
+    assert source.warnings == ["camera 0 gave images of 64x48 where 1280x720 was asked for"]
     port.set_to.clear()
     feed(port, size=(64, 48)).close()
     assert cv2.CAP_PROP_FOURCC not in dict(port.set_to)
@@ -204,7 +204,7 @@ def test_requests_come_in_the_order_that_drivers_want():
 
 def test_a_camera_that_is_not_there_or_silent():
     port = CameraPort(lambda _: None)
-    with pytest.raises(SourceError, match=r"camera 0 gives no frames.*gave empty pictures"):
+    with pytest.raises(SourceError, match=r"camera 0 gives no frames.*gave empty images"):
         feed(port, patience_s=0.1)
     port.plugged = False
     with pytest.raises(SourceError, match="camera 0 cannot be opened"):

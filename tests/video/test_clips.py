@@ -16,7 +16,7 @@ import pytest
 from gltf_reader import Glb
 from test_gltf import SEAMS, track
 
-from handmesh.app.capture import open_export
+from handmesh.app.capture import open_hand_sink
 from handmesh.cli import main
 from handmesh.files import OutputError
 from handmesh.geometry import mirror_faces, project
@@ -49,8 +49,8 @@ def hands_of(side: Side, number: int) -> list[Hand]:
             shape=recorded.shapes[k].astype(np.float32),
             faces=HAND.faces if side == "right" else mirror_faces(HAND.faces),
             id=7 if side == "right" else 8,
-            joints_spread_px=np.full(21, 2.5, np.float32) if told else None,
-            joints_spread_m=np.full(21, 0.004, np.float32) if told else None,
+            joints_uncertainty_px=np.full(21, 2.5, np.float32) if told else None,
+            joints_uncertainty_m=np.full(21, 0.004, np.float32) if told else None,
             visible_s=k / 30,
             predicted=k == 1,
         )
@@ -70,7 +70,7 @@ def session() -> list[tuple[Frame, list[Hand]]]:
 
 
 def record(path: Path, session: list[tuple[Frame, list[Hand]]]) -> Path:
-    export = open_export(path, source_title="camera 0", fps=30)
+    export = open_hand_sink(path, source_title="camera 0", fps=30)
     for frame, hands in session:
         export.add(TrackedFrame(frame, hands, CAMERA))
     export.close()
@@ -93,7 +93,7 @@ def assert_same_hand(found: Hand, expected: Hand, metres: float, others: float) 
     assert found.score == pytest.approx(expected.score, abs=1e-4)
     assert found.visible_s == pytest.approx(expected.visible_s, abs=1e-4)
     np.testing.assert_allclose(found.vertices_m, expected.vertices_m, atol=metres)
-    for name in ("joints_m", "joints_px", "pose", "shape", "joints_spread_px", "joints_spread_m"):
+    for name in ("joints_m", "joints_px", "pose", "shape", "joints_uncertainty_px", "joints_uncertainty_m"):
         one, other = getattr(found, name), getattr(expected, name)
         assert (one is None) == (other is None)
         if other is not None:
@@ -172,8 +172,8 @@ def test_a_rigged_hand_has_the_shape_and_size_of_the_one_seen_longest(tmp_path, 
     save_rigged_hand(read_clip(tmp_path / "clip.npz", vertices=False), tmp_path / "hand.glb")
     glb, hand = Glb((tmp_path / "hand.glb").read_bytes()), session[0][1][0]
     assert glb.json["skins"][0]["name"] == "right_hand"
-    places = glb.globals()[:, :3, 3]
-    bone = [places[glb.node(f"index-finger-phalanx-{part}")] for part in ("intermediate", "distal")]
+    positions = glb.globals()[:, :3, 3]
+    bone = [positions[glb.node(f"index-finger-phalanx-{part}")] for part in ("intermediate", "distal")]
     assert np.linalg.norm(bone[1] - bone[0]) == pytest.approx(
         np.linalg.norm(hand.joints_m[7] - hand.joints_m[6]), abs=0.0005
     )
@@ -181,11 +181,11 @@ def test_a_rigged_hand_has_the_shape_and_size_of_the_one_seen_longest(tmp_path, 
 
 _KILLED = """
 import os, pickle, signal, sys
-from handmesh.app.capture import open_export
+from handmesh.app.capture import open_hand_sink
 from handmesh.types import TrackedFrame
 with open(sys.argv[1], "rb") as file:
     session, camera = pickle.load(file)
-export = open_export(sys.argv[2], "camera 0", 30)
+export = open_hand_sink(sys.argv[2], "camera 0", 30)
 for frame, hands in session:
     export.add(TrackedFrame(frame, hands, camera))
 os.kill(os.getpid(), signal.SIGKILL)
@@ -204,7 +204,7 @@ def test_what_was_recorded_survives_a_kill(tmp_path, session, capsys):
         lines.write('{"name": "0000')  # the kill came in the middle of a frame
         hands.write(b"\0" * 100)
     with pytest.raises(OutputError, match=r"was not finished.*convert-clip .*clip.npz.part"):
-        open_export(tmp_path / "clip.npz")
+        open_hand_sink(tmp_path / "clip.npz")
     assert run(str(part), "--output", str(tmp_path / "saved.npz")) == 0
     assert "8 frames, 2 hands" in capsys.readouterr().err
     assert_same(read_clip(tmp_path / "saved.npz"), session, 0, 0)
@@ -220,7 +220,7 @@ def test_the_command_says_in_a_line_what_is_wrong(tmp_path, capsys):
 
 
 def test_a_full_disk_costs_only_the_frame_at_hand(tmp_path, session, monkeypatch):
-    export = open_export(tmp_path / "clip.npz", "camera 0", 30)
+    export = open_hand_sink(tmp_path / "clip.npz", "camera 0", 30)
     for frame, hands in session[:3]:
         export.add(TrackedFrame(frame, hands, CAMERA))
 
@@ -238,7 +238,7 @@ def test_a_full_disk_costs_only_the_frame_at_hand(tmp_path, session, monkeypatch
 
 
 def test_what_cannot_be_finished_stays_as_it_grew(tmp_path, session, monkeypatch):
-    export = open_export(tmp_path / "clip.npz", "camera 0", 30)
+    export = open_hand_sink(tmp_path / "clip.npz", "camera 0", 30)
     for frame, hands in session:
         export.add(TrackedFrame(frame, hands, CAMERA))
 
@@ -274,7 +274,7 @@ def test_without_frames_nothing_is_left_and_without_hands_no_animation(tmp_path,
 
 
 def test_memory_does_not_grow_with_the_recording(tmp_path, session):
-    export = open_export(tmp_path / "clip.npz", fps=30)
+    export = open_hand_sink(tmp_path / "clip.npz", fps=30)
     frame, hands = session[3]
     for k in range(20):
         export.add(TrackedFrame(frame._replace(time_s=k / 30), hands, CAMERA))
@@ -290,7 +290,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, session):
 
 def test_another_hand_model_is_refused_where_it_would_give_nonsense(tmp_path, session):
     smaller = replace(session[0][1][0], vertices_m=np.zeros((778, 3), np.float32))
-    export = open_export(tmp_path / "clip.glb")
+    export = open_hand_sink(tmp_path / "clip.glb")
     with pytest.raises(OutputError, match="778 vertices with a model of 1689"):
         export.add(TrackedFrame(session[0][0], [smaller], CAMERA))
     export.close()
@@ -308,7 +308,7 @@ def test_another_hand_model_is_refused_where_it_would_give_nonsense(tmp_path, se
 def test_bad_paths_are_refused_at_once(tmp_path, name, reason):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match=reason) as caught:
-        open_export(tmp_path / name)
+        open_hand_sink(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 

@@ -74,7 +74,7 @@ def recorded(path: Path) -> list[Frame]:
     """The frames of a recording, every one of which must decode."""
     video = Video(path)
     frames = list(video)
-    assert not video.troubles
+    assert not video.warnings
     return frames
 
 
@@ -96,19 +96,19 @@ def test_a_camera_vanishes_for_good(plugged_in, capsys):
     assert "camera 0 stopped giving frames and did not return in 0.3 s" in capsys.readouterr().err
 
 
-def test_a_camera_that_gives_odd_pictures_of_changing_size(plugged_in, capsys):
-    def picture(number: int) -> object:
+def test_a_camera_that_gives_odd_images_of_changing_size(plugged_in, capsys):
+    def image(number: int) -> object:
         sizes = [(48, 64), (60, 80), (24, 32)]
         odd = [None, np.full((48, 64, 3), np.nan), np.zeros((48, 64), np.uint8), np.zeros((48, 64, 4), np.uint8)]
         if number % 5 == 4:
             return odd[number // 5 % 4]
         return np.full((*sizes[number // 20 % 3], 3), 0 if number % 2 else 90, np.uint8)
 
-    plugged_in(CameraPort(picture, period_s=0.01))
+    plugged_in(CameraPort(image, period_s=0.01))
     assert run("0", Watching({}, last=50), record=Path("v.mp4")) == 0
     frames, said = recorded(Path("v.mp4")), capsys.readouterr().err
     assert len({frame.image_rgb.shape for frame in frames}) == 1 and len(frames) >= 40
-    for oddity in ("another size", "empty pictures", "no colours", "grey pictures", "alpha"):
+    for oddity in ("another size", "empty images", "no colours", "grey images", "alpha"):
         assert said.count(oddity) == 1
 
 
@@ -118,7 +118,7 @@ class Clip:
     title, live, stills, fps = "clip", False, False, 10.0
 
     def __init__(self, times_s: list[float]) -> None:
-        self._times_s, self.length, self.troubles = times_s, len(times_s), []
+        self._times_s, self.length, self.warnings = times_s, len(times_s), []
 
     def __iter__(self) -> Iterator[Frame]:
         for k, time_s in enumerate(self._times_s):

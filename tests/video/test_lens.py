@@ -1,4 +1,4 @@
-"""Cameras from files, of every kind that is read; other sizes; straightened pictures; what is said of it all."""
+"""Cameras from files, of every kind that is read; other sizes; straightened images; what is said of it all."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ BAD = {
     "NaN": (edited(cx=float("nan")), "expected a number for cx"),
     "infinite": (edited(fx=float("inf")), "expected a number for fx"),
     "not pixels": (edited(fx=0.9, fy=0.9), "give them in pixels"),
-    "outside": (edited(cx=2000), "outside pictures of 640x480"),
-    "no size": (edited(width=0), "expected a picture size"),
+    "outside": (edited(cx=2000), "outside images of 640x480"),
+    "no size": (edited(width=0), "expected an image size"),
     "unknown bend": (edited(distortion={"q7": 1.0}), "unknown distortion q7"),
     "bend without names": (edited(distortion=[0.1, 0.2]), "expected distortion as names and numbers"),
     "NaN in YAML": (ROS.replace("600.5", ".nan"), "finite"),
@@ -135,7 +135,7 @@ def test_other_sizes_of_the_same_shape_see_the_same():
     double = lens.camera_for(1280, 960)
     assert (double.width, double.height) == (1280, 960)
     points_m = np.array([[0.1, -0.05, 0.5], [-0.2, 0.1, 0.8]])
-    # A pixel's middle at (0, 0) becomes the corner shared by four of the larger picture, at (0.5, 0.5).
+    # A pixel's middle at (0, 0) becomes the corner shared by four of the larger image, at (0.5, 0.5).
     np.testing.assert_allclose(project(points_m, double), 2 * project(points_m, CAMERA) + 0.5)
     assert lens.camera_for(320, 240).fx == pytest.approx(300.25)
 
@@ -149,7 +149,7 @@ def test_another_shape_is_refused_with_a_remedy(size):
         lens.rectified(np.zeros((size[1], size[0], 3), np.uint8))
 
 
-def test_a_straightened_picture_has_points_where_the_camera_says():
+def test_a_straightened_image_has_points_where_the_camera_says():
     lens = Lens.measured(MEASURED)
     for width, height in ((640, 480), (320, 240)):
         camera = lens.camera_for(width, height)
@@ -171,14 +171,14 @@ def test_a_straightened_picture_has_points_where_the_camera_says():
 
 
 def test_what_is_not_bent_is_not_touched_and_maps_are_made_once(monkeypatch):
-    picture = np.zeros((480, 640, 3), np.uint8)
-    assert Lens.from_fov(60).rectified(picture) is picture
-    assert Lens.measured(Intrinsics(CAMERA, (0.0,) * 5)).rectified(picture) is picture
+    image = np.zeros((480, 640, 3), np.uint8)
+    assert Lens.from_fov(60).rectified(image) is image
+    assert Lens.measured(Intrinsics(CAMERA, (0.0,) * 5)).rectified(image) is image
     made, lens = [], Lens.measured(MEASURED)
     make = cv2.initUndistortRectifyMap
     monkeypatch.setattr(cv2, "initUndistortRectifyMap", lambda *args: made.append(args[4]) or make(*args))
     for _ in range(3):
-        assert lens.rectified(picture).shape == picture.shape
+        assert lens.rectified(image).shape == image.shape
         lens.rectified(np.zeros((240, 320, 3), np.uint8))
     assert made == [(640, 480), (320, 240)]
 
@@ -219,7 +219,7 @@ def photo(
 
 
 def test_the_focal_length_in_exif(tmp_path):
-    # A picture of film's own shape: 36 mm of film before a lens of 18 mm span 90 degrees.
+    # An image of film's own shape: 36 mm of film before a lens of 18 mm span 90 degrees.
     assert fov_deg_of(photo(tmp_path / "film.jpg", 18)) == pytest.approx(90, abs=0.01)
     # 28 mm, 4:3: a focal length of 28 / 43.27 of the diagonal of 5 units, over a longer side of 4.
     wide = 2 * np.degrees(np.arctan(2 / (28 / 43.2666 * 5)))
@@ -232,7 +232,7 @@ def test_exif_that_does_not_tell(tmp_path):
     assert fov_deg_of(photo(tmp_path / "unknown.jpg", 0)) is None
     assert fov_deg_of(photo(tmp_path / "cropped.jpg", 28, (600, 600), (4032, 3024))) is None
     Image.new("RGB", (64, 64)).save(tmp_path / "plain.png")
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     assert [fov_deg_of(tmp_path / name) for name in ("plain.png", "text.jpg", "nowhere.jpg")] == [None] * 3
 
 
@@ -257,7 +257,7 @@ class Watcher(FakeTracker):
         return super().detect(image_rgb, camera)
 
 
-def test_the_picture_tool_straightens_and_says_which_camera(tmp_path, capsys, monkeypatch):
+def test_the_image_tool_straightens_and_says_which_camera(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (240, 320, 3), dtype=np.uint8)).save("noise.png")

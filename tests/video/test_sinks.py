@@ -20,7 +20,7 @@ from posed_hand import posed_hand
 
 from handmesh.files import OutputError, read_image, write_image
 from handmesh.types import Camera, Frame
-from handmesh.video.sinks import GrowingFile, HandsFile, VideoRecorder, fitted, open_output, overlay_name
+from handmesh.video.sinks import GrowingFile, HandsFile, VideoRecorder, fitted, open_sink, overlay_name
 from handmesh.video.sources import Video
 
 
@@ -51,7 +51,7 @@ def test_odd_sides_and_times_that_stand_still(tmp_path):
     assert len(frames) == 3 and frames[0].image_rgb.shape == (48, 64, 3)
 
 
-def test_pictures_of_other_sizes_are_fitted():
+def test_images_of_other_sizes_are_fitted():
     wide = np.full((10, 40, 3), 9, np.uint8)
     framed = fitted(wide, (20, 20))
     assert framed.shape == (20, 20, 3) and (framed[:7] == 0).all() and (framed[9:11] == 9).all()
@@ -72,9 +72,9 @@ from handmesh.video.sinks import OverlayFolder, VideoRecorder
 from handmesh.video.sources import Frame
 video, folder = VideoRecorder(Path(sys.argv[1]) / "v.mp4", 10), OverlayFolder(Path(sys.argv[1]) / "out")
 for k in range(60):
-    picture = np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-    video.write(Frame(f"{k}.png", k / 10, picture), picture)
-    folder.write(Frame(f"{k}.png", k / 10, picture), picture, [])
+    image = np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    video.write(Frame(f"{k}.png", k / 10, image), image)
+    folder.write(Frame(f"{k}.png", k / 10, image), image, [])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -119,13 +119,13 @@ import numpy as np
 from handmesh.files import OutputError
 from handmesh.video.sinks import VideoRecorder
 from handmesh.video.sources import Frame
-pictures = [np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8) for k in range(60)]
+images = [np.random.default_rng(k).integers(0, 255, (48, 64, 3), dtype=np.uint8) for k in range(60)]
 for limit in map(int, sys.argv[2:]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     video = VideoRecorder(Path(sys.argv[1]) / str(limit) / "v.mp4", 10)
     try:
-        for k, picture in enumerate(pictures):
-            video.write(Frame(f"{k}.png", k / 10, picture), picture)
+        for k, image in enumerate(images):
+            video.write(Frame(f"{k}.png", k / 10, image), image)
     except OutputError as error:
         print(error)
     try:
@@ -152,12 +152,12 @@ def test_a_full_disk_keeps_all_that_there_was_room_for(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
 def test_a_folder_that_is_removed_comes_back_with_all_that_was_recorded(tmp_path):
-    folder, picture = tmp_path / "out", np.full((48, 64, 3), 9, np.uint8)
+    folder, image = tmp_path / "out", np.full((48, 64, 3), 9, np.uint8)
     video, hands = VideoRecorder(folder / "v.mp4"), HandsFile(folder / "hands.json")
     for k in range(40):
         if k == 20:
             shutil.rmtree(folder)
-        video.write(frame(time_s=k / 30), picture)
+        video.write(frame(time_s=k / 30), image)
         hands.append({"n": k})
     video.close()
     hands.close()
@@ -198,13 +198,13 @@ def interrupted(interrupts: list[str]) -> Iterator[None]:
 
 def test_a_folder_gets_overlays_and_the_hands(tmp_path):
     camera = Camera.from_fov(64, 48)
-    hand, picture = posed_hand(camera, side="left"), np.full((48, 64, 3), 7, np.uint8)
-    output = open_output(tmp_path / "out", many=True)
-    output.write(frame("deep/a.png"), picture, [hand])
-    output.write(frame("b.tif", shrink=4), picture, [hand])
-    output.write(frame("c.jpg"), picture, [])
+    hand, image = posed_hand(camera, side="left"), np.full((48, 64, 3), 7, np.uint8)
+    output = open_sink(tmp_path / "out", many=True)
+    output.write(frame("deep/a.png"), image, [hand])
+    output.write(frame("b.tif", shrink=4), image, [hand])
+    output.write(frame("c.jpg"), image, [])
     output.close()
-    np.testing.assert_array_equal(read_image(tmp_path / "out/deep/a.png"), picture)
+    np.testing.assert_array_equal(read_image(tmp_path / "out/deep/a.png"), image)
     assert (tmp_path / "out/b.tif.png").exists() and (tmp_path / "out/c.jpg").exists()
     a, b, c = json.loads((tmp_path / "out/hands.json").read_text())
     assert a["file"] == "deep/a.png" and (a["width"], a["height"]) == (64, 48)
@@ -252,7 +252,7 @@ def test_a_full_disk_costs_only_the_record_at_hand(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "hands.json").read_text()) == [{"n": 1}, {"n": 3}]
 
 
-def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+def test_an_image_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path, old = tmp_path / "x.png", np.zeros((4, 4, 3), np.uint8)
     write_image(path, old)
 
@@ -275,7 +275,7 @@ def test_names_of_overlays():
     ("name", "many", "reason"),
     [
         ("x.gif", True, "give a folder, or a file as .mp4, .png"),
-        ("x.png", True, "can hold one picture"),
+        ("x.png", True, "can hold one image"),
         ("file/x.png", False, "cannot write"),
         ("file/x.mp4", True, "cannot write"),
         ("file/out", True, "cannot write"),
@@ -284,5 +284,5 @@ def test_names_of_overlays():
 def test_bad_outputs_are_refused_at_once(tmp_path, name, many, reason):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match=reason) as caught:
-        open_output(tmp_path / name, many)
+        open_sink(tmp_path / name, many)
     assert "\n" not in str(caught.value)

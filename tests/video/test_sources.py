@@ -31,7 +31,7 @@ def image() -> np.ndarray:
 def folder(tmp_path: Path, image: np.ndarray) -> Path:
     for name in ("b.png", "a.jpg", "c.bmp"):
         Image.fromarray(image).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden.png").write_bytes((tmp_path / "b.png").read_bytes())
     return tmp_path
 
@@ -44,11 +44,11 @@ def record(path: Path, count: int = 12, fps: float = 10.0) -> Path:
     return path
 
 
-def test_a_folder_gives_its_pictures_in_order(folder, image):
+def test_a_folder_gives_its_images_in_order(folder, image):
     source = open_source(folder)
     frames = list(source)
     assert [frame.name for frame in frames] == ["a.jpg", "b.png", "c.bmp"]
-    assert source.length == 3 and source.stills and not source.live and not source.troubles
+    assert source.length == 3 and source.stills and not source.live and not source.warnings
     np.testing.assert_array_equal(frames[1].image_rgb, image)
 
 
@@ -61,7 +61,7 @@ def test_globs_and_lists_name_files_below_what_they_share(folder):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "CMYK"])
-def test_every_kind_of_picture_becomes_rgb(tmp_path, image, mode):
+def test_every_kind_of_image_becomes_rgb(tmp_path, image, mode):
     path = tmp_path / ("x.jpg" if mode == "CMYK" else "x.png")
     Image.fromarray(image).convert(mode).save(path)
     read = read_image(path)
@@ -78,7 +78,7 @@ def test_sixteen_bits_become_eight(tmp_path, image):
     np.testing.assert_array_equal(read_image(tmp_path / "colour.png"), image[..., ::-1])
 
 
-def test_exif_turns_a_picture_upright(tmp_path, image):
+def test_exif_turns_an_image_upright(tmp_path, image):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held turned: to be shown turned clockwise
     Image.fromarray(image).save(tmp_path / "x.png", exif=exif)
@@ -86,25 +86,25 @@ def test_exif_turns_a_picture_upright(tmp_path, image):
 
 
 @pytest.mark.parametrize(("suffix", "size"), [("png", (400, 300)), ("jpg", (400, 300)), ("jpg", (1001, 333))])
-def test_large_pictures_are_shrunk(tmp_path, monkeypatch, suffix, size):
+def test_large_images_are_shrunk(tmp_path, monkeypatch, suffix, size):
     monkeypatch.setattr(files, "LARGEST_PIXELS", 10_000)
     Image.new("RGB", size, (200, 100, 50)).save(tmp_path / f"x.{suffix}")
-    picture = read_shrunk(tmp_path / f"x.{suffix}")
-    height, width = picture.image_rgb.shape[:2]
-    assert width * height <= 10_000 * 1.05 and picture.shrink in (4, 8)
-    assert abs(width * picture.shrink - size[0]) < 2 * picture.shrink
-    assert abs(picture.image_rgb.astype(int) - (200, 100, 50)).max() < 4
+    image = read_shrunk(tmp_path / f"x.{suffix}")
+    height, width = image.image_rgb.shape[:2]
+    assert width * height <= 10_000 * 1.05 and image.shrink in (4, 8)
+    assert abs(width * image.shrink - size[0]) < 2 * image.shrink
+    assert abs(image.image_rgb.astype(int) - (200, 100, 50)).max() < 4
 
 
-def test_far_too_large_pictures_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+def test_far_too_large_images_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "REFUSED_PIXELS", 1000)
     Image.new("RGB", (50, 40)).save(tmp_path / "x.png")
     with pytest.raises(ImageError, match=r"x\.png has 50x40 pixels"):
         read_image(tmp_path / "x.png")
 
 
-def broken_pictures(folder: Path, image: np.ndarray) -> dict[str, str]:
-    """Files that are no pictures, and what is to be said of them."""
+def broken_images(folder: Path, image: np.ndarray) -> dict[str, str]:
+    """Files that are no images, and what is to be said of them."""
     (folder / "empty.jpg").touch()
     (folder / "text.jpg").write_text("this is a text")
     for suffix in ("jpg", "png"):
@@ -117,24 +117,24 @@ def broken_pictures(folder: Path, image: np.ndarray) -> dict[str, str]:
     return {"empty.jpg": "empty", "text.jpg": "not an image", "cut.jpg": "truncated", "cut.png": "truncated"}
 
 
-def test_a_broken_picture_alone_is_an_error_of_one_line(tmp_path, image):
-    for name, reason in broken_pictures(tmp_path, image).items():
+def test_a_broken_image_alone_is_an_error_of_one_line(tmp_path, image):
+    for name, reason in broken_images(tmp_path, image).items():
         with pytest.raises(ImageError, match=reason) as caught:
             list(open_source(tmp_path / name))
         assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_broken_pictures_among_others_are_skipped_and_noted(folder, image):
-    broken = broken_pictures(folder, image)
+def test_broken_images_among_others_are_skipped_and_noted(folder, image):
+    broken = broken_images(folder, image)
     source = open_source(folder)
     assert [frame.name for frame in source] == ["a.jpg", "b.png", "c.bmp"]
-    assert len(source.troubles) == len(broken)
+    assert len(source.warnings) == len(broken)
     for name in broken:
-        assert any(name in trouble for trouble in source.troubles)
+        assert any(name in warning for warning in source.warnings)
 
 
 @pytest.mark.parametrize("spec", ["missing.jpg", "missing", "*.png", "empty"])
-def test_sources_without_pictures_are_errors_that_name_them(tmp_path, spec):
+def test_sources_without_images_are_errors_that_name_them(tmp_path, spec):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=rf"(?s){spec.replace('*', '.')}"):
         open_source(tmp_path / spec)
@@ -147,7 +147,7 @@ def test_a_video_gives_frames_with_times_and_can_be_played_again(tmp_path):
         frames = list(source)
         np.testing.assert_allclose([frame.time_s for frame in frames], np.arange(12) / 10, atol=1e-4)
         assert [round(frame.image_rgb.mean() / 6) for frame in frames] == list(range(12))
-    assert not source.troubles
+    assert not source.warnings
 
 
 def test_a_video_that_ends_early_gives_what_there_is(tmp_path):
@@ -162,11 +162,11 @@ def test_a_video_that_ends_early_gives_what_there_is(tmp_path):
     cut.write_bytes(data[: len(data) * 3 // 4])  # the index at its beginning still promises 40 frames
     source = Video(cut)
     assert 0 < len(list(source)) < 40
-    (trouble,) = source.troubles
-    assert "cut.mp4 ended early" in trouble and "of 40 frames" in trouble
+    (warning,) = source.warnings
+    assert "cut.mp4 ended early" in warning and "of 40 frames" in warning
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"just text", "neither a picture nor a video")])
+@pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"just text", "neither an image nor a video")])
 def test_files_that_are_no_video(tmp_path, content, reason):
     (tmp_path / "v.mp4").write_bytes(content)
     with pytest.raises(SourceError, match=rf"v\.mp4 .*{reason}"):

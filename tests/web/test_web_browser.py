@@ -1,4 +1,4 @@
-"""The whole pipeline in a browser: its hands are Python's, and lie where the picture shows them."""
+"""The whole pipeline in a browser: its hands are Python's, and lie where the image shows them."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def built(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def frames() -> list[tuple[np.ndarray, float]]:
-    """Pictures and times of the clip, 0.1 s apart; hands are missed once, and one is hidden for a while."""
-    pictures = [(frame.image_rgb.copy(), frame.time_s) for frame in islice(Video(DEMO_CLIP), 0, 39, 3)]
-    pictures[4][0][:] = 128
+    """Images and times of the clip, 0.1 s apart; hands are missed once, and one is hidden for a while."""
+    images = [(frame.image_rgb.copy(), frame.time_s) for frame in islice(Video(DEMO_CLIP), 0, 39, 3)]
+    images[4][0][:] = 128
     for k in (7, 8, 9):
-        pictures[k][0][:, 320:] = 128
-    return pictures
+        images[k][0][:, 320:] = 128
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +96,16 @@ def answer(built, frames) -> dict:
         page.wait_for("window.answer", PATIENCE_S)
         answer = page.value("window.answer")
         answer["rect"] = page.value("document.getElementById('stage').getBoundingClientRect().toJSON()")
-        answer["picture"] = page.picture()
+        answer["image"] = page.image()
         answer["complaints"] = page.complaints
-    keep(answer["picture"], "browser.png")
+    keep(answer["image"], "browser.png")
     return answer
 
 
-def keep(picture: np.ndarray, name: str) -> None:
-    """Store a picture for those who want to see it."""
-    if folder := os.environ.get("HANDMESH_PICTURES"):
-        cv2.imwrite(str(Path(folder) / name), picture[..., ::-1])
+def keep(image: np.ndarray, name: str) -> None:
+    """Store an image for those who want to see it."""
+    if folder := os.environ.get("HANDMESH_IMAGES"):
+        cv2.imwrite(str(Path(folder) / name), image[..., ::-1])
 
 
 def test_the_frames_are_a_trial(expected):
@@ -140,7 +140,7 @@ def test_meshes_lie_where_python_draws_them(answer, frames, expected):
     ours = np.abs(overlay(image, expected[-1]).astype(int) - image).sum(2) > 60
     rect = answer["rect"]
     left, top, right, bottom = (round(rect[edge]) for edge in ("left", "top", "right", "bottom"))
-    stage = cv2.resize(answer["picture"][top:bottom, left:right], image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    stage = cv2.resize(answer["image"][top:bottom, left:right], image.shape[1::-1], interpolation=cv2.INTER_AREA)
     theirs = np.abs(stage.astype(int) - image).sum(2) > 60
     theirs[-60:] = ours[-60:] = False  # the words in the corner
     keep(np.stack([ours, theirs, ours], axis=2) * np.uint8(255), "browser_masks.png")
@@ -160,7 +160,7 @@ def test_nothing_went_wrong(answer):
 
 
 def test_a_camera_is_tracked_and_shown_mirrored(built, tmp_path):
-    """Chromium takes concatenated JPEG pictures for a camera's."""
+    """Chromium takes concatenated JPEG images for a camera's."""
     with (tmp_path / "camera.mjpeg").open("wb") as file:
         for frame in islice(Video(DEMO_CLIP), 30):
             file.write(cv2.imencode(".jpg", frame.image_rgb[..., ::-1])[1].tobytes())
@@ -174,7 +174,7 @@ def test_a_camera_is_tracked_and_shown_mirrored(built, tmp_path):
         assert page.value("document.getElementById('stage').className") == "mirrored playing"
         assert page.value("document.getElementById('state').textContent") == "camera"
         page.wait_for("Number(document.getElementById('fps').textContent) > 0", PATIENCE_S)
-        keep(page.picture(), "browser_phone.png")
+        keep(page.image(), "browser_phone.png")
         assert page.complaints == []
 
 

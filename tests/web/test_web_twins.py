@@ -24,12 +24,12 @@ from scipy.spatial.transform import Rotation
 from handmesh.assets import DEMO_CLIP, detector_path, model_path
 from handmesh.crop import Letterbox, crop_affine, letterbox, warp
 from handmesh.detection import Detector, read_maps
-from handmesh.geometry import logistic, place_root
+from handmesh.geometry import logistic, solve_translation
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking.alignment import Alignment
-from handmesh.tracking.association import Track, nearest_track, overlap, same_hand, without_rivals
+from handmesh.tracking.association import Track, deduplicate, nearest_track, overlap, same_hand
 from handmesh.tracking.backends import open_session
-from handmesh.tracking.estimator import Confidence, Crop, Estimate, Estimator, is_plausible, is_usable, lift
+from handmesh.tracking.estimator import Confidence, Crop, Estimate, Estimator, is_plausible, is_usable, to_camera_frame
 from handmesh.tracking.smoothing import PRESETS, Cutoff, HandSmoother, RotationOneEuro
 from handmesh.tracking.tracker import HandTracker
 from handmesh.types import Box, Camera, Hand
@@ -139,7 +139,7 @@ def test_places_in_space_also_where_the_image_tells_none(ask):
     cases = [
         {"joints": joints.ravel().tolist(), "pixels": p.ravel().tolist(), "camera": asdict(camera)} for p in images
     ]
-    expected = [place_root(joints, pixels, camera) for pixels in images]
+    expected = [solve_translation(joints, pixels, camera) for pixels in images]
     np.testing.assert_allclose(ask("root", cases), expected, rtol=1e-9)
 
 
@@ -174,8 +174,8 @@ def test_hands_are_lifted_and_bent_alike(ask, align):
     camera = Camera(520.0, 500.0, 310.0, 242.0, 640, 480)
     cases, expected = [], []
     for side in ("right", "left"):
-        for place, noise in (((0.0, 0.0, 0.5), 0.03), ((-0.3, 0.2, 0.6), 0.1), ((0.1, 0.0, 0.3), 2.0)):
-            hand = posed_hand(place, (0.3, 0.8, 0.4), side, camera=camera)
+        for position, noise in (((0.0, 0.0, 0.5), 0.03), ((-0.3, 0.2, 0.6), 0.1), ((0.1, 0.0, 0.3), 2.0)):
+            hand = posed_hand(position, (0.3, 0.8, 0.4), side, camera=camera)
             crop = Crop(Box.around(hand.joints_px, 1.5), side, 128)
             outputs = network_outputs(hand, crop.box, crop.mirrored, crop.size, camera)
             outputs["joints_crop"] += RNG.normal(0, noise, (1, 21, 2)).astype(np.float32)
@@ -184,7 +184,7 @@ def test_hands_are_lifted_and_bent_alike(ask, align):
             case = {"outputs": flat, "box": as_box(crop.box), "side": side, "size": 128, "camera": asdict(camera)}
             cases.append({**case, "constants": CONSTANTS} if align else case)
             alignment = Alignment(SkinnedHand.open_hand()) if align else None
-            expected.append(lift(outputs, crop, camera, hand.faces, alignment))
+            expected.append(to_camera_frame(outputs, crop, camera, hand.faces, alignment))
     for given, hand in zip(ask("lift", cases), expected, strict=True):
         np.testing.assert_allclose(np.reshape(given["pose"], (16, 3, 3)), hand.pose, atol=2e-5)
         np.testing.assert_allclose(np.reshape(given["jointsM"], (21, 3)), hand.joints_m, atol=2e-5)
@@ -241,16 +241,16 @@ def test_maps_are_read_alike(ask):
             assert one == pytest.approx(other, rel=1e-9)
 
 
-def test_chances_are_weighed_alike(ask):
-    """Those of the bundled network and those of one that says nothing; certain chances, too."""
+def test_probabilities_are_weighed_alike(ask):
+    """Those of the bundled network and those of one that says nothing; certain probabilities, too."""
     (given,) = ask("logistic", [{"logits": [-1000.0, -3.0, 0.0, 0.1, 40.0]}])
     np.testing.assert_allclose(given, logistic(np.array([-1000.0, -3.0, 0.0, 0.1, 40.0])), rtol=1e-12)
     cases, expected = [], []
     for metadata in ({}, open_session(model_path("fast"), "mesh", threads=1).metadata):
-        for chances in RNG.uniform(0, 1, (6, 3)).tolist() + [[0.0, 1.0, 0.5], [1.0, 1.0, 1.0]]:
-            named = dict(zip(("detector", "presence", "agreement"), chances, strict=True))
+        for probabilities in RNG.uniform(0, 1, (6, 3)).tolist() + [[0.0, 1.0, 0.5], [1.0, 1.0, 1.0]]:
+            named = dict(zip(("detector", "presence", "handedness_probability"), probabilities, strict=True))
             confidence = Confidence.of(metadata)
-            cases.append({"metadata": metadata, "given": named})
+            cases.append({"metadata": metadata, "given": named | {"agreement": named["handedness_probability"]}})
             expected.append([confidence.found(**named), confidence.followed(**named), confidence.proposed])
     np.testing.assert_allclose(ask("confidence", cases), expected, rtol=1e-9)
 
@@ -269,10 +269,10 @@ def estimates(count: int) -> list[Estimate]:
     """Hands near one another, of both sides, that the network believes more and less."""
     found = []
     for side in RNG.choice(["left", "right"], count).tolist():
-        place = (*RNG.normal(0, 0.015, 2), 0.5)
-        hand = posed_hand(place, (0.3, 0.8, 0.4), side, seed=int(RNG.integers(3)), camera=CAMERA)
-        presence, agreement = RNG.uniform(0.2, 1, 2).tolist()
-        found.append(Estimate(hand, Box.around(hand.joints_px), presence, agreement))
+        position = (*RNG.normal(0, 0.015, 2), 0.5)
+        hand = posed_hand(position, (0.3, 0.8, 0.4), side, seed=int(RNG.integers(3)), camera=CAMERA)
+        presence, handedness_probability = RNG.uniform(0.2, 1, 2).tolist()
+        found.append(Estimate(hand, Box.around(hand.joints_px), presence, handedness_probability))
     return found
 
 
@@ -282,7 +282,7 @@ def as_hand(hand: Hand) -> dict:
 
 
 def as_estimate(estimate: Estimate) -> dict:
-    believed = {"presence": estimate.presence, "agreement": estimate.agreement}
+    believed = {"presence": estimate.presence, "agreement": estimate.handedness_probability}
     return {"hand": as_hand(estimate.hand), "box": as_box(estimate.box), **believed}
 
 
@@ -291,7 +291,7 @@ def test_hands_are_the_same_alike(ask):
     expected = [(same_hand(one, other), overlap(one.box, other.box)) for one, other in pairs]
     given = ask("same", [{"a": as_estimate(one), "b": as_estimate(other)} for one, other in pairs])
     assert [same for same, _ in given] == [same for same, _ in expected] and 3 < sum(same for same, _ in expected) < 37
-    np.testing.assert_allclose([share for _, share in given], [share for _, share in expected], rtol=1e-9)
+    np.testing.assert_allclose([fraction for _, fraction in given], [fraction for _, fraction in expected], rtol=1e-9)
 
 
 def test_hands_are_followed_alike(ask):
@@ -306,7 +306,7 @@ def test_hands_are_followed_alike(ask):
         ]
         for track, missed in zip(tracks, misses, strict=True):
             track.misses = missed
-        kept = without_rivals(dict(zip(tracks, seen, strict=True)), 1.0)
+        kept = deduplicate(dict(zip(tracks, seen, strict=True)), 1.0)
         nearest = [nearest_track(tracks, estimate, 1.0) for estimate in seen]
         expected.append(
             {"kept": sorted(track.id for track in kept), "nearest": [track and track.id for track in nearest]}
@@ -320,11 +320,11 @@ def test_hands_are_followed_alike(ask):
 
 
 def test_turns_are_smoothed_alike(ask):
-    """A slow turn, a jump, a pause and a new beginning."""
+    """A slow rotation, a jump, a pause and a new beginning."""
     angles = [0.0, 0.05, 0.12, 0.16, 2.0, 2.02, 2.1, 2.1]
     rotations = Rotation.from_rotvec(np.outer(angles, [0.3, -0.5, math.sqrt(0.66)])).as_matrix()
     steps = [None, 0.03, 0.03, 0.07, 0.03, 0.03, None, 0.03]
-    cutoff = {"stillHz": 2, "perSpeed": 3, "jump": 1}
+    cutoff = {"minCutoffHz": 2, "beta": 3, "jump": 1}
     (given,) = ask("turns", [{"cutoff": cutoff, "rotations": rotations.reshape(-1, 9).tolist(), "steps": steps}])
     smoother = RotationOneEuro(Cutoff(2.0, 3.0, jump=1.0))
     expected = [smoother(rotation[None], dt_s).ravel() for rotation, dt_s in zip(rotations, steps, strict=True)]
@@ -345,9 +345,9 @@ def assert_hands_alike(given: dict, hand: Hand, atol: float) -> None:
 def test_hands_are_smoothed_alike(ask, preset, side):
     """A hand that moves and turns, is away for a while, comes back another way round, and reaches for the camera."""
     steps = [None, 0.03, 0.03, 0.05, 0.03, None, 0.03, 2.0, 2.0, 0.03]
-    places = np.cumsum(RNG.normal(0, 0.01, (10, 3)), 0) + [0.1, 0.0, 0.4]
-    places[-2:] = 0.0, 0.0, 0.06
-    hands = [posed_hand(at, RNG.normal(0, 0.3, 3), side, seed=k, camera=CAMERA) for k, at in enumerate(places)]
+    positions = np.cumsum(RNG.normal(0, 0.01, (10, 3)), 0) + [0.1, 0.0, 0.4]
+    positions[-2:] = 0.0, 0.0, 0.06
+    hands = [posed_hand(at, RNG.normal(0, 0.3, 3), side, seed=k, camera=CAMERA) for k, at in enumerate(positions)]
     plain = [{**as_hand(hand), "verticesM": numbers(hand.vertices_m)} for hand in hands]
     case = {"constants": CONSTANTS, "preset": preset, "hands": plain, "steps": steps}
     (given,) = ask("smooth", [{**case, "camera": asdict(CAMERA)}])
@@ -370,10 +370,10 @@ class Recorded:
     def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
         outputs = {name: value.copy() for name, value in self._session.run(image_nhwc).items()}
         if self._upset:
-            doubt, chance = self._rng.uniform(size=2)
-            outputs["right"] *= -1 if chance < 0.3 else 1
-            outputs["presence"] -= 12 * (0.3 < chance < 0.4)
-            outputs["rotations"] *= np.nan if chance > 0.97 else 1
+            doubt, probability = self._rng.uniform(size=2)
+            outputs["right"] *= -1 if probability < 0.3 else 1
+            outputs["presence"] -= 12 * (0.3 < probability < 0.4)
+            outputs["rotations"] *= np.nan if probability > 0.97 else 1
             outputs["joints_crop"] += np.float32(0.1 * doubt)
         self.runs.append(outputs)
         return outputs

@@ -72,7 +72,7 @@ def publishing(server: StreamServer, hands: list[Hand]) -> Iterator[None]:
 
 
 def still(page: Page) -> np.ndarray:
-    """The picture once the page's camera has come to rest."""
+    """The image once the page's camera has come to rest."""
     page.wait_for("handmesh.views.size > 0")
     before = None
     for _ in range(60):
@@ -81,13 +81,13 @@ def still(page: Page) -> np.ndarray:
         if before is not None and np.allclose(matrix, before, atol=2e-4):
             break
         before = matrix
-    return page.picture()
+    return page.image()
 
 
-def mask(picture: np.ndarray, side: str) -> np.ndarray:
-    """(H, W) where the picture has the hue of a side."""
+def mask(image: np.ndarray, side: str) -> np.ndarray:
+    """(H, W) where the image has the hue of a side."""
     towards = np.array(SIDE_COLOURS[side]) - np.mean(SIDE_COLOURS[side])
-    chroma = picture - picture.mean(2, keepdims=True)
+    chroma = image - image.mean(2, keepdims=True)
     strength = chroma @ (towards / np.linalg.norm(towards))
     along = strength / np.maximum(np.linalg.norm(chroma, axis=2), 1e-6)
     seen = (strength > 20) & (along > 0.9)
@@ -127,9 +127,9 @@ class TestInBrowser:
         with streaming(token="a b") as (server, _), publishing(server, two_hands()):
             page.open(server.url)
             page.wait_for("document.getElementById('state').dataset.state === 'live'")
-            picture = still(page)
+            image = still(page)
             for hand in two_hands():
-                seen = np.argwhere(mask(picture, hand.side))[:, ::-1]
+                seen = np.argwhere(mask(image, hand.side))[:, ::-1]
                 np.testing.assert_allclose(box(seen), box(projected_px(page, hand)), atol=4)
             page.wait_for("Number(document.getElementById('fps').value) > 0")
             assert 0 < float(page.value("document.getElementById('latency').value")) < 5000
@@ -181,8 +181,8 @@ class TestInBrowser:
             thread.start()
             try:
                 page.wait_for("handmesh.views.size > 0")
-                picture = page.picture()
+                image = page.image()
             finally:
                 clip.over.set()
                 thread.join()
-        assert sum(mask(picture, side).sum() for side in ("left", "right")) > 3000
+        assert sum(mask(image, side).sum() for side in ("left", "right")) > 3000

@@ -41,8 +41,8 @@ def random_poses(count: int, seed: int, side: Side) -> np.ndarray:
     vectors = rng.normal(0, 0.1, (count * 15, 3))
     vectors[:, 2] += rng.uniform(-0.1, 1.2, count * 15)  # about the thumb's side: towards the palm
     fingers = Rotation.from_rotvec(vectors).as_matrix().reshape(count, 15, 3, 3)
-    turns = Rotation.random(count, random_state=seed).as_matrix()
-    poses = np.concatenate([turns[:, None], fingers], axis=1)
+    rotations = Rotation.random(count, random_state=seed).as_matrix()
+    poses = np.concatenate([rotations[:, None], fingers], axis=1)
     return poses if side == "right" else mirror_rotations(poses)
 
 
@@ -60,13 +60,13 @@ def posed(
 def track(
     side: Side, frames: np.ndarray, scale: float = 1.0, seed: int = 3, hand: SkinnedHand = HAND
 ) -> tuple[Track, np.ndarray]:
-    """A hand of one shape and size in random poses and places; its (T, V, 3) vertices."""
+    """A hand of one shape and size in random poses and positions; its (T, V, 3) vertices."""
     rng = np.random.default_rng(seed)
     poses, shape = random_poses(len(frames), seed, side), rng.normal(0, 1, 10)
-    places = np.array([0, 0, 0.6]) + rng.uniform(-0.2, 0.2, (len(frames), 3))
+    positions = np.array([0, 0, 0.6]) + rng.uniform(-0.2, 0.2, (len(frames), 3))
     meshes = [posed(pose, shape, side, scale, hand) for pose in poses]
-    vertices = np.stack([v + place for (v, _), place in zip(meshes, places, strict=True)])
-    joints = np.stack([j + place for (_, j), place in zip(meshes, places, strict=True)])
+    vertices = np.stack([v + position for (v, _), position in zip(meshes, positions, strict=True)])
+    joints = np.stack([j + position for (_, j), position in zip(meshes, positions, strict=True)])
     return Track(f"{side}_1", side, frames, poses, np.tile(shape, (len(frames), 1)), joints), vertices
 
 
@@ -94,9 +94,9 @@ def test_a_rigged_hand_has_the_joints_of_webxr(flat):
     glb = Glb(rigged_glb(flat=flat))
     nodes, (skin,) = glb.json["nodes"], glb.json["skins"]
     assert [nodes[k]["name"] for k in skin["joints"]] == list(WEBXR_JOINTS)
-    turned = {nodes[k]["name"]: nodes[k]["extras"]["joint"] for k in skin["joints"] if "extras" in nodes[k]}
-    assert turned["ring-finger-phalanx-proximal"] == "ring1" and turned["thumb-metacarpal"] == "thumb1"
-    assert sorted(turned.values()) == sorted(skeleton.MANO_JOINTS)
+    rotated = {nodes[k]["name"]: nodes[k]["extras"]["joint"] for k in skin["joints"] if "extras" in nodes[k]}
+    assert rotated["ring-finger-phalanx-proximal"] == "ring1" and rotated["thumb-metacarpal"] == "thumb1"
+    assert sorted(rotated.values()) == sorted(skeleton.MANO_JOINTS)
     below = {child for node in nodes for child in node.get("children", ()) if node["name"] in WEBXR_JOINTS}
     assert len(below) == (0 if flat else 24)
     binds = glb.numbers(skin["inverseBindMatrices"]) @ glb.globals()[skin["joints"]]
@@ -105,9 +105,9 @@ def test_a_rigged_hand_has_the_joints_of_webxr(flat):
 
 def test_a_tip_lies_on_its_fingers_end():
     glb = Glb(rigged_glb())
-    places, skin = glb.globals()[:, :3, 3], glb.skinned()
+    positions, skin = glb.globals()[:, :3, 3], glb.skinned()
     for name in (n for n in WEBXR_JOINTS if n.endswith("tip")):
-        assert np.linalg.norm(skin - places[glb.node(name)], axis=1).min() < 1e-6
+        assert np.linalg.norm(skin - positions[glb.node(name)], axis=1).min() < 1e-6
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -160,11 +160,11 @@ def test_nodes_are_the_centres_that_the_skin_turns_about():
     rest = HAND.rest(recorded.shapes[0])
     for k in range(5):
         glb.play(k / 30)
-        places = glb.globals()[nodes, :3, 3] @ VIEW_FROM_CAMERA
+        positions = glb.globals()[nodes, :3, 3] @ VIEW_FROM_CAMERA
         moved = joint_transforms(recorded.poses[k].astype(np.float32), rest.joints_m)
         centres = (moved[:, :, :3] @ rest.joints_m[..., None])[..., 0] + moved[:, :, 3]
-        assert np.abs((places - places[0]) - (centres - centres[0])).max() < 1e-6
-        assert np.median(np.linalg.norm(places - recorded.joints_m[k][KEYPOINT_OF_MANO], axis=1)) < 0.0008
+        assert np.abs((positions - positions[0]) - (centres - centres[0])).max() < 1e-6
+        assert np.median(np.linalg.norm(positions - recorded.joints_m[k][KEYPOINT_OF_MANO], axis=1)) < 0.0008
 
 
 def test_motion_between_keys_takes_the_short_way_and_halves_the_path():
@@ -177,11 +177,11 @@ def test_motion_between_keys_takes_the_short_way_and_halves_the_path():
             assert (np.einsum("tq,tq->t", values[1:], values[:-1]) >= 0).all()
             assert np.abs(np.linalg.norm(values, axis=1) - 1).max() < 1e-6
     wrist = glb.node("right_1_wrist")
-    places = []
+    positions = []
     for time_s in (3 / 30, 3.5 / 30, 4 / 30):
         glb.play(time_s)
-        places.append(glb.globals()[wrist, :3, 3])
-    np.testing.assert_allclose(places[1], (places[0] + places[2]) / 2, atol=1e-6)
+        positions.append(glb.globals()[wrist, :3, 3])
+    np.testing.assert_allclose(positions[1], (positions[0] + positions[2]) / 2, atol=1e-6)
 
 
 def test_a_hand_that_is_away_is_hidden_and_times_are_real():

@@ -68,11 +68,11 @@ def results(tmp_path_factory) -> Iterator[dict[str, dict]]:
     (folder / "cases.json").write_text(json.dumps(write_cases(folder)))
     posted = _opened(folder)
     assert "error" not in posted, posted["error"]
-    pictures = Path(os.environ.get("HANDMESH_PICTURES", folder))
+    images = Path(os.environ.get("HANDMESH_IMAGES", folder))
     for result in posted["results"]:
-        data = base64.b64decode(result["picture"].split(",")[1])
-        (pictures / f"{result['name']}.png").write_bytes(data)
-        result["picture"] = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+        data = base64.b64decode(result["image"].split(",")[1])
+        (images / f"{result['name']}.png").write_bytes(data)
+        result["image"] = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
     return {result["name"]: result for result in posted["results"]}
 
 
@@ -120,9 +120,9 @@ def in_scene(vertices_m: np.ndarray) -> dict[str, list[float]]:
 
 def record(recorded: Track) -> dict:
     """The first frame, as a clip's JSON has it."""
-    turns = Rotation.from_matrix(recorded.poses[0]).as_quat().tolist()
+    rotations = Rotation.from_matrix(recorded.poses[0]).as_quat().tolist()
     knuckle = recorded.joints_m[0, skeleton.ROOT].tolist()
-    return {"joints": skeleton.MANO_JOINTS, "pose_xyzw": turns, "middle_knuckle_m": knuckle}
+    return {"joints": skeleton.MANO_JOINTS, "pose_xyzw": rotations, "middle_knuckle_m": knuckle}
 
 
 def xr_joints(recorded: Track, vertices_m: np.ndarray) -> dict[str, dict]:
@@ -166,5 +166,5 @@ def test_an_animated_clip_plays(results):
 
 def test_hands_are_drawn(results):
     for name, result in results.items():
-        lit = (result["picture"].astype(int).max(2) > 90).mean()
-        assert 0.02 < lit < 0.7, f"{name}: {lit:.2f} of the picture is hand"
+        lit = (result["image"].astype(int).max(2) > 90).mean()
+        assert 0.02 < lit < 0.7, f"{name}: {lit:.2f} of the image is hand"

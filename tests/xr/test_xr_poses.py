@@ -35,11 +35,11 @@ CHILDREN = {
 TIPS = {openxr_index(finger, "TIP"): openxr_index(finger, "DISTAL") for finger in ("THUMB", *FINGERS)}
 
 
-def hand_of(pose: np.ndarray, shape: np.ndarray, place_m: np.ndarray, side: Side = "right") -> Hand:
-    """The bundled hand, posed, with its root at `place_m`; a left one is the mirrored right one."""
+def hand_of(pose: np.ndarray, shape: np.ndarray, position_m: np.ndarray, side: Side = "right") -> Hand:
+    """The bundled hand, posed, with its root at `position_m`; a left one is the mirrored right one."""
     model = SkinnedHand.open_hand()
     vertices, joints = model.posed(pose, model.rest(shape))
-    move = place_m - joints[skeleton.ROOT]
+    move = position_m - joints[skeleton.ROOT]
     vertices, joints, faces = vertices + move, joints + move, model.faces
     if side == "left":
         vertices, joints = mirror_points_m(vertices), mirror_points_m(joints)
@@ -51,12 +51,12 @@ def hand_of(pose: np.ndarray, shape: np.ndarray, place_m: np.ndarray, side: Side
 def random_hand(rng: np.random.Generator, side: Side, gesture: str | None = None) -> Hand:
     wrist = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
     pose = np.concatenate([wrist[None], default_sampler().sample(rng, gesture)])
-    place = rng.uniform((-0.2, -0.2, 0.2), (0.2, 0.2, 1.0))
-    return hand_of(pose, rng.normal(0, 1, 10), place.astype(np.float32), side)
+    position = rng.uniform((-0.2, -0.2, 0.2), (0.2, 0.2, 1.0))
+    return hand_of(pose, rng.normal(0, 1, 10), position.astype(np.float32), side)
 
 
 def open_hand(side: Side) -> Hand:
-    """At rest, its back to the camera, fingers up in the picture."""
+    """At rest, its back to the camera, fingers up in the image."""
     back_to_camera = np.array([[0.0, 0, -1], [1, 0, 0], [0, -1, 0]])
     pose = np.concatenate([back_to_camera[None], np.tile(np.eye(3), (15, 1, 1))])
     return hand_of(pose, np.zeros(10), np.array([0, 0, 0.5], np.float32), side)
@@ -106,9 +106,9 @@ def test_names_are_those_of_the_specifications():
 def test_all_is_finite_and_orientations_are_rotations(all_hands):
     for _, poses in all_hands:
         assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in poses[1:4])
-        turns = matrices(poses)
-        assert np.abs(turns @ turns.transpose(0, 2, 1) - np.eye(3)).max() < 1e-6
-        assert np.abs(np.linalg.det(turns) - 1).max() < 1e-6
+        rotations = matrices(poses)
+        assert np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max() < 1e-6
+        assert np.abs(np.linalg.det(rotations) - 1).max() < 1e-6
         assert np.abs(np.linalg.norm(poses.orientations_xyzw, axis=1) - 1).max() < 1e-6
 
 
@@ -143,7 +143,7 @@ def test_flat_hands_backs_face_the_camera(side: Side):
     fingers = [k for k, name in enumerate(xr.WEBXR_JOINTS) if "thumb" not in name]
     assert degrees_between(matrices(poses)[fingers, :, 1], np.array([0.0, 0, 1])).max() < 45
     wrist, middle = poses.positions_m[[0, xr.WEBXR_JOINTS.index("middle-finger-phalanx-proximal")]]
-    assert (middle - wrist)[1] > 0.07, "fingers up in the picture are up in the view"
+    assert (middle - wrist)[1] > 0.07, "fingers up in the image are up in the view"
     assert (poses.positions_m[:, 2] < -0.3).all(), "what is before the camera has a negative z"
 
 
@@ -237,9 +237,9 @@ def test_agrees_with_constant_axes_carried_by_the_rest_pose():
         rest = SkinnedHand.open_hand().rest(hand.shape).joints_m
         transforms = joint_transforms(hand.pose, rest)
         rigid = np.array(hand.joints_m)
-        places = (transforms[:, :, :3] @ rest[..., None])[..., 0] + transforms[:, :, 3]
-        rigid[list(skeleton.KEYPOINT_OF_MANO)] = places
-        turns = matrices(replace(hand, joints_m=rigid).to_openxr())
+        positions = (transforms[:, :, :3] @ rest[..., None])[..., 0] + transforms[:, :, 3]
+        rigid[list(skeleton.KEYPOINT_OF_MANO)] = positions
+        rotations = matrices(replace(hand, joints_m=rigid).to_openxr())
         for name in ("index1", "middle2", "ring2", "little1", "thumb1", "thumb2"):
             joint = skeleton.MANO_JOINTS.index(name)
             z = rest[joint] - rest[skeleton.MANO_JOINTS.index(f"{name[:-1]}{int(name[-1]) + 1}")]
@@ -248,25 +248,25 @@ def test_agrees_with_constant_axes_carried_by_the_rest_pose():
             y = back - back @ z * z
             axes = np.stack([np.cross(y, z), y, z], axis=1) / np.array([np.linalg.norm(y), np.linalg.norm(y), 1])
             parts = ("METACARPAL", "PROXIMAL", "DISTAL") if "thumb" in name else ("PROXIMAL", "INTERMEDIATE", "DISTAL")
-            found = turns[openxr_index(name[:-1].upper(), parts[int(name[-1]) - 1])]
+            found = rotations[openxr_index(name[:-1].upper(), parts[int(name[-1]) - 1])]
             assert np.abs(found - TO_VIEW @ transforms[joint, :, :3] @ axes).max() < 1e-4
 
 
 def test_velocities_of_a_rigid_motion():
     rng = np.random.default_rng(3)
     hand = random_hand(rng, "left")
-    turn = Rotation.from_rotvec([0.02, -0.05, 0.03])
+    rotation = Rotation.from_rotvec([0.02, -0.05, 0.03])
     moved = replace(
         hand,
-        joints_m=turn.apply(hand.joints_m) + (0.01, 0, 0),
-        vertices_m=turn.apply(hand.vertices_m) + (0.01, 0, 0),
-        pose=np.concatenate([turn.as_matrix() @ hand.pose[:1], hand.pose[1:]]),
+        joints_m=rotation.apply(hand.joints_m) + (0.01, 0, 0),
+        vertices_m=rotation.apply(hand.vertices_m) + (0.01, 0, 0),
+        pose=np.concatenate([rotation.as_matrix() @ hand.pose[:1], hand.pose[1:]]),
     )
     before = hand.to_openxr()
     assert before.linear_velocities_m_s is None and before.angular_velocities_rad_s is None
     after = moved.to_openxr(before, 0.02)
     assert np.allclose(after.linear_velocities_m_s, (after.positions_m - before.positions_m) / 0.02, atol=1e-5)
-    assert np.allclose(after.angular_velocities_rad_s, TO_VIEW @ turn.as_rotvec() / 0.02, atol=1e-3)
+    assert np.allclose(after.angular_velocities_rad_s, TO_VIEW @ rotation.as_rotvec() / 0.02, atol=1e-3)
     at_rest = hand.to_openxr(before, 0.02)
     assert np.abs(at_rest.linear_velocities_m_s).max() == 0 and np.abs(at_rest.angular_velocities_rad_s).max() < 1e-3
 
@@ -302,11 +302,11 @@ def test_unity_sees_the_same_hand_in_its_left_handed_frame(hands):
 def test_unitys_angular_velocity_turns_unitys_poses():
     rng = np.random.default_rng(4)
     hand = random_hand(rng, "right")
-    turned = replace(
+    rotated = replace(
         hand, pose=np.concatenate([Rotation.from_rotvec([0, 0, 0.1]).as_matrix() @ hand.pose[:1], hand.pose[1:]])
     )
     before = hand.to_openxr()
-    after = xr.to_unity(turned.to_openxr(before, 0.5))
+    after = xr.to_unity(rotated.to_openxr(before, 0.5))
     moved = Rotation.from_rotvec(after.angular_velocities_rad_s * 0.5).as_matrix() @ matrices(xr.to_unity(before))
     assert np.abs(moved - matrices(after)).max() < 1e-5
 

@@ -31,9 +31,9 @@ function pose(scene, record) {
     if (!joint) return;
     node.userData.rest ??= node.quaternion.clone();
     const axes = new THREE.Quaternion().fromArray(axes_xyzw);
-    const turn = new THREE.Quaternion().fromArray(record.pose_xyzw[record.joints.indexOf(joint)]);
-    if (joint === "wrist") node.quaternion.copy(VIEW_FROM_CAMERA).multiply(turn).multiply(axes);
-    else node.quaternion.copy(node.userData.rest).multiply(axes.clone().invert()).multiply(turn).multiply(axes);
+    const rotation = new THREE.Quaternion().fromArray(record.pose_xyzw[record.joints.indexOf(joint)]);
+    if (joint === "wrist") node.quaternion.copy(VIEW_FROM_CAMERA).multiply(rotation).multiply(axes);
+    else node.quaternion.copy(node.userData.rest).multiply(axes.clone().invert()).multiply(rotation).multiply(axes);
   });
   // The middle knuckle is the point that handmesh places best; the wrist follows from it.
   const knuckle = scene.getObjectByName("middle-finger-phalanx-proximal");
@@ -101,7 +101,7 @@ function extent(mesh) {
 }
 
 /** A PNG of what is shown, from the place that the recording's camera was at. */
-function picture(renderer, shown) {
+function image(renderer, shown) {
   const box = new THREE.Box3();
   shown.updateMatrixWorld(true);
   shown.traverse((node) => {
@@ -135,7 +135,7 @@ async function main() {
   for (const given of cases) {
     const shown = new THREE.Group();
     const result = await checks[given.kind](shown, given);
-    results.push({ kind: given.kind, name: given.name, ...result, picture: picture(renderer, shown) });
+    results.push({ kind: given.kind, name: given.name, ...result, image: image(renderer, shown) });
   }
   return results;
 }

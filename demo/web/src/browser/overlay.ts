@@ -2,7 +2,7 @@
 
 import * as THREE from 'three';
 
-import { FAINT, KEY_LIGHT, LIGHT_WITHIN, OPACITY, SIDE_COLOURS } from '../common/constants.ts';
+import { TRANSLUCENT, KEY_LIGHT, LIGHT_WITHIN, OPACITY, SIDE_COLOURS } from '../common/constants.ts';
 import { Surface } from '../common/surface.ts';
 import type { Faces } from '../tracker/messages.ts';
 import type { Camera, Hand } from '../tracker/types.ts';
@@ -11,11 +11,11 @@ const NEAR_M = 0.01;
 const FAR_M = 30;
 
 const VERTEX = `
-varying vec3 place;
+varying vec3 viewPosition;
 varying vec3 normalHere;
 void main() {
   vec4 seen = modelViewMatrix * vec4(position, 1.0);
-  place = seen.xyz;
+  viewPosition = seen.xyz;
   normalHere = normalMatrix * normal;
   gl_Position = projectionMatrix * seen;
 }`;
@@ -27,11 +27,11 @@ uniform vec3 albedo;
 uniform float opacity;
 uniform vec3 lamp;
 uniform float within;
-varying vec3 place;
+varying vec3 viewPosition;
 varying vec3 normalHere;
 void main() {
   vec3 n = normalize(normalHere);
-  vec3 eye = normalize(-place);
+  vec3 eye = normalize(-viewPosition);
   float facing = abs(dot(n, eye));
   float gloss = pow(max(dot(n, normalize(eye + lamp)), 0.0), 24.0);
   float sky = 0.5 + 0.5 * n.y;
@@ -74,7 +74,7 @@ export class Overlay {
     const surface = (this.surfaces[index] ??= this.added(new Surface(createMaterial())));
     surface.move(hand.verticesM, this.faces[hand.side]);
     surface.material.uniforms['albedo']!.value.set(...SIDE_COLOURS[hand.side]);
-    surface.material.uniforms['opacity']!.value = OPACITY * (hand.predicted ? FAINT : 1);
+    surface.material.uniforms['opacity']!.value = OPACITY * (hand.predicted ? TRANSLUCENT : 1);
   }
 
   private added(surface: Surface<THREE.ShaderMaterial>): Surface<THREE.ShaderMaterial> {

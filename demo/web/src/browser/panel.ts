@@ -4,7 +4,7 @@ import { element } from '../common/dom.ts';
 import { PAGE_STAGES, type Timings } from '../tracker/stopwatch.ts';
 import type { Hand } from '../tracker/types.ts';
 
-const SHARE = 0.1; // of the newest frame in the means shown
+const FRACTION = 0.1; // of the newest frame in the means shown
 
 /** Frame rate, milliseconds a stage, hands: running means, so that they can be read. */
 export class Panel {
@@ -29,17 +29,17 @@ export class Panel {
     this.means.clear();
   }
 
-  /** Take in a frame's figures and show them. */
+  /** Take in a frame's metrics and show them. */
   show(timingsMs: Timings, hands: readonly Hand[]): void {
     const now = performance.now();
     if (this.last > 0) {
-      this.period = this.period === 0 ? now - this.last : this.period + SHARE * (now - this.last - this.period);
+      this.period = this.period === 0 ? now - this.last : this.period + FRACTION * (now - this.last - this.period);
     }
     this.last = now;
     element('fps').textContent = this.fps.toFixed(this.fps < 10 ? 1 : 0);
     for (const stage of PAGE_STAGES) {
       const mean = this.means.get(stage) ?? timingsMs[stage];
-      this.means.set(stage, mean + SHARE * (timingsMs[stage] - mean));
+      this.means.set(stage, mean + FRACTION * (timingsMs[stage] - mean));
       element(stage).textContent = this.means.get(stage)!.toFixed(1);
     }
     element('hands').replaceChildren(...hands.map(chip));

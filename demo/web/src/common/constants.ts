@@ -26,7 +26,7 @@ export const KNUCKLES = [5, 9, 13] as const;
 // handmesh.geometry
 export const LEAST_RAY_SPREAD = 1e-12;
 export const SUREST = 1e-06;
-export const TRUST = [
+export const RELIABILITY = [
   0.6, 0.6, 0.7, 0.5, 0.4, 1, 0.7, 0.5, 0.4, 1, 0.7, 0.5, 0.4, 1, 0.7, 0.5, 0.4, 1, 0.7, 0.5, 0.4,
 ] as const;
 export const NEAREST_M = 0.05;
@@ -54,7 +54,7 @@ export const LARGEST_OUTPUTS = {
   spread: 10,
 } as const;
 export const LEAST_AHEAD = 0.1;
-export const SURE_AGREEMENT = 0.95;
+export const SURE_HANDEDNESS = 0.95;
 export const SURE_SIDE = 0.8;
 export const HOPELESS = 0.02;
 export const STAGES = ['detect', 'crop', 'network', 'lift', 'smooth', 'total'] as const;
@@ -63,40 +63,40 @@ export const STAGES = ['detect', 'crop', 'network', 'lift', 'smooth', 'total'] a
 export const ALIGN = true;
 export const FINGER_RAD = 0.06981317007977318;
 export const WRIST_RAD = 0.04363323129985824;
-export const LEAST_SPREAD = 0.03;
+export const LEAST_UNCERTAINTY = 0.03;
 export const MOST_DEVIATIONS = 4;
-export const PLACE_M = 10;
+export const POSITION_M = 10;
 
 // handmesh.tracking.association
-export const RULES = {
-  foundScore: 0.55,
-  keptScore: 0.25,
-  detectEvery: 3,
-  predictedFrames: 2,
-  rememberedS: 1,
-  sidePatience: 5,
+export const TRACKER_CONFIG = {
+  newTrackThreshold: 0.55,
+  keepThreshold: 0.25,
+  detectionInterval: 3,
+  maxCoastFrames: 2,
+  reidentifyS: 1,
+  handednessSwitchFrames: 5,
 } as const;
 export const LONGEST_GAP_S = 0.5;
 export const SHORTEST_GAP_S = 0.001;
 export const LONGEST_STEP_M = 0.5;
-export const SAME_PLACE = 0.4;
+export const SAME_POSITION_OVERLAP = 0.4;
 
 // handmesh.tracking.smoothing
 export const PRESETS = {
   off: null,
   low: {
-    bearing: { stillHz: 2, perSpeed: 60, jump: Infinity },
-    distance: { stillHz: 0.7, perSpeed: 12, jump: Infinity },
-    turn: { stillHz: 2, perSpeed: 3, jump: 1 },
+    bearing: { minCutoffHz: 2, beta: 60, jump: Infinity },
+    distance: { minCutoffHz: 0.7, beta: 12, jump: Infinity },
+    rotation: { minCutoffHz: 2, beta: 3, jump: 1 },
   },
   high: {
-    bearing: { stillHz: 1, perSpeed: 25, jump: Infinity },
-    distance: { stillHz: 0.4, perSpeed: 6, jump: Infinity },
-    turn: { stillHz: 1, perSpeed: 1.5, jump: 1 },
+    bearing: { minCutoffHz: 1, beta: 25, jump: Infinity },
+    distance: { minCutoffHz: 0.4, beta: 6, jump: Infinity },
+    rotation: { minCutoffHz: 1, beta: 1.5, jump: 1 },
   },
 } as const;
-export const SHAPE_RESTS_AFTER_S = 3;
-export const DERIVATIVE_CUTOFF_HZ = 3;
+export const SHAPE_AVERAGE_S = 3;
+export const D_CUTOFF_HZ = 3;
 
 // handmesh.tracking.backends
 export const FORMAT = 1;
@@ -110,7 +110,7 @@ export const DETECTOR = 'detector';
 // handmesh.render.overlay
 export const SIDE_COLOURS = { right: [0.58, 0.8, 1], left: [1, 0.87, 0.42] } as const;
 export const OPACITY = 0.9;
-export const FAINT = 0.4;
+export const TRANSLUCENT = 0.4;
 
 // handmesh.render.shading
 export const KEY_LIGHT = [-0.4466625002869186, -0.7444375004781977, -0.4962916669854651] as const;

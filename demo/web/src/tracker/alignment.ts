@@ -4,13 +4,13 @@
  */
 
 import {
-  BACK_OF_HAND, FINGER_RAD, KEYPOINTS, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, PLACE_M, ROOT, THUMBNAIL, WRIST_RAD,
+  BACK_OF_HAND, FINGER_RAD, KEYPOINTS, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, POSITION_M, ROOT, THUMBNAIL, WRIST_RAD,
 } from '../common/constants.ts';
 import { jointChain, type Rest, type SkinnedHand } from './lbs.ts';
 import { product, solved, type Vector } from './linear.ts';
 
-/** A turn that the hand may make: of which joint, about which axis in its bone's frame, and how far it usually goes. */
-interface Turn {
+/** A rotation that the hand may make: of which joint, about which axis in its bone's frame, and how far it usually goes. */
+interface Angle {
   readonly joint: number;
   readonly axis: Vector;
   readonly deviation: number;
@@ -19,18 +19,18 @@ interface Turn {
 /** Bends one parametric hand. Holds no state between calls. */
 export class Alignment {
   readonly model: SkinnedHand;
-  private readonly turns: Turn[];
+  private readonly angles: Angle[];
 
   constructor(model: SkinnedHand) {
     this.model = model;
-    this.turns = [[1, 0, 0], [0, 1, 0], [0, 0, 1]].map((axis) => ({
+    this.angles = [[1, 0, 0], [0, 1, 0], [0, 0, 1]].map((axis) => ({
       joint: 0, axis: axis as Vector, deviation: WRIST_RAD,
     }));
     const keypoints = model.keypointsAt(model.rest(new Float64Array(10)));
     MANO_JOINTS.forEach((name, joint) => {
       if (joint > 0) {
         const axes = hinges(name, keypoints).slice(0, name.endsWith('1') ? 2 : 1);
-        this.turns.push(...axes.map((axis) => ({ joint, axis, deviation: FINGER_RAD })));
+        this.angles.push(...axes.map((axis) => ({ joint, axis, deviation: FINGER_RAD })));
       }
     });
   }
@@ -38,38 +38,38 @@ export class Alignment {
   /**
    * (16, 3, 3) rotations, bent towards the joints found.
    *
-   * `found`: (21, 2) the joints' x / z and y / z as the camera of the first rotation sees them; `spread`: (21,) the
+   * `found`: (21, 2) the joints' x / z and y / z as the camera of the first rotation sees them; `uncertainty`: (21,) the
    * error to expect of each coordinate; `rootM`: the place of the root joint, with all joints before the camera.
    */
-  bent(rotations: Float64Array, rest: Rest, found: Float64Array, spread: Float64Array, rootM: Vector): Float64Array {
-    const step = this.step(rotations, rest, found, spread, rootM);
+  bent(rotations: Float64Array, rest: Rest, found: Float64Array, uncertainty: Float64Array, rootM: Vector): Float64Array {
+    const step = this.step(rotations, rest, found, uncertainty, rootM);
     const vectors = new Float64Array(48);
-    this.turns.forEach(({ joint, axis, deviation }, k) => {
+    this.angles.forEach(({ joint, axis, deviation }, k) => {
       const most = MOST_DEVIATIONS * deviation;
-      const turn = Math.min(Math.max(step[k]!, -most), most);
-      axis.forEach((value, i) => (vectors[3 * joint + i]! += turn * value));
+      const angle = Math.min(Math.max(step[k]!, -most), most);
+      axis.forEach((value, i) => (vectors[3 * joint + i]! += angle * value));
     });
     const bent = new Float64Array(144);
     for (let joint = 0; joint < 16; joint++) {
-      const turn = rotation(vectors.subarray(3 * joint, 3 * joint + 3));
-      bent.set(product(rotations.subarray(9 * joint, 9 * joint + 9), turn), 9 * joint);
+      const bend = rotation(vectors.subarray(3 * joint, 3 * joint + 3));
+      bent.set(product(rotations.subarray(9 * joint, 9 * joint + 9), bend), 9 * joint);
     }
     return bent;
   }
 
-  /** The turns and the way of the place that solve the normal equations. */
+  /** The rotations and the displacement of the position that solve the normal equations. */
   private step(
-    rotations: Float64Array, rest: Rest, found: Float64Array, spread: Float64Array, rootM: Vector,
+    rotations: Float64Array, rest: Rest, found: Float64Array, uncertainty: Float64Array, rootM: Vector,
   ): Float64Array {
     const { joints, slopes } = this.jointsAndSlopes(rotations, rest);
-    const size = this.turns.length + 3;
+    const size = this.angles.length + 3;
     const normal = new Float64Array(size * size);
     const right = new Float64Array(size);
     const [rowX, rowY] = [new Float64Array(size), new Float64Array(size)];
     for (let j = 0; j < 21; j++) {
       const [x, y, z] = [0, 1, 2].map((axis) => joints[3 * j + axis]! - joints[3 * ROOT + axis]! + rootM[axis]!);
       const [u, v] = [x! / z!, y! / z!];
-      const weight = 1 / spread[j]!;
+      const weight = 1 / uncertainty[j]!;
       const near = weight / z!;
       for (let k = 0; k < size - 3; k++) {
         const at = 3 * (21 * k + j);
@@ -82,31 +82,31 @@ export class Alignment {
       addSquare(normal, right, rowY, (found[2 * j + 1]! - v) * weight);
     }
     for (let k = 0; k < size; k++) {
-      normal[k * (size + 1)]! += (this.turns[k]?.deviation ?? PLACE_M) ** -2;
+      normal[k * (size + 1)]! += (this.angles[k]?.deviation ?? POSITION_M) ** -2;
     }
     return solved(normal, right);
   }
 
-  /** (21, 3) joints in keypoint order, and their (turns, 21, 3) derivatives by the turns. */
+  /** (21, 3) joints in keypoint order, and their (turns, 21, 3) derivatives by the rotations. */
   private jointsAndSlopes(rotations: Float64Array, rest: Rest): { joints: Float64Array; slopes: Float64Array } {
-    const { turns, places } = jointChain(rotations, rest.jointsM);
-    const shares = this.model.keypointShares(rest);
+    const { globalRotations, globalPositions } = jointChain(rotations, rest.jointsM);
+    const weights = this.model.keypointWeights(rest);
     const joints = new Float64Array(63);
     const moved = new Float64Array(16 * 21 * 4); // of each joint: what it moves of each keypoint, and what share
     for (let bone = 0; bone < 16; bone++) {
-      const turn = turns[bone]!;
+      const globalRotation = globalRotations[bone]!;
       const [shiftX, shiftY, shiftZ] = [0, 1, 2].map((axis) => {
         const row = 3 * axis;
         const at = rest.jointsM.subarray(3 * bone, 3 * bone + 3);
-        return places[bone]![axis]! - turn[row]! * at[0]! - turn[row + 1]! * at[1]! - turn[row + 2]! * at[2]!;
+        return globalPositions[bone]![axis]! - globalRotation[row]! * at[0]! - globalRotation[row + 1]! * at[1]! - globalRotation[row + 2]! * at[2]!;
       });
       for (let j = 0; j < 21; j++) {
-        const [x, y, z, share] = shares.subarray(4 * (16 * j + bone), 4 * (16 * j + bone) + 4) as unknown as number[];
+        const [x, y, z, weight] = weights.subarray(4 * (16 * j + bone), 4 * (16 * j + bone) + 4) as unknown as number[];
         const part = [
-          turn[0]! * x! + turn[1]! * y! + turn[2]! * z! + shiftX! * share!,
-          turn[3]! * x! + turn[4]! * y! + turn[5]! * z! + shiftY! * share!,
-          turn[6]! * x! + turn[7]! * y! + turn[8]! * z! + shiftZ! * share!,
-          share!,
+          globalRotation[0]! * x! + globalRotation[1]! * y! + globalRotation[2]! * z! + shiftX! * weight!,
+          globalRotation[3]! * x! + globalRotation[4]! * y! + globalRotation[5]! * z! + shiftY! * weight!,
+          globalRotation[6]! * x! + globalRotation[7]! * y! + globalRotation[8]! * z! + shiftZ! * weight!,
+          weight!,
         ];
         for (let axis = 0; axis < 3; axis++) {
           joints[3 * j + axis]! += part[axis]!;
@@ -116,17 +116,17 @@ export class Alignment {
         }
       }
     }
-    return { joints, slopes: this.slopes(turns, places, moved) };
+    return { joints, slopes: this.slopes(globalRotations, globalPositions, moved) };
   }
 
-  private slopes(turns: Float64Array[], places: number[][], moved: Float64Array): Float64Array {
-    const slopes = new Float64Array(3 * 21 * this.turns.length);
-    this.turns.forEach(({ joint, axis }, k) => {
-      const [ax, ay, az] = [0, 3, 6].map((row) => dot(turns[joint]!.subarray(row, row + 3), axis));
-      const [px, py, pz] = places[joint]!;
+  private slopes(globalRotations: Float64Array[], globalPositions: number[][], moved: Float64Array): Float64Array {
+    const slopes = new Float64Array(3 * 21 * this.angles.length);
+    this.angles.forEach(({ joint, axis }, k) => {
+      const [ax, ay, az] = [0, 3, 6].map((row) => dot(globalRotations[joint]!.subarray(row, row + 3), axis));
+      const [px, py, pz] = globalPositions[joint]!;
       for (let j = 0; j < 21; j++) {
-        const [x, y, z, share] = moved.subarray(4 * (21 * joint + j), 4 * (21 * joint + j) + 4) as unknown as number[];
-        const [dx, dy, dz] = [x! - share! * px!, y! - share! * py!, z! - share! * pz!];
+        const [x, y, z, weight] = moved.subarray(4 * (21 * joint + j), 4 * (21 * joint + j) + 4) as unknown as number[];
+        const [dx, dy, dz] = [x! - weight! * px!, y! - weight! * py!, z! - weight! * pz!];
         slopes.set([ay! * dz - az! * dy, az! * dx - ax! * dz, ax! * dy - ay! * dx], 3 * (21 * k + j));
       }
     });

@@ -1,7 +1,7 @@
 /** Hands from frame to frame: where to look next, which are lost, which the same. */
 
-import { LONGEST_GAP_S, LONGEST_STEP_M, NEAREST_M, RULES, SHORTEST_GAP_S } from '../common/constants.ts';
-import { trust, type Estimate } from './estimator.ts';
+import { LONGEST_GAP_S, LONGEST_STEP_M, NEAREST_M, TRACKER_CONFIG, SHORTEST_GAP_S } from '../common/constants.ts';
+import { confidenceIn, type Estimate } from './estimator.ts';
 import { project } from './geometry.ts';
 import { moved, nearestOf, type Vector } from './linear.ts';
 import { rootOf, type HandSmoother } from './smoothing.ts';
@@ -74,13 +74,13 @@ export class Track {
 
   /** Whether to look where the hand should be; without a detector's help no longer than its motion tells. */
   isLookedFor(timeS: number): boolean {
-    return this.misses <= RULES.predictedFrames || this.gapS(timeS) !== null;
+    return this.misses <= TRACKER_CONFIG.maxCoastFrames || this.gapS(timeS) !== null;
   }
 
   /** Whether a hand found now may be this one; always while it is carried on. */
-  isRemembered(timeS: number): boolean {
+  canBeReidentified(timeS: number): boolean {
     const since = timeS - this.timeS;
-    return this.misses <= RULES.predictedFrames || (since >= 0 && since <= RULES.rememberedS);
+    return this.misses <= TRACKER_CONFIG.maxCoastFrames || (since >= 0 && since <= TRACKER_CONFIG.reidentifyS);
   }
 
   private gapS(timeS: number): number | null {
@@ -106,7 +106,7 @@ export function nearestTrack(missed: readonly Track[], estimate: Estimate, timeS
 
 /** What the tracks saw, with one left of those that saw the same hand: the one that trusts it and did not jump. */
 export function deduplicate(seen: ReadonlyMap<Track, Estimate>, timeS: number): Map<Track, Estimate> {
-  const doubt = ([track, estimate]: [Track, Estimate]) => track.distance(estimate, timeS) - trust(estimate);
+  const doubt = ([track, estimate]: [Track, Estimate]) => track.distance(estimate, timeS) - confidenceIn(estimate);
   const isMissed = ([track]: [Track, Estimate]) => Number(track.misses > 0);
   const surestFirst = [...seen].sort((a, b) => isMissed(a) - isMissed(b) || doubt(a) - doubt(b));
   const kept = new Map<Track, Estimate>();

@@ -1,12 +1,12 @@
 /** From what the network says of a crop to a hand in the camera's frame. */
 
-import { LARGEST_OUTPUTS, LEAST_AHEAD, LEAST_SPREAD, ROOT, SMALLEST_M } from '../common/constants.ts';
+import { LARGEST_OUTPUTS, LEAST_AHEAD, LEAST_UNCERTAINTY, ROOT, SMALLEST_M } from '../common/constants.ts';
 import type { Alignment } from './alignment.ts';
 import { cropAffine, viewRotation } from './crop.ts';
 import {
   extentOf, logistic, mirrorPoints, mirrorRotations, solveTranslation, project, unproject, type Affine,
 } from './geometry.ts';
-import { moved, nearestOf, product, turned, type Vector } from './linear.ts';
+import { moved, nearestOf, product, rotated, type Vector } from './linear.ts';
 import type { Box, Camera, Hand, Side } from './types.ts';
 
 /** The exported mesh network's outputs by name, for one crop, flat. */
@@ -34,10 +34,10 @@ export function toCameraFrame(outputs: Outputs, crop: Crop, camera: Camera, alig
   }
   const toCamera = viewRotation(camera, crop.box);
   const found = imageJoints(outputs, crop);
-  const spread = foundSpread(outputs);
-  const posed = (alignment && bent(outputs, crop, found, spread, toCamera, camera, alignment)) || asPosed(outputs);
+  const uncertainty = foundUncertainty(outputs);
+  const posed = (alignment && bent(outputs, crop, found, uncertainty, toCamera, camera, alignment)) || asPosed(outputs);
   const { vertices, joints, rotations } = inCameraAxes(posed, crop, toCamera);
-  const root = solveTranslation(joints, found, camera, trustOf(spread));
+  const root = solveTranslation(joints, found, camera, weightsOf(uncertainty));
   const jointsM = moved(joints, root);
   return {
     verticesM: moved(vertices, root),
@@ -97,11 +97,11 @@ export function imageJoints(outputs: Outputs, { box, side }: Crop): Float64Array
 }
 
 /** The errors to expect of the joints found in the crop, in half crop sides, none of them too small. */
-function foundSpread(outputs: Outputs): Float64Array {
-  return Float64Array.from({ length: 21 }, (_, j) => Math.max(outputs['spread']![2 * j]!, LEAST_SPREAD));
+function foundUncertainty(outputs: Outputs): Float64Array {
+  return Float64Array.from({ length: 21 }, (_, j) => Math.max(outputs['spread']![2 * j]!, LEAST_UNCERTAINTY));
 }
 
-const trustOf = (spread: Float64Array) => [...spread].map((value) => 1 / Math.sqrt(value));
+const weightsOf = (uncertainty: Float64Array) => [...uncertainty].map((value) => 1 / Math.sqrt(value));
 
 /** Vertices and joints about the root joint and rotations, of a right hand in the crop's own view. */
 interface Posed {
@@ -123,14 +123,14 @@ const VIEW: Camera = { fx: 1, fy: 1, cx: 0, cy: 0, width: 1, height: 1 };
 
 /** The hand bent towards the joints found; null where the crop's view has them beside it or behind. */
 function bent(
-  outputs: Outputs, crop: Crop, foundPx: Float64Array, spread: Float64Array, toCamera: Float64Array, camera: Camera,
+  outputs: Outputs, crop: Crop, foundPx: Float64Array, uncertainty: Float64Array, toCamera: Float64Array, camera: Camera,
   alignment: Alignment,
 ): Posed | null {
   const rays = new Float64Array(63);
   for (let j = 0; j < 21; j++) {
     rays.set(unproject(foundPx[2 * j]!, foundPx[2 * j + 1]!, 1, camera), 3 * j);
   }
-  turned(rays, toCamera.map((_, i) => toCamera[3 * (i % 3) + Math.floor(i / 3)]!));
+  rotated(rays, toCamera.map((_, i) => toCamera[3 * (i % 3) + Math.floor(i / 3)]!));
   if (nearestOf(rays) < LEAST_AHEAD * rays.reduce((most, value) => Math.max(most, Math.abs(value)), 0)) {
     return null;
   }
@@ -140,9 +140,9 @@ function bent(
     found.set([(flip * rays[3 * j]!) / rays[3 * j + 2]!, rays[3 * j + 1]! / rays[3 * j + 2]!], 2 * j);
   }
   const given = asPosed(outputs);
-  const root = solveTranslation(given.joints, found, VIEW, trustOf(spread));
+  const root = solveTranslation(given.joints, found, VIEW, weightsOf(uncertainty));
   const rest = alignment.model.rest(Float64Array.from(outputs['shape']!));
-  const seen = spread.map((value) => (value * crop.box.sizePx) / (camera.fx + camera.fy));
+  const seen = uncertainty.map((value) => (value * crop.box.sizePx) / (camera.fx + camera.fy));
   const rotations = alignment.bent(given.rotations, rest, found, seen, root);
   const { vertices, joints } = alignment.model.posed(rotations, rest);
   const back = [0, 1, 2].map((axis) => -joints[3 * ROOT + axis]!) as Vector;
@@ -156,5 +156,5 @@ function inCameraAxes(posed: Posed, crop: Crop, toCamera: Float64Array): Posed {
     [vertices, joints, rotations] = [mirrorPoints(vertices), mirrorPoints(joints), mirrorRotations(rotations)];
   }
   rotations.set(product(toCamera, rotations.subarray(0, 9)));
-  return { vertices: turned(vertices, toCamera), joints: turned(joints, toCamera), rotations };
+  return { vertices: rotated(vertices, toCamera), joints: rotated(joints, toCamera), rotations };
 }

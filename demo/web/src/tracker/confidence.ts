@@ -10,7 +10,7 @@ export type Weights = Readonly<Record<string, number>>;
 export interface Confidence {
   readonly found: Weights; // of the probabilities `detector`, `presence` and `agreement`
   readonly followed: Weights; // of `presence` and `agreement`
-  readonly proposed: number; // the detector's score from which a place is looked at
+  readonly proposed: number; // the detector's score from which a candidate is looked at
 }
 
 /** What an exported mesh network says of itself; its bare presence where it says nothing. */

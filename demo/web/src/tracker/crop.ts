@@ -106,11 +106,11 @@ export function viewRotation(camera: Camera, box: Box): Float64Array {
   const length = Math.sqrt(x * x + y * y + 1);
   const [p, q, r] = [x / length, y / length, 1 / length];
   const [c, s] = [Math.cos(box.angleRad), Math.sin(box.angleRad)];
-  const share = 1 / (1 + r);
-  const turn = [1 - p * p * share, -p * q * share, p, -p * q * share, 1 - q * q * share, q, -p, -q, r];
+  const fraction = 1 / (1 + r);
+  const rotation = [1 - p * p * fraction, -p * q * fraction, p, -p * q * fraction, 1 - q * q * fraction, q, -p, -q, r];
   const rolled = new Float64Array(9);
   for (let row = 0; row < 3; row++) {
-    const [first, second, third] = [turn[3 * row]!, turn[3 * row + 1]!, turn[3 * row + 2]!];
+    const [first, second, third] = [rotation[3 * row]!, rotation[3 * row + 1]!, rotation[3 * row + 2]!];
     rolled.set([first * c + second * s, second * c - first * s, third], 3 * row);
   }
   return rolled;

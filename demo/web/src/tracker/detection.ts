@@ -84,12 +84,12 @@ function highestAround(heat: Float32Array, columns: number, cell: number): numbe
 function readCell(maps: Maps, cell: number, columns: number, boxed: Letterbox): Detection {
   const cells = maps['heat']!.length;
   const pair = (name: string) => [maps[name]![cell]!, maps[name]![cells + cell]!] as const;
-  const place = (index: number, offset: number) => (index + offset + 0.5) * STRIDE - 0.5;
+  const position = (index: number, offset: number) => (index + offset + 0.5) * STRIDE - 0.5;
   const toImage = (input: number, axis: 0 | 1) => (input - boxed.shiftPx[axis]) / boxed.scale;
   const [dx, dy] = pair('offset');
   const [cosine, sine] = pair('direction');
   const box = {
-    centrePx: [toImage(place(cell % columns, dx), 0), toImage(place(Math.floor(cell / columns), dy), 1)] as const,
+    centrePx: [toImage(position(cell % columns, dx), 0), toImage(position(Math.floor(cell / columns), dy), 1)] as const,
     sizePx: (Math.exp(Math.min(maps['log_size']![cell]!, LARGEST_LOG_SIZE)) * STRIDE) / boxed.scale,
     angleRad: Math.atan2(sine, cosine),
   };

@@ -21,7 +21,7 @@ export class Engine {
   readonly model: string;
   readonly faces: Faces;
   private readonly worker: Worker;
-  private turn: Promise<unknown> = Promise.resolve(); // one request at a time, whoever asks
+  private queue: Promise<unknown> = Promise.resolve(); // one request at a time, whoever asks
 
   private constructor(worker: Worker, ready: Extract<Reply, { kind: 'ready' }>) {
     this.worker = worker;
@@ -47,8 +47,8 @@ export class Engine {
 
   /** The hands in the next frame of a video; the image is lent to the worker and comes back. */
   track(image: ImageBitmap, timeS: number): Promise<Tracked> {
-    const answer = this.turn.then(() => ask(this.worker, { kind: 'track', image, timeS }, [image]));
-    this.turn = answer.catch(() => {});
+    const answer = this.queue.then(() => ask(this.worker, { kind: 'track', image, timeS }, [image]));
+    this.queue = answer.catch(() => {});
     return answer as Promise<Tracked & Answer>;
   }
 

@@ -1,6 +1,6 @@
 /** One box in one image to one hand: crop, network, lifting, and which side it is. */
 
-import { ALIGN, HOPELESS, SURE_AGREEMENT, SURE_SIDE } from '../common/constants.ts';
+import { ALIGN, HOPELESS, SURE_HANDEDNESS, SURE_SIDE } from '../common/constants.ts';
 import { Alignment } from './alignment.ts';
 import { affineOf, imageJoints, toCameraFrame, type Crop } from './camera_frame.ts';
 import { confidenceOf, probability, type Confidence } from './confidence.ts';
@@ -21,7 +21,7 @@ export interface Estimate {
 }
 
 /** 0..1, that there is a hand and that it is of this side. */
-export const trust = (estimate: Estimate): number => estimate.presence * estimate.agreement;
+export const confidenceIn = (estimate: Estimate): number => estimate.presence * estimate.agreement;
 
 /** An image and what took it. */
 export interface View {
@@ -76,13 +76,13 @@ export class Estimator {
     return { ...estimate, hand: { ...estimate.hand, score } };
   }
 
-  /** The hand in a box whose place and side are only roughly known; each further pass looks again around it. */
+  /** The hand in a box whose position and side are only roughly known; each further pass looks again around it. */
   private async estimateAfresh(view: View, { box, side, sideScore }: Detection, passes: number): Promise<Estimate | null> {
     let estimate = await this.estimate(view, box, side);
     if (estimate === null || estimate.presence < HOPELESS) {
       return estimate;
     }
-    if (estimate.agreement < SURE_AGREEMENT || sideScore < SURE_SIDE) {
+    if (estimate.agreement < SURE_HANDEDNESS || sideScore < SURE_SIDE) {
       estimate = await this.betterSide(view, box, estimate, sideScore);
     }
     for (let pass = 1; pass < passes && estimate && isUsable(estimate.box, view.image); pass++) {
@@ -97,7 +97,7 @@ export class Estimator {
    */
   async betterSide(view: View, box: Box, estimate: Estimate, sideScore = 0.5): Promise<Estimate> {
     const other = await this.estimate(view, box, estimate.hand.side === 'right' ? 'left' : 'right');
-    const likelier = other !== null && trust(other) * (1 - sideScore) > trust(estimate) * sideScore;
+    const likelier = other !== null && confidenceIn(other) * (1 - sideScore) > confidenceIn(estimate) * sideScore;
     return likelier ? other : estimate;
   }
 }

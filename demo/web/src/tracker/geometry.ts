@@ -1,6 +1,6 @@
 /** Projection, the distance of a hand from its joints in an image, affines, mirroring, probabilities. */
 
-import { FARTHEST_M, LEAST_RAY_SPREAD, NEAREST_M, ROOT, SUREST, TRUST } from '../common/constants.ts';
+import { FARTHEST_M, LEAST_RAY_SPREAD, NEAREST_M, ROOT, SUREST, RELIABILITY } from '../common/constants.ts';
 import { nearestOf, type Points, type Vector } from './linear.ts';
 import type { Camera } from './types.ts';
 
@@ -39,9 +39,9 @@ export function byLeastSquares(
   jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, weights: readonly number[],
 ): Vector | null {
   const total = weights.reduce((sum, weight) => sum + weight * weight, 0);
-  const share = weights.map((weight) => (weight * weight) / total);
-  const x = solveAxis(0, share, jointsM, jointsPx, camera.fx, camera.cx);
-  const y = solveAxis(1, share, jointsM, jointsPx, camera.fy, camera.cy);
+  const fractions = weights.map((weight) => (weight * weight) / total);
+  const x = solveAxis(0, fractions, jointsM, jointsPx, camera.fx, camera.cx);
+  const y = solveAxis(1, fractions, jointsM, jointsPx, camera.fy, camera.cy);
   const spread = x.spread + y.spread;
   if (!(spread > LEAST_RAY_SPREAD * (1 + x.ray * x.ray + y.ray * y.ray))) {
     return null; // true for what is no number, too
@@ -52,23 +52,23 @@ export function byLeastSquares(
 
 /** The means of rays and of what the translation would be with tz = 0, and the sums that tz depends on. */
 function solveAxis(
-  axis: 0 | 1, share: number[], jointsM: Float64Array, jointsPx: Float64Array, focal: number, centre: number,
+  axis: 0 | 1, fractions: number[], jointsM: Float64Array, jointsPx: Float64Array, focal: number, centre: number,
 ): { ray: number; ahead: number; spread: number; lean: number } {
-  const rays = share.map((_, i) => (jointsPx[2 * i + axis]! - centre) / focal);
+  const rays = fractions.map((_, i) => (jointsPx[2 * i + axis]! - centre) / focal);
   const aheads = rays.map((ray, i) => ray * jointsM[3 * i + 2]! - jointsM[3 * i + axis]!);
-  const weighed = (values: number[]) => values.reduce((sum, value, i) => sum + share[i]! * value, 0);
+  const weighed = (values: number[]) => values.reduce((sum, value, i) => sum + fractions[i]! * value, 0);
   const ray = weighed(rays);
   const spread = weighed(rays.map((value) => (value - ray) ** 2));
   const lean = weighed(rays.map((value, i) => (value - ray) * aheads[i]!));
   return { ray, ahead: weighed(aheads), spread, lean };
 }
 
-/** Where the root lies in the camera's frame; always finite and in front of the camera. `trust`: of each joint. */
+/** Where the root lies in the camera's frame; always finite and in front of the camera. `reliability`: of each joint. */
 export function solveTranslation(
-  jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, trust: readonly number[] = TRUST,
+  jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, reliability: readonly number[] = RELIABILITY,
 ): Vector {
   const nearest = NEAREST_M - nearestOf(jointsM);
-  const root = byLeastSquares(jointsM, jointsPx, camera, trust);
+  const root = byLeastSquares(jointsM, jointsPx, camera, reliability);
   return root && nearest <= root[2] && root[2] <= FARTHEST_M ? root : bySize(jointsM, jointsPx, camera, nearest);
 }
 

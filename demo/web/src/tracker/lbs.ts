@@ -16,7 +16,7 @@ export type HandConstants = Readonly<Record<string, Float32Array>>;
 export class SkinnedHand {
   private readonly constants: HandConstants;
   private readonly count: number;
-  private shareList: readonly number[] | null = null;
+  private weightList: readonly number[] | null = null;
 
   constructor(constants: HandConstants) {
     this.constants = constants;
@@ -45,21 +45,21 @@ export class SkinnedHand {
   }
 
   /** (21, 16, 4): what each keypoint has of each rotating joint's x, y, z and 1, so that posing it is one product. */
-  keypointShares(rest: Rest): Float64Array {
-    const list = (this.shareList ??= this.listShares());
-    const shares = new Float64Array(21 * 16 * 4);
+  keypointWeights(rest: Rest): Float64Array {
+    const list = (this.weightList ??= this.listWeights());
+    const weights = new Float64Array(21 * 16 * 4);
     for (let i = 0; i < list.length; i += 3) {
-      const [at, vertex, share] = [4 * list[i]!, 3 * list[i + 1]!, list[i + 2]!];
-      shares[at]! += share * rest.verticesM[vertex]!;
-      shares[at + 1]! += share * rest.verticesM[vertex + 1]!;
-      shares[at + 2]! += share * rest.verticesM[vertex + 2]!;
-      shares[at + 3]! += share;
+      const [at, vertex, weight] = [4 * list[i]!, 3 * list[i + 1]!, list[i + 2]!];
+      weights[at]! += weight * rest.verticesM[vertex]!;
+      weights[at + 1]! += weight * rest.verticesM[vertex + 1]!;
+      weights[at + 2]! += weight * rest.verticesM[vertex + 2]!;
+      weights[at + 3]! += weight;
     }
-    return shares;
+    return weights;
   }
 
-  /** Keypoint and joint, vertex and share of all that are not zero, one after the other. */
-  private listShares(): number[] {
+  /** Keypoint and joint, vertex and fraction of all that are not zero, one after the other. */
+  private listWeights(): number[] {
     const [regressor, weights] = [this.constants['hand_keypoint_regressor']!, this.constants['hand_weights']!];
     const list: number[] = [];
     regressor.forEach((part, i) => {
@@ -94,8 +94,8 @@ export class SkinnedHand {
       for (let joint = 0; joint < 16; joint++) {
         const weight = weights[16 * v + joint]!;
         for (let axis = 0, t = 12 * joint; weight && axis < 3; axis++, t += 4) {
-          const place = transforms[t]! * x + transforms[t + 1]! * y + transforms[t + 2]! * z + transforms[t + 3]!;
-          out[3 * v + axis]! += weight * place;
+          const position = transforms[t]! * x + transforms[t + 1]! * y + transforms[t + 2]! * z + transforms[t + 3]!;
+          out[3 * v + axis]! += weight * position;
         }
       }
     }
@@ -131,13 +131,13 @@ function dot(matrix: Float32Array, row: number, vector: Float64Array): number {
 
 /** (16, 3, 4) from the rest pose to the posed hand, MANO order. */
 function jointTransforms(rotations: Float64Array, restJoints: Float64Array): Float64Array {
-  const { turns, places } = jointChain(rotations, restJoints);
+  const { globalRotations, globalPositions } = jointChain(rotations, restJoints);
   const transforms = new Float64Array(16 * 12);
-  turns.forEach((turn, joint) => {
-    const back = apply(turn, [...restJoints.subarray(3 * joint, 3 * joint + 3)]);
+  globalRotations.forEach((globalRotation, joint) => {
+    const back = apply(globalRotation, [...restJoints.subarray(3 * joint, 3 * joint + 3)]);
     for (let axis = 0; axis < 3; axis++) {
-      const shift = places[joint]![axis]! - back[axis]!;
-      transforms.set([...turn.subarray(3 * axis, 3 * axis + 3), shift], 12 * joint + 4 * axis);
+      const shift = globalPositions[joint]![axis]! - back[axis]!;
+      transforms.set([...globalRotation.subarray(3 * axis, 3 * axis + 3), shift], 12 * joint + 4 * axis);
     }
   });
   return transforms;
@@ -145,16 +145,16 @@ function jointTransforms(rotations: Float64Array, restJoints: Float64Array): Flo
 
 /** The (3, 3) turns and the places of the 16 posed joints in the model's frame, MANO order. */
 export function jointChain(rotations: Float64Array, restJoints: Float64Array) {
-  const turns: Float64Array[] = [];
-  const places: number[][] = [];
+  const globalRotations: Float64Array[] = [];
+  const globalPositions: number[][] = [];
   PARENTS.forEach((parent, joint) => {
     const own = rotations.subarray(9 * joint, 9 * joint + 9);
     const at = [...restJoints.subarray(3 * joint, 3 * joint + 3)];
-    turns.push(parent < 0 ? own : product(turns[parent]!, own));
+    globalRotations.push(parent < 0 ? own : product(globalRotations[parent]!, own));
     const bone = at.map((value, axis) => value - restJoints[3 * parent + axis]!);
-    places.push(parent < 0 ? at : apply(turns[parent]!, bone).map((value, axis) => value + places[parent]![axis]!));
+    globalPositions.push(parent < 0 ? at : apply(globalRotations[parent]!, bone).map((value, axis) => value + globalPositions[parent]![axis]!));
   });
-  return { turns, places };
+  return { globalRotations, globalPositions };
 }
 
 function apply(matrix: Float64Array, [x, y, z]: number[]): number[] {

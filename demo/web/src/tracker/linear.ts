@@ -21,7 +21,7 @@ export function moved<T extends Points>(points: T, step: Vector): T {
 }
 
 /** (N, 3) points turned by a (3, 3) rotation, in place. */
-export function turned<T extends Points>(points: T, rotation: Float64Array): T {
+export function rotated<T extends Points>(points: T, rotation: Float64Array): T {
   const [a, b, c, d, e, f, g, h, k] = rotation as unknown as number[];
   for (let i = 0; i < points.length; i += 3) {
     const x = points[i]!;

@@ -51,11 +51,11 @@ function areaTaps(from: number, to: number): Taps {
 function linearTaps(from: number, to: number): Taps {
   const scale = from / to;
   return collectTaps(to, (target) => {
-    const place = Math.min(Math.max((target + 0.5) * scale - 0.5, 0), from - 1);
-    const pixel = Math.min(Math.floor(place), Math.max(from - 2, 0));
+    const position = Math.min(Math.max((target + 0.5) * scale - 0.5, 0), from - 1);
+    const pixel = Math.min(Math.floor(position), Math.max(from - 2, 0));
     return [
-      [pixel, 1 - (place - pixel)],
-      [Math.min(pixel + 1, from - 1), place - pixel],
+      [pixel, 1 - (position - pixel)],
+      [Math.min(pixel + 1, from - 1), position - pixel],
     ];
   });
 }

@@ -1,6 +1,6 @@
-/** Steadies a followed hand: One-Euro filters on place and turns, one shape for all frames. */
+/** Steadies a followed hand: One-Euro filters on position and rotations, one shape for all frames. */
 
-import { BONES, DERIVATIVE_CUTOFF_HZ, NEAREST_M, PRESETS, ROOT, SHAPE_RESTS_AFTER_S } from '../common/constants.ts';
+import { BONES, D_CUTOFF_HZ, NEAREST_M, PRESETS, ROOT, SHAPE_AVERAGE_S } from '../common/constants.ts';
 import { mirrorPoints, mirrorRotations, project } from './geometry.ts';
 import type { Rest, SkinnedHand } from './lbs.ts';
 import { moved, nearestOf, product, type Vector } from './linear.ts';
@@ -8,18 +8,18 @@ import type { Camera, Hand, Side } from './types.ts';
 
 export type Smooth = keyof typeof PRESETS;
 
-/** How a One-Euro filter trades steadiness for lag. */
+/** How a One-Euro filter trades jitter for lag. */
 interface Cutoff {
-  readonly stillHz: number; // cut-off while nothing moves: lower is steadier
-  readonly perSpeed: number; // Hz gained per unit of speed: higher lags less
-  readonly jump: number; // a longer way than this is no motion, but a mistake that ends: it is gone at once
+  readonly minCutoffHz: number; // cut-off while nothing moves: lower is steadier
+  readonly beta: number; // Hz gained per unit of speed: higher lags less
+  readonly jump: number; // a longer displacement than this is no motion, but a mistake that ends: it is gone at once
 }
 
 /** One preset: a cut-off for each thing that is smoothed, in its own unit of speed. */
 interface SmoothingPreset {
   readonly bearing: Cutoff; // direction of the root, image widths at unit focal length a second
   readonly distance: Cutoff; // log of the root's depth a second
-  readonly turn: Cutoff; // radians a second, of the wrist and of each joint
+  readonly rotation: Cutoff; // radians a second, of the wrist and of each joint
 }
 
 /**
@@ -52,12 +52,12 @@ export class OneEuro {
   }
 
   private follow(value: Float64Array, before: Float64Array, dtS: number): void {
-    const settling = gain(DERIVATIVE_CUTOFF_HZ, dtS);
+    const settling = gain(D_CUTOFF_HZ, dtS);
     this.derivative = this.derivative.map((old, i) => old + settling * ((value[i]! - before[i]!) / dtS - old));
     const speed = Math.hypot(...this.derivative) / this.unit;
     const displacement = value.map((to, i) => to - this.smooth[i]!);
     const isJump = Math.hypot(...displacement) / this.unit > (this.cutoff.jump);
-    const weight = isJump ? 1 : gain(this.cutoff.stillHz + this.cutoff.perSpeed * speed, dtS);
+    const weight = isJump ? 1 : gain(this.cutoff.minCutoffHz + this.cutoff.beta * speed, dtS);
     this.smooth = this.settled(this.smooth.map((from, i) => from + weight * displacement[i]!));
   }
 
@@ -108,7 +108,7 @@ class ShapeAverage {
 
   /** The (10,) shape to show and the unposed hand of it; `shape` is what the network says in this frame. */
   step(shape: Float64Array, dtS: number | null): { shape: Float64Array; rest: Rest } {
-    if (this.restingHand === null || this.seenS <= SHAPE_RESTS_AFTER_S) {
+    if (this.restingHand === null || this.seenS <= SHAPE_AVERAGE_S) {
       this.frames += 1;
       this.seenS += dtS ?? 0;
       this.shape = this.shape.map((mean, i) => mean + (shape[i]! - mean) / this.frames);
@@ -122,7 +122,7 @@ class ShapeAverage {
 export class HandSmoother {
   private readonly preset: SmoothingPreset | null;
   private readonly model: SkinnedHand;
-  private readonly filters: { bearing: OneEuro; distance: OneEuro; turns: OneEuro[] } | null;
+  private readonly filters: { bearing: OneEuro; distance: OneEuro; rotations: OneEuro[] } | null;
   private readonly shape: ShapeAverage;
 
   constructor(smooth: Smooth, model: SkinnedHand) {
@@ -132,7 +132,7 @@ export class HandSmoother {
     this.filters = this.preset && {
       bearing: new OneEuro(this.preset.bearing),
       distance: new OneEuro(this.preset.distance),
-      turns: Array.from({ length: 16 }, () => new RotationOneEuro(this.preset!.turn)),
+      rotations: Array.from({ length: 16 }, () => new RotationOneEuro(this.preset!.rotation)),
     };
   }
 
@@ -143,12 +143,12 @@ export class HandSmoother {
     }
     const { shape, rest } = this.shape.step(hand.shape, dtS);
     const pose = new Float64Array(144);
-    this.filters.turns.forEach((turn, i) => pose.set(turn.step(hand.pose.slice(9 * i, 9 * i + 9), dtS), 9 * i));
+    this.filters.rotations.forEach((rotation, i) => pose.set(rotation.step(hand.pose.slice(9 * i, 9 * i + 9), dtS), 9 * i));
     const { vertices, joints } = posed(this.model, pose, rest, hand.side);
     // The image tells how large a hand looks: one of another size is as much farther away.
     const growth = bonesM(joints) / bonesM(hand.jointsM);
-    const place = this.smoothPosition(rootOf(hand.jointsM).map((value) => growth * value) as Vector, dtS);
-    const shift = rootOf(joints).map((value, axis) => place[axis]! - value) as Vector;
+    const position = this.smoothPosition(rootOf(hand.jointsM).map((value) => growth * value) as Vector, dtS);
+    const shift = rootOf(joints).map((value, axis) => position[axis]! - value) as Vector;
     shift[2] = Math.max(shift[2], NEAREST_M - nearestOf(joints)); // turned anew, a near hand may reach behind it
     const jointsM = moved(joints, shift);
     return { ...hand, verticesM: moved(vertices, shift), jointsM, jointsPx: project(jointsM, camera), pose, shape };
@@ -168,7 +168,7 @@ function posed(model: SkinnedHand, pose: Float64Array, rest: Rest, side: Side) {
   return side === 'right' ? hand : { vertices: mirrorPoints(hand.vertices), joints: mirrorPoints(hand.joints) };
 }
 
-/** The root joint's place, of (21, 3) joints. */
+/** The root joint's position, of (21, 3) joints. */
 export function rootOf(jointsM: Float64Array): Vector {
   return [jointsM[3 * ROOT]!, jointsM[3 * ROOT + 1]!, jointsM[3 * ROOT + 2]!];
 }

@@ -1,9 +1,9 @@
 /** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. */
 
-import { RULES, SAME_PLACE, STRIDE } from '../common/constants.ts';
+import { TRACKER_CONFIG, SAME_POSITION_OVERLAP, STRIDE } from '../common/constants.ts';
 import { isSameHand, nearestTrack, overlap, Track, deduplicate } from './association.ts';
 import { letterbox, readMaps, type Detection } from './detection.ts';
-import { Estimator, isUsable, trust, type Estimate, type View } from './estimator.ts';
+import { Estimator, isUsable, confidenceIn, type Estimate, type View } from './estimator.ts';
 import type { SkinnedHand } from './lbs.ts';
 import type { Session } from './session.ts';
 import { HandSmoother, type Smooth } from './smoothing.ts';
@@ -76,7 +76,7 @@ export class HandTracker {
   /** The hands that were seen, and those that are carried on for a frame or two, as far as there is room. */
   private shown({ camera }: View, timeS: number): Hand[] {
     const hands = this.seen().map((track) => track.hand);
-    const isCarried = (track: Track) => track.misses > 0 && track.misses <= RULES.predictedFrames && !track.replaced;
+    const isCarried = (track: Track) => track.misses > 0 && track.misses <= TRACKER_CONFIG.maxCoastFrames && !track.replaced;
     const carried = this.tracks.filter(isCarried).slice(0, Math.max(0, this.numHands - hands.length));
     return [...hands, ...carried.map((track) => track.predictedHand(camera, timeS))].sort((a, b) => a.id - b.id);
   }
@@ -103,12 +103,12 @@ export class HandTracker {
         track.misses += 1;
       }
     }
-    this.tracks = this.tracks.filter((track) => track.isRemembered(timeS));
+    this.tracks = this.tracks.filter((track) => track.canBeReidentified(timeS));
   }
 
   /** At most `numHands`: one that was missed is back, when another has taken its place. */
   private withinNumber(kept: Map<Track, Estimate>): Map<Track, Estimate> {
-    const first = [...kept].sort(([a, p], [b, q]) => a.misses - b.misses || trust(q) - trust(p));
+    const first = [...kept].sort(([a, p], [b, q]) => a.misses - b.misses || confidenceIn(q) - confidenceIn(p));
     return new Map(first.slice(0, this.numHands));
   }
 
@@ -118,11 +118,11 @@ export class HandTracker {
       return null;
     }
     let estimate = await this.estimator.estimate(view, box, track.hand.side);
-    if (estimate && track.sideDoubts >= RULES.sidePatience) {
+    if (estimate && track.sideDoubts >= TRACKER_CONFIG.handednessSwitchFrames) {
       estimate = await this.estimator.betterSide(view, box, estimate);
       track.sideDoubts = 0; // if this changed nothing, doubt for as long again before the next try
     }
-    const leastScore = track.misses <= RULES.predictedFrames ? RULES.keptScore : RULES.foundScore;
+    const leastScore = track.misses <= TRACKER_CONFIG.maxCoastFrames ? TRACKER_CONFIG.keepThreshold : TRACKER_CONFIG.newTrackThreshold;
     return isHand(estimate, view.image, leastScore) ? estimate : null;
   }
 
@@ -148,7 +148,7 @@ export class HandTracker {
   /** In every frame for one that was lost and is remembered, now and then for one more. */
   private isSearchDue(seen: number): boolean {
     this.framesSinceSearch += 1;
-    return seen < this.numHands && (seen < this.tracks.length || this.framesSinceSearch >= RULES.detectEvery);
+    return seen < this.numHands && (seen < this.tracks.length || this.framesSinceSearch >= TRACKER_CONFIG.detectionInterval);
   }
 
   private async detections(image: RgbaImage): Promise<Detection[]> {
@@ -186,11 +186,11 @@ export class HandTracker {
         break;
       }
       const { box } = detection;
-      if (!isUsable(box, view.image) || hands.some((hand) => overlap(box, hand.box) > SAME_PLACE)) {
+      if (!isUsable(box, view.image) || hands.some((hand) => overlap(box, hand.box) > SAME_POSITION_OVERLAP)) {
         continue;
       }
       const estimate = await this.estimator.found(view, detection);
-      if (isHand(estimate, view.image, RULES.foundScore) && !hands.some((hand) => isSameHand(estimate, hand))) {
+      if (isHand(estimate, view.image, TRACKER_CONFIG.newTrackThreshold) && !hands.some((hand) => isSameHand(estimate, hand))) {
         hands.push(estimate);
       }
     }

@@ -76,7 +76,7 @@ export function boxAround(jointsPx: Float64Array): Box {
   return { centrePx: [c * x - s * y, s * x + c * y], sizePx, angleRad };
 }
 
-/** The turn, clockwise, from image-up to the direction from the wrist to the knuckles. */
+/** The rotation, clockwise, from image-up to the direction from the wrist to the knuckles. */
 function uprightAngleRad(jointsPx: Float64Array): number {
   const mean = (axis: number) => KNUCKLES.reduce((sum, k) => sum + jointsPx[2 * k + axis]!, 0) / KNUCKLES.length;
   return Math.atan2(mean(0) - jointsPx[2 * WRIST]!, -(mean(1) - jointsPx[2 * WRIST + 1]!));

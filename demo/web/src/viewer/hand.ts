@@ -102,7 +102,7 @@ export class HandView extends Group {
 
 const SCRATCH = new Matrix4();
 const TIP = new Vector3();
-const TURN = new Quaternion();
+const ROTATION = new Quaternion();
 
 /** Lines two pixels wide that nothing hides. */
 function createLines(count: number, look: LineMaterialParameters): LineSegments2 {
@@ -135,13 +135,13 @@ function createAxes(joints: number): LineSegments2 {
 function moveAxes(axes: LineSegments2, { positions, orientations, radii }: StreamHand): void {
   moveLines(axes, (ends) => {
     radii.forEach((_, joint) => {
-      const place = positions.subarray(3 * joint, 3 * joint + 3);
-      TURN.fromArray(orientations, 4 * joint);
+      const position = positions.subarray(3 * joint, 3 * joint + 3);
+      ROTATION.fromArray(orientations, 4 * joint);
       for (let axis = 0; axis < 3; axis += 1) {
-        TIP.setScalar(0).setComponent(axis, AXIS_M).applyQuaternion(TURN);
+        TIP.setScalar(0).setComponent(axis, AXIS_M).applyQuaternion(ROTATION);
         const start = 18 * joint + 6 * axis;
-        ends.set(place, start);
-        ends.set([place[0]! + TIP.x, place[1]! + TIP.y, place[2]! + TIP.z], start + 3);
+        ends.set(position, start);
+        ends.set([position[0]! + TIP.x, position[1]! + TIP.y, position[2]! + TIP.z], start + 3);
       }
     });
   });

@@ -1,4 +1,4 @@
-/** Figures that can be read: means over the last second, told twice a second. */
+/** Metrics that can be read: means over the last second, told twice a second. */
 
 const TELL_EVERY_MS = 500;
 

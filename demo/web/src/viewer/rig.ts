@@ -37,7 +37,7 @@ export function poseRig(rig: SkinnedMesh, hand: { positions: Float32Array; orien
 }
 
 function pose(positions: readonly number[], orientations: readonly number[], joint: number): Matrix4 {
-  const place = new Vector3().fromArray(positions, 3 * joint);
-  const turn = new Quaternion().fromArray(orientations, 4 * joint);
-  return new Matrix4().compose(place, turn, new Vector3(1, 1, 1));
+  const position = new Vector3().fromArray(positions, 3 * joint);
+  const rotation = new Quaternion().fromArray(orientations, 4 * joint);
+  return new Matrix4().compose(position, rotation, new Vector3(1, 1, 1));
 }

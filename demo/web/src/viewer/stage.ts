@@ -9,7 +9,7 @@ import { OrbitControls } from 'three/examples/jsm/controls/OrbitControls.js';
 import type { StreamCamera } from './protocol.ts';
 
 const FLOOR_M = -0.28;
-const FIRST_PLACE = new Vector3(0, 0, -0.5);
+const FIRST_POSITION = new Vector3(0, 0, -0.5);
 const SECONDS_TO_FOLLOW = 0.35;
 const SECONDS_TO_FIT = 0.9;
 const MARGIN_M = 0.03;
@@ -30,7 +30,7 @@ export class Stage {
     this.scene.fog = new Fog(0x161d27, 0.7, 2.4);
     this.camera.position.set(0.1, 0.1, 0.08);
     this.controls = new OrbitControls(this.camera, canvas);
-    this.controls.target.copy(FIRST_PLACE);
+    this.controls.target.copy(FIRST_POSITION);
     this.controls.enableDamping = true;
     this.controls.minDistance = 0.12;
     this.controls.maxDistance = 3;
@@ -54,7 +54,7 @@ export class Stage {
 
   private addFloor(): void {
     const floor = new GridHelper(4, 40, 0x5b6b80, 0x3b4858);
-    floor.position.set(0, FLOOR_M, FIRST_PLACE.z);
+    floor.position.set(0, FLOOR_M, FIRST_POSITION.z);
     floor.material.transparent = true;
     floor.material.opacity = 0.5;
     this.scene.add(floor);
@@ -80,17 +80,17 @@ export class Stage {
     this.arrived = false;
   }
 
-  /** Bring what lies within `radius` of `place` to the middle, gently; at once the first time. */
-  follow(place: Vector3, radius: number, seconds: number): void {
-    const share = (slowness: number) => (this.arrived ? 1 - Math.exp(-seconds / slowness) : 1);
+  /** Bring what lies within `radius` of `position` to the middle, gently; at once the first time. */
+  follow(position: Vector3, radius: number, seconds: number): void {
+    const fraction = (slowness: number) => (this.arrived ? 1 - Math.exp(-seconds / slowness) : 1);
     const { target } = this.controls;
-    const step = place.clone().sub(target).multiplyScalar(share(SECONDS_TO_FOLLOW));
+    const step = position.clone().sub(target).multiplyScalar(fraction(SECONDS_TO_FOLLOW));
     target.add(step);
     this.camera.position.add(step);
     if (this.fits) {
       const away = this.camera.position.clone().sub(target);
       const wanted = this.distanceFor(radius + MARGIN_M);
-      away.setLength(away.length() + (wanted - away.length()) * share(SECONDS_TO_FIT));
+      away.setLength(away.length() + (wanted - away.length()) * fraction(SECONDS_TO_FIT));
       this.camera.position.copy(target).add(away);
     }
     this.arrived = true;

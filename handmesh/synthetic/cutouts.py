@@ -1,4 +1,4 @@
-"""`handmesh data sprites` and `data people`: rendered cut-outs that the detector's training pastes onto backgrounds."""
+"""`handmesh data cutouts` and `data people`: rendered cutouts that the detector's training pastes onto backgrounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from handmesh.data.cutouts import Sprite, SpriteHand, write_sprites
+from handmesh.data.cutouts import Cutout, CutoutHand, write_cutouts
 from handmesh.files import read_image
 from handmesh.synthetic.config import Sources
 from handmesh.synthetic.generator import Generator
@@ -19,11 +19,11 @@ PAINTED_SKINS = 24
 
 
 @dataclass(frozen=True)
-class HandSpriteOptions:
-    """Render cut-out images of single hands with forearms."""
+class HandCutoutOptions:
+    """Render cutout images of single hands with forearms."""
 
     output: Path
-    """Folder for the images and sprites.json."""
+    """Folder for the images and cutouts.json."""
     count: int = 4000
     """Number of images."""
     size: int = 224
@@ -36,24 +36,24 @@ class HandSpriteOptions:
     """Equal seeds give equal images."""
 
 
-def write_hands(options: HandSpriteOptions) -> None:
+def write_hands(options: HandCutoutOptions) -> None:
     """Render and write single hands."""
     generator = Generator(Sources(skins=options.skins, environments=options.environments, painted_skins=PAINTED_SKINS))
 
-    def sprites() -> Iterator[Sprite]:
+    def cutouts() -> Iterator[Cutout]:
         for index in track(range(options.count), "rendering hands"):
             rgba, joints_px, _ = generator.render_rgba(options.seed, index, options.size)
-            yield Sprite(rgba, (SpriteHand("right", joints_px),))
+            yield Cutout(rgba, (CutoutHand("right", joints_px),))
 
-    print(f"wrote {write_sprites(options.output, sprites())} images to {options.output}")
+    print(f"wrote {write_cutouts(options.output, cutouts())} images to {options.output}")
 
 
 @dataclass(frozen=True)
 class PeopleOptions:
-    """Render cut-out images of gesturing people with labelled hands."""
+    """Render cutout images of gesturing people with labelled hands."""
 
     output: Path
-    """Folder for the images and sprites.json."""
+    """Folder for the images and cutouts.json."""
     skin: Path
     """A skin texture in MakeHuman's layout."""
     count: int = 1500
@@ -69,5 +69,5 @@ def write_people(options: PeopleOptions) -> None:
     skin = read_image(options.skin)
     studio = Studio(*sample_bodies(options.bodies, np.random.default_rng([options.seed, 0])), skin)
     seeds = track(range(1, options.count + 1), "rendering people")
-    sprites = (studio.sprite(np.random.default_rng([options.seed, k])) for k in seeds)
-    print(f"wrote {write_sprites(options.output, sprites)} images to {options.output}")
+    cutouts = (studio.cutout(np.random.default_rng([options.seed, k])) for k in seeds)
+    print(f"wrote {write_cutouts(options.output, cutouts)} images to {options.output}")
