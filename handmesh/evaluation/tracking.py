@@ -90,7 +90,7 @@ class TrackingOptions:
             if not any(name.startswith(word.lower()) for name in SEQUENCES):
                 raise ValueError(f"unknown sequence {word!r}; choose from {', '.join(SEQUENCES)}")
         words = [word.lower() for word in self.sequences]
-        exact = set(words) & SEQUENCES.keyframes()  # 'still' means itself, 'wave' nothing, 'lea' the one it begins
+        exact = set(words) & SEQUENCES.keys()  # 'still' means itself, 'wave' nothing, 'lea' the one it begins
         begun = tuple(word for word in words if word not in exact)
         return [name for name in SEQUENCES if not words or name in exact or (begun and name.startswith(begun))]
 

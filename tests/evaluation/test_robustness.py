@@ -96,8 +96,8 @@ def test_glass_takes_colours_from_near():
     assert np.abs(moved).mean() > 0.5
 
 
-def test_light_and_geometry_are_as_named(photo):
-    rng, image = np.random.default_rng(0), photo.astype(np.float32) / 255
+def test_light_and_geometry_are_as_named(image):
+    rng, image = np.random.default_rng(0), image.astype(np.float32) / 255
     lighter = corruptions.brightness(image, rng, 0.3)
     expected = np.minimum(image.max(-1) + 0.3, 1)
     np.testing.assert_allclose(lighter.max(-1), expected, atol=1e-5)
@@ -111,12 +111,12 @@ def test_light_and_geometry_are_as_named(photo):
     assert abs(shift.mean()) < 0.3 and 0.5 < shift.std() < 6
 
 
-def test_weather(photo):
-    rng, image = np.random.default_rng(0), photo.astype(np.float32) / 255
+def test_weather(image):
+    rng, image = np.random.default_rng(0), image.astype(np.float32) / 255
     clouds = corruptions.plasma(64, 2.0, rng)
     assert clouds.min() == 0 and clouds.max() == 1
-    weak_3d = [np.abs(np.diff(corruptions.plasma(64, decay, np.random.default_rng(1)))).mean() for decay in (2.0, 1.4)]
-    assert weak_3d[1] > 2 * weak_3d[0]
+    rough = [np.abs(np.diff(corruptions.plasma(64, decay, np.random.default_rng(1)))).mean() for decay in (2.0, 1.4)]
+    assert rough[1] > 2 * rough[0]
     foggy = corruptions.fog(image, rng, 2.5, 1.5)
     assert foggy.max() <= image.max() + 1e-6 and foggy.std() < image.std() + 0.2
     snowy = corruptions.snow(image, rng, 0.55, 0.3, 4, 0.9, 12, 8, 0.7)
