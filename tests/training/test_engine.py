@@ -14,7 +14,15 @@ torch = pytest.importorskip("torch", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
 
 from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
-from handmesh.training.config import DEFAULT_LOSSES, MeshConfig, OptimiserConfig, RunConfig, read_config  # noqa: E402
+from handmesh.training.config import (  # noqa: E402
+    DEFAULT_LOSSES,
+    MeshConfig,
+    OptimiserConfig,
+    RunConfig,
+    read_config,
+    read_preset,
+)
+from handmesh.training.detector import DetectorConfig  # noqa: E402
 from handmesh.training.engine import NonFiniteLoss, learning_rate, train  # noqa: E402
 
 STEPS = 12
@@ -92,7 +100,9 @@ def test_a_folder_with_another_config_is_refused(tmp_path):
 
 def test_presets_are_validated(tmp_path, capsys):
     preset = tmp_path / "preset.yaml"
-    preset.write_text("run: {seed: 7, channels_last: true, schedule: [[5, 64, 8], [2, 96, 4]]}\nlosses: {right: 0.5}\n")
+    preset.write_text(
+        "run: {seed: 7, channels_last: true, schedule: [[5, 64, 8], [2, 96, 4]]}\nlosses: {handedness: 0.5}\n"
+    )
     config = read_config(MeshConfig, preset, ["--optimiser.learning-rate", "0.5"])
     assert (config.run.seed, config.run.channels_last, config.optimiser.learning_rate) == (7, True, 0.5)
     assert config.run.stages[1].crop_size == 96
@@ -103,9 +113,9 @@ def test_presets_are_validated(tmp_path, capsys):
     assert "seed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("preset", sorted(Path("configs").glob("mesh*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("preset", sorted(Path("configs").rglob("*.yaml")), ids=str)
 def test_shipped_presets_parse(preset):
-    read_config(MeshConfig, preset)
+    read_config(DetectorConfig if read_preset(preset).get("task") == "detector" else MeshConfig, preset)
 
 
 def test_a_run_can_be_lengthened_while_its_rate_is_constant(tmp_path):
