@@ -64,7 +64,7 @@ class _SimulatedCapture:
         self._connected = self._connected and port.plugged
         if not self._connected:
             return False, None
-        frame = port.frame(port.taken)
+        frame = port.image(port.taken)
         port.taken += 1
         if image is not None and (image.shape, image.dtype) == (np.shape(frame), np.asarray(frame).dtype):
             image[:] = frame

@@ -140,6 +140,6 @@ class Options(DrawingOptions, SourceOptions):
         return bool(self.record or self.export or self.output)
 
     @property
-    def settings(self) -> ViewSettings:
+    def view_settings(self) -> ViewSettings:
         """What to begin with."""
         return ViewSettings(self.style, self.view)

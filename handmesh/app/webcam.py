@@ -73,7 +73,7 @@ def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitSt
         _begin_outputs(options, source, tracker, recording, outputs, tracked=window is not None)
         warm_up()
     player = Player(tracker, source, lens, sizing, repeat=bundled and window is not None)
-    session = Session(player, outputs, recording, options.settings)
+    session = Session(player, outputs, recording, options.view_settings)
     if window:
         session.show_in(_viewer(window, options, session, stack))
     return session

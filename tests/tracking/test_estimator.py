@@ -145,5 +145,5 @@ def test_expected_errors_are_in_pixels_of_the_image_and_metres():
     truth = posed_hand()
     box = Box.around(truth.joints_px, 1.5)
     uncertainty = np.stack([np.full((1, 21), 0.04), np.full((1, 21), 0.1)], -1)
-    hand = lifted(truth, box, uncertainty=uncertainty)
+    hand = lifted(truth, box, spread=uncertainty)
     assert np.allclose(hand.joints_uncertainty_px, 0.02 * box.size_px) and np.allclose(hand.joints_uncertainty_m, 0.01)

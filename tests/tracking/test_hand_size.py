@@ -39,7 +39,7 @@ def measure(
 @pytest.mark.parametrize("factor", [0.8, 1.0, 1.3])
 def test_whatever_size_the_tracker_believes_the_true_one_comes_out(factor):
     done = measure(lambda _: [seen(factor)])
-    assert done.size_m == pytest.approx(TRUE_M, rel=1e-4) and done.spread_m == pytest.approx(0, abs=1e-5)
+    assert done.size_m == pytest.approx(TRUE_M, rel=1e-4) and done.deviation_m == pytest.approx(0, abs=1e-5)
     assert not done.problem and f"hand size {TRUE_M:.3f} m" in done.describe()
 
 
@@ -58,7 +58,7 @@ def test_it_takes_its_seconds_and_then_rests():
 
 def test_nothing_is_given_before_the_end():
     half = measure(lambda _: [seen()], count=60)
-    assert half.size_m is None and half.spread_m is None and half.problem == "" and 0 < half.progress < 1
+    assert half.size_m is None and half.deviation_m is None and half.problem == "" and 0 < half.progress < 1
     with pytest.raises(HandSizeError, match="not done yet"):
         half.describe()
 
@@ -69,7 +69,7 @@ def test_noise_and_wild_frames_are_outvoted():
     noise[::5] = 2.5
     done = measure(lambda k: [seen(distance_m=0.5 * noise[k])])
     assert done.size_m == pytest.approx(TRUE_M, rel=0.02)
-    assert 0.015 * TRUE_M < done.spread_m < 0.06 * TRUE_M
+    assert 0.015 * TRUE_M < done.deviation_m < 0.06 * TRUE_M
 
 
 def fist() -> Hand:
