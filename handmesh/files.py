@@ -78,10 +78,8 @@ def remove_parts(folder: Path, stem: str = "", older_s: float = 0.0) -> None:
 def _is_being_written(part: Path) -> bool:
     """Whether the process whose number `atomic_write` put into the name lives on this machine."""
     pid, _, thread = part.name.removesuffix(".part").rpartition(".")[2].partition("-")
-    if (
-        not (pid.isdecimal() and thread.isdecimal()) or os.name != "posix"
-    ):  # elsewhere the question itself could end the process
-        return False
+    if os.name != "posix" or not (pid.isdecimal() and thread.isdecimal()):
+        return False  # not on Windows: there the question itself could end the process
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

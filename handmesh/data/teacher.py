@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +18,9 @@ from handmesh.data.augment import AugmentConfig, jitter_box
 from handmesh.data.samples import HandSample, Taught
 from handmesh.files import write_json
 from handmesh.types import Box
+
+if TYPE_CHECKING:
+    import onnx
 
 # What a teacher sees in crops: features of a network that has seen many real hands, cached to be matched in training.
 #
@@ -37,6 +40,9 @@ VIEWS = AugmentConfig(rotation_deg=14.0, any_rotation=0.0, scale=(0.85, 1.25), s
 
 WRONG_SIDE = 0.25
 """Of the views of hands are mirrored the wrong way: the teacher tells sides apart, and shows the student how."""
+
+_WIDEST = 6.0
+"""Standard deviations that a teacher's features are held within."""
 
 CELLS = 5
 """Side of the kept map, which covers the student's crop."""
@@ -68,28 +74,47 @@ def open_landmark_teacher(path: Path) -> Teacher:
     Raises ValueError where `path` holds no such network.
     """
     import onnx
-    import onnxruntime
+
+    model = _read_onnx(path, "a hand landmark network")
+    last = {node.op_type: node.output[0] for node in model.graph.node}
+    if not {"ReduceMean", "Add"} <= last.keys():
+        raise ValueError(f"{path}: expected residual sums (Add) and a mean over positions (ReduceMean)")
+    outputs = [last["ReduceMean"], last["Add"]]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in outputs)
+    ask = _asked_for(model, outputs)
+
+    def run(crops: np.ndarray) -> TeacherFeatures:
+        return TeacherFeatures(*ask(crops))
+
+    return Teacher(run, LANDMARK_CROP_SIZE, LANDMARK_BOX_SCALE, path.stem)
+
+
+def _read_onnx(path: Path, what: str) -> onnx.ModelProto:
+    """A teacher's file. Raises ValueError where `path` holds no ONNX graph with one input."""
+    import onnx
 
     if not path.is_file():
-        raise ValueError(f"no teacher at {path}: expected a hand landmark network as .onnx")
+        raise ValueError(f"no teacher at {path}: expected {what} as .onnx")
     try:
         model = onnx.load(path)
     except Exception as error:
         raise ValueError(f"{path} is not a readable ONNX file ({error})") from error
-    last = {node.op_type: node.output[0] for node in model.graph.node}
-    if len(model.graph.input) != 1 or not {"ReduceMean", "Add"} <= last.keys():
-        raise ValueError(f"{path}: expected one input, residual sums (Add) and a mean over positions (ReduceMean)")
-    outputs = [last["ReduceMean"], last["Add"]]
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in outputs)
+    if len(model.graph.input) != 1:
+        raise ValueError(f"{path}: expected one input (n, 3, height, width), got {len(model.graph.input)}")
+    return model
+
+
+def _asked_for(
+    model: onnx.ModelProto, outputs: Sequence[str] | None = None
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """The network on one core: (n, 3, h, w) float32 RGB between 0 and 1 to these outputs; None: to all of them."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = model.graph.input[0].name
-
-    def run(crops: np.ndarray) -> TeacherFeatures:
-        return TeacherFeatures(*session.run(outputs, {name: crops}))
-
-    return Teacher(run, LANDMARK_CROP_SIZE, LANDMARK_BOX_SCALE, path.stem)
+    return lambda images: session.run(outputs, {name: images})
 
 
 def view_boxes(item: HandSample, count: int, seed: Sequence[int]) -> list[Box]:
@@ -129,10 +154,16 @@ class Standard(NamedTuple):
     centre: np.ndarray  # (K,)
     spread: np.ndarray  # (K,)
 
+    @staticmethod
+    def measured(values: np.ndarray) -> Standard:
+        """Those of (N, K, ...) features."""
+        values, axes = values.astype(np.float32), (0, *range(2, values.ndim))
+        return Standard(values.mean(axes), np.maximum(values.std(axes), 1e-2))
+
     def of(self, values: np.ndarray) -> np.ndarray:
         """(K, ...) features in standard deviations from the mean, as float32."""
         centre, spread = (each.reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32) for each in self)
-        return ((values.astype(np.float32) - centre) / spread).clip(-6, 6)
+        return ((values.astype(np.float32) - centre) / spread).clip(-_WIDEST, _WIDEST)
 
 
 class View(NamedTuple):
@@ -243,10 +274,8 @@ def write_bank(
 
 def _statistics(values: np.ndarray) -> dict[str, list[float]]:
     """Mean and standard deviation of each channel, over at most 4,000 rows."""
-    sample = values[:: max(1, len(values) // 4000)].astype(np.float32)
-    axes = (0, *range(2, sample.ndim))
-    spread = np.maximum(sample.std(axes), 1e-2)
-    return {"centre": sample.mean(axes).round(5).tolist(), "spread": spread.round(5).tolist()}
+    standard = Standard.measured(values[:: max(1, len(values) // 4000)])
+    return {key: channels.round(5).tolist() for key, channels in standard._asdict().items()}
 
 
 # What another detector makes of the images that ours is trained on: its maps, asked for as training goes on.
@@ -254,10 +283,6 @@ def _statistics(values: np.ndarray) -> dict[str, list[float]]:
 # Images are pasted together anew each time, so nothing is cached. A teacher that has seen many people
 # says more of an image than where its hands are: what arms, faces and clothes look like. Both see the same
 # pixels (function matching: Beyer et al., Knowledge distillation: a good teacher is patient and consistent, 2022).
-
-
-_WIDEST = 6.0
-"""Standard deviations that a teacher's map is held within."""
 
 
 class SceneTeacher:
@@ -275,41 +300,24 @@ class SceneTeacher:
         flat = [one.ndim for one in maps if one.ndim != 4]
         if flat or not maps:
             raise ValueError(f"{path}: expected outputs of four axes (n, C, h, w), got {flat or 'none'}")
-        self._centres = [one.mean((0, 2, 3), keepdims=True) for one in maps]
-        self._spreads = [np.maximum(one.std((0, 2, 3), keepdims=True), 1e-2) for one in maps]
+        self._standards = [Standard.measured(one) for one in maps]
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Of each of the maps."""
-        return tuple(centre.shape[1] for centre in self._centres)
+        return tuple(len(standard.centre) for standard in self._standards)
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
         """The maps of the first K of (B, 3, H, W) uint8 images, (K, C, h, w) float32 each."""
         count = max(1, round(self.fraction * len(images)))
-        maps = zip(self._maps(images[:count]), self._centres, self._spreads, strict=True)
-        return [((one - centre) / spread).clip(-_WIDEST, _WIDEST) for one, centre, spread in maps]
+        maps = zip(self._maps(images[:count]), self._standards, strict=True)
+        return [np.stack([standard.of(one) for one in each]) for each, standard in maps]
 
     def _maps(self, images: np.ndarray) -> list[np.ndarray]:
-        self._run = self._run or _open(self.path)  # opened late: workers open the network for themselves
+        if self._run is None:  # opened late: workers open the network for themselves
+            self._run = _asked_for(_read_onnx(self.path, "a detector"))
         each = [self._run(image[None].astype(np.float32) / 255) for image in images]
         return [np.concatenate(column) for column in zip(*each, strict=True)]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_run": None}
-
-
-def _open(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
-    import onnxruntime
-
-    if not path.is_file():
-        raise ValueError(f"no teacher at {path}: expected a detector as .onnx")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable ONNX file ({error})") from error
-    if len(session.get_inputs()) != 1:
-        raise ValueError(f"{path}: expected one input (n, 3, height, width), got {len(session.get_inputs())}")
-    name = session.get_inputs()[0].name
-    return lambda images: session.run(None, {name: images})
