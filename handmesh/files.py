@@ -224,7 +224,8 @@ def write_image(path: Path, image_rgb: np.ndarray, jpeg_quality: int = 95) -> No
     """
     check_writable(path)
     order = cv2.COLOR_RGBA2BGRA if image_rgb.shape[2:] == (4,) else cv2.COLOR_RGB2BGR
-    quality = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]  # 95 is OpenCV's own
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")  # OpenCV warns of a quality where there is none
+    quality = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if jpeg else []
     encoded, data = cv2.imencode(path.suffix, cv2.cvtColor(image_rgb, order), quality)
     if not encoded:
         raise OutputError(f"cannot write {path}: OpenCV cannot encode a {image_rgb.shape} image as {path.suffix}")

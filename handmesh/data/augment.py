@@ -40,7 +40,7 @@ def jitter_box(box: Box, config: AugmentConfig, rng: np.random.Generator) -> Box
 LUMA = np.array([0.299, 0.587, 0.114])
 """How bright red, green and blue look (ITU-R BT.601)."""
 
-_TONE, _HUE, _GREY, _SWAP, _LIGHT, _NIGHT = 0.8, 0.25, 0.12, 0.1, 0.25, 0.06
+_TONE, _HUE, _GREY, _SWAP, _LIGHT, _NIGHT = 0.8, 0.25, 0.18, 0.16, 0.25, 0.06
 _BLUR, _NOISE, _JPEG = 0.15, 0.25, 0.15
 """How often each change is made."""
 

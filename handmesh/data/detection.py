@@ -63,6 +63,17 @@ class Scene:
     image: np.ndarray  # (H, W, 3) uint8 RGB
     hands: tuple[SceneHand, ...] = ()
     unsure: tuple[np.ndarray, ...] = ()  # convex polygons, (K, 2) pixels each
+    plain: np.ndarray | None = None  # the image before its colours were varied, for a teacher; None: it was not
+
+    @property
+    def planes(self) -> np.ndarray:
+        """(3, H, W) uint8 as networks take images."""
+        return self.image.transpose(2, 0, 1)
+
+    @property
+    def plain_planes(self) -> np.ndarray:
+        """(3, H, W) uint8 in the scene's own colours."""
+        return (self.image if self.plain is None else self.plain).transpose(2, 0, 1)
 
 
 class SceneSource(Protocol):
@@ -373,11 +384,15 @@ def _raise_bump(maps: dict[str, np.ndarray], hand: SceneHand) -> None:
 
 
 def collate(scenes: Sequence[Scene], teacher: SceneTeacher | None = None) -> DetectionBatch:
-    """Scenes of one size as a batch, with what a teacher says of them."""
+    """Scenes of one size as a batch, with what a teacher says of them.
+
+    The teacher sees them before their colours are varied: a hand in grey, at night or with red and blue swapped is to
+    be found as if it were in daylight.
+    """
     maps = [encode(scene) for scene in scenes]
     stacked = {name: torch.from_numpy(np.stack([each[name] for each in maps])) for name in maps[0]}
-    images = np.stack([scene.image.transpose(2, 0, 1) for scene in scenes])
-    taught = tuple(map(torch.from_numpy, teacher(images))) if teacher else ()
+    images = np.stack([scene.planes for scene in scenes])
+    taught = tuple(map(torch.from_numpy, teacher([scene.plain_planes for scene in scenes]))) if teacher else ()
     return DetectionBatch(image=torch.from_numpy(images), taught=taught, **stacked)
 
 
@@ -395,7 +410,7 @@ class DetectionBatches(StepBatches):
 
     def make(self, source: SceneSource, size: int, rng: np.random.Generator) -> Scene:
         scene = source.draw(input_size(size), rng)
-        return replace(scene, image=vary_colour(scene.image, rng)) if self.colour else scene
+        return replace(scene, image=vary_colour(scene.image, rng), plain=scene.image) if self.colour else scene
 
     def collate(self, samples: list[Scene]) -> DetectionBatch:
         return collate(samples, self.teacher)

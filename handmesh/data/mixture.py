@@ -17,7 +17,8 @@ from rich.progress import track
 from scipy.spatial.transform import Rotation
 
 from handmesh import crop, geometry
-from handmesh.data.cutouts import CutoutHand, CutoutSet
+from handmesh.data.cutouts import LIST_FILE as CUTOUT_FILE
+from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet
 from handmesh.data.detection import Scene, SceneSource, Size
 from handmesh.data.freihand import CropProtocol, FreihandSource, crop_box, read_freihand
 from handmesh.data.loader import Changing, MixConfig, Source
@@ -139,12 +140,13 @@ def sources_of(
     in which streamed shards come.
     """
     banks = {bank.info["source"]: bank for bank in read_banks(mix.taught)}
-    named = (*mix.shards, *mix.photos, *mix.stretched_photos, *mix.hard_negatives)
-    if unknown := banks.keys() - {folder.name for folder in named}:
+    named = (*mix.shards, *mix.photos, *mix.stretched_photos, *mix.cutouts, *mix.hard_negatives)
+    if unknown := banks.keys() - {bank_name(folder) for folder in named}:
         raise ValueError(f"data.taught: a bank is of {min(unknown)}, which the data does not name")
 
     def taught(root: Path, source: Source) -> Source:
-        return TaughtSource(source, banks[root.name], mix.taught_fraction) if root.name in banks else source
+        bank = banks.get(bank_name(root))
+        return TaughtSource(source, bank, mix.taught_fraction) if bank else source
 
     found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, masks, seed, taught)
     if mix.freihand:
@@ -156,7 +158,7 @@ def sources_of(
     labelled += [taught(root, PhotoSource(read_photos(root, "train"), flat=True)) for root in mix.stretched_photos]
     if mix.stream.photos:
         labelled.append(Stream(mix.stream.photos, mix.stream, _open_photos, seed))
-    labelled += [CutoutSource(CutoutSet(folder), mix.backgrounds, fits) for folder in mix.cutouts]
+    labelled += [taught(root, CutoutSource(CutoutSet(root), mix.backgrounds, fits)) for root in mix.cutouts]
     taken = sum(fraction for fraction, _ in found) + mix.background_fraction
     fraction = max(0.0, 1.0 - taken) / max(1, len(labelled))
     found += [(fraction, source) for source in labelled]
@@ -167,6 +169,11 @@ def sources_of(
         fraction = mix.background_fraction / 2 if empty and mined else mix.background_fraction
         found += [(fraction / len(group), source) for source in group]
     return found
+
+
+def bank_name(root: Path) -> str:
+    """What a data set is called in the bank of a teacher's features of it: `photos/people`, `cutouts/people`."""
+    return "/".join(root.parts[-2:])
 
 
 def _fits(mix: MixConfig, hand: HandModel) -> dict[Key, Fit]:
@@ -283,7 +290,12 @@ class PhotoSource(ContextSource):
 
 
 class CutoutSource:
-    """Hands cut out of photographs, each pasted anew onto a part of an image without hands."""
+    """Hands cut out of photographs, each pasted anew onto a part of an image without hands.
+
+    As a sequence it holds each of them VERSIONS times, always pasted alike, for a teacher to see.
+    """
+
+    VERSIONS = 4
 
     def __init__(self, cutouts: CutoutSet, backgrounds: Sequence[Path], fits: Mapping[Key, Fit] | None = None) -> None:
         self.cutouts, self.fits = cutouts, fits or {}
@@ -291,8 +303,16 @@ class CutoutSource:
         if not self.paths:
             raise ValueError("cutouts need something to lie on: name folders of images in data.backgrounds")
 
+    def __len__(self) -> int:
+        return self.VERSIONS * len(self.cutouts)
+
+    def __getitem__(self, i: int) -> HandSample:
+        return self._pasted(self.cutouts[i % len(self.cutouts)], np.random.default_rng([i, len(self)]))
+
     def draw(self, rng: np.random.Generator) -> HandSample:
-        cutout = self.cutouts[int(rng.integers(len(self.cutouts)))]
+        return self._pasted(self.cutouts[int(rng.integers(len(self.cutouts)))], rng)
+
+    def _pasted(self, cutout: Cutout, rng: np.random.Generator) -> HandSample:
         hand = cutout.hands[0]
         box = Box(Box.around(hand.joints_px).centre_px, Box.around(hand.joints_px, rotation=False).size_px * CONTEXT)
         affine = crop.crop_affine(box, CONTEXT_PX)
@@ -375,7 +395,7 @@ class TeacherOptions:
     """A hand landmark network as .onnx that takes (n, 3, 224, 224) RGB between 0 and 1, such as MediaPipe's
     hand_landmark_full (Apache-2.0) converted."""
     data: tyro.conf.Positional[Path]
-    """Folder with shard-*.tar, pseudo_labels.json (the training split is taken) or hard_negatives.json."""
+    """Folder with shard-*.tar, pseudo_labels.json (the training split is taken), hard_negatives.json or cutouts."""
     output: Path
     """Folder of the bank."""
     views: int = 1
@@ -384,15 +404,19 @@ class TeacherOptions:
     """Side of the student's crop over the side of the hand's tight box, as in the training's config."""
     limit: int | None = None
     """Take the first so many samples. Default: all."""
+    backgrounds: tuple[Path, ...] = ()
+    """What cutouts are pasted onto: the same folders as the training's data.backgrounds."""
 
 
 def cache_teacher(options: TeacherOptions) -> None:
     """Write the bank that the options ask for, and say how many views it has."""
-    name = options.data.name
+    name = bank_name(options.data)
     if (options.data / LABEL_FILE).is_file():
         source = PhotoSource(read_photos(options.data, "train"))
     elif (options.data / LIST_FILE).is_file():
         source = HardNegativeSource(options.data)
+    elif (options.data / CUTOUT_FILE).is_file():
+        source = CutoutSource(CutoutSet(options.data), options.backgrounds)
     else:
         source = ShardSource(read_shards(options.data))
     rows = write_bank(

@@ -224,10 +224,11 @@ class TaughtSource:
 
     def __init__(self, source: Any, bank: Bank, fraction: float) -> None:
         """Raises ValueError where the bank was made of other samples."""
-        if len(source) != bank.info["samples"]:
+        made_of, found = bank.info["samples"], len(source)
+        if made_of != found or np.abs(np.array(bank.info["probe"]) - _probe(source)).max() > _SAME_COLOUR:
             raise ValueError(
-                f"{bank.folder} was made of {bank.info['samples']} samples, {bank.info['source']} gives {len(source)}: "
-                "make the bank anew with `handmesh data cache-teacher`"
+                f"{bank.folder} was made of {made_of} samples, {bank.info['source']} gives {found}, or other images: "
+                "make the bank anew with `handmesh data cache-teacher`, with the training's backgrounds behind cutouts"
             )
         self.source, self.bank, self.fraction = source, bank, fraction
 
@@ -236,6 +237,15 @@ class TaughtSource:
             return self.source.draw(rng)
         view = self.bank[int(rng.integers(len(self.bank)))]
         return self.source[view.item]._replace(view=view.box, wrong_side=view.wrong_side, taught=view.taught)
+
+
+_SAME_COLOUR = 2.0
+"""How far the mean colours of one image, decoded by two libraries, may be apart, of 255."""
+
+
+def _probe(source: Any) -> np.ndarray:
+    """(2, 3) mean colours of the first and the last sample, by which a source is known again."""
+    return np.array([source[i].image.mean((0, 1)) for i in (0, len(source) - 1)]).round(2)
 
 
 def write_bank(
@@ -247,7 +257,7 @@ def write_bank(
     A killed run begins its data set again; `bank.json` comes last.
     """
     info = {"source": name, "samples": len(source), "teacher": teacher.name, "box_scale": box_scale, "views": views}
-    info["wrong_side"] = WRONG_SIDE
+    info |= {"wrong_side": WRONG_SIDE, "probe": _probe(source).tolist()}
     if (folder / INFO_FILE).is_file() and info.items() <= json.loads((folder / INFO_FILE).read_text()).items():
         return len(Bank(folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -307,13 +317,13 @@ class SceneTeacher:
         """Of each of the maps."""
         return tuple(len(standard.centre) for standard in self._standards)
 
-    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """The maps of the first K of (B, 3, H, W) uint8 images, (K, C, h, w) float32 each."""
+    def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The maps of the first K of B (3, H, W) uint8 images, (K, C, h, w) float32 each."""
         count = max(1, round(self.fraction * len(images)))
         maps = zip(self._maps(images[:count]), self._standards, strict=True)
         return [np.stack([standard.of(one) for one in each]) for each, standard in maps]
 
-    def _maps(self, images: np.ndarray) -> list[np.ndarray]:
+    def _maps(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self._run is None:  # opened late: workers open the network for themselves
             self._run = _asked_for(_read_onnx(self.path, "a detector"))
         each = [self._run(image[None].astype(np.float32) / 255) for image in images]

@@ -308,6 +308,20 @@ def test_a_teacher_says_its_maps_in_deviations(tmp_path):
     np.testing.assert_array_equal(some, map_[:3])
 
 
+def test_a_teacher_sees_scenes_before_their_colours_are_varied(tmp_path):
+    write_detector(tmp_path / "teacher.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 64, 96)).astype(np.uint8)
+    teacher = SceneTeacher(tmp_path / "teacher.onnx", images)
+
+    class Fixed:
+        def draw(self, size, rng):
+            return detection.Scene(images[0].transpose(1, 2, 0))
+
+    batches = detection.DetectionBatches([(1.0, Fixed())], [Stage(1, 96, 2)], teacher=teacher)
+    np.testing.assert_array_equal(batches[0].taught[0][1], teacher(images[:1])[0][0])
+    assert np.abs(batches[0].image[1].numpy().astype(int) - images[0]).mean() > 5, "the student sees other colours"
+
+
 def test_a_teacher_that_is_none_is_refused(tmp_path):
     (tmp_path / "text.onnx").write_text("no network")
     images = np.zeros((1, 3, 64, 96), np.uint8)

@@ -13,6 +13,8 @@ onnx = pytest.importorskip("onnx", reason="a teacher is an ONNX file")
 pytest.importorskip("lightning_fabric", reason="distillation needs the training extra")
 
 from handmesh.data.augment import AugmentConfig  # noqa: E402
+from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, write_cutouts  # noqa: E402
+from handmesh.data.mixture import CutoutSource  # noqa: E402
 from handmesh.data.samples import HandSample, collate, make_crop_sample  # noqa: E402
 from handmesh.data.teacher import (  # noqa: E402
     CELLS,
@@ -25,6 +27,7 @@ from handmesh.data.teacher import (  # noqa: E402
     teach,
     write_bank,
 )
+from handmesh.files import write_image  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
 from handmesh.models.mesh_net import HandNet, NetworkConfig  # noqa: E402
 from handmesh.training.losses import FeatureStudent, matching_losses  # noqa: E402
@@ -131,6 +134,25 @@ def test_a_fraction_of_the_draws_is_free(bank):
 def test_a_bank_of_other_samples_is_refused(bank):
     with pytest.raises(ValueError, match="was made of 3 samples"):
         TaughtSource(Ramps(count=2), bank, fraction=1.0)
+    others = Ramps()
+    others.image = others.image[:, ::-1, ::-1]
+    with pytest.raises(ValueError, match="other images.*cache-teacher"):
+        TaughtSource(others, bank, fraction=1.0)
+
+
+def test_pasted_cutouts_are_taught_as_they_are_shown(tmp_path):
+    """Each version of a cutout is pasted alike for teacher and student, and unlike the other versions."""
+    rgba = np.full((90, 90, 4), 200, np.uint8)
+    joints = np.random.default_rng(0).uniform(15, 75, (21, 2)).astype(np.float32)
+    write_cutouts(tmp_path / "cut", [Cutout(rgba, (CutoutHand("right", joints),))] * 2)
+    for k in range(12):
+        write_image(tmp_path / "grounds" / f"{k}.png", np.full((120, 160, 3), 20 * k, np.uint8))
+    source = CutoutSource(CutoutSet(tmp_path / "cut"), [tmp_path / "grounds"])
+    shown = [source[i].image for i in range(len(source))]
+    assert len(source) == 8 and len({image.tobytes() for image in shown}) == 8
+    np.testing.assert_array_equal(shown[5], source[5].image)
+    write_bank(tmp_path / "bank", source, "cut", TEACHER, 1.5, 1, None, iter)
+    assert TaughtSource(source, Bank(tmp_path / "bank"), 1.0).draw(np.random.default_rng(0)).taught is not None
 
 
 def test_a_finished_bank_is_left_alone_and_an_unfinished_one_made_anew(bank):
