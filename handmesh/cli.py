@@ -74,9 +74,7 @@ COMMANDS = {
     "benchmark sizes": Command(
         "handmesh.benchmark.latency:compare_sizes", "mesh networks in turn: latency, size, memory"
     ),
-    "benchmark backbones": Command(
-        "handmesh.benchmark.backbone_report:run", "latency of backbones by resolution", "train"
-    ),
+    "benchmark backbones": Command("handmesh.benchmark.backbones:run", "latency of backbones by resolution", "train"),
     "benchmark loader": Command("handmesh.benchmark.loader:time_loader", "training images a second", "train"),
     "benchmark training": Command(
         "handmesh.benchmark.loader:time_training", "training steps of presets, in turn", "train"
@@ -86,8 +84,8 @@ COMMANDS = {
     ),
     "benchmark soak": Command("handmesh.benchmark.soak:run", "memory, threads and pace over half an hour"),
     "data synthetic": Command("handmesh.synthetic.writer:run", "images of hands with exact labels", "train"),
-    "data people": Command("handmesh.synthetic.cutouts:write_people", "cutout images of gesturing people", "assets"),
-    "data sprites": Command("handmesh.synthetic.cutouts:write_hands", "cutout images of hands with forearms", "train"),
+    "data people": Command("handmesh.synthetic.people:write_people", "cutout images of gesturing people", "assets"),
+    "data sprites": Command("handmesh.synthetic.people:write_hands", "cutout images of hands with forearms", "train"),
     "data cutouts": Command("handmesh.data.cutouts:run", "hands cut out of labelled photographs"),
     "data hard-negatives": Command(
         "handmesh.evaluation.hard_negatives:run", "what a detector takes for hands and is none", "train"

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from handmesh.assets import ASSETS, DETECTOR, bundled_models
-from handmesh.export.compress import for_browsers
+from handmesh.export.onnx import for_browsers
 
 if __name__ == "__main__":
     for name in (DETECTOR, *bundled_models()):

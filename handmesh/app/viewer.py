@@ -14,8 +14,7 @@ import numpy as np
 
 from handmesh.app.capture import Snapshots
 from handmesh.app.hud import Hud, HudState, line_panel
-from handmesh.app.keys import Action, Angle, Controls, View, ViewSettings, key_name
-from handmesh.app.orbit import Orbit, OrbitState
+from handmesh.app.keys import Action, Angle, Controls, Orbit, OrbitState, View, ViewSettings, key_name
 from handmesh.app.player import Meter
 from handmesh.app.window import MAX_SIDE, Window
 from handmesh.render.overlay import Style, overlay

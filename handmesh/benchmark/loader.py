@@ -19,10 +19,9 @@ from lightning_fabric import Fabric
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import track
 
-from handmesh.data.augment import AugmentConfig
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import Stage, TrainingBatches, batches_from
-from handmesh.data.samples import Batch, collate, make_crop_sample
+from handmesh.data.samples import AugmentConfig, Batch, collate, make_crop_sample
 from handmesh.evaluation.report import Table
 from handmesh.hand.model import HandModel
 from handmesh.machine import machine

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from handmesh.crop import PADDING
-from handmesh.data.augment import vary_colour
 from handmesh.data.cutouts import Cutout, CutoutSet
 from handmesh.data.loader import Stage, StepBatches
 from handmesh.data.photos import Photo, list_images, read_photos, split_of
+from handmesh.data.samples import vary_colour
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
 from handmesh.files import read_image

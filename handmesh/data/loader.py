@@ -14,9 +14,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from handmesh.data.augment import AugmentConfig
 from handmesh.data.remote import StreamConfig
-from handmesh.data.samples import Batch, CropSample, HandSample, collate, make_crop_sample
+from handmesh.data.samples import AugmentConfig, Batch, CropSample, HandSample, collate, make_crop_sample
 
 
 class Source(Protocol):

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 
 from handmesh import crop
-from handmesh.data.augment import AugmentConfig, jitter_box
-from handmesh.data.samples import HandSample, Taught
+from handmesh.data.samples import AugmentConfig, HandSample, Taught, jitter_box
 from handmesh.files import write_json
 from handmesh.types import Box
 

@@ -44,7 +44,7 @@ from handmesh.evaluation.predictor import (
     open_predictor,
 )
 from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table, heat_map
-from handmesh.evaluation.sheets import Posed, case_image, tiled
+from handmesh.evaluation.review import Posed, case_image, tiled
 from handmesh.files import sha256_of, write_csv, write_json, write_text
 
 # Score anybody's prediction file as FreiHAND's server does, and beside it our own metrics.

@@ -1,26 +1,138 @@
-"""Fits the hands of a folder of labelled photographs: the mesh network proposes; progress, a summary, a sheet."""
+"""Fits the hands of labelled photographs: the mesh network proposes; which fits are good enough; a summary, a sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import tyro
 from rich.progress import track
+from scipy.spatial.transform import Rotation
 
 from handmesh.assets import model_path
-from handmesh.data.fit_photos import FitPhotosConfig, PhotoFitter, Task, tasks_of
-from handmesh.data.photos import Fit, Key, LabelledHand, Photo, read_photos, split_of, write_fits
+from handmesh.crop import view_rotation
+from handmesh.data.photos import Fit, Key, LabelledHand, Photo, read_photos, split_of, usable_hands, write_fits
 from handmesh.evaluation.datasets import Case, Prediction, from_photos
-from handmesh.evaluation.sheets import case_sheet, write_sheet
-from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project
+from handmesh.evaluation.review import case_sheet, write_sheet
+from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project, solve_translation
+from handmesh.hand.fitting import THUMB_BASE, Evidence, FitConfig, Fitter, Posed, drawn
 from handmesh.hand.model import HandModel
+from handmesh.skeleton import ROOT
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.types import Camera, Hand
+
+Proposer = Callable[[LabelledHand, Camera], Hand | None]
+"""What a network makes of a labelled hand of a photograph; None where it sees none."""
+
+
+@dataclass(frozen=True)
+class FitPhotosConfig:
+    """How hands are fitted, and which fits are good enough to learn from."""
+
+    search: FitConfig = field(default_factory=FitConfig)
+    accept: float = 0.03
+    """A fit is accepted up to this mean 2D distance to its label, as a fraction of the longer box side,"""
+    accept_worst: float = 0.1
+    """this one of its farthest joint (the thumb's base does not count),"""
+    accept_weak_3d_m: float = 0.025
+    """and this mean distance to the weak 3D joints, metres, when these have its size and position."""
+    fov_deg: float = 60.0
+    """What the longer side of the images spans. Where hands are near, a wrong angle bends their fingers."""
+    batch: int = 128
+
+
+Start = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Where a search starts: the arguments of `Fitter.start` for one right hand."""
+
+
+class Task(NamedTuple):
+    """A labelled hand to be fitted; a left one is mirrored, as if it were the right hand of a mirrored image."""
+
+    key: Key
+    left: bool
+    camera: Camera
+    evidence: Evidence  # without the batch dimension
+    proposal: Start | None
+
+
+def tasks_of(photo: Photo, propose: Proposer, fov_deg: float) -> list[Task]:
+    """The usable hands of a photograph with what the network proposes."""
+    camera = Camera.from_fov(photo.width, photo.height, fov_deg)
+    usable = {id(hand) for hand in usable_hands(photo)}
+    return [
+        _task((photo.path.name, k), camera, label, propose(label, camera))
+        for k, label in enumerate(photo.hands)
+        if id(label) in usable
+    ]
+
+
+def _task(key: Key, camera: Camera, label: LabelledHand, seen: Hand | None) -> Task:
+    left = label.side == "left"
+    rotation, flip = (mirror_rotations, mirror_points_m) if left else (np.asarray, np.asarray)
+    joints_px = label.joints_px.astype(np.float64)
+    if left:
+        joints_px[:, 0] = 2 * camera.cx - joints_px[:, 0]
+    # Weak 3D joints are those of a camera that looks straight at the hand.
+    weak_3d_m = label.joints_m @ view_rotation(camera, label.box(rotation=False)).T
+    side_px, focal_px = np.ptp(joints_px, axis=0).max(), np.float64(camera.fx)
+    evidence = Evidence(joints_px, side_px, flip(weak_3d_m), focal_px, np.array([camera.cx, camera.cy]))
+    return Task(key, left, camera, evidence, seen and (rotation(seen.pose), seen.shape, flip(seen.joints_m[ROOT])))
+
+
+class PhotoFitter:
+    """Fits labelled hands, many at once."""
+
+    def __init__(self, hand: HandModel, config: FitPhotosConfig | None = None) -> None:
+        """Raises ValueError where `hand` is MANO; see `KeypointHand`."""
+        self.config = config or FitPhotosConfig()
+        self.fitter = Fitter(hand, self.config.search)
+
+    def fit(self, tasks: Sequence[Task]) -> dict[Key, Fit]:
+        """Each hand, from its proposal and from the relaxed hand, whichever leads nearer."""
+        evidence = Evidence(*map(np.stack, zip(*(task.evidence for task in tasks), strict=True)))
+        relaxed = [self._relaxed(task.evidence) for task in tasks]
+        proposed = [task.proposal or rest for task, rest in zip(tasks, relaxed, strict=True)]
+        (posed, cost), (other, other_cost) = (self._search(evidence, starts) for starts in (proposed, relaxed))
+        posed = posed.take(cost <= other_cost, other)
+        return dict(zip((task.key for task in tasks), self._fits(tasks, evidence, posed), strict=True))
+
+    def _search(self, evidence: Evidence, starts: Sequence[Start]) -> tuple[Posed, np.ndarray]:
+        columns = (np.stack(column).astype(np.float64) for column in zip(*starts, strict=True))
+        return self.fitter.fit(evidence, self.fitter.start(*columns))
+
+    def _relaxed(self, evidence: Evidence) -> Start:
+        """The hand at rest, turned as the weak 3D joints are and placed as the image shows."""
+        rest = self.fitter.hand.rest_joints_m
+        weak_3d = evidence.weak_3d_m
+        rotation = Rotation.align_vectors(weak_3d - weak_3d.mean(0), rest - rest.mean(0))[0].as_matrix()
+        camera = Camera(float(evidence.focal_px), float(evidence.focal_px), *evidence.centre_px.tolist(), 0, 0)
+        rotations = np.concatenate([rotation[None], np.tile(np.eye(3), (15, 1, 1))])
+        return rotations, np.zeros(10), solve_translation((rest - rest[ROOT]) @ rotation.T, evidence.joints_px, camera)
+
+    def _fits(self, tasks: Sequence[Task], evidence: Evidence, posed: Posed) -> Iterator[Fit]:
+        hand = self.fitter.hand
+        rotations, joints_m = hand.rotations(posed), hand.joints_m(posed)
+        off = np.linalg.norm(drawn(joints_m, evidence) - evidence.joints_px, axis=-1) / evidence.side_px[:, None]
+        weak_3d_m = self.fitter.weak_3d_errors_m(evidence, posed)
+        for k, task in enumerate(tasks):
+            rotation, flip = (mirror_rotations, mirror_points_m) if task.left else (np.asarray, np.asarray)
+            arrays = rotation(rotations[k]), posed.shape[k], flip(joints_m[k]), flip(posed.position_m[k])
+            accepted = self._accepts(off[k], weak_3d_m[k])
+            yield Fit(*(a.astype(np.float32) for a in arrays), weak_3d_m[k], off[k].mean(), accepted, task.camera)
+
+    def _accepts(self, off: np.ndarray, weak_3d_m: float) -> bool:
+        config, worst = self.config, np.delete(off, THUMB_BASE).max()
+        return bool(
+            off.mean() <= config.accept and worst <= config.accept_worst and weak_3d_m <= config.accept_weak_3d_m
+        )
+
+
+# Fits the hands of a folder of labelled photographs: the mesh network proposes; progress, a summary, a sheet.
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from handmesh.evaluation.datasets import (
 )
 from handmesh.evaluation.metrics import Metric
 from handmesh.evaluation.report import Image, Report, Section, Setting, Table, setting_of
+from handmesh.evaluation.review import case_sheet, false_positive_sheet
 from handmesh.evaluation.scoring import (
     ALL_UNSEEN,
     COMBINED,
@@ -57,7 +58,6 @@ from handmesh.evaluation.scoring import (
     synthetic_metrics,
     tables_of,
 )
-from handmesh.evaluation.sheets import case_sheet, false_positive_sheet
 from handmesh.files import write_json
 from handmesh.tracking.backends import Session, open_session
 from handmesh.tracking.estimator import Estimator

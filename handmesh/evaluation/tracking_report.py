@@ -22,8 +22,8 @@ from rich.progress import Progress
 from handmesh import skeleton
 from handmesh.console import progress
 from handmesh.evaluation.report import COLOURS, UNKNOWN, Image, Report, Section, Table
+from handmesh.evaluation.review import strip
 from handmesh.evaluation.sequences import FPS, RenderedSequence, render_scene
-from handmesh.evaluation.sheets import strip
 from handmesh.evaluation.tracking import (
     SEQUENCES,
     VISIBLE,

@@ -24,14 +24,15 @@ import tyro
 from torch import Tensor, nn
 
 from handmesh.assets import ASSETS
-from handmesh.export.compress import Precision, for_browsers
 from handmesh.export.onnx import (
     INPUT_SIZE,
     DetectorGraph,
     MeshGraph,
     MeshOutputs,
+    Precision,
     export_detector,
     export_mesh,
+    for_browsers,
     load_detector,
 )
 from handmesh.export.parity import (

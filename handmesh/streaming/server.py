@@ -5,6 +5,8 @@ client.
 from __future__ import annotations
 
 import asyncio
+import hmac
+import ipaddress
 import logging
 import socket
 import threading
@@ -14,7 +16,8 @@ from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -26,18 +29,189 @@ from websockets.http11 import Request, Response
 from handmesh import console
 from handmesh.assets import VIEWER
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.streaming.access import SAFETY_HEADERS, Access, Note, Notes, Page, Refusal, quoted, read_pages
-from handmesh.streaming.datagrams import Datagrams, json_datagram, osc_datagram
 from handmesh.streaming.protocol import (
+    Datagrams,
     MessageError,
     Poser,
     Update,
     bind_message,
     frame_bytes,
     frame_message,
+    json_datagram,
+    osc_datagram,
     pong_message,
 )
 from handmesh.types import TrackedFrame
+
+# The log of what was refused: one line each, and no more lines than a person can read.
+
+
+Note = Callable[[str], None]
+"""Takes a line for the user."""
+
+_LINES_A_SECOND = 5
+
+
+class Notes:
+    """Passes lines on, at most five in a second; then says how many there were more."""
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self._second = 0
+        self._lines = 0
+
+    def __call__(self, line: str) -> None:
+        """Say `line`, unless this second has had its share."""
+        second = int(time.monotonic())
+        if second != self._second:
+            unsaid = self._lines - _LINES_A_SECOND
+            if unsaid > 0:
+                self._note(f"{unsaid} more lines like these within a second")
+            self._second, self._lines = second, 0
+        self._lines += 1
+        if self._lines <= _LINES_A_SECOND:
+            self._note(line)
+
+
+# Who may connect: the checks that keep other people's web pages and machines away from a camera's hands.
+
+
+_LONGEST_QUOTE = 80
+
+
+class Refusal(NamedTuple):
+    """Why a request is not answered; `reason` is one line."""
+
+    status: HTTPStatus
+    reason: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """The rules of one server.
+
+    A browser says in `Origin` whose page asks; by default that must be a page of this server. `Host`
+    must be an address or a name of this machine, or else a stranger's page could have its own name lead
+    here (DNS rebinding) and pass as one of ours. Other programs send no `Origin`: only a token stops them.
+    """
+
+    host: str = "127.0.0.1"
+    allow_origins: tuple[str, ...] = ()
+    token: str | None = None
+
+    def __post_init__(self) -> None:
+        for origin in self.allow_origins:
+            if origin not in ("*", "null") and not (urlsplit(origin).scheme and urlsplit(origin).netloc):
+                raise ValueError(f"an origin is like http://localhost:5173, or * for any; got {origin!r}")
+        if self.token is not None and not self.token.strip():
+            raise ValueError("the token is empty; leave it out, or give one that is hard to guess")
+
+    def refusal_of_page(self, headers: Headers) -> Refusal | None:
+        """Why a plain HTTP request is refused; None where it is not."""
+        hosts = headers.get_all("Host")
+        if len(hosts) != 1:
+            return Refusal(HTTPStatus.BAD_REQUEST, f"expected one Host header, got {len(hosts)}")
+        if not self._is_own_name(hosts[0]):
+            return Refusal(HTTPStatus.FORBIDDEN, f"host {quoted(hosts[0])} is not a name of this machine")
+        return None
+
+    def refusal_of_data(self, headers: Headers, url: SplitResult) -> Refusal | None:
+        """Why a request for hands or their mesh is refused: what a page's is for, the origin, or the token."""
+        return self.refusal_of_page(headers) or self._refusal_of_origin(headers) or self._refusal_of_token(headers, url)
+
+    def _refusal_of_origin(self, headers: Headers) -> Refusal | None:
+        origins = headers.get_all("Origin")
+        if not origins or "*" in self.allow_origins:
+            return None
+        if len(origins) == 1:
+            own = headers.get_all("Host")[0].lower()
+            origin = origins[0].lower()
+            if origin in (f"http://{own}", f"https://{own}") or origins[0] in self.allow_origins:
+                return None
+        return Refusal(HTTPStatus.FORBIDDEN, f"cross-origin: {quoted(', '.join(origins))} (see --allow-origin)")
+
+    def _refusal_of_token(self, headers: Headers, url: SplitResult) -> Refusal | None:
+        if self.token is None:
+            return None
+        given = parse_qs(url.query).get("token", [])
+        given += [value[len("Bearer ") :] for value in headers.get_all("Authorization") if value.startswith("Bearer ")]
+        expected = self.token.encode()
+        if len(given) == 1 and hmac.compare_digest(given[0].encode(errors="replace"), expected):
+            return None
+        return Refusal(HTTPStatus.UNAUTHORIZED, "wrong token" if given else "no token")
+
+    def _is_own_name(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        own = {"localhost", self.host.lower(), *_machine_names()}
+        own |= {urlsplit(origin).hostname or "" for origin in self.allow_origins}
+        return name in own - {""} or _is_address(name)
+
+
+def _machine_names() -> set[str]:
+    name = socket.gethostname().lower()
+    return {name, f"{name.split('.')[0]}.local"}
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def quoted(text: str) -> str:
+    """A stranger's text, short and without control characters, fit for a line of a log."""
+    short = text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
+    return ascii(short)
+
+
+# The viewer's files, read once at the start: nothing that a request says is ever a path.
+
+
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+SAFETY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; object-src 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+"""Of every answer: the page loads nothing from elsewhere, and tells no one else its address, which may hold a token."""
+
+
+class Page(NamedTuple):
+    """One file as it is served."""
+
+    content_type: str
+    body: bytes
+
+
+def read_pages(folder: Path) -> dict[str, Page]:
+    """The files right in `folder` by their path in a URL; index.html is also '/'.
+
+    Files of a type that is not in `TYPES` are left out. Raises FileNotFoundError without an index.html.
+    """
+    files = [file for file in sorted(folder.glob("*")) if file.suffix in TYPES and file.is_file()]
+    pages = {f"/{file.name}": Page(TYPES[file.suffix], file.read_bytes()) for file in files}
+    if "/index.html" not in pages:
+        raise FileNotFoundError(f"no index.html in {folder}; build the viewer: npm ci && npm run build in its folder")
+    return {"/": pages["/index.html"], **pages}
+
+
+# The stream's server: a thread of its own, fed by the tracker's loop, which never waits for it or for a slow
+
 
 # One client's connection, which holds at most one message: a slow client misses frames, no one waits for it.
 

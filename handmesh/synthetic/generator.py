@@ -11,15 +11,12 @@ from scipy.spatial.transform import Rotation
 from handmesh.geometry import project
 from handmesh.hand.poses import PoseSampler
 from handmesh.synthetic import config, objects, scene
-from handmesh.synthetic.config import HardCase, SceneProbabilities, Sources
+from handmesh.synthetic.config import HardCase, SceneProbabilities, Sources, backgrounds_of, seed_of
 from handmesh.synthetic.hand_mesh import Arm, PosedHand
-from handmesh.synthetic.lighting import draw_light, load_environments
-from handmesh.synthetic.renderer import Part, RenderedScene
+from handmesh.synthetic.renderer import Material, Part, RenderedScene, draw_light, load_environments
 from handmesh.synthetic.scene import Appearance, HandInstance, Stage, aim, beside
 from handmesh.synthetic.sensor import Backgrounds, composite, photograph
 from handmesh.synthetic.skin import Skin, draw_skin, load_skins, painted_skins, skin_material
-from handmesh.synthetic.split import backgrounds_of, seed_of
-from handmesh.synthetic.surfaces import Material
 from handmesh.types import Camera
 
 PAINTED_SIZE = 512

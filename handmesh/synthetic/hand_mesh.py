@@ -12,8 +12,7 @@ import torch
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.hand.model import HandModel
-from handmesh.synthetic.renderer import vertex_normals
-from handmesh.synthetic.surfaces import Surface, grid_faces, tube
+from handmesh.synthetic.renderer import Surface, grid_faces, tube, vertex_normals
 
 RING_GAPS_M = (0.015, 0.02, 0.025, 0.03, 0.03, 0.03, 0.04, 0.04, 0.05, 0.05, 0.05, 0.06)
 """Distances between the rings that continue the hand's open end, about 0.44 m in all."""

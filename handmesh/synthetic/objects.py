@@ -8,10 +8,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.synthetic import surfaces
+from handmesh.synthetic import renderer
+from handmesh.synthetic.config import Materials
 from handmesh.synthetic.hand_mesh import PosedHand, band, sleeve
-from handmesh.synthetic.split import Materials
-from handmesh.synthetic.surfaces import Material, Surface
+from handmesh.synthetic.renderer import Material, Surface
 
 _FINGERS = [[skeleton.KEYPOINTS.index(f"{finger}{k}") for k in (1, 2, 3, 4)] for finger in skeleton.FINGERS]
 _GRIP = [joint for finger in _FINGERS[1:] for joint in finger]
@@ -52,31 +52,31 @@ def draw_watch(rng: np.random.Generator, hand: PosedHand) -> Surface:
     out = np.linalg.svd(flat - flat.mean(0), full_matrices=False)[2][1] * rng.choice([-1.0, 1.0])
     thick = float((flat @ out).max())
     width, height = rng.uniform(0.024, 0.042), rng.uniform(0.006, 0.012)
-    case = surfaces.cylinder(width / 2, height) if rng.random() < 0.6 else surfaces.slab(width, 1.15 * width, height)
+    case = renderer.cylinder(width / 2, height) if rng.random() < 0.6 else renderer.slab(width, 1.15 * width, height)
     position = hand.wrist + hand.axis * rng.uniform(0.018, 0.035) + out * (thick + 0.3 * height)
     return case.moved(_onto(out, rng.uniform(0, 2 * np.pi)), position)
 
 
 def _bar(rng: np.random.Generator, radius: float, length: float) -> Surface:
-    return surfaces.cylinder(radius, length)
+    return renderer.cylinder(radius, length)
 
 
 def _ball(rng: np.random.Generator, radius: float, length: float) -> Surface:
-    return surfaces.ball(min(1.25 * radius, 0.5 * length))
+    return renderer.ball(min(1.25 * radius, 0.5 * length))
 
 
 def _block(rng: np.random.Generator, radius: float, length: float) -> Surface:
-    return surfaces.slab(radius * rng.uniform(0.5, 1.6), radius * rng.uniform(0.5, 1.6), length)
+    return renderer.slab(radius * rng.uniform(0.5, 1.6), radius * rng.uniform(0.5, 1.6), length)
 
 
 def _plate(rng: np.random.Generator, radius: float, length: float) -> Surface:
     """A telephone, a card or a book."""
-    return surfaces.slab(radius * rng.uniform(0.2, 0.6), rng.uniform(0.35, 0.7) * length, length)
+    return renderer.slab(radius * rng.uniform(0.2, 0.6), rng.uniform(0.35, 0.7) * length, length)
 
 
 def _bottle(rng: np.random.Generator, radius: float, length: float) -> Surface:
     h, neck, r = length / 2, rng.uniform(0.25, 0.5) * radius, radius
-    return surfaces.lathe(
+    return renderer.lathe(
         [(1e-4, -h), (0.95 * r, -h), (r, -0.9 * h), (r, 0.2 * h), (neck, 0.6 * h), (neck, h), (1e-4, h)]
     )
 
@@ -84,19 +84,19 @@ def _bottle(rng: np.random.Generator, radius: float, length: float) -> Surface:
 def _cup(rng: np.random.Generator, radius: float, length: float) -> Surface:
     h, foot = min(length / 2, 2.2 * radius), rng.uniform(0.6, 0.9) * radius
     outside = [(1e-4, -h), (foot, -h), (radius * 1.1, h)]
-    return surfaces.lathe([*outside, (radius, h), (0.9 * foot, -0.8 * h), (1e-4, -0.8 * h)])
+    return renderer.lathe([*outside, (radius, h), (0.9 * foot, -0.8 * h), (1e-4, -0.8 * h)])
 
 
 def _spool(rng: np.random.Generator, radius: float, length: float) -> Surface:
     """A dumb-bell, a spool, a door knob: thicker at both ends."""
     h, wide = length / 2, rng.uniform(1.2, 2.0) * radius
     ends = [(1e-4, -h), (wide, -h), (wide, -0.7 * h), (radius, -0.55 * h)]
-    return surfaces.lathe([*ends, *((r, -z) for r, z in ends[::-1])])
+    return renderer.lathe([*ends, *((r, -z) for r, z in ends[::-1])])
 
 
 def _egg(rng: np.random.Generator, radius: float, length: float) -> Surface:
     stretch = np.array([1.2 * radius, 1.2 * radius, max(0.4 * length, 1.3 * radius)])
-    return surfaces.ball(1.0).moved(np.diag(stretch), np.zeros(3))
+    return renderer.ball(1.0).moved(np.diag(stretch), np.zeros(3))
 
 
 _Shape = Callable[[np.random.Generator, float, float], Surface]
@@ -135,7 +135,7 @@ def _stick(rng: np.random.Generator, joints: np.ndarray) -> Surface:
     along = knuckle - tips.mean(0) + rng.normal(0, 0.02, 3)
     along /= np.linalg.norm(along)
     length = rng.uniform(0.09, 0.16)
-    shape = surfaces.cylinder(rng.uniform(0.003, 0.006), length)
+    shape = renderer.cylinder(rng.uniform(0.003, 0.006), length)
     return shape.moved(_onto(along, 0.0), tips.mean(0) + along * length * rng.uniform(0.15, 0.4))
 
 
@@ -150,7 +150,7 @@ def _card(rng: np.random.Generator, joints: np.ndarray) -> Surface:
     away -= (away @ through) * through
     away /= np.linalg.norm(away)
     length = rng.uniform(0.07, 0.16)
-    shape = surfaces.slab(np.clip(gap - 2 * FINGER_RADIUS_M, 0.002, 0.012), length * rng.uniform(0.45, 0.9), length)
+    shape = renderer.slab(np.clip(gap - 2 * FINGER_RADIUS_M, 0.002, 0.012), length * rng.uniform(0.45, 0.9), length)
     frame = np.stack([through, np.cross(away, through), away], 1)
     return shape.moved(frame, position + away * length * rng.uniform(0.2, 0.4))
 

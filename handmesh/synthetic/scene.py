@@ -10,12 +10,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from handmesh.synthetic import objects, surfaces
+from handmesh.synthetic import objects, renderer
 from handmesh.synthetic.hand_mesh import Arm, PosedHand
-from handmesh.synthetic.lighting import Light
-from handmesh.synthetic.renderer import Part, RenderedScene, render
+from handmesh.synthetic.renderer import Light, Material, Part, RenderedScene, Surface, render
 from handmesh.synthetic.skin import GROUND, Skin, SkinAppearance, SkinRegions, skin_material, skin_tint
-from handmesh.synthetic.surfaces import Material, Surface
 from handmesh.types import Camera, Side
 
 # Hands put before a camera with everything given: pose, shape, position, skin, clothes, light.
@@ -300,7 +298,7 @@ def _behind(
     rotation = Rotation.from_euler("yxz", rng.normal(0, (25, 12, 12)), degrees=True).as_matrix()
     position = hand.joints.mean(0) + aside
     position[2] = hand.vertices[:, 2].max() + gap_m + half_size[2]
-    return surfaces.ball(1.0, sides=32).moved(rotation @ np.diag(half_size) @ _UPRIGHT, position)
+    return renderer.ball(1.0, sides=32).moved(rotation @ np.diag(half_size) @ _UPRIGHT, position)
 
 
 def face_appearance(rng: np.random.Generator, appearance: SkinAppearance) -> SkinAppearance:

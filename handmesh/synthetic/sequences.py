@@ -19,7 +19,7 @@ from handmesh.hand import anatomy
 from handmesh.hand.poses import default_sampler
 from handmesh.render.rasterizer import rasterize
 from handmesh.synthetic.hand_mesh import Arm, PosedHand
-from handmesh.synthetic.lighting import random_light
+from handmesh.synthetic.renderer import random_light
 from handmesh.synthetic.scene import Appearance, HandInstance, Stage
 from handmesh.synthetic.sensor import draw_pattern
 from handmesh.synthetic.skin import draw_skin, painted_skins

@@ -12,9 +12,9 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.files import read_image
 from handmesh.render.rasterizer import rasterize
+from handmesh.synthetic.config import Materials, files_of, painted_numbers
 from handmesh.synthetic.hand_mesh import Arm
-from handmesh.synthetic.split import Materials, files_of, painted_numbers
-from handmesh.synthetic.surfaces import Material
+from handmesh.synthetic.renderer import Material
 
 # A skin painted on the hand's texture coordinates from its own rest shape: mottling, creases, knuckles, nails.
 

@@ -20,7 +20,7 @@ from handmesh.models.detector_net import DetectorOutput
 from handmesh.models.mesh_net import HandNet, HandNetOutput
 from handmesh.skeleton import KEYPOINTS, ROOT
 from handmesh.training.config import MeshConfig
-from handmesh.training.distributed import mean_over_processes, processes
+from handmesh.training.engine import mean_over_processes, processes
 
 # The training losses, each with a name, on one `Batch` of labelled crops.
 #

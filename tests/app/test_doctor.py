@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from handmesh import assets, machine
-from handmesh.app import checks, doctor
+from handmesh.app import doctor
 from handmesh.app.doctor import Checkup, examine, findings_of
 from handmesh.render import pyrender
 from handmesh.video import camera
@@ -94,7 +94,7 @@ def test_a_check_that_raises_keeps_what_it_found_before(room):
 
 def test_a_missing_package_refers_to_the_list_of_packages(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for check in (checks.models, checks.providers):
+    for check in (doctor.models, doctor.providers):
         monkeypatch.delitem(sys.modules, "handmesh.tracking.tracker", raising=False)
         monkeypatch.delitem(sys.modules, "handmesh.tracking.backends", raising=False)
         (line,) = look(check)["missing"]
@@ -210,14 +210,14 @@ def shelf(monkeypatch):
         version(name)
         return [*needs, 'openvino>=2025.0; extra == "openvino"']
 
-    monkeypatch.setattr(checks.metadata, "version", version)
-    monkeypatch.setattr(checks.metadata, "requires", requires)
-    monkeypatch.setattr(checks, "import_module", lambda name: None)
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(doctor.metadata, "requires", requires)
+    monkeypatch.setattr(doctor, "import_module", lambda name: None)
     return there
 
 
 def test_packages_and_extras_are_listed(shelf):
-    found = look(checks.packages)
+    found = look(doctor.packages)
     assert any("numpy 2.0, opencv-python 5.0, onnxruntime 1.30" in line for line in found["ok"])
     assert any("[stream]" in line for line in found["ok"])
     (openvino,) = found["note"]
@@ -228,7 +228,7 @@ def test_packages_and_extras_are_listed(shelf):
 def test_a_missing_and_an_old_package_have_their_remedies(shelf):
     del shelf["onnxruntime"]
     shelf["opencv-python"] = "4.9.0.80"
-    missing = look(checks.packages)["missing"]
+    missing = look(doctor.packages)["missing"]
     assert any("4.9.0.80 is too old -> pip install --upgrade 'opencv-python>=4.11'" in line for line in missing)
     assert any("not installed: onnxruntime -> pip install 'onnxruntime>=1.19'" in line for line in missing)
 
@@ -236,10 +236,10 @@ def test_a_missing_and_an_old_package_have_their_remedies(shelf):
 def test_another_distribution_of_the_same_module_serves(shelf):
     del shelf["opencv-python"]
     shelf["opencv-contrib-python"] = "4.11.0.86"
-    found = look(checks.packages)
+    found = look(doctor.packages)
     assert not found["missing"] and any("opencv-contrib-python 4.11.0.86" in line for line in found["ok"])
     shelf["opencv-python"] = "5.0"
-    assert any("overwrite each other" in line for line in look(checks.packages)["note"])
+    assert any("overwrite each other" in line for line in look(doctor.packages)["note"])
 
 
 def test_a_package_that_cannot_be_imported(shelf, monkeypatch):
@@ -247,28 +247,28 @@ def test_a_package_that_cannot_be_imported(shelf, monkeypatch):
         if name == "cv2":
             raise ImportError("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(checks, "import_module", without_libgl)
-    (line,) = look(checks.packages)["missing"]
+    monkeypatch.setattr(doctor, "import_module", without_libgl)
+    (line,) = look(doctor.packages)["missing"]
     assert "libGL.so.1" in line and "apt install libgl1" in line
 
 
 def test_a_folder_that_is_not_installed(shelf):
     del shelf["handmesh"]
-    (line,) = look(checks.packages)["note"]
+    (line,) = look(doctor.packages)["note"]
     assert "pip install -e ." in line
 
 
 def test_few_cores_and_little_memory_are_noted(monkeypatch):
     monkeypatch.setattr(machine, "usable_cores", lambda: 0.5)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert [line.partition(" ->")[0] for line in look(checks.processor)["note"]] == [
+    assert [line.partition(" ->")[0] for line in look(doctor.processor)["note"]] == [
         "this process may use 0.5 of them",
         "one core has to share capture, networks and drawing",
     ]
     monkeypatch.setattr(machine, "memory_gb", lambda: (2.0, 0.4))
-    assert "0.4 GB free" in look(checks.memory)["note"][0]
+    assert "0.4 GB free" in look(doctor.memory)["note"][0]
     monkeypatch.setattr(machine, "memory_gb", lambda: None)
-    assert look(checks.memory)["note"]
+    assert look(doctor.memory)["note"]
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
@@ -282,22 +282,22 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_to(room, monkeypatch):
-    assert "outputs/ can be written to" in look(checks.disk)["ok"][0]
+    assert "outputs/ can be written to" in look(doctor.disk)["ok"][0]
 
     def refuse(dir):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(checks.tempfile, "TemporaryFile", refuse)
-    assert "Permission denied" in look(checks.disk)["missing"][0]
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    assert "Permission denied" in look(doctor.disk)["missing"][0]
     assert not (room / "outputs").exists()
 
 
 def test_missing_and_broken_models(tmp_path, monkeypatch):
     monkeypatch.setattr(assets, "ASSETS", tmp_path)
-    assert len(look(checks.models)["missing"]) == 2
+    assert len(look(doctor.models)["missing"]) == 2
     (tmp_path / "detector.onnx").write_bytes(b"no network")
     (tmp_path / "fast.onnx").write_bytes(b"no network")
-    (line,) = look(checks.models)["missing"]
+    (line,) = look(doctor.models)["missing"]
     assert line.startswith("fast: ModelFileError") and "install handmesh again" in line
 
 
@@ -313,25 +313,25 @@ def test_a_network_that_finds_nothing_in_the_clip_is_broken(monkeypatch):
             pass
 
     monkeypatch.setattr("handmesh.tracking.tracker.HandTracker.load", lambda name: Blind())
-    found = look(checks.models)
+    found = look(doctor.models)
     assert not found["ok"] and all("finds no hand" in line for line in found["missing"])
-    monkeypatch.setattr(checks, "DEMO_CLIP", Path("nowhere.mp4"))
-    assert all("empty frame" in line for line in look(checks.models)["ok"])
+    monkeypatch.setattr(doctor, "DEMO_CLIP", Path("nowhere.mp4"))
+    assert all("empty frame" in line for line in look(doctor.models)["ok"])
 
 
 def test_missing_providers(monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr(checks, "has_nvidia", lambda: True)
-    found = look(checks.providers)
+    monkeypatch.setattr(doctor, "has_nvidia", lambda: True)
+    found = look(doctor.providers)
     assert "ONNX Runtime" in found["ok"][0] and "onnxruntime-gpu" in found["note"][0]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    found = look(checks.providers)
+    found = look(doctor.providers)
     assert not found["note"] and "cannot run on the processor" in found["missing"][0]
 
 
 def test_without_openvino(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    (line,) = look(checks.openvino)["note"]
+    (line,) = look(doctor.openvino)["note"]
     assert "[openvino]" in line
 
 
@@ -339,25 +339,25 @@ def test_openvino_without_and_with_devices(monkeypatch):
     names = []
     core = SimpleNamespace(available_devices=names, get_property=lambda name, key: f"a {name} of {key}")
     monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=lambda: core, __version__="2025.1-77"))
-    assert "finds no device" in look(checks.openvino)["missing"][0]
+    assert "finds no device" in look(doctor.openvino)["missing"][0]
     names.append("NPU")
-    assert "OpenVINO 2025.1: NPU" in look(checks.openvino)["ok"][0]
+    assert "OpenVINO 2025.1: NPU" in look(doctor.openvino)["ok"][0]
 
 
 def test_no_camera(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "DEV", tmp_path)
+    monkeypatch.setattr(doctor, "DEV", tmp_path)
     monkeypatch.setattr(camera, "list_cameras", lambda: [])
-    (line,) = look(checks.cameras)["missing"]
+    (line,) = look(doctor.cameras)["missing"]
     assert line.startswith("none found -> plug one in")
 
 
 def test_cameras_that_may_and_may_not_be_opened(tmp_path, monkeypatch):
     (tmp_path / "video0").touch()
-    monkeypatch.setattr(checks, "DEV", tmp_path)
-    monkeypatch.setattr(checks.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(doctor, "DEV", tmp_path)
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     info = camera.CameraInfo
     monkeypatch.setattr(camera, "list_cameras", lambda: [info(0, "shut", 0, 0, 0), info(2, "open", 640, 480, 30.0)])
-    found = look(checks.cameras)
+    found = look(doctor.cameras)
     assert "2: open, 640x480 at 30 FPS; --source 2" in found["ok"][0]
     assert "video0" in found["missing"][0] and "usermod -aG video" in found["missing"][0]
     assert "0: shut cannot be opened" in found["missing"][1]
@@ -378,20 +378,20 @@ def no_display(monkeypatch):
 
 
 def test_no_display(no_display, monkeypatch):
-    (line,) = look(checks.display)["missing"]
+    (line,) = look(doctor.display)["missing"]
     assert "no window here" in line and "--output" in line
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 1 10.0.0.2 22")
-    (line,) = look(checks.display)["missing"]
+    (line,) = look(doctor.display)["missing"]
     assert "ssh -X" in line and "10.0.0.1" not in line
     monkeypatch.setenv("DISPLAY", ":77")
-    assert "DISPLAY=:77" in look(checks.display)["missing"][0]
-    monkeypatch.setattr(checks, "toolkit", lambda: "NONE")
-    assert "opencv-python-headless" in look(checks.display)["missing"][0]
+    assert "DISPLAY=:77" in look(doctor.display)["missing"][0]
+    monkeypatch.setattr(doctor, "toolkit", lambda: "NONE")
+    assert "opencv-python-headless" in look(doctor.display)["missing"][0]
 
 
 def test_a_display(no_display, monkeypatch):
     monkeypatch.setattr("handmesh.app.window.Window", lambda title: SimpleNamespace(close=lambda: None))
-    assert look(checks.display)["ok"]
+    assert look(doctor.display)["ok"]
 
 
 def test_no_opengl_is_worth_a_note(monkeypatch):
@@ -399,13 +399,13 @@ def test_no_opengl_is_worth_a_note(monkeypatch):
         raise pyrender.RendererError("no OpenGL here: apt install libegl1")
 
     monkeypatch.setattr(pyrender, "render_pyrender", refuse)
-    (line,) = look(checks.opengl)["note"]
+    (line,) = look(doctor.opengl)["note"]
     assert "libegl1" in line and "pyrender" in line
 
 
 def test_renderer_and_video_work_here():
-    assert "z-buffer draws" in look(checks.renderer)["ok"][0]
-    assert "H.264" in look(checks.video)["ok"][0]
+    assert "z-buffer draws" in look(doctor.renderer)["ok"][0]
+    assert "H.264" in look(doctor.video)["ok"][0]
 
 
 def test_a_cache_without_a_place(monkeypatch):
@@ -413,5 +413,5 @@ def test_a_cache_without_a_place(monkeypatch):
         raise RuntimeError("cannot cache function: no locator available")
 
     monkeypatch.setattr("handmesh.render.overlay.warm_up", refuse)
-    (line,) = look(checks.renderer)["missing"]
+    (line,) = look(doctor.renderer)["missing"]
     assert "no locator" in line and "NUMBA_CACHE_DIR" in line

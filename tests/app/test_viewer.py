@@ -22,8 +22,7 @@ from handmesh.app import viewer as viewer_module
 from handmesh.app import webcam as app
 from handmesh.app.capture import Snapshots
 from handmesh.app.hud import Hud, HudState, Panel, text_width, wrapped
-from handmesh.app.keys import ANGLES, KEYS, Controls, ViewSettings, key_name
-from handmesh.app.orbit import Orbit
+from handmesh.app.keys import ANGLES, KEYS, Controls, Orbit, ViewSettings, key_name
 from handmesh.app.player import Meter, Pacer, RateMeter, Readings
 from handmesh.app.viewer import SessionState, Viewer, ViewRenderer, canvas, ground, joined
 from handmesh.app.window import MAX_SIDE, Shown, Window, WindowError, first_size, has_display

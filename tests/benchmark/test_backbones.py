@@ -19,12 +19,6 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from handmesh.benchmark import backbone_runs, backbones  # noqa: E402
-from handmesh.benchmark.backbone_report import (  # noqa: E402
-    draw,
-    report_of,
-    tables,
-    write_files,
-)
 from handmesh.benchmark.backbone_runs import (  # noqa: E402  # noqa: E402  # noqa: E402
     MAX_PASSES,
     OnnxRunner,
@@ -37,7 +31,20 @@ from handmesh.benchmark.backbone_runs import (  # noqa: E402  # noqa: E402  # no
     metaformer,
     timed_passes,
 )
-from handmesh.benchmark.backbones import FAMILIES, FORMS, MIXERS, Options, Results, Setting, read_results, select  # noqa: E402
+from handmesh.benchmark.backbones import (  # noqa: E402  # noqa: E402
+    FAMILIES,
+    FORMS,
+    MIXERS,
+    Options,
+    Results,
+    Setting,
+    draw,
+    read_results,
+    report_of,
+    select,
+    tables,
+    write_files,
+)
 from handmesh.cli import main  # noqa: E402
 
 MODELS = ("repvit_m0_9", "convnext_atto")

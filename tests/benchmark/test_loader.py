@@ -12,10 +12,10 @@ from rich.console import Console  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 from handmesh.benchmark.loader import LoaderReport, measure_loader, measure_stages  # noqa: E402
-from handmesh.data import augment  # noqa: E402
-from handmesh.data.augment import AugmentConfig, cover_patch, vary_colour  # noqa: E402
+from handmesh.data import samples  # noqa: E402
 from handmesh.data.freihand import FreihandSource, read_freihand  # noqa: E402
 from handmesh.data.loader import Stage, TrainingBatches  # noqa: E402
+from handmesh.data.samples import AugmentConfig, cover_patch, vary_colour  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
 
 
@@ -62,7 +62,7 @@ def test_the_posed_model_meets_the_batch_vertices(source):
 def changed(monkeypatch, **probabilities: float) -> None:
     """Make only the named changes, with these probabilities."""
     for name in ("_TONE", "_HUE", "_GREY", "_LIGHT", "_NIGHT", "_SWAP", "_BLUR", "_NOISE", "_JPEG"):
-        monkeypatch.setattr(augment, name, probabilities.get(name, 0.0))
+        monkeypatch.setattr(samples, name, probabilities.get(name, 0.0))
 
 
 def test_equal_generators_give_equal_images_and_leave_the_given_one_alone(image):

@@ -20,7 +20,6 @@ from freihand_files import LISTS, make_label, read_list, write_freihand, write_l
 
 from handmesh import skeleton  # noqa: E402
 from handmesh.data import freihand  # noqa: E402
-from handmesh.data.augment import AugmentConfig  # noqa: E402
 from handmesh.data.freihand import (  # noqa: E402  # noqa: E402
     CACHE_FOLDER,
     VERSIONS,
@@ -31,6 +30,7 @@ from handmesh.data.freihand import (  # noqa: E402  # noqa: E402
     read_rows,
 )
 from handmesh.data.samples import (  # noqa: E402
+    AugmentConfig,
     HandSample,
     make_crop_sample,
     mirrored,

@@ -19,7 +19,6 @@ from shard_site import serving  # noqa: E402
 from test_shards import make_parts, write_shard  # noqa: E402
 
 from handmesh.data import mixture, remote  # noqa: E402
-from handmesh.data.augment import AugmentConfig  # noqa: E402
 from handmesh.data.loader import MixConfig, Stage, TrainingBatches, batches_from  # noqa: E402
 from handmesh.data.remote import (  # noqa: E402
     FetchError,
@@ -28,6 +27,7 @@ from handmesh.data.remote import (  # noqa: E402
     expand_braces,
     list_shards,
 )
+from handmesh.data.samples import AugmentConfig  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
 from handmesh.models.checkpoint import load_weights  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402

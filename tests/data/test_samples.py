@@ -10,9 +10,14 @@ from scipy.spatial.transform import Rotation
 torch = pytest.importorskip("torch", reason="training data is part of the training extra")
 
 from handmesh import crop, geometry, skeleton  # noqa: E402
-from handmesh.data.augment import AugmentConfig  # noqa: E402
 from handmesh.data.loader import Stage, TrainingBatches, stage_at  # noqa: E402
-from handmesh.data.samples import MASK_STRIDE, HandSample, collate, make_crop_sample  # noqa: E402
+from handmesh.data.samples import (  # noqa: E402
+    MASK_STRIDE,
+    AugmentConfig,
+    HandSample,
+    collate,
+    make_crop_sample,
+)
 from handmesh.types import Box, Camera  # noqa: E402
 
 CAM = Camera.from_fov(320, 240, 70)
@@ -33,7 +38,7 @@ def _item(side: str = "right", exact: bool = True, seed: int = 0) -> HandSample:
 def test_labels_lead_back_to_the_image(side):
     item, rng = _item(side), np.random.default_rng(3)
     sample = make_crop_sample(item, 96, 1.5, PLAIN, rng)
-    from handmesh.data.augment import jitter_box
+    from handmesh.data.samples import jitter_box
 
     rng = np.random.default_rng(3)
     box = jitter_box(item.box.scaled(1.5), PLAIN, rng)

@@ -12,10 +12,14 @@ torch = pytest.importorskip("torch", reason="training data is part of the traini
 onnx = pytest.importorskip("onnx", reason="a teacher is an ONNX file")
 pytest.importorskip("lightning_fabric", reason="distillation needs the training extra")
 
-from handmesh.data.augment import AugmentConfig  # noqa: E402
 from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, write_cutouts  # noqa: E402
 from handmesh.data.mixture import CutoutSource  # noqa: E402
-from handmesh.data.samples import HandSample, collate, make_crop_sample  # noqa: E402
+from handmesh.data.samples import (  # noqa: E402
+    AugmentConfig,
+    HandSample,
+    collate,
+    make_crop_sample,
+)
 from handmesh.data.teacher import (  # noqa: E402
     CELLS,
     Bank,

@@ -33,8 +33,8 @@ from handmesh.evaluation.datasets import (
     with_given_boxes,
     without_unsure_labels,
 )
+from handmesh.evaluation.review import case_sheet
 from handmesh.evaluation.scoring import background_metrics, photo_metrics, synthetic_metrics
-from handmesh.evaluation.sheets import case_sheet
 from handmesh.files import read_image
 from handmesh.geometry import project
 from handmesh.types import Box, Camera, Hand

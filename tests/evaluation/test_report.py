@@ -16,7 +16,7 @@ from rich.console import Console
 
 from handmesh.evaluation.metrics import Metric, metric
 from handmesh.evaluation.report import Headline, Image, Report, Section, Table, heat_map
-from handmesh.evaluation.sheets import PREDICTED, Posed, case_image, tiled
+from handmesh.evaluation.review import PREDICTED, Posed, case_image, tiled
 from handmesh.geometry import project
 from handmesh.types import Camera
 

@@ -12,12 +12,14 @@ from freihand_files import write_freihand
 from scipy import ndimage
 
 from handmesh.data.freihand import FreihandError, read_freihand
-from handmesh.evaluation import corruptions
-from handmesh.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from handmesh.evaluation import robustness
 from handmesh.evaluation.datasets import ArrayCache
 from handmesh.evaluation.predictor import CropPrediction, PredictOptions, RobustnessOptions, open_predictor
 from handmesh.evaluation.robustness import (
+    CORRUPTIONS,
+    SEVERITIES,
     Robustness,
+    corrupt,
     corruption_errors,
     evaluate_robustness,
     mean_corruption_error,
@@ -63,10 +65,10 @@ GREY = np.full((96, 96, 3), 0.5, np.float32)
 
 def test_noise_has_the_published_strength():
     rng = np.random.default_rng(0)
-    assert corruptions.gaussian_noise(GREY, rng, 0.12).std() == pytest.approx(0.12, rel=0.02)
-    shot = corruptions.shot_noise(GREY, rng, 25)
+    assert robustness.gaussian_noise(GREY, rng, 0.12).std() == pytest.approx(0.12, rel=0.02)
+    shot = robustness.shot_noise(GREY, rng, 25)
     assert shot.mean() == pytest.approx(0.5, rel=0.01) and shot.std() == pytest.approx(np.sqrt(0.5 / 25), rel=0.03)
-    impulses = corruptions.impulse_noise(GREY, rng, 0.17)
+    impulses = robustness.impulse_noise(GREY, rng, 0.17)
     assert (impulses != 0.5).mean() == pytest.approx(0.17, rel=0.05)
     assert (impulses == 1).mean() == pytest.approx(0.085, rel=0.1) and set(np.unique(impulses)) == {0, 0.5, 1}
 
@@ -75,22 +77,22 @@ def test_blurs_keep_the_mean_and_spread_a_point():
     rng = np.random.default_rng(0)
     point = np.zeros((97, 97, 3), np.float32)
     point[48, 48] = 1
-    disk = corruptions.defocus_blur(point, rng, 8, 0.5)
+    disk = robustness.defocus_blur(point, rng, 8, 0.5)
     assert disk.sum() == pytest.approx(3, rel=0.02)  # the softened rim is cut off, as in the released code
     assert disk[48, 48, 0] == pytest.approx(1 / (np.pi * 64), rel=0.05) and disk[48, 60, 0] < 1e-6
-    moved = corruptions.motion_blur(point, rng, 10, 3)
+    moved = robustness.motion_blur(point, rng, 10, 3)
     y, x = np.nonzero(moved[..., 0] > 1e-6)
     assert moved.sum() == pytest.approx(3, rel=1e-4) and 8 < np.hypot(y - 48, x - 48).max() <= 21
-    zoomed = corruptions.zoom_blur(point, rng, 1.11, 0.01)
+    zoomed = robustness.zoom_blur(point, rng, 1.11, 0.01)
     assert zoomed[48, 48, 0] == pytest.approx(1, abs=1e-5), "the middle stays"
     step = np.tile((np.arange(97) > 30).astype(np.float32)[None, :, None], (97, 1, 3))
-    assert (np.diff(corruptions.zoom_blur(step, rng, 1.31, 0.03)[48, :, 0]) > 0.01).sum() > 4, "the edge does not"
+    assert (np.diff(robustness.zoom_blur(step, rng, 1.31, 0.03)[48, :, 0]) > 0.01).sum() > 4, "the edge does not"
 
 
 def test_glass_takes_colours_from_near():
     columns = np.tile(np.arange(96, dtype=np.float32)[None, :, None] / 96, (96, 1, 3))
     image = columns.copy()
-    corruptions.take_from_near(image, np.random.default_rng(0).integers(-2, 2, (1, 96, 96, 2)), 2)
+    robustness.take_from_near(image, np.random.default_rng(0).integers(-2, 2, (1, 96, 96, 2)), 2)
     moved = np.rint(96 * (image - columns)[3:94, 3:94])
     assert moved.min() < 0 < moved.max() and (image[:, :2] == columns[:, :2]).all()
     assert np.abs(moved).mean() > 0.5
@@ -98,36 +100,36 @@ def test_glass_takes_colours_from_near():
 
 def test_light_and_geometry_are_as_named(image):
     rng, image = np.random.default_rng(0), image.astype(np.float32) / 255
-    lighter = corruptions.brightness(image, rng, 0.3)
+    lighter = robustness.brightness(image, rng, 0.3)
     expected = np.minimum(image.max(-1) + 0.3, 1)
     np.testing.assert_allclose(lighter.max(-1), expected, atol=1e-5)
-    faded = corruptions.contrast(image, rng, 0.2)
+    faded = robustness.contrast(image, rng, 0.2)
     np.testing.assert_allclose(faded.std((0, 1)), 0.2 * image.std((0, 1)), rtol=1e-4)
     np.testing.assert_allclose(faded.mean((0, 1)), image.mean((0, 1)), rtol=1e-4)
-    small = corruptions.pixelate(image, rng, 0.25)
+    small = robustness.pixelate(image, rng, 0.25)
     assert len(np.unique(small[:, 0, 0])) <= 56
     ramp = np.tile(np.arange(224, dtype=np.float32)[None, :, None] / 224, (224, 1, 3))
-    shift = 224 * (corruptions.elastic_transform(ramp, rng, 30) - ramp)[20:-20, 20:-20, 0]
+    shift = 224 * (robustness.elastic_transform(ramp, rng, 30) - ramp)[20:-20, 20:-20, 0]
     assert abs(shift.mean()) < 0.3 and 0.5 < shift.std() < 6
 
 
 def test_weather(image):
     rng, image = np.random.default_rng(0), image.astype(np.float32) / 255
-    clouds = corruptions.plasma(64, 2.0, rng)
+    clouds = robustness.plasma(64, 2.0, rng)
     assert clouds.min() == 0 and clouds.max() == 1
-    rough = [np.abs(np.diff(corruptions.plasma(64, decay, np.random.default_rng(1)))).mean() for decay in (2.0, 1.4)]
+    rough = [np.abs(np.diff(robustness.plasma(64, decay, np.random.default_rng(1)))).mean() for decay in (2.0, 1.4)]
     assert rough[1] > 2 * rough[0]
-    foggy = corruptions.fog(image, rng, 2.5, 1.5)
+    foggy = robustness.fog(image, rng, 2.5, 1.5)
     assert foggy.max() <= image.max() + 1e-6 and foggy.std() < image.std() + 0.2
-    snowy = corruptions.snow(image, rng, 0.55, 0.3, 4, 0.9, 12, 8, 0.7)
+    snowy = robustness.snow(image, rng, 0.55, 0.3, 4, 0.9, 12, 8, 0.7)
     assert np.clip(snowy, 0, 1).mean() > image.mean() + 0.05
-    window = corruptions.frosted_window(224, 224, rng)
+    window = robustness.frosted_window(224, 224, rng)
     assert 0.4 < window.mean() < 0.9 and 0.05 < window.std() < 0.25 and (window[..., 2] >= window[..., 0]).mean() > 0.95
 
 
 def test_magnified_keeps_the_middle():
     y, x = np.mgrid[:51, :41].astype(np.float32)
-    big = corruptions.magnified(np.stack([x, y], axis=-1), 2.0)
+    big = robustness.magnified(np.stack([x, y], axis=-1), 2.0)
     np.testing.assert_allclose(big[25, 20], [20, 25], atol=0.05)
     np.testing.assert_allclose(big[5, 0], [10, 15], atol=0.05)
 

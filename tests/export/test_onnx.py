@@ -15,8 +15,15 @@ onnx = pytest.importorskip("onnx", reason="export needs the training extra")
 
 from handmesh.assets import ASSETS, DEFAULT, bundled_models, model_path  # noqa: E402
 from handmesh.export import onnx as onnx_module  # noqa: E402
-from handmesh.export.compress import HALVED_FROM  # noqa: E402
-from handmesh.export.onnx import OPSET, VERTEX_TOLERANCE_MM, ExportMismatch, MeshGraph, MeshOutputs, export_mesh  # noqa: E402
+from handmesh.export.onnx import (  # noqa: E402
+    HALVED_FROM,
+    OPSET,
+    VERTEX_TOLERANCE_MM,
+    ExportMismatch,
+    MeshGraph,
+    MeshOutputs,
+    export_mesh,
+)
 from handmesh.export.targets import violations  # noqa: E402
 from handmesh.hand.lbs import SkinnedHand  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402

@@ -25,8 +25,11 @@ from handmesh.assets import (  # noqa: E402
 )
 from handmesh.detection import read_maps  # noqa: E402
 from handmesh.export import parity, targets  # noqa: E402
-from handmesh.export.compress import EIGHT_BITS_FROM, convolutions_in_eight_bits  # noqa: E402
-from handmesh.export.onnx import ExportMismatch  # noqa: E402
+from handmesh.export.onnx import (  # noqa: E402
+    EIGHT_BITS_FROM,
+    ExportMismatch,
+    convolutions_in_eight_bits,
+)
 from handmesh.export.parity import CLIP, NOISE, OnnxFile, Parity, check, images_for, measure, read_onnx, runner  # noqa: E402  # noqa: E402
 from handmesh.export.targets import (  # noqa: E402  # noqa: E402
     BUDGET_MB,

@@ -15,14 +15,18 @@ torch = pytest.importorskip("torch", reason="fitting is part of the training ext
 from labelled_truth import CAMERA, truths  # noqa: E402
 
 from handmesh.cli import main  # noqa: E402
-from handmesh.data.fit_photos import FitPhotosConfig, PhotoFitter, tasks_of  # noqa: E402
 from handmesh.data.photos import (  # noqa: E402
     LABEL_FILE,
     Photo,
     read_fits,
 )
 from handmesh.evaluation.metrics import align, errors_2d  # noqa: E402
-from handmesh.evaluation.photo_fits import hand_of  # noqa: E402
+from handmesh.evaluation.photo_fits import (  # noqa: E402
+    FitPhotosConfig,
+    PhotoFitter,
+    hand_of,
+    tasks_of,
+)
 from handmesh.geometry import project  # noqa: E402
 from handmesh.hand import anatomy  # noqa: E402
 from handmesh.hand.fitting import FitConfig, Fitter, KeypointHand, Posed  # noqa: E402  # noqa: E402

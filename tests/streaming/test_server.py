@@ -23,8 +23,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from handmesh import xr
 from handmesh.benchmark.streaming import Listener, never_reading, request_for
 from handmesh.hand.lbs import SkinnedHand, strongest_joints
-from handmesh.streaming.access import Access, Notes
-from handmesh.streaming.datagrams import json_datagram, osc_datagram, split_address
 from handmesh.streaming.protocol import (
     RADII_EVERY,
     MessageError,
@@ -32,9 +30,13 @@ from handmesh.streaming.protocol import (
     bind_message,
     frame_bytes,
     frame_message,
+    json_datagram,
+    osc_datagram,
     pong_message,
     read_frame,
+    split_address,
 )
+from handmesh.streaming.server import Access, Notes
 
 DOCS = Path(__file__).parents[2] / "docs"
 

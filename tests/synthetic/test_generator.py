@@ -22,11 +22,11 @@ from handmesh.data.shards import read_shards
 from handmesh.geometry import project
 from handmesh.hand.mano import convert_mano
 from handmesh.hand.model import HandModel
-from handmesh.synthetic import sensor, surfaces, writer
+from handmesh.synthetic import renderer, sensor, writer
 from handmesh.synthetic.config import SETTINGS_FILE, GenerateConfig, SceneProbabilities, SettingsMismatchError, Sources
 from handmesh.synthetic.generator import Generator
 from handmesh.synthetic.hand_mesh import Arm
-from handmesh.synthetic.lighting import EnvironmentMap, harmonics, random_light
+from handmesh.synthetic.renderer import EnvironmentMap, harmonics, random_light
 from handmesh.synthetic.scene import Appearance, HandInstance
 from handmesh.synthetic.skin import draw_skin, tone
 from handmesh.synthetic.writer import LISTS, FreihandWriter, write
@@ -321,7 +321,7 @@ def test_backgrounds_from_a_folder_keep_to_their_split(tmp_path):
 
 
 def test_surfaces_are_closed_and_face_outward(arm):
-    for surface in (surfaces.cylinder(0.02, 0.1), surfaces.ball(0.03), surfaces.slab(0.1, 0.2, 0.03)):
+    for surface in (renderer.cylinder(0.02, 0.1), renderer.ball(0.03), renderer.slab(0.1, 0.2, 0.03)):
         a, b, c = (surface.vertices[surface.faces[:, k]] for k in range(3))
         assert np.einsum("fi,fi->f", a, np.cross(b, c)).sum() > 0  # signed volume
     sides = [tuple(side) for k in range(3) for side in arm.faces[:, [k, (k + 1) % 3]].tolist()]

@@ -13,10 +13,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from handmesh.data.shards import read_shards
-from handmesh.synthetic import objects, scene, sensor, split
+from handmesh.synthetic import config, objects, scene, sensor
 from handmesh.synthetic.config import HARD_CASES, GenerateConfig, SceneProbabilities, Sources
 from handmesh.synthetic.generator import Generator
-from handmesh.synthetic.lighting import random_light
+from handmesh.synthetic.renderer import random_light
 from handmesh.synthetic.scene import Appearance, HandInstance
 from handmesh.synthetic.skin import draw_skin
 from handmesh.synthetic.writer import encode, label, write_shard, write_sheet
@@ -46,13 +46,13 @@ def of(samples, hard_case: str):
 
 
 def test_training_and_test_share_no_ingredient():
-    assert not set(split.painted_numbers("train", 500)) & set(split.painted_numbers("test", 500))
+    assert not set(config.painted_numbers("train", 500)) & set(config.painted_numbers("test", 500))
     assert not set(objects.SHAPES["train"]) & set(objects.SHAPES["test"])
     assert set(objects.SHAPES["train"]) | set(objects.SHAPES["test"]) == set(objects.SHAPES["all"])
     files = [Path(f"{k}.hdr") for k in range(200)]
-    train, test = split.files_of(files, "train"), split.files_of(files, "test")
+    train, test = config.files_of(files, "train"), config.files_of(files, "test")
     assert not set(train) & set(test) and {*train, *test} == set(files)
-    assert split.files_of(files, "all") == files
+    assert config.files_of(files, "all") == files
     assert 20 < len(test) < 65
 
 
@@ -64,7 +64,7 @@ def test_training_and_test_have_other_skins_and_samples(generator, hard):
 
 def test_given_files_keep_to_their_materials(tmp_path):
     for k in range(12):
-        held_out = not split.files_of([Path(f"{k}.png")], "train")
+        held_out = not config.files_of([Path(f"{k}.png")], "train")
         cv2.imwrite(str(tmp_path / f"{k}.png"), np.full((8, 8, 3), 200 if held_out else 50, np.uint8))
     for name, value in (("train", 50), ("test", 200)):
         made = Generator(Sources(skins=tmp_path, painted_skins=0, materials=name))

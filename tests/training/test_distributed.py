@@ -18,8 +18,12 @@ from handmesh.hand.model import HandModel  # noqa: E402
 from handmesh.models.checkpoint import load_weights  # noqa: E402
 from handmesh.models.mesh_net import HandNet, NetworkConfig  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
-from handmesh.training.distributed import SyncedBatchNorm2d, SyncedBatchNormAct2d, synchronise_batch_norm  # noqa: E402
-from handmesh.training.engine import train  # noqa: E402
+from handmesh.training.engine import (  # noqa: E402
+    SyncedBatchNorm2d,
+    SyncedBatchNormAct2d,
+    synchronise_batch_norm,
+    train,
+)
 from handmesh.training.mesh import MeshTask  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
