@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from handmesh.skeleton import Joint as Joint
     from handmesh.tracking.tracker import HandTracker as HandTracker
     from handmesh.types import Box as Box
     from handmesh.types import Camera as Camera
@@ -20,12 +21,13 @@ _HOME = {
     "Box": "handmesh.types",
     "Camera": "handmesh.types",
     "Hand": "handmesh.types",
+    "Joint": "handmesh.skeleton",
     "HandTracker": "handmesh.tracking.tracker",
     "Lens": "handmesh.video.lens",
     "open_source": "handmesh.video.sources",
 }
 
-__all__ = ["Box", "Camera", "Hand", "HandTracker", "Lens", "open_source"]
+__all__ = ["Box", "Camera", "Hand", "HandTracker", "Joint", "Lens", "open_source"]
 
 
 def __getattr__(name: str) -> object:

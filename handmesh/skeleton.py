@@ -7,6 +7,8 @@ re-ordered, with the five fingertips added.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 
 _MANO_FINGERS = ("index", "middle", "little", "ring", "thumb")
@@ -18,6 +20,33 @@ TIPS: tuple[str, ...] = tuple(f"{finger}4" for finger in FINGERS)
 
 KEYPOINTS: tuple[str, ...] = ("wrist", *(f"{finger}{k}" for finger in FINGERS for k in (1, 2, 3, 4)))
 """The 21 labelled points; `index4` is the fingertip."""
+
+
+class Joint(IntEnum):
+    """The 21 points by their anatomical names: `hand.joints_m[Joint.INDEX_TIP]`. docs/joints.png shows them."""
+
+    WRIST = 0
+    THUMB_CMC = 1
+    THUMB_MCP = 2
+    THUMB_IP = 3
+    THUMB_TIP = 4
+    INDEX_MCP = 5
+    INDEX_PIP = 6
+    INDEX_DIP = 7
+    INDEX_TIP = 8
+    MIDDLE_MCP = 9
+    MIDDLE_PIP = 10
+    MIDDLE_DIP = 11
+    MIDDLE_TIP = 12
+    RING_MCP = 13
+    RING_PIP = 14
+    RING_DIP = 15
+    RING_TIP = 16
+    LITTLE_MCP = 17
+    LITTLE_PIP = 18
+    LITTLE_DIP = 19
+    LITTLE_TIP = 20
+
 
 MANO_WITH_TIPS: tuple[str, ...] = MANO_JOINTS + TIPS
 

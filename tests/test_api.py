@@ -18,7 +18,7 @@ def in_fresh_python(code: str) -> str:
 
 
 def test_public_names():
-    assert handmesh.__all__ == ["Box", "Camera", "Hand", "HandTracker", "Lens", "open_source"]
+    assert handmesh.__all__ == ["Box", "Camera", "Hand", "HandTracker", "Joint", "Lens", "open_source"]
     assert set(handmesh.__all__) <= set(dir(handmesh))
     for name in handmesh.__all__:
         assert getattr(handmesh, name).__name__ == name

@@ -27,3 +27,11 @@ def test_root_and_tips():
     assert skeleton.ROOT == 9
     assert skeleton.KEYPOINT_TIPS == (4, 8, 12, 16, 20)
     assert skeleton.BONES[0] == (0, 1) and len(skeleton.BONES) == 20
+
+
+def test_anatomical_names_follow_the_bones():
+    """Each finger's four points from the palm to its tip, in the order of KEYPOINTS."""
+    assert [joint.value for joint in skeleton.Joint] == list(range(21))
+    for joint, name in zip(skeleton.Joint, skeleton.KEYPOINTS, strict=True):
+        assert joint.name.partition("_")[0].lower() == name.rstrip("1234")
+    assert [skeleton.Joint[f"{finger.upper()}_TIP"] for finger in skeleton.FINGERS] == list(skeleton.KEYPOINT_TIPS)
