@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 Side = Literal["left", "right"]
+OTHER_SIDE: dict[Side, Side] = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ SOURCES = {
     "handmesh.crop": "PADDING",
     "handmesh.tracking.estimator": (
         "BARE_CONFIDENCE=_BARE SMALLEST_M LARGEST_OUTPUTS=_LARGEST _LEAST_AHEAD SURE_HANDEDNESS SURE_SIDE "
-        "HOPELESS STAGES"
+        "DETECTOR_SIDE_WEIGHT HOPELESS STAGES"
     ),
     "handmesh.tracking.alignment": "ALIGN FINGER_RAD WRIST_RAD LEAST_UNCERTAINTY MOST_DEVIATIONS=_MOST _POSITION_M",
     "handmesh.tracking.association": (

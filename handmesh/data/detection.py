@@ -22,7 +22,7 @@ from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
 from handmesh.files import read_image
 from handmesh.geometry import apply_affine
-from handmesh.types import Box, Side
+from handmesh.types import OTHER_SIDE, Box, Side
 
 # Whole images with labelled hands, for the detector: pasted scenes, photographs, images without hands.
 
@@ -248,11 +248,8 @@ def viewed(scene: Scene, size: Size, rng: np.random.Generator, mirror: bool) -> 
 
 def _moved(hand: SceneHand, affine: np.ndarray, size: Size, mirror: bool) -> SceneHand:
     joints = apply_affine(affine, hand.joints_px)
-    side = _OTHER[hand.side] if mirror else hand.side
+    side = OTHER_SIDE[hand.side] if mirror else hand.side
     return SceneHand(side, joints, hand.in_sight * inside(joints, size))
-
-
-_OTHER: dict[Side, Side] = {"left": "right", "right": "left"}
 
 
 def inside(points_px: np.ndarray, size: Size) -> np.ndarray:

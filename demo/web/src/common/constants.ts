@@ -56,6 +56,7 @@ export const LARGEST_OUTPUTS = {
 export const LEAST_AHEAD = 0.1;
 export const SURE_HANDEDNESS = 0.95;
 export const SURE_SIDE = 0.8;
+export const DETECTOR_SIDE_WEIGHT = 0.5;
 export const HOPELESS = 0.02;
 export const STAGES = ['detect', 'crop', 'network', 'lift', 'smooth', 'total'] as const;
 

@@ -1,12 +1,12 @@
 /** One box in one image to one hand: crop, network, lifting, and which side it is. */
 
-import { ALIGN, HOPELESS, SURE_HANDEDNESS, SURE_SIDE } from '../common/constants.ts';
+import { ALIGN, DETECTOR_SIDE_WEIGHT, HOPELESS, SURE_HANDEDNESS, SURE_SIDE } from '../common/constants.ts';
 import { Alignment } from './alignment.ts';
 import { affineOf, imageJoints, toCameraFrame, type Crop } from './camera_frame.ts';
 import { confidenceOf, probability, type Confidence } from './confidence.ts';
 import { warp } from './crop.ts';
 import type { Detection } from './detection.ts';
-import { logistic } from './geometry.ts';
+import { logistic, logit } from './geometry.ts';
 import type { SkinnedHand } from './lbs.ts';
 import type { Session } from './session.ts';
 import type { Stopwatch } from './stopwatch.ts';
@@ -76,30 +76,46 @@ export class Estimator {
     return { ...estimate, hand: { ...estimate.hand, score } };
   }
 
-  /** The hand in a box whose position and side are only roughly known; each further pass looks again around it. */
+  /**
+   * The hand in a box whose position and side are only roughly known; each further pass looks again around it. Where
+   * detector or network may be wrong about the side, the other one is followed as far, and all that was seen decides.
+   */
   private async estimateAfresh(view: View, { box, side, sideScore }: Detection, passes: number): Promise<Estimate | null> {
-    let estimate = await this.estimate(view, box, side);
-    if (estimate === null || estimate.presence < HOPELESS) {
-      return estimate;
+    const first = await this.estimate(view, box, side);
+    if (first === null || first.presence < HOPELESS) {
+      return first;
     }
-    if (estimate.agreement < SURE_HANDEDNESS || sideScore < SURE_SIDE) {
-      estimate = await this.betterSide(view, box, estimate, sideScore);
+    const given = await this.lookedAgain(view, first, passes);
+    if (first.agreement >= SURE_HANDEDNESS && sideScore >= SURE_SIDE) {
+      return given.at(-1)!;
     }
-    for (let pass = 1; pass < passes && estimate && isUsable(estimate.box, view.image); pass++) {
-      estimate = await this.estimate(view, estimate.box, estimate.hand.side);
-    }
-    return estimate;
+    const other = await this.lookedAgain(view, await this.estimate(view, box, otherSide(side)), passes);
+    const lead = DETECTOR_SIDE_WEIGHT * logit(sideScore);
+    return (sideSupport(other) > sideSupport(given) + lead ? other : given).at(-1)!;
   }
 
-  /**
-   * `estimate`, or that of the other side in the same box where that one is likelier.
-   * sideScore: 0..1, what somebody else gives for the side of `estimate`.
-   */
-  async betterSide(view: View, box: Box, estimate: Estimate, sideScore = 0.5): Promise<Estimate> {
-    const other = await this.estimate(view, box, estimate.hand.side === 'right' ? 'left' : 'right');
-    const likelier = other !== null && confidenceIn(other) * (1 - sideScore) > confidenceIn(estimate) * sideScore;
-    return likelier ? other : estimate;
+  /** The estimates of all passes; the last one is null where the hand was lost on the way. */
+  private async lookedAgain(view: View, first: Estimate | null, passes: number): Promise<(Estimate | null)[]> {
+    const estimates = [first];
+    for (let last = first; last && estimates.length < passes && isUsable(last.box, view.image); ) {
+      last = await this.estimate(view, last.box, last.hand.side);
+      estimates.push(last);
+    }
+    return estimates;
   }
+
+  /** `estimate`, or that of the other side in the same box where that one is likelier. */
+  async betterSide(view: View, box: Box, estimate: Estimate): Promise<Estimate> {
+    const other = await this.estimate(view, box, otherSide(estimate.hand.side));
+    return other !== null && confidenceIn(other) > confidenceIn(estimate) ? other : estimate;
+  }
+}
+
+const otherSide = (side: Side): Side => (side === 'right' ? 'left' : 'right');
+
+/** How much speaks for the side of these passes: the mean logarithm of the odds; least where the hand is lost. */
+function sideSupport(estimates: (Estimate | null)[]): number {
+  return estimates.reduce((sum, each) => sum + (each ? logit(each.agreement) : -Infinity), 0) / estimates.length;
 }
 
 /** Whether a crop there can show a hand: its centre in the image, its size neither a dot nor far beyond it. */
