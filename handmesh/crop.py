@@ -74,7 +74,7 @@ def _span_on_grid(middle: float, reach: float, grain: int, limit: int) -> tuple[
 
 
 def normalised_from_px(points_px: np.ndarray, size: int) -> np.ndarray:
-    """Crop pixels to the network's coordinates: -1 and 1 are the crop's outer borders."""
+    """(..., 2) crop pixels to the network's coordinates: -1 and 1 are the crop's outer borders."""
     return (points_px + 0.5) * (2.0 / size) - 1.0
 
 

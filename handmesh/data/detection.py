@@ -206,7 +206,7 @@ class PastedScenes:
 
 
 def flat_background(size: Size, rng: np.random.Generator) -> np.ndarray:
-    """A wall: one colour that changes a little from corner to corner."""
+    """(H, W, 3) uint8: a wall, one colour that changes a little from corner to corner."""
     corners = np.clip(rng.uniform(0, 255, 3) + rng.normal(0, 25, (2, 2, 3)), 0, 255)
     return cv2.resize(corners.astype(np.uint8), tuple(size), interpolation=cv2.INTER_LINEAR)
 
@@ -224,7 +224,8 @@ def random_view(shape: tuple[int, ...], size: Size, rng: np.random.Generator, ro
 
 
 def warp_to(image: np.ndarray, affine: np.ndarray, size: Size, padded: bool = False) -> np.ndarray:
-    """`image` under `affine`, shrunk without aliasing; outside lies grey if `padded`, else the border goes on."""
+    """An (H, W, 3 or 4) image under a (2, 3) affine, shrunk without aliasing; outside lies grey if `padded`, else the
+    border goes on."""
     shrink = math.sqrt(abs(np.linalg.det(affine[:, :2])))
     while shrink < 0.6 and min(image.shape[:2]) >= 2:
         image = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
@@ -296,6 +297,7 @@ def _placement(cutout: Cutout, size: Size, rng: np.random.Generator) -> np.ndarr
 
 
 def covered(hand: SceneHand, alpha: np.ndarray) -> SceneHand:
+    """The hand without sight of the joints that an (H, W) cover of 0..1 hides."""
     column, row = np.round(hand.joints_px).astype(int).T
     hidden = alpha[row.clip(0, alpha.shape[0] - 1), column.clip(0, alpha.shape[1] - 1)] > 0.5
     return replace(hand, in_sight=hand.in_sight * ~hidden)
@@ -334,7 +336,7 @@ def input_size(width: int) -> Size:
 
 
 def encode(scene: Scene) -> dict[str, np.ndarray]:
-    """The maps of one scene, float32; see `DetectionBatch`, without its first axis."""
+    """The (h, w) and (2, h, w) maps of one scene, float32; see `DetectionBatch`."""
     height, width = scene.image.shape[0] // STRIDE, scene.image.shape[1] // STRIDE
     maps = {name: np.zeros((height, width), np.float32) for name in ("heat", "near", "log_size", "right")}
     maps |= {name: np.zeros((2, height, width), np.float32) for name in ("offset", "direction")}

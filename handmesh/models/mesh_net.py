@@ -169,6 +169,7 @@ class TopDown(nn.Module):
         self.smooth = nn.ModuleList(_smoothing(width) for _ in channels[1:])
 
     def forward(self, features: list[Tensor]) -> Tensor:
+        """(B, C, h, w) maps, the finest first, to one (B, width, h, w) of the first one's size."""
         *finer, coarsest = (layer(f) for layer, f in zip(self.lateral, features, strict=True))
         fused = coarsest
         for skip, smooth in zip(reversed(finer), self.smooth, strict=True):
@@ -212,6 +213,7 @@ class KeypointHead(nn.Module):
         self.spread = Uncertainty(config.token, 2)
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
+        """features: (B, C, h, w) maps, the finest first. pooled: (B, C) the last one's mean."""
         fine = self.top_down(features[-self.levels :])
         logits = self.attention(fine).float()
         attention = logits.flatten(2).softmax(-1)
@@ -236,6 +238,7 @@ class PooledHead(nn.Module):
         self.spread = Uncertainty(channels[-1], NUM_KEYPOINTS * 2)
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
+        """features: (B, C, h, w) maps, the finest first. pooled: (B, C) the last one's mean."""
         numbers = self.regressor(pooled)
         camera = torch.cat([CAMERA_SCALE * numbers[:, -3:-2].exp(), numbers[:, -2:]], dim=1)
         spread = self.spread(pooled).unflatten(1, (NUM_KEYPOINTS, 2))
@@ -252,6 +255,7 @@ class Uncertainty(nn.Module):
         nn.init.constant_(self.log.bias, math.log(0.05))
 
     def forward(self, features: Tensor) -> Tensor:
+        """(..., F) features to (..., outputs) errors."""
         return self.log(features.detach()).float().clamp(-6.0, 1.0).exp()
 
 

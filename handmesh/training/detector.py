@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from handmesh.crop import letterbox
 from handmesh.data.detection import DetectionBatch, DetectionBatches, SceneConfig, Size, input_size, scene_sources
@@ -22,7 +21,7 @@ from handmesh.evaluation.metrics import LEAST_SCORE, Detect, false_alarm_scores,
 from handmesh.files import read_image
 from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig, DetectorOutput
 from handmesh.training.config import OptimiserConfig, RunConfig, as_plain
-from handmesh.training.losses import detection_losses
+from handmesh.training.losses import detection_losses, map_matching_loss, network_input
 
 LOSS_WEIGHTS = {"heat": 1.0, "offset": 0.5, "log_size": 1.0, "direction": 1.0, "handedness": 0.5}
 
@@ -53,19 +52,9 @@ class TaughtDetector(nn.Module):
         self.projections = nn.ModuleList(nn.Conv2d(network.config.width, count, 1) for count in channels)
 
     def forward(self, image: Tensor) -> tuple[DetectorOutput, list[Tensor]]:
+        """(B, 3, H, W) images, 0..1, to the detector's maps and to its own guess of each of the teacher's."""
         fused = self.network.fused(image)
         return self.network.read(fused), [projection(fused).float() for projection in self.projections]
-
-
-def matching_loss(projected: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference from a teacher's maps of the first images (FitNets: Romero et al., 2015).
-
-    Each of the projected maps is shrunk to the teacher's own size.
-    """
-    return sum(
-        functional.mse_loss(functional.adaptive_avg_pool2d(ours[: len(theirs)], theirs.shape[-2:]), theirs)
-        for ours, theirs in zip(projected, taught, strict=True)
-    )
 
 
 class DetectionTask:
@@ -98,13 +87,11 @@ class DetectionTask:
         return SceneTeacher(path, scenes[0].image.numpy(), self.config.data.taught_fraction)
 
     def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
-        image = batch.image.float() / 255
-        if self.config.run.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
+        image = network_input(batch.image, self.config.run.channels_last)
         output, projected = model(image) if self.teacher else (model(image), [])
         losses = {name: LOSS_WEIGHTS[name] * value for name, value in detection_losses(output, batch).items()}
         if self.teacher:
-            losses["taught"] = self.config.matching * matching_loss(projected, batch.taught)
+            losses["taught"] = self.config.matching * map_matching_loss(projected, batch.taught)
         return losses
 
     def deployed(self, model: nn.Module) -> nn.Module:

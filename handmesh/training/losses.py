@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +24,16 @@ from handmesh.training.engine import mean_over_processes, processes
 
 # The training losses, each with a name, on one `Batch` of labelled crops.
 #
-# Every loss is a mean over the samples whose label it needs; the config weighs them by name.
+# Every loss is a mean over the samples whose label it needs, a scalar; the config weighs them by name.
 
 
 _LEAST = 1e-6  # a count that no labelled sample gives: without any, a loss is zero
+
+
+def network_input(image: Tensor, channels_last: bool) -> Tensor:
+    """(B, 3, H, W) uint8 RGB as networks take it: 0..1, in the memory format of the run."""
+    image = image.float() / 255
+    return image.contiguous(memory_format=torch.channels_last) if channels_last else image
 
 
 class Prediction(NamedTuple):
@@ -61,7 +67,7 @@ def true_vertices(batch: Batch, model: HandModel) -> tuple[Tensor, Tensor]:
 
 
 def root_relative(hand: HandOutput) -> tuple[Tensor, Tensor]:
-    """(vertices, joints) with the root joint at the origin."""
+    """(B, V, 3) vertices and (B, 21, 3) joints, metres, with the root joint at the origin."""
     root = hand.joints[:, ROOT : ROOT + 1]
     return hand.vertices - root, hand.joints - root
 
@@ -72,7 +78,7 @@ def masked_mean(per_sample: Tensor, mask: Tensor) -> Tensor:
 
 
 def joints_2d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """L1 of the joints found in the crop, in half crop sides."""
+    """Scalar: L1 of the (B, 21, 2) joints found in the crop, in half crop sides."""
     error = (prediction.joints_crop - batch.joints_crop).abs().mean((1, 2))
     return masked_mean(error, batch.has_joints_crop)
 
@@ -82,8 +88,8 @@ HEAT_SPREAD = 0.75
 
 
 def heatmap(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Cross-entropy in nats of each joint's attention map from a Gaussian around its label, less the Gaussian's own
-    entropy: 0 where they agree. Joints beyond the crop's border do not count.
+    """Scalar: cross-entropy in nats of each joint's (h, w) attention map from a Gaussian around its label, less the
+    Gaussian's own entropy: 0 where they agree. Joints beyond the crop's border do not count.
 
     A soft mean alone leaves the map free to be wide, and a wide one draws joints towards the crop's middle.
     """
@@ -109,13 +115,13 @@ def joint_gaussians(joints_crop: Tensor, height: int, width: int) -> Tensor:
 
 
 def joints_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """L1 of the root-relative joints in decimetres."""
+    """Scalar: L1 of the (B, 21, 3) root-relative joints in decimetres."""
     error = 10 * (prediction.joints_m - batch.joints_m).abs().mean((1, 2))
     return masked_mean(error, batch.has_joints_m)
 
 
 def vertices_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """L1 of the root-relative vertices in decimetres."""
+    """Scalar: L1 of the (B, V, 3) root-relative vertices in decimetres."""
     with torch.no_grad():
         target, known = true_vertices(batch, model)
     error = 10 * (prediction.vertices_m - target).abs().mean((1, 2))
@@ -123,19 +129,19 @@ def vertices_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tenso
 
 
 def rotations(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """L1 of the rotation matrices' entries."""
+    """Scalar: L1 of the (B, 16, 3, 3) rotation matrices' entries."""
     error = (prediction.net.rotations - batch.rotations).abs().mean((1, 2, 3))
     return masked_mean(error, batch.has_parameters)
 
 
 def shape(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Squared error of the shape coefficients where known."""
+    """Scalar: squared error of the (B, 10) shape coefficients where known."""
     error = (prediction.net.shape - batch.shape).square().mean(1)
     return masked_mean(error, batch.has_parameters)
 
 
 def shape_prior(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Squared shape coefficients where nothing else holds them (photographs)."""
+    """Scalar: squared (B, 10) shape coefficients where nothing else holds them (photographs)."""
     return masked_mean(prediction.net.shape.square().mean(1), batch.has_weak_3d)
 
 
@@ -147,7 +153,7 @@ def _weak_3d_weights(like: Tensor) -> Tensor:
 
 
 def weak_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """L1 in decimetres against weak 3D joints, after scaling them to the predicted hand's size."""
+    """Scalar: L1 in decimetres against weak (B, 21, 3) joints, after scaling them to the predicted hand's size."""
     weights = _weak_3d_weights(batch.joints_m)[:, None]
     with torch.no_grad():
         product = (weights * prediction.joints_m * batch.joints_m).sum((1, 2))
@@ -158,7 +164,7 @@ def weak_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
 
 
 def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """L1 in half crop sides between the labels and the posed joints drawn by the best-fitting
+    """Scalar: L1 in half crop sides between the (B, 21, 2) labels and the posed joints drawn by the best-fitting
     scaled orthographic camera: two-dimensional labels supervise the pose."""
     weights = _weak_3d_weights(batch.joints_m).expand(len(batch.joints_m), -1)
     drawn = weak_perspective(prediction.joints_m, batch.joints_crop, weights)
@@ -167,8 +173,8 @@ def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tens
 
 
 def uncertainty(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Negative log-likelihood of the errors, in the crop and in space, under Laplace distributions as wide
-    as the network expects; it moves the expectations only, not the joints.
+    """Scalar: negative log-likelihood of the errors of 21 joints, in the crop and in space, under Laplace distributions
+    as wide as the network's (B, 21, 2) expectations; it moves these only, not the joints.
 
     Source: Kendall and Gal, What uncertainties do we need in Bayesian deep learning for computer vision? (2017).
     """
@@ -181,18 +187,18 @@ def uncertainty(prediction: Prediction, batch: Batch, model: HandModel) -> Tenso
 
 
 def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Binary cross-entropy: is this a hand?"""
+    """Scalar: binary cross-entropy of (B,) logits: is this a hand?"""
     return F.binary_cross_entropy_with_logits(prediction.net.presence, batch.presence)
 
 
 def handedness(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Binary cross-entropy: is it a right hand as shown?"""
+    """Scalar: binary cross-entropy of (B,) logits: is it a right hand as shown?"""
     error = F.binary_cross_entropy_with_logits(prediction.net.handedness, batch.right, reduction="none")
     return masked_mean(error, batch.presence)
 
 
 def mask(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Binary cross-entropy of the fraction of each cell that is hand; needs `network.segmentation`."""
+    """Scalar: binary cross-entropy of the (B, h, w) fractions of cells that are hand; needs `network.segmentation`."""
     if prediction.net.mask is None:
         raise ValueError("the loss 'mask' needs a network that predicts one: set network.segmentation")
     label = F.adaptive_avg_pool2d(batch.mask, prediction.net.mask.shape[-2:])
@@ -214,7 +220,7 @@ LOSSES: dict[str, Loss] = {
 def weighted_losses(
     prediction: Prediction, batch: Batch, model: HandModel, weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """Each named loss times its weight. Raises ValueError for a name that does not exist."""
+    """Each named loss times its weight, scalars. Raises ValueError for a name that does not exist."""
     unknown = set(weights) - set(LOSSES)
     if unknown:
         raise ValueError(f"unknown losses {sorted(unknown)}; choose from {', '.join(LOSSES)}")
@@ -245,6 +251,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Prediction:
+        """What the teacher sees in (B, 3, S, S) images, 0..1."""
         net = self.network.to(image.device)(image)
         with torch.autocast(image.device.type, enabled=False):
             return pose_hand(net, self.model)
@@ -255,27 +262,27 @@ def _name(hand_model: Path | str | None) -> str:
 
 
 def distil_joints_2d(student: Prediction, teacher: Prediction) -> Tensor:
-    """L1 of the joints in the crop, in half crop sides."""
+    """(B,) L1 of the (B, 21, 2) joints in the crop, in half crop sides."""
     return (student.joints_crop - teacher.joints_crop).abs().mean((1, 2))
 
 
 def distil_joints_3d(student: Prediction, teacher: Prediction) -> Tensor:
-    """L1 of the root-relative joints in decimetres."""
+    """(B,) L1 of the (B, 21, 3) root-relative joints in decimetres."""
     return 10 * (student.joints_m - teacher.joints_m).abs().mean((1, 2))
 
 
 def distil_vertices_3d(student: Prediction, teacher: Prediction) -> Tensor:
-    """L1 of the root-relative vertices in decimetres."""
+    """(B,) L1 of the (B, V, 3) root-relative vertices in decimetres."""
     return 10 * (student.vertices_m - teacher.vertices_m).abs().mean((1, 2))
 
 
 def distil_rotations(student: Prediction, teacher: Prediction) -> Tensor:
-    """L1 of the rotation matrices' entries."""
+    """(B,) L1 of the (B, 16, 3, 3) rotation matrices' entries."""
     return (student.net.rotations - teacher.net.rotations).abs().mean((1, 2, 3))
 
 
 def distil_features(student: Prediction, teacher: Prediction) -> Tensor:
-    """How differently the two see which crops of the batch are alike, whatever their features' widths.
+    """(B,) how differently the two see which crops of the batch are alike, whatever their features' widths.
 
     Similarity-preserving distillation (Tung & Mori 2019): squared differences between the rows of the
     batch's two similarity matrices, here of cosines of centred features.
@@ -301,7 +308,10 @@ DISTILLATION: dict[str, Callable[[Prediction, Prediction], Tensor]] = {
 def distillation_losses(
     student: Prediction, teacher: Prediction, presence: Tensor, weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """Each named loss times its weight, over the crops that show a hand. Raises ValueError for an unknown name."""
+    """Each named loss times its weight, scalars, over the crops that show a hand: where (B,) presence is 1.
+
+    Raises ValueError for an unknown name.
+    """
     unknown = set(weights) - set(DISTILLATION)
     if unknown:
         raise ValueError(f"unknown distillation losses {sorted(unknown)}; choose from {', '.join(DISTILLATION)}")
@@ -332,6 +342,7 @@ class FeatureStudent(nn.Module):
         self.map = nn.Conv2d(middle, channels, 1)
 
     def forward(self, image: Tensor) -> Matched:
+        """image: (B, 3, S, S), 0..1."""
         net = self.network(image)
         return Matched(net, self.mean(net.features), self.map(net.map.float()))
 
@@ -350,6 +361,17 @@ def matching_losses(matched: Matched, batch: Batch) -> dict[str, Tensor]:
         "taught_mean": masked_mean(mean, batch.has_taught),
         "taught_map": masked_mean(by_position, batch.has_taught),
     }
+
+
+def map_matching_loss(projected: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
+    """Scalar: mean squared difference from a teacher's (K, C, h, w) maps of the first images (FitNets).
+
+    Each of the (B, C, H, W) projected maps is shrunk to the teacher's own size.
+    """
+    return sum(
+        functional.mse_loss(functional.adaptive_avg_pool2d(ours[: len(theirs)], theirs.shape[-2:]), theirs)
+        for ours, theirs in zip(projected, taught, strict=True)
+    )
 
 
 def detection_losses(output: DetectorOutput, batch: DetectionBatch) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ from handmesh.training.losses import (
     Teacher,
     distillation_losses,
     matching_losses,
+    network_input,
     pose_hand,
     true_vertices,
     weighted_losses,
@@ -65,9 +66,7 @@ class MeshTask:
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         device = batch.image.device
         self.hand_model.to(device)
-        image = batch.image.float() / 255
-        if self.config.run.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
+        image = network_input(batch.image, self.config.run.channels_last)
         seen = model(image)
         matched = seen if self.config.data.taught else None
         net = matched.net if matched else seen
@@ -86,10 +85,11 @@ class MeshTask:
         return model.network if self.config.data.taught else model
 
     def validate(self, model: nn.Module) -> tuple[dict[str, float], np.ndarray | None]:
-        metrics, images = {}, []
+        metrics, images, device = {}, [], next(model.parameters()).device
+        self.hand_model.to(device)
         for name, batch in self.validation.items():
-            self.hand_model.to(batch.image.device)
-            prediction = pose_hand(model(batch.image.float() / 255), self.hand_model)
+            batch = Batch(*(each.to(device) for each in batch))
+            prediction = pose_hand(model(network_input(batch.image, False)), self.hand_model)
             found = quick_metrics(prediction, batch, self.hand_model)
             metrics |= {f"{name}/{key}": value for key, value in found.items()}
             images.append(contact_strip(prediction, batch))
@@ -142,7 +142,7 @@ def quick_metrics(prediction: Prediction, batch: Batch, model: HandModel) -> dic
 
 
 def contact_strip(prediction: Prediction, batch: Batch, columns: int = 8) -> np.ndarray:
-    """The first crops with the labelled (green) and the found (orange) skeleton, side by side."""
+    """(S, columns * S, 3) uint8: the first crops with the labelled (green) and the found (orange) skeleton."""
     size = batch.image.shape[-1]
     found = px_from_normalised(prediction.joints_crop[:columns].float().cpu().numpy(), size)
     labelled = px_from_normalised(batch.joints_crop[:columns].cpu().numpy(), size)

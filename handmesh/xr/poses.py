@@ -78,16 +78,20 @@ class PosedHand(Protocol):
     """What is needed of a `Hand`: arrays in the camera's frame."""
 
     @property
-    def joints_m(self) -> np.ndarray: ...  # (21, 3) keypoint order
+    def joints_m(self) -> np.ndarray:
+        """(21, 3) in keypoint order."""
 
     @property
-    def joints_px(self) -> np.ndarray: ...  # (21, 2)
+    def joints_px(self) -> np.ndarray:
+        """(21, 2)."""
 
     @property
-    def vertices_m(self) -> np.ndarray: ...  # (V, 3)
+    def vertices_m(self) -> np.ndarray:
+        """(V, 3)."""
 
     @property
-    def pose(self) -> np.ndarray: ...  # (16, 3, 3) relative to the parent joint; the first to the camera
+    def pose(self) -> np.ndarray:
+        """(16, 3, 3) relative to the parent joint; the first to the camera."""
 
     @property
     def side(self) -> Literal["left", "right"]: ...

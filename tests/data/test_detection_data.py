@@ -333,7 +333,8 @@ def test_a_teacher_that_is_none_is_refused(tmp_path):
 def test_a_taught_detector_learns_the_maps_and_keeps_nothing_of_it(tmp_path):
     pytest.importorskip("lightning_fabric", reason="training needs the training extra")
     from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig
-    from handmesh.training.detector import TaughtDetector, matching_loss
+    from handmesh.training.detector import TaughtDetector
+    from handmesh.training.losses import map_matching_loss
 
     write_detector(tmp_path / "teacher.onnx")
     batch = detection.collate([one_hand_scene(), one_hand_scene(side="left")])
@@ -348,7 +349,7 @@ def test_a_taught_detector_learns_the_maps_and_keeps_nothing_of_it(tmp_path):
     for _ in range(10):
         output, projected = student(batch.image.float() / 255)
         assert output.heat.shape == batch.heat.shape
-        loss = matching_loss(projected, batch.taught)
+        loss = map_matching_loss(projected, batch.taught)
         losses.append(loss.item())
         optimiser.zero_grad()
         loss.backward()

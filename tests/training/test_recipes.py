@@ -72,3 +72,20 @@ def test_a_recipe_trains_merges_and_exports(name, freihand, tmp_path):
 
 def size(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_validation_goes_where_the_network_is(freihand):
+    """A GPU's stand-in: the batches are made on the CPU, the network lies elsewhere."""
+
+    class Elsewhere(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(1, device="meta"))
+
+        def forward(self, image):
+            raise InterruptedError(image.device.type)
+
+    data = ["--data.freihand", str(freihand), "--validation-size", "2"]
+    task = MeshTask(read_config(MeshConfig, RECIPES["repvit_m0_9"], [*SMALL, *OFFLINE, *data]))
+    with pytest.raises(InterruptedError, match="meta"):
+        task.validate(Elsewhere())
