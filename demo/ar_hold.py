@@ -20,11 +20,11 @@ from scipy.spatial.transform import Rotation
 
 from handmesh import Camera, Hand, console
 from handmesh.app.options import CameraOptions
+from handmesh.app.webcam import choose_source
 from handmesh.app.window import has_display
 from handmesh.render.overlay import shade
-from handmesh.render.shading import blend
+from handmesh.render.rasterizer import blend
 from handmesh.video.sinks import open_sink
-from handmesh.video.sources import open_source
 
 RADIUS_M, THICKNESS_M = 0.018, 0.0035  # 43 mm across
 RING = trimesh.creation.torus(RADIUS_M, THICKNESS_M, major_sections=64, minor_sections=24)  # its axis is z
@@ -64,8 +64,9 @@ def composed(image_rgb: np.ndarray, hands: Sequence[Hand], rings_m: Sequence[np.
 class Options(CameraOptions):
     """Pinch before the camera to hold a ring. In the window: q quits."""
 
-    source: tuple[str, ...] = ("0",)
-    """A camera's index, a video, images, a folder or a glob."""
+    source: tuple[str, ...] = ()
+    """A camera's index, a video, images, a folder or a glob. Default: camera 0 or, where there is none, the bundled
+    clip."""
     output: Path | None = None
     """Write what is seen: an .mp4, an image (.png, .jpg) of an image, or a folder."""
     window: bool = True
@@ -85,9 +86,9 @@ def run(options: Options) -> int:
         raise ValueError("there is no window to show the ring in: name a file to write, --output ring.mp4")
     lens = options.lens()
     with ExitStack() as stack:
-        source = open_source(*options.source)
+        source, _ = choose_source(options)
         stack.callback(source.close)
-        output = open_sink(options.output, source.length != 1, source.fps) if options.output else None
+        output = open_sink(options.output, source.length != 1, source.fps, source.files) if options.output else None
         if output:
             stack.callback(output.close)
         tracker = stack.enter_context(options.load())

@@ -138,7 +138,7 @@ def run(options: Options) -> int:
     with ExitStack() as stack:
         source = open_source(*options.source)
         stack.callback(source.close)
-        output = open_sink(options.output, source.length != 1, source.fps) if options.output else None
+        output = open_sink(options.output, source.length != 1, source.fps, source.files) if options.output else None
         if output:
             stack.callback(output.close)
         window = options.window and has_display()

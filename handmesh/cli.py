@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple, get_type_hints
 
-from handmesh.console import BAD_USAGE, EXIT_CODES, guarded, parse
+from handmesh.console import BAD_USAGE, EXIT_CODES, complain, guarded, parse
 
 
 class Command(NamedTuple):
@@ -35,10 +35,10 @@ COMMANDS = {
     "train": Command("handmesh.training.engine:main", "train a network from a preset", "train"),
     "export": Command("handmesh.export.targets:run", "weights to ONNX, browsers, OpenVINO or Core ML", "train"),
     "evaluate freihand": Command(
-        "handmesh.evaluation.freihand_report:evaluate_freihand", "FreiHAND's metrics, and a report to read", "train"
+        "handmesh.evaluation.freihand:evaluate_freihand", "FreiHAND's metrics, and a report to read", "train"
     ),
     "evaluate score": Command(
-        "handmesh.evaluation.freihand_report:score", "score a prediction file as FreiHAND's server does", "train"
+        "handmesh.evaluation.freihand:score", "score a prediction file as FreiHAND's server does", "train"
     ),
     "evaluate robustness": Command(
         "handmesh.evaluation.robustness:evaluate_robustness", "errors under ImageNet-C's corruptions", "train"
@@ -58,10 +58,10 @@ COMMANDS = {
         "handmesh.evaluation.detector:evaluate_detector", "what a detector finds, at several thresholds"
     ),
     "evaluate calibration": Command(
-        "handmesh.evaluation.calibration_report:evaluate_calibration", "do scores and uncertainties come true", "train"
+        "handmesh.evaluation.calibration:evaluate_calibration", "do scores and uncertainties come true", "train"
     ),
     "evaluate tracking": Command(
-        "handmesh.evaluation.tracking_report:run_tracking",
+        "handmesh.evaluation.tracking:run_tracking",
         "jitter, lag and lost hands on generated sequences",
         "train",
     ),
@@ -123,7 +123,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return guarded(lambda: print(usage(group)))
     if word in ("-V", "--version"):
         return guarded(lambda: print(f"handmesh {_version()}"))
-    print(f"error: {_unknown(name, group)}", file=sys.stderr)
+    complain(_unknown(name, group))
     return BAD_USAGE
 
 

@@ -5,15 +5,19 @@ Only the standard library is imported here, so that `handmesh doctor` can speak 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,29 +42,47 @@ DEBUG = "HANDMESH_DEBUG"
 _USER_ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
 
 
-# Messages, as lines on stderr.
+# Messages, as lines on stderr. They hold names that others chose: no name is markup, or moves the cursor.
 
 
 @cache
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    class Lines(Console):
+        def on_broken_pipe(self) -> None:
+            """Nobody reads the messages any more; the work goes on."""
+            self.quiet = True
+            _silence(sys.stderr)
+
+    return Lines(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""The text with what is no letter but an order to the terminal, or half a character, as its code.
+
+    >>> visible("a\x1b[31mb\udcff.mp4")
+    'a\\x1b[31mb\\udcff.mp4'
+    """
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def say(text: str) -> None:
     """A line for the user."""
-    _console().print(text, markup=False)
+    _console().print(visible(text))
 
 
 def warn(text: str) -> None:
     """A line on something that went wrong without ending the work."""
-    _console().print(f"warning: {text}", style="yellow", markup=False)
+    _console().print(visible(f"warning: {text}"), style="yellow")
 
 
 def complain(text: str) -> None:
     """The line with which the work ends."""
-    line = f"error: {text}"
+    line = visible(f"error: {text}")
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     print(f"\x1b[31m{line}\x1b[0m" if coloured else line, file=sys.stderr)
 
@@ -69,14 +91,19 @@ def progress() -> Progress:
     """A progress bar, to be used in a `with` statement; lines said meanwhile appear above it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = _console()
+    console, text = _console(), TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(_spinner()), text, BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
 
 
 def waiting(text: str) -> Status:
     """A spinner with a text, to be used in a `with` statement; nothing where there is no terminal."""
-    return _console().status(text)
+    return _console().status(text, spinner=_spinner())
+
+
+def _spinner() -> str:
+    """One that the terminal's letters can draw."""
+    return "dots" if _console().encoding.startswith("utf") else "line"
 
 
 # Options: dataclasses that tyro reads from the command line.
@@ -139,6 +166,76 @@ def _split(text: str) -> tuple[str, str]:
     return (text[: found.start()], f"(default: {found[1]})") if found else (text, "")
 
 
+# Ctrl-C as a flag that loops read, so that no exception breaks off a write, or leaves a lock taken for ever.
+
+
+PATIENCE_S = 10.0
+"""How long the first Ctrl-C is given; a later one ends the program at once, as a kill does."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_noted: list[tuple[int, float]] | None = None  # what came, and when; None where it raises KeyboardInterrupt at once
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C, or being terminated, inside is noted, for `interrupted` to tell and `take_interrupt` to deal with.
+
+    What nobody dealt with takes effect at the end, of the outermost where one stands within another. Other threads
+    than the main one are never interrupted.
+    """
+    global _noted
+    if _noted is not None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted: list[tuple[int, float]] = []
+    usual: dict[int, object] = {}
+    try:
+        _noted = noted
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as a shell's background jobs have it
+                usual[number] = signal.getsignal(number)
+                signal.signal(number, _note)
+        yield
+    finally:
+        for number, handler in usual.items():
+            _restore(number, handler, noted)
+        _noted = None
+        if noted:
+            signal.raise_signal(noted[0][0])
+
+
+def interrupted() -> bool:
+    """Whether Ctrl-C or a termination signal came inside `uninterrupted`; what takes long asks for it."""
+    return bool(_noted)
+
+
+def take_interrupt() -> bool:
+    """The same; it counts as dealt with then."""
+    came = interrupted()
+    if _noted:
+        _noted.clear()
+    return came
+
+
+def _note(number: int, _: object) -> None:
+    now_s = time.monotonic()
+    if _noted and now_s - _noted[0][1] > PATIENCE_S:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    if _noted is not None:
+        _noted.append((number, now_s))
+
+
+def _restore(number: int, handler: object, noted: list[tuple[int, float]]) -> None:
+    """Set a signal's usual handler. One whose own is set already may come just now: it is noted as well."""
+    while True:
+        try:
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            return
+        except KeyboardInterrupt:
+            noted.append((number, time.monotonic()))
+
+
 # Errors and exit codes.
 
 
@@ -149,12 +246,13 @@ def guarded(work: Callable[[], object], extra: str = "") -> int:
     Ctrl-C, so that files are closed. extra: the part of `handmesh[extra]` that brings the packages of `work`.
     """
     before = signal.signal(signal.SIGTERM, partial(_terminated, os.getpid()))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a letter that it does not know ends no work
     try:
-        code = work()
+        code = _completed(work)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except SystemExit as ended:  # --help, or a command line that was not understood
-        return ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
+        return code
     except KeyboardInterrupt:
         say("stopped")
         return INTERRUPTED
@@ -169,6 +267,14 @@ def guarded(work: Callable[[], object], extra: str = "") -> int:
         signal.signal(signal.SIGTERM, before)
 
 
+def _completed(work: Callable[[], object]) -> int:
+    try:
+        code = work()
+    except SystemExit as ended:  # --help, or a command line that was not understood
+        return ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
+    return code if isinstance(code, int) else 0
+
+
 def _terminated(owner: int, number: int, frame: object) -> None:
     if os.getpid() != owner:  # a forked worker: it has no files to close
         os._exit(128 + number)
@@ -180,9 +286,14 @@ def _reader_is_gone() -> bool:
     try:
         print(flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
         return True
     return False
+
+
+def _silence(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):  # where it is no file, there is nothing to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _line(error: BaseException, extra: str) -> str:

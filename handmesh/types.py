@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -83,10 +85,18 @@ class Camera:
     width: int
     height: int
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where these are no numbers; whether they are a camera's, `checked_camera` says."""
+        for name in ("fx", "fy", "cx", "cy"):
+            checked_number(f"a camera's {name}", getattr(self, name))
+        for name in ("width", "height"):
+            checked_count(f"a camera's {name}", getattr(self, name), least=0)
+
     @staticmethod
     def from_fov(width: int, height: int, fov_deg: float = 60.0) -> Camera:
         """A camera whose longer image side spans `fov_deg` degrees."""
-        if not 1.0 < fov_deg < 179.0:
+        width, height = (checked_count("an image's side", side, least=0) for side in (width, height))
+        if not 1.0 < checked_number("the field of view", fov_deg) < 179.0:
             raise ValueError(f"the field of view must lie between 1 and 179 degrees, got {fov_deg}")
         focal = 0.5 * max(width, height) / math.tan(math.radians(fov_deg) / 2)
         return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
@@ -176,6 +186,10 @@ class SourceError(ValueError):
     """A source that cannot be opened or gives no frames; the message is one line that names it."""
 
 
+SKIPPED = "skipped: "
+"""How the warning begins that stands for an image of a source."""
+
+
 class Frame(NamedTuple):
     """One image of a source."""
 
@@ -204,6 +218,7 @@ class Source(Protocol):
     length: int | None  # how many frames there should be, where that is known
     fps: float
     warnings: list[str]  # a line for each thing that was skipped or went wrong on the way
+    files: Mapping[str, Path]  # what is read, by the names of its frames; nothing may be written over it
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -211,7 +226,30 @@ class Source(Protocol):
         """Give the camera or file back."""
 
 
-# What users hand to the tracker, checked at the edge: images, cameras, times.
+# What users hand to the tracker, checked at the edge: numbers, images, cameras, times.
+
+
+LARGEST_COUNT = 1_000_000
+
+
+def checked_number(name: str, value: float) -> float:
+    """`value` as a float if it is a real number that fits one, NaN and infinity included; ValueError otherwise."""
+    try:
+        if isinstance(value, numbers.Real):
+            return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be a number, got one too large to reckon with") from None
+    raise ValueError(f"{name} must be a number, got {value!r:.60}")
+
+
+def checked_count(name: str, value: int, least: int = 1) -> int:
+    """`value` if it is a whole number from `least` to `LARGEST_COUNT`; ValueError otherwise."""
+    if not isinstance(value, numbers.Integral):
+        raise ValueError(f"{name} must be a whole number, got {value!r:.60}")
+    if not least <= value <= LARGEST_COUNT:
+        got = value if abs(value) < 10**18 else "one too large to reckon with"
+        raise ValueError(f"{name} must be at least {least} and at most {LARGEST_COUNT:,}, got {got}")
+    return int(value)
 
 
 SMALLEST_PX, LARGEST_PX = 16, 32766
@@ -265,6 +303,7 @@ def checked_camera(camera: Camera | None, image: np.ndarray) -> Camera:
 
 def checked_time(time_s: float) -> float:
     """`time_s` if it is a finite number; ValueError otherwise."""
-    if not isinstance(time_s, (int, float, np.number)) or not math.isfinite(time_s):
+    seconds = checked_number("time_s", time_s)
+    if not math.isfinite(seconds):
         raise ValueError(f"time_s must be finite seconds, got {time_s!r}")
-    return float(time_s)
+    return seconds

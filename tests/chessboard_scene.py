@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from handmesh.app.chessboard import Board
+from handmesh.app.calibrate_camera import Board
 from handmesh.types import Camera
 
 _PER_SQUARE = 48  # pixels of the board's own image

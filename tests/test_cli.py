@@ -294,6 +294,42 @@ def test_ctrl_c_and_termination_are_no_tracebacks(monkeypatch, capsys):
     assert capsys.readouterr().err == "stopped\nstopped\n"
 
 
+def test_ctrl_c_is_noted_inside_and_raised_at_the_end_unless_dealt_with():
+    usual = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), console.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        with console.uninterrupted():  # the inner one leaves it to the outer
+            assert console.interrupted()
+        assert console.interrupted()
+    with console.uninterrupted():
+        signal.raise_signal(signal.SIGTERM)
+        assert console.take_interrupt() and not console.interrupted()
+    assert not console.interrupted()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == usual
+
+
+def test_what_ignores_ctrl_c_goes_on_ignoring_it():
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with console.uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            assert not console.interrupted()
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_a_late_second_ctrl_c_ends_what_does_not_end():
+    run = in_a_process(
+        "import signal, time; from handmesh import console; console.PATIENCE_S = 0.05\n"
+        "with console.uninterrupted():\n"
+        "    for _ in range(3): signal.raise_signal(signal.SIGINT)\n"
+        "    print('at first it is only noted', flush=True); time.sleep(0.1)\n"
+        "    signal.raise_signal(signal.SIGINT); print('not reached', flush=True)"
+    )
+    assert run.returncode == -signal.SIGINT and run.stdout == "at first it is only noted\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pipes")
 def test_a_reader_that_leaves_is_no_error():
     run = subprocess.run(
@@ -302,6 +338,50 @@ def test_a_reader_that_leaves_is_no_error():
         shell=True, executable="/bin/bash", cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == console.FAILED and not run.stderr and len(run.stdout) == 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pipes")
+def test_a_reader_of_help_or_messages_that_leaves_is_no_error():
+    code = "import sys; from handmesh.console import guarded, say; sys.exit(guarded(lambda: [{work}] and 7))"
+    helped = code.format(work="print('x' * 10**6), sys.exit(0)")
+    told = code.format(work="*(say('x' * 99) for _ in range(10**4)), print('done')")
+    for program, redirected in ((helped, ""), (told, "2>&1 >&3")):  # the work goes on where messages are not read
+        line = f'({sys.executable} -c "{program}" {redirected} | head -c 1; echo "${{PIPESTATUS[0]}}") 3>&1'
+        run = subprocess.run(line, shell=True, executable="/bin/bash", cwd=ROOT, capture_output=True, text=True)
+        assert not run.stderr and run.stdout.replace("done\n", "") == ("x1\n" if program == helped else "x7\n")
+
+
+NAME = "a[/b] :+1: [red]\x1b[31mä→\udcff.mp4"
+
+
+@pytest.mark.parametrize(("encoding", "seen"), [("utf-8", "ä→"), ("ascii", r"\xe4\u2192"), ("latin-1", r"ä\u2192")])
+def test_names_are_no_markup_and_no_orders_and_what_a_terminal_cannot_write_ends_nothing(encoding, seen):
+    code = f"""
+import sys
+from handmesh import console
+def work():
+    name = {NAME!a}
+    console.say(name), console.warn(name), print(console.visible(name))
+    with console.progress() as bar:
+        bar.disable = False
+        bar.add_task(name, total=1)
+        bar.refresh()
+    raise ValueError(name)
+sys.exit(console.guarded(work))
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "200"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, env=environment, check=False)
+    said, name = run.stderr.decode(encoding), rf"a[/b] :+1: [red]\x1b[31m{seen}\udcff.mp4"
+    assert run.returncode == 1 and run.stdout.decode(encoding) == f"{name}\n"
+    for line in (f"{name}\n", f"warning: {name}\n", f"error: {name}\n"):
+        assert line in said, said
+
+
+def test_help_is_readable_where_letters_are_few():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "handmesh", "convert-clip", "--help"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0 and "--output PATH" in run.stdout and "\\u" not in run.stdout
 
 
 def test_a_broken_pipe_elsewhere_is_told(capsys):

@@ -262,7 +262,7 @@ def wrong_cameras(width: int, height: int) -> Iterator[Camera]:
         "cx": (math.nan, math.inf, 1e12),
         "cy": (-math.inf, -1e12),
         "width": (0, width + 1),
-        "height": (-1, height - 1),
+        "height": (0, height - 1),
     }.items():
         for value in values:
             yield Camera(**{**good, name: value})
@@ -274,7 +274,7 @@ def test_wrong_cameras_and_times_are_refused():
         with pytest.raises(ValueError, match="camera"):
             tracker.track(frame, 0.0, camera)
     for time_s in (math.nan, math.inf, -math.inf, "now", [1], 1j):
-        with pytest.raises(ValueError, match="time_s must be finite"):
+        with pytest.raises(ValueError, match="time_s must be"):
             tracker.track(frame, time_s)
 
 

@@ -28,3 +28,9 @@ def test_the_tracker_loads_no_torch_and_imports_fast():
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_page_is_built_without_torch():
+    """The extra `web` brings onnx alone; `demo/web/write_networks.py` takes its graphs from there."""
+    code = "import sys; sys.modules['torch'] = None; import handmesh.export.compress"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

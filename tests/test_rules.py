@@ -13,14 +13,13 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "handmesh").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-MOST_FILES = 125
+MOST_FILES = 118
 LONGEST_FUNCTION = 50  # lines
 LARGEST_WHEEL_MB = 30  # before compression, which networks hardly take
 MOST_OF_ONE_NAME = 2
 
 OWN = {"self", "cls"}  # what a test keeps for itself
 PUBLIC = {"_replace", "_asdict", "_fields", "_make", "_exit"}  # of named tuples and os
-LEFT = {"_predict", "_write_index"}  # of handmesh.evaluation, until its predictors and its reports are one each
 
 
 def test_the_package_has_few_files():
@@ -104,4 +103,4 @@ def private(tree: ast.Module) -> Iterator[str]:
 
 
 def is_private(name: str) -> bool:
-    return re.match(r"_[A-Za-z]", name) is not None and name not in PUBLIC | LEFT
+    return re.match(r"_[A-Za-z]", name) is not None and name not in PUBLIC

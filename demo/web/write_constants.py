@@ -35,7 +35,7 @@ SOURCES = {
     "handmesh.tracking.backends": "FORMAT METADATA_KEY",
     "handmesh.assets": "MODELS=bundled_models DEFAULT_MODEL=DEFAULT DETECTOR",
     "handmesh.render.overlay": "SIDE_COLOURS OPACITY=Style.opacity _TRANSLUCENT",
-    "handmesh.render.shading": "KEY_LIGHT=KEY _LIGHT_WITHIN",
+    "handmesh.render.rasterizer": "KEY_LIGHT=KEY _LIGHT_WITHIN",
     "handmesh.streaming.protocol": (
         "STREAM_VERSION=VERSION STREAM_MAGIC=MAGIC HEADER_BYTES=_HEADER.size HAND_BYTES=_HAND.size "
         "JOINT_FLOATS=_JOINT_FLOATS SIDES=_SIDES"

@@ -1,6 +1,6 @@
 """Writes the bundled networks as the page gets them: `python demo/web/write_networks.py FOLDER`. Needs onnx, not torch.
 
-The same files as those of `scripts/export.py --target onnx-web`, which also says how far their numbers are.
+The same files as those of `handmesh export NAME --target onnx-web`, which also says how far their numbers are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from handmesh.assets import ASSETS, DETECTOR, bundled_models
-from handmesh.export.onnx import for_browsers
+from handmesh.export.compress import for_browsers
 
 if __name__ == "__main__":
     for name in (DETECTOR, *bundled_models()):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from handmesh.files import OutputError, make_folder, write_image
+from handmesh import console
+from handmesh.console import uninterrupted
+from handmesh.files import OutputError, free_path, make_folder, write_image
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.types import Hand, TrackedFrame
 from handmesh.video.clips import (
@@ -23,11 +25,11 @@ from handmesh.video.clips import (
     Spool,
     check_savable,
     is_mesh_folder,
-    read_spool,
+    read_clip,
     save_clip,
     write_meshes,
 )
-from handmesh.video.sinks import FrameClock, Sink, open_sink, uninterrupted
+from handmesh.video.sinks import PART_SUFFIX, FrameClock, Sink, VideoRecorder, open_sink
 
 # Writes a session's hands to a file with all their parameters, frame by frame, and loses nothing of them.
 
@@ -108,7 +110,7 @@ class ClipSink:
             self._spool.remove()
 
     def _finish(self) -> None:
-        clip = read_spool(self._spool.folder, self._model)
+        clip = read_clip(self._spool.folder, self._model)
         if not len(clip.rows) and self.path.suffix.lower() == ".glb":
             self._spool.remove()
             raise OutputError(f"{self.path} was not written: no hand was seen")
@@ -121,8 +123,13 @@ class ClipSink:
 # Keeps what is seen: writers that work beside the loop and neither slow it nor break off with it.
 
 
-_WAITING_FRAMES = 8  # bounds memory: two images each
-_LOOK_UP_S = 0.1
+_WAITING = 8
+"""The most items that wait to be written, which bounds memory: two images each."""
+
+STUCK_S, FINISHING_S = 60.0, 600.0
+"""How long a disk may take nothing at all, and how long completing all files may take."""
+
+_LOOK_UP_S = 0.002
 
 
 class Drawn(NamedTuple):
@@ -132,73 +139,84 @@ class Drawn(NamedTuple):
     image_rgb: np.ndarray  # (H, W, 3) uint8
 
 
-class AsyncSink:
+Item = TypeVar("Item")
+
+
+class AsyncSink(Generic[Item]):
     """One file or folder, written by a thread: encoding takes longer than the loop can wait.
 
     Of a file's frames none is lost: who writes faster than the disk waits. Of live ones, those that
     come while eight wait are left out and counted. Ctrl-C does not reach the thread: no frame is
-    written by half.
+    written by half. Nobody waits for a disk that hangs for ever.
     """
 
-    def __init__(self, path: Path, take: Callable[[Drawn], None], finish: Callable[[], None], live: bool) -> None:
+    def __init__(self, path: Path, take: Callable[[Item], None], finish: Callable[[], None], live: bool) -> None:
         """take: writes a frame; finish: completes the file. Both are called by the thread alone."""
         self.path = path
         self.dropped = 0
         """Frames of a live source that were left out."""
         self.ended = False
         self._take, self._finish, self._live = take, finish, live
-        self._queue: queue.Queue[Drawn | None] = queue.Queue(_WAITING_FRAMES)
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._work, name=f"writes {path.name}")
-        self._thread.start()
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()  # no exception leaves it locked
+        self._failures: deque[Exception] = deque()
+        self._thread = threading.Thread(target=self._work, name=f"writes {path.name}", daemon=True)
+        with uninterrupted():
+            self._thread.start()
 
-    def write(self, drawn: Drawn) -> None:
-        """Have a frame written. Raises what went wrong with an earlier one."""
-        self._raise_failure()
-        if not self._live:
-            self._put(drawn)
-        elif not self._queue.full():  # nobody else fills it
-            self._queue.put(drawn)
-        else:
+    def write(self, item: Item) -> None:
+        """Have a frame written. Raises what went wrong with an earlier one, and OutputError where the disk hangs."""
+        if self._failures:
+            raise self._failures.popleft()
+        if self._live and self._is_full():
             self.dropped += 1
+            return
+        self._wait_for_room()
+        self._queue.put(item)
 
     def end(self) -> None:
         """No frame is to come: what waits is still written, and the file completed, while others go on."""
         if not self.ended:
             self.ended = True
-            self._put(None)
+            self._queue.put(None)
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = FINISHING_S) -> None:
         """End, and wait until all is written. Raises what went wrong, unless it was raised before."""
+        if failures := self.complete(timeout_s):
+            raise failures[0]
+
+    def complete(self, timeout_s: float) -> list[Exception]:
+        """The same; all that went wrong and was not raised before."""
         self.end()
-        self._thread.join()
-        self._raise_failure()
+        self._thread.join(timeout_s)
+        failures = [self._failures.popleft() for _ in range(len(self._failures))]
+        if self._thread.is_alive():
+            remedy = f"what was recorded is in {self.path.parent}/*.part*"
+            failures.append(OutputError(f"{self.path} is not complete: the disk does not answer; {remedy}"))
+        return failures
 
-    def _put(self, drawn: Drawn | None) -> None:
-        """Wait for a free slot; the thread takes from the queue until its end, also after a failure."""
-        while self._thread.is_alive():
-            try:
-                return self._queue.put(drawn, timeout=_LOOK_UP_S)
-            except queue.Full:
-                continue
+    def _is_full(self) -> bool:
+        return self._queue.qsize() >= _WAITING
 
-    def _raise_failure(self) -> None:
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+    def _wait_for_room(self) -> None:
+        """The thread takes from the queue until its end, also after a failure."""
+        until_s = time.monotonic() + STUCK_S
+        while self._is_full():
+            if time.monotonic() > until_s:
+                raise OutputError(f"cannot write {self.path}: the disk has taken nothing for {STUCK_S:g} s")
+            time.sleep(_LOOK_UP_S)
 
     def _work(self) -> None:
         failed = False
-        for drawn in iter(self._queue.get, None):
-            failed = failed or not self._attempt(lambda drawn=drawn: self._take(drawn))
+        for item in iter(self._queue.get, None):
+            failed = failed or not self._attempt(lambda item=item: self._take(item))
         self._attempt(self._finish)
 
     def _attempt(self, work: Callable[[], None]) -> bool:
-        """Whether `work` succeeds; the first failure is kept for whoever writes or closes."""
+        """Whether `work` succeeds; a failure is kept for whoever writes or closes."""
         try:
             work()
         except Exception as error:  # raised again in the thread that can say it
-            self._failure = self._failure or error
+            self._failures.append(error)
             return False
         return True
 
@@ -209,7 +227,7 @@ class Outputs:
     def __init__(self, live: bool) -> None:
         """live: whether frames come when they come, and may be left out."""
         self._live = live
-        self._writers: list[AsyncSink] = []
+        self._writers: list[AsyncSink[Drawn]] = []
 
     def __bool__(self) -> bool:
         """Whether frames are being kept."""
@@ -225,34 +243,39 @@ class Outputs:
         """The most frames that a file lacks since the disk or the processor could not keep up with a camera."""
         return max((writer.dropped for writer in self._writers), default=0)
 
-    def add(self, path: Path, take: Callable[[Drawn], None], finish: Callable[[], None]) -> AsyncSink:
+    def add(self, path: Path, take: Callable[[Drawn], None], finish: Callable[[], None]) -> AsyncSink[Drawn]:
         """Keep every frame from now on; see `AsyncSink`."""
-        writer = AsyncSink(path, take, finish, self._live)
-        self._writers.append(writer)
+        with uninterrupted():
+            writer = AsyncSink(path, take, finish, self._live)
+            self._writers.append(writer)
         return writer
 
     def write(self, drawn: Drawn) -> None:
         """Have a frame written everywhere. Raises what went wrong with an earlier one."""
-        for writer in self._writers:
-            if not writer.ended:
-                writer.write(drawn)
+        with uninterrupted():  # all get the frame, or none
+            for writer in self._writers:
+                if not writer.ended:
+                    writer.write(drawn)
 
     def close(self) -> None:
-        """Complete all files, also where one of them fails; then raise the first failure. Ctrl-C waits for it."""
+        """Complete all files, also where one of them fails; then raise the first failure and tell the others.
+
+        Ctrl-C waits for it.
+        """
         failures: list[Exception] = []
+        until_s = time.monotonic() + FINISHING_S
         with uninterrupted():
             for writer in self._writers:
                 writer.end()
             for writer in self._writers:
-                try:
-                    writer.close()
-                except Exception as error:
-                    failures.append(error)
+                failures += writer.complete(max(0.0, until_s - time.monotonic()))
+        for failure in failures[1:]:
+            console.warn(str(failure))
         if failures:
             raise failures[0]
 
 
-def add_output(outputs: Outputs, output: Sink) -> AsyncSink:
+def add_output(outputs: Outputs, output: Sink) -> AsyncSink[Drawn]:
     """Keep the images of all frames in an output."""
 
     def take(drawn: Drawn) -> None:
@@ -269,20 +292,23 @@ class ClipRecording:
 
     def __init__(self, outputs: Outputs, folder: Path, fps: float) -> None:
         self._outputs, self._folder, self._fps = outputs, folder, fps
-        self._writer: AsyncSink | None = None
-        self._start_s = 0.0
+        self._writer: AsyncSink[Drawn] | None = None
+        self._recorder: VideoRecorder | None = None
 
-    def start(self, path: Path) -> None:
-        """Record from now on. Raises OutputError for what is no .mp4 or cannot be written."""
-        if path.suffix.lower() != ".mp4":
+    def start(self, path: Path, inputs: Mapping[str, Path] | None = None) -> None:
+        """Record from now on. inputs: as `open_sink` takes them.
+
+        Raises OutputError for what is no .mp4, cannot be written, or is an input.
+        """
+        if path.suffix.lower() != ".mp4" or path.is_dir():
             raise OutputError(f"cannot record to {path}: give a file as .mp4")
-        self._writer = add_output(self._outputs, open_sink(path, many=True, fps=self._fps))
-        self._start_s = time.perf_counter()
+        self._recorder = open_sink(path, True, self._fps, inputs)
+        self._writer = add_output(self._outputs, self._recorder)
 
     @property
-    def since_s(self) -> float | None:
-        """For how long it has been going on; None where nothing is being recorded."""
-        return time.perf_counter() - self._start_s if self._writer else None
+    def seconds(self) -> float | None:
+        """How long what has been recorded is shown; None where nothing is being recorded."""
+        return self._recorder.seconds if self._writer and self._recorder else None
 
     def toggle(self) -> str:
         """Start or stop; a notice for the user."""
@@ -290,7 +316,7 @@ class ClipRecording:
             ended, self._writer = self._writer, None
             ended.end()
             return f"recorded {ended.path}"
-        path = self._folder / f"recording-{datetime.now():%Y%m%d-%H%M%S}.mp4"
+        path = free_path(self._folder / f"recording-{datetime.now():%Y%m%d-%H%M%S}.mp4", PART_SUFFIX)
         try:
             self.start(path)
         except OutputError as error:
@@ -301,46 +327,52 @@ class ClipRecording:
 # Snapshots: what is seen as an image, and the hands beside it as meshes.
 
 
+class _Snapshot(NamedTuple):
+    path: Path  # without a suffix
+    image_rgb: np.ndarray
+    hands: list[Hand]
+
+
 class Snapshots:
     """Writes them beside the loop, which does not wait."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="snapshots")  # starts with the first
-        self._running: list[Future[list[Path]]] = []
+        self._writer: AsyncSink[_Snapshot] | None = None  # starts with the first
+        self._news: deque[str] = deque()
         self.saved: list[Path] = []
         """What was written so far."""
 
     def take(self, image_rgb: np.ndarray, hands: Sequence[Hand]) -> None:
         """Have an image, (H, W, 3) uint8, and its hands written."""
         name = f"snapshot-{datetime.now():%Y%m%d-%H%M%S-%f}"
-        self._running.append(self._worker.submit(_write, self._folder / name, image_rgb, list(hands)))
+        self._writer = self._writer or AsyncSink(self._folder, self._write, lambda: None, live=True)
+        dropped = self._writer.dropped
+        self._writer.write(_Snapshot(self._folder / name, image_rgb, list(hands)))
+        if self._writer.dropped > dropped:
+            self._news.append("no snapshot: those before are still being written")
 
     def news(self) -> list[str]:
         """A line for each snapshot that was finished since the last call, or could not be written."""
-        finished = [future for future in self._running if future.done()]
-        self._running = [future for future in self._running if future not in finished]
-        return [self._told(future) for future in finished]
-
-    def _told(self, future: Future[list[Path]]) -> str:
-        try:
-            paths = future.result()
-        except (OSError, ValueError) as error:
-            return str(error)
-        self.saved += paths
-        return f"saved {paths[0]}" + (" and .glb" if len(paths) > 1 else "")
+        return [self._news.popleft() for _ in range(len(self._news))]
 
     def close(self) -> list[str]:
-        """Wait for the last ones, and tell of them."""
-        self._worker.shutdown()
+        """Wait for the last ones, and tell of them. Raises OutputError where the disk hangs."""
+        if self._writer:
+            self._writer.close()
         return self.news()
 
-
-def _write(path: Path, image_rgb: np.ndarray, hands: Sequence[Hand]) -> list[Path]:
-    """Write `path`.png, and `path`.glb where there are hands; the paths."""
-    written = [path.with_suffix(".png")]
-    write_image(written[0], image_rgb)
-    if hands:
-        written.append(path.with_suffix(".glb"))
-        write_meshes(written[1], hands)
-    return written
+    def _write(self, snapshot: _Snapshot) -> None:
+        """Write `path`.png, and `path`.glb where there are hands."""
+        path, image_rgb, hands = snapshot
+        try:
+            written = [path.with_suffix(".png")]
+            write_image(written[0], image_rgb)
+            if hands:
+                written.append(path.with_suffix(".glb"))
+                write_meshes(written[1], hands)
+        except (OSError, ValueError) as error:
+            self._news.append(str(error))
+            return
+        self.saved += written
+        self._news.append(f"saved {written[0]}" + (" and .glb" if hands else ""))

@@ -42,6 +42,7 @@ EXTRAS = {
     "train": "to train, evaluate and export networks",
     "openvino": "another runtime for the networks, faster on Intel's processors",
     "stream": "to send hands to browsers and engines",
+    "heif": "to read the HEIC images of phones",
 }
 """What is installed with `handmesh[name]`, and what for."""
 
@@ -239,8 +240,7 @@ def _tried(tracker: HandTracker, opened: str, frame: np.ndarray, has_hands: bool
 
 def providers() -> Iterator[Finding]:
     """ONNX Runtime and the devices that it can use."""
-    import onnxruntime
-
+    onnxruntime = machine.import_onnxruntime()
     offered = onnxruntime.get_available_providers()
     names = ", ".join(name.removesuffix("ExecutionProvider") for name in offered)
     yield ok(f"ONNX Runtime {onnxruntime.__version__}: {names}")
@@ -363,24 +363,24 @@ def renderer() -> Iterator[Finding]:
     """The compiled z-buffer, and whether its compilation is kept."""
     begin_s = time.perf_counter()
     try:
-        from handmesh.render import overlay, rasterizer, shading
+        from handmesh.render import overlay, rasterizer
 
         overlay.warm_up()
     except RuntimeError as error:  # numba finds no place for its cache
         yield missing(reason(error), "set NUMBA_CACHE_DIR to a folder that can be written to")
         return
     seconds = time.perf_counter() - begin_s
-    stats = [value.stats for room in (rasterizer, shading) for value in vars(room).values() if hasattr(value, "stats")]
+    stats = [value.stats for value in vars(rasterizer).values() if hasattr(value, "stats")]
     compiled = sum(sum(stat.cache_misses.values()) for stat in stats)
     what = f"the z-buffer draws; ready in {seconds:.1f} s" + (
         ", compiled just now" if compiled else ", out of its cache"
     )
-    folder = Path(stats[0].cache_path)
     yield ok(what)
-    if not os.access(folder, os.W_OK):
-        yield note(
-            f"its cache {folder} cannot be written to", "each start compiles: set NUMBA_CACHE_DIR to another folder"
-        )
+    folder, remedy = stats[0].cache_path, "set NUMBA_CACHE_DIR to a folder that keeps what is written to it"
+    if folder is None or not os.access(folder, os.W_OK):
+        yield note(f"there is no cache that can be written to ({folder}): each start compiles", remedy)
+    elif machine.private_temporary_folder(machine.COMPILED) in (Path(folder), *Path(folder).parents):
+        yield note(f"its cache is a temporary folder, as no other can be written to: {folder}", remedy)
 
 
 def video() -> Iterator[Finding]:

@@ -132,11 +132,14 @@ class Hud:
         self._hands: tuple[Hashable, tuple[str, ...]] = ((), ())
 
     def draw(self, canvas: np.ndarray, readings: Readings, status: HudState, info: bool, help: bool) -> None:
-        """Write over (H, W, 3) uint8 `canvas`, in place. info: times and hands; help: all keys."""
+        """Write over (H, W, 3) uint8 `canvas`, in place. info: times and hands; help: all keys, in their place."""
         height, width = canvas.shape[:2]
         size = letter_size(width, height)
         gap, taken = size // 2, (0, 0)
-        if info:
+        if help:
+            panel = self._panel("help", size, lambda: help_panel(size))
+            panel.onto(canvas, (width - panel.size[0]) // 2, max(0, (height - panel.size[1]) // 2))
+        elif info:
             panel = self._panel("times", (readings.number, size), lambda: times_panel(readings, size))
             panel.onto(canvas, gap, gap)
             taken = panel.size
@@ -149,9 +152,6 @@ class Hud:
             key = (status.task, round(status.progress * 50), size)
             panel = self._panel("task", key, lambda: task_panel(status.task, status.progress, size, width - 2 * gap))
             panel.onto(canvas, (width - panel.size[0]) // 2, height // 6)
-        if help:
-            panel = self._panel("help", size, lambda: help_panel(size))
-            panel.onto(canvas, (width - panel.size[0]) // 2, max(0, (height - panel.size[1]) // 2))
 
     def _draw_corner(self, canvas: np.ndarray, status: HudState, size: int, gap: int, taken: tuple[int, int]) -> None:
         """What goes on, at the top right: recording, view and pause, what has just happened.

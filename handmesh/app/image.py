@@ -11,7 +11,7 @@ import tyro
 from handmesh import console
 from handmesh.app.options import CameraOptions, DrawingOptions
 from handmesh.app.player import Tracker
-from handmesh.files import check_writable, read_shrunk, write_image
+from handmesh.files import check_not_input, check_writable, free_path, read_shrunk, write_image
 from handmesh.render.overlay import overlay
 from handmesh.types import Hand
 from handmesh.video import clips
@@ -41,7 +41,7 @@ def run(options: Options, load: Callable[[Options], Tracker] = Options.load) -> 
     jobs = list(_jobs(options))
     if not jobs:
         raise ValueError("no image: name at least one, as in `handmesh image hand.jpg`")
-    _check_writable(jobs)
+    _check_writable(jobs, [*options.images, *options.files])
     tracker, skipped = load(options), 0
     for job in jobs:
         try:
@@ -62,26 +62,35 @@ class _Job:
 
 
 def _jobs(options: Options) -> Iterator[_Job]:
-    many = len(options.images) > 1
+    chosen: list[Path] = []  # under outputs/
     for image in options.images:
         name = image.stem if sum(other.stem == image.stem for other in options.images) == 1 else image.name
+        chosen.append(free_path(DEFAULT_OUTPUTS / f"{name}.png", ".glb", taken=chosen))
         overlay_path, mesh_path = (
-            (asked or DEFAULT_OUTPUTS) / f"{name}{suffix}" if many or asked is None else asked
+            chosen[-1].with_suffix(suffix) if asked is None else _within(asked, f"{name}{suffix}", options)
             for asked, suffix in ((options.output, ".png"), (options.mesh, ".glb"))
         )
         yield _Job(image, overlay_path, mesh_path)
 
 
-def _check_writable(jobs: Sequence[_Job]) -> None:
+def _within(asked: Path, name: str, options: Options) -> Path:
+    """What was asked for: a file for one image, a folder for several."""
+    return asked / name if len(options.images) > 1 else asked
+
+
+def _check_writable(jobs: Sequence[_Job], inputs: Sequence[Path]) -> None:
     for job in jobs:
         if [other.overlay for other in jobs].count(job.overlay) > 1:
             raise ValueError(f"{job.overlay} would be written twice: images need different names")
         check_writable(job.overlay)
         clips.check_writable(job.mesh)
+    check_not_input([path for job in jobs for path in (job.overlay, job.mesh)], inputs)
 
 
 def _do(job: _Job, tracker: Tracker, options: Options) -> None:
-    image_rgb = read_shrunk(job.image).image_rgb
+    image_rgb, _, note = read_shrunk(job.image)
+    if note:
+        console.warn(note)
     lens = options.lens(job.image)
     camera = lens.camera_for(image_rgb.shape[1], image_rgb.shape[0])
     image_rgb = lens.rectified(image_rgb)

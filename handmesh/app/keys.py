@@ -38,14 +38,14 @@ KEYS = {
     "i": "times and hands",
     "s": "snapshot: image and meshes",
     "r": "start or stop recording",
-    "c": "measure the hand's size",
+    "c": "measure the hand's size (--calibrate-hand)",
     "space": "pause or go on",
     "h  ?": "this help",
     "q": "quit",
 }
 """What each key does, as the help shows it."""
 
-_NAMES = {" ": "space", "\x1b": "q", "\r": "space", "?": "h"}
+_NAMES = {" ": "space", "\x1b": "q", "\r": "space", "\n": "space", "?": "h"}
 
 
 def key_name(code: int) -> str:

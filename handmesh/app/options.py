@@ -66,6 +66,12 @@ class CameraOptions(TrackerOptions):
     """Metres along the middle finger's bones from the wrist to the tip, of all hands: it fixes the scale. Default: a
     usual size."""
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that these options name, over which nothing may be written."""
+        model = Path(self.model)
+        return [path for path in (self.intrinsics, model if model.suffix else None) if path]
+
     def lens(self, image: Path | None = None) -> Lens:
         """What takes the images, or an image file. Raises ValueError where the options do not describe one."""
         return chosen_lens(self.intrinsics, self.fov_deg, image)

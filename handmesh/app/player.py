@@ -14,10 +14,13 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from handmesh import console
+from handmesh.console import interrupted, take_interrupt, uninterrupted
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking.hand_size import HandSizeCalibration
-from handmesh.types import Camera, Frame, Hand, Source, SourceError, TrackedFrame
+from handmesh.types import SKIPPED, Camera, Frame, Hand, Source, SourceError, TrackedFrame
 from handmesh.video.lens import Lens
+
+_TICK_S = 0.1  # how often someone who waits looks up
 
 Consumer = Callable[[TrackedFrame], object]
 """Takes a tracked frame; returns False where no more are wanted."""
@@ -72,6 +75,14 @@ class Pacer:
         self._due_s = max(now, (now if self._due_s is None else self._due_s) + self._period_s)
         return self._due_s - now
 
+    def wait(self) -> None:
+        """Wait for the next frame, or until `interrupted`."""
+        left_s = self.wait_s()
+        until_s = time.perf_counter() + left_s
+        while left_s > 0 and not interrupted():
+            time.sleep(min(left_s, _TICK_S))
+            left_s = until_s - time.perf_counter()
+
 
 @dataclass
 class Player:
@@ -100,19 +111,25 @@ class Player:
         Raises SourceError where not one frame could be used.
         """
         try:
-            for tracked in self:
-                if any(consume(tracked) is False for consume in consumers):
-                    break
+            with uninterrupted():
+                for tracked in self:
+                    if any(consume(tracked) is False for consume in consumers):
+                        break
+                stopped = take_interrupt()
         except KeyboardInterrupt:
-            return False
+            stopped = True
         finally:
             self._warn()
+            if self.sizing and self.sizing.unfinished:
+                console.warn(self.sizing.unfinished)
+        if stopped:
+            return False
         if not self.tally.frames:
             raise SourceError(f"nothing in {self.source.title} could be used")
         return True
 
     def __iter__(self) -> Iterator[TrackedFrame]:
-        """The tracked frames; those that the tracker refuses are skipped."""
+        """The tracked frames, until `interrupted`; those that the tracker refuses are skipped."""
         start_s = 0.0
         while True:
             last_s, before = 0.0, self.tally.frames
@@ -124,15 +141,15 @@ class Player:
                     yield tracked
                     self.meter.end_frame()
                     if self.pacer:
-                        time.sleep(self.pacer.wait_s())
-            if self.source.live or not self.repeat or self.tally.frames == before:
+                        self.pacer.wait()
+            if self.source.live or not self.repeat or self.tally.frames == before or interrupted():
                 return
             start_s += last_s + 1 / self.source.fps
 
     def _frames(self) -> Iterator[Frame]:
         """The source's frames, and how long each was waited for."""
         frames = iter(self.source)
-        while True:
+        while not interrupted():
             with self.meter.stage("wait" if self.source.live else "read"):
                 frame = next(frames, None)
             self.taken_s = time.perf_counter()
@@ -168,14 +185,14 @@ class Player:
         self.tally.skipped += 1
         if self.source.stills or not self._refused:
             more = "" if self.source.stills else "; further ones are counted only"
-            console.warn(f"skipped: {frame.name}: {error}{more}")
+            console.warn(f"{SKIPPED}{frame.name}: {error}{more}")
         self._refused = True
 
     def _warn(self) -> None:
         """Tell what went wrong at the source since the last time."""
         for warning in self.source.warnings[self._warned :]:
             console.warn(warning)
-            self.tally.skipped += self.source.stills
+            self.tally.skipped += warning.startswith(SKIPPED)
         self._warned = len(self.source.warnings)
 
     @property
@@ -198,6 +215,8 @@ class HandSizing:
         """Begins the first. distance_m: of the hand from the camera. Raises ValueError for no such distance."""
         self.measured = False
         """Whether the tracker's scale comes from a measurement."""
+        self.news = ""
+        """What came of the last measurement, for whoever shows it to take away."""
         self._distance_m = distance_m
         self._calibration: HandSizeCalibration | None = HandSizeCalibration(distance_m)
 
@@ -219,10 +238,20 @@ class HandSizing:
             return
         done, self._calibration = self._calibration, None
         if done.size_m is None:
+            self.news = done.problem
             console.warn(done.problem)
             return
         tracker.hand_size_m, self.measured = done.size_m, True
-        console.say(f"{done.describe()}; next time: --hand-size {done.size_m:.3f}")
+        self.news = done.describe()
+        console.say(f"{self.news}; next time: --hand-size {done.size_m:.3f}")
+
+    @property
+    def unfinished(self) -> str:
+        """Why there is no result where a measurement still goes on; empty where none does."""
+        if self._calibration is None:
+            return ""
+        done, hint = self._calibration.progress, self.task[0]
+        return f"your hand was not measured, {100 * done:.0f} % were done: {hint}"
 
 
 # What frames take, published seldom enough to be read.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from handmesh.app.hud import Hud, HudState, line_panel
 from handmesh.app.keys import Action, Angle, Controls, Orbit, OrbitState, View, ViewSettings, key_name
 from handmesh.app.player import Meter
 from handmesh.app.window import MAX_SIDE, Window
+from handmesh.console import interrupted
 from handmesh.render.overlay import Style, overlay
 from handmesh.types import TrackedFrame
 
@@ -149,7 +151,7 @@ class Viewer:
         stills: bool,
     ) -> None:
         """stills: each image stays until a key is pressed."""
-        self.controls = Controls(settings, help=True)
+        self.controls = Controls(settings, help=not stills)  # which stay until a key is pressed: nothing may hide them
         self.actions: dict[Action, Callable[[], str]] = {}
         """What to do for keys that are not about the window; each returns a notice for the user."""
         self.session_state: Callable[[], SessionState] = SessionState
@@ -173,12 +175,14 @@ class Viewer:
         return self.controls.settings
 
     def show(self, tracked: TrackedFrame, wait_s: float = 0.0) -> bool:
-        """Show a frame and obey the keys; False when the user quits or the window is gone.
+        """Show a frame and obey the keys; False when the user quits, by Ctrl-C too, or the window is gone.
 
         Returns after `wait_s`, or, while paused or for a still image, after a key that goes on.
         """
         if self._tracked is None:
             self._help_until_s = time.perf_counter() + _HELP_S
+            if self.session_state().task:  # which comes first
+                self.controls = replace(self.controls, help=False)
         self._tracked, self._shown_s = tracked, time.perf_counter()
         if self._stills:
             self.controls = replace(self.controls, paused=True)
@@ -188,7 +192,7 @@ class Viewer:
         while True:
             left_s = until_s - time.perf_counter()
             changed = self._obey(_TICK_S if self.controls.paused else min(max(left_s, 0.0), _TICK_S))
-            if self.controls.quit or self._window.closed or self._window.lost:
+            if self._is_over():
                 return False
             if not self.controls.paused and time.perf_counter() >= until_s - 1e-3:
                 return True
@@ -200,13 +204,16 @@ class Viewer:
         changed = self._obey(0.0)
         silent = time.perf_counter() - self._shown_s > _SILENT_S
         if silent:
-            self._notify("waiting for the camera")
+            self.notify("waiting for the camera")
         if self._tracked and (changed or silent):
             self._draw(self._tracked)
-        return not (self.controls.quit or self._window.closed or self._window.lost)
+        return not self._is_over()
+
+    def _is_over(self) -> bool:
+        return self.controls.quit or self._window.closed or self._window.lost or interrupted()
 
     def _draw(self, tracked: TrackedFrame, first: bool = False) -> None:
-        with self._meter.stage("draw"):
+        with self._meter.stage("draw") if first else nullcontext():  # that a frame stays makes it no slower
             image = canvas(self._renderer.panes(tracked, self.settings, time.perf_counter()), self._mirror)
             self._hud.draw(image, self._meter.readings, self._status(tracked), self.controls.info, self.controls.help)
         handed_s = time.perf_counter()
@@ -217,7 +224,7 @@ class Viewer:
     def _status(self, tracked: TrackedFrame) -> HudState:
         view, session_state = self.settings.view, self.session_state()
         mode = [] if view == "overlay" else [_VIEW_NAMES[view] + _SEEN_FROM[self.settings.seen_from]]
-        mode += ["space: next image" if self._stills else "paused"] if self.controls.paused else []
+        mode += ["space: next image, h: help" if self._stills else "paused"] if self.controls.paused else []
         notice = self._notice if time.perf_counter() < self._notice_until_s else ""
         return HudState(tracked.hands, mode="   ".join(mode), notice=notice, **session_state._asdict())
 
@@ -234,7 +241,7 @@ class Viewer:
             self.controls, self._help_until_s = replace(self.controls, help=False), math.inf
         self._measure()
         for news in self._snapshots.news():
-            self._notify(news)
+            self.notify(news)
         return self.controls is not before
 
     def _act(self, action: Action) -> None:
@@ -243,9 +250,10 @@ class Viewer:
             panes = self._renderer.panes(self._tracked, self.settings, time.perf_counter())
             self._snapshots.take(joined(panes), self._tracked.hands)
         elif action in self.actions:
-            self._notify(self.actions[action]())
+            self.notify(self.actions[action]())
 
-    def _notify(self, text: str) -> None:
+    def notify(self, text: str) -> None:
+        """Show a line for some seconds."""
         self._notice, self._notice_until_s = text, time.perf_counter() + _NOTICE_S
 
     def _measure(self) -> None:

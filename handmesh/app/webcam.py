@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 
 from handmesh import console
 from handmesh.app.capture import ClipRecording, Drawn, Outputs, Snapshots, add_output, open_hand_sink
@@ -16,10 +18,11 @@ from handmesh.app.player import HandSizing, Pacer, Player, Tracker
 from handmesh.app.viewer import SessionState, Viewer, ViewRenderer, greeting, joined
 from handmesh.app.window import Window, WindowError
 from handmesh.assets import DEMO_CLIP
+from handmesh.files import OutputError, check_not_input, free_path
 from handmesh.render.overlay import warm_up
 from handmesh.types import Source, SourceError, TrackedFrame
 from handmesh.video.camera import CameraFeed, list_cameras
-from handmesh.video.sinks import open_sink
+from handmesh.video.sinks import PART_SUFFIX, open_sink
 from handmesh.video.sources import Video, open_source
 
 DEFAULT_OUTPUTS = Path("outputs")
@@ -31,7 +34,7 @@ def print_cameras() -> int:
     for camera in cameras:
         size = f"{camera.width}x{camera.height}" if camera.width else "busy, or not permitted"
         rate = f" at {camera.fps:g} FPS" if camera.fps else ""
-        print(f"{camera.index}  {camera.name}  {size}{rate}")
+        print(console.visible(f"{camera.index}  {camera.name}  {size}{rate}"))
     if not cameras:
         console.say("no cameras here; give a video, images, or nothing to see the bundled clip")
     return 0
@@ -67,11 +70,12 @@ def _prepare(options: Options, load: Callable[[Options], Tracker], stack: ExitSt
     with console.waiting("getting ready; the first run compiles the renderer"):
         tracker = load(options)
         stack.callback(tracker.close)
-        outputs = Outputs(source.live)
-        stack.callback(_finish, outputs)
-        recording = ClipRecording(outputs, DEFAULT_OUTPUTS, source.fps)
-        _begin_outputs(options, source, tracker, recording, outputs, tracked=window is not None)
         warm_up()
+    stack.enter_context(console.uninterrupted())  # until the files are complete
+    outputs = Outputs(source.live)
+    stack.push(partial(_finish, outputs))
+    recording = ClipRecording(outputs, DEFAULT_OUTPUTS, source.fps)
+    _begin_outputs(options, source, tracker, recording, outputs, tracked=window is not None)
     player = Player(tracker, source, lens, sizing, repeat=bundled and window is not None)
     session = Session(player, outputs, recording, options.view_settings)
     if window:
@@ -120,17 +124,27 @@ def _begin_outputs(
 ) -> None:
     """Open all that was asked for; without anything, nothing beside a window, and a place under outputs/ otherwise."""
     record, output = options.record, options.output
+    inputs = {**source.files, **{str(path): path for path in options.files}}
+    _check_different(record, options.export, output)
     if not (tracked or options.writes):
-        path = DEFAULT_OUTPUTS / ("overlays" if source.stills else "webcam.mp4")
+        path = free_path(DEFAULT_OUTPUTS / ("overlays" if source.stills else "webcam.mp4"), PART_SUFFIX)
         record, output = (None, path) if source.stills else (path, None)
         console.say(f"no window: writing {path}" + ("; Ctrl-C stops" if source.live else ""))
     if record:
-        recording.start(record)
+        recording.start(record, inputs)
     if output:
-        add_output(outputs, open_sink(output, many=source.length != 1, fps=source.fps))
+        add_output(outputs, open_sink(output, source.length != 1, source.fps, inputs))
     if options.export:
+        check_not_input([options.export], inputs.values())
         export = open_hand_sink(options.export, source.title, source.fps, tracker.hand)
         outputs.add(export.path, lambda drawn: export.add(drawn.tracked), export.close)
+
+
+def _check_different(*outputs: Path | None) -> None:
+    """Raise OutputError where two outputs are one file; folders may hold both overlays and meshes."""
+    files = [path.absolute() for path in outputs if path and path.suffix and not path.is_dir()]
+    if twice := [path for path in files if files.count(path) > 1]:
+        raise OutputError(f"cannot write {twice[0]} twice: name a file for each")
 
 
 @dataclass
@@ -182,6 +196,9 @@ class Session:
 
     def _show(self, tracked: TrackedFrame) -> bool:
         """Show the frame for as long as it lasts; False where the user quits."""
+        if self.viewer and self.player.sizing and self.player.sizing.news:
+            self.viewer.notify(self.player.sizing.news)
+            self.player.sizing.news = ""
         return self.viewer is None or self.viewer.show(tracked, self._pacer.wait_s()) or self._goes_on_unseen()
 
     def _goes_on_unseen(self) -> bool:
@@ -194,7 +211,7 @@ class Session:
         return bool(self.outputs)
 
     def _situation(self) -> SessionState:
-        recorded_s, sizing = self.recording.since_s, self.player.sizing
+        recorded_s, sizing = self.recording.seconds, self.player.sizing
         recording = "" if recorded_s is None else f"REC {int(recorded_s // 60)}:{int(recorded_s % 60):02d}"
         return SessionState(self.player.scale, recording, *(sizing.task if sizing else ()))
 
@@ -204,11 +221,16 @@ class Session:
         return self.player.sizing.begin()
 
 
-def _finish(outputs: Outputs) -> None:
-    """Complete the files, and say which there are."""
+def _finish(outputs: Outputs, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    """Complete the files, and say which there are; what fails is the error, or a warning beside the present one."""
     try:
-        with console.waiting("finishing the files"):
+        later = f"after {console.PATIENCE_S:g} s, Ctrl-C leaves them as they are, with .part in their names"
+        with console.waiting(f"finishing the files; {later}"):
             outputs.close()
+    except (OSError, ValueError) as failure:
+        if error is None:
+            raise
+        console.warn(str(failure))
     finally:
         for path in outputs.paths:
             if path.is_file() or (path.is_dir() and any(path.iterdir())):

@@ -63,7 +63,7 @@ class Shown(NamedTuple):
 class Key(NamedTuple):
     """From the window: a key was pressed."""
 
-    code: int  # OpenCV's, without modifiers
+    code: int  # ASCII
 
 
 class Closed(NamedTuple):
@@ -98,15 +98,24 @@ def _loop(title: str, memory: np.ndarray, connection: Connection) -> None:
             image_bgr = cv2.cvtColor(memory[: np.prod(shape)].reshape(shape), cv2.COLOR_RGB2BGR)
             connection.send(Taken())
             cv2.imshow(title, image_bgr)
-            code = cv2.waitKey(1)
+            code = letter(cv2.waitKeyEx(1))
             connection.send(Shown(image.stamp, time.perf_counter()))
         else:
-            code = cv2.waitKey(1)
-        if code >= 0:
-            connection.send(Key(code & 0xFF))
+            code = letter(cv2.waitKeyEx(1))
+        if code is not None:
+            connection.send(Key(code))
         if cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
             connection.send(Closed())
             return
+
+
+def letter(code: int) -> int | None:
+    """The letter, in ASCII, of what `cv2.waitKeyEx` gives; None for arrows and others that have none.
+
+    Their lowest bytes are those of letters: taken for these, an arrow to the left would quit.
+    """
+    code &= 0xFFFF  # without modifiers; Windows has keys without a letter there as well
+    return code if 0 < code < 128 else None
 
 
 class _Sizes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -72,6 +73,8 @@ def detector_path(detector: str | Path = DETECTOR) -> Path:
 
 
 def _network_path(kind: str, network: str | Path, bundled: list[str]) -> Path:
+    if not isinstance(network, (str, os.PathLike)):
+        raise ModelFileError(f"a {kind} is a name or a path, got a {type(network).__name__}")
     if str(network) in bundled:
         return ASSETS / f"{network}.onnx"
     if Path(network).suffix == ".onnx" or Path(network).is_file():

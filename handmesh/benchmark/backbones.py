@@ -1,4 +1,7 @@
-"""What to measure of backbones, what was measured, kept in one JSON file that grows, and its report. No torch."""
+"""`handmesh benchmark backbones`: what to measure, what was measured, kept in one JSON file that grows, and its report.
+
+No torch: `backbone_runs` measures.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 
 from handmesh.evaluation.report import UNKNOWN, Image, Report, Section, Table
-from handmesh.files import write_text
+from handmesh.files import write_json
 
-# What to measure, and how: the options of `handmesh benchmark backbones`. It needs no torch.
-
+# What to measure, and how.
 
 Form = Literal["unfused", "fused", "folded"]
 Runtime = Literal["torch", "onnxruntime"]
@@ -50,6 +52,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """Backbones by family, under timm's names; the last family is one skeleton with four token mixers, see `zoo`."""
 
 STRIDE = 32
+RESULTS = "backbones.json"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ class Options:
         for name in ("batch", "threads", "rounds", "seconds_per_cell", "max_seconds_per_pass"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.runtime == "onnxruntime" and not _onnxruntime_takes(self.precision, self.device):
+        onnxruntime_takes = self.precision == "fp32" or (self.precision, self.device) == ("fp16", "cuda")
+        if self.runtime == "onnxruntime" and not onnxruntime_takes:
             raise ValueError(f"ONNX Runtime takes fp32, and fp16 on CUDA, not {self.precision} on {self.device}")
         if self.clock == "processor" and (self.device, self.threads) != ("cpu", 1):
             raise ValueError("the processor's clock says the latency of one thread on the CPU only; take --clock wall")
@@ -114,15 +118,6 @@ class Options:
         chosen = self.forms or (every if self.runtime == "torch" else every[:-1])
         known = [[form for form in every[: every.index(one) + 1] if form in existing] for one in chosen]
         return [form for form in every if form in {forms[-1] for forms in known}]
-
-    @property
-    def names(self) -> list[str]:
-        """The chosen backbones, in the order of `FAMILIES`."""
-        return select(self.models)
-
-
-def _onnxruntime_takes(precision: Precision, device: Device) -> bool:
-    return precision == "fp32" or (precision, device) == ("fp16", "cuda")
 
 
 def family_of(name: str) -> str:
@@ -144,8 +139,7 @@ def select(chosen: Sequence[str]) -> list[str]:
     return [name for name in every if not chosen or name in wanted]
 
 
-# What was measured, kept in one JSON file that grows while measuring.
-
+# What was measured.
 
 FORMAT = 1
 
@@ -181,10 +175,6 @@ class Model:
     macs: dict[int, int]  # by size, of a whole batch, in the last form
     activation_bytes: dict[int, int]  # by size, the most that live at once, in the last form and fp32
 
-    @property
-    def forms(self) -> list[Form]:
-        return list(self.parameters)
-
 
 @dataclass
 class Cell:
@@ -203,15 +193,12 @@ class Cell:
     @property
     def median_ms(self) -> float:
         """Over all passes of all rounds; not a number where there is none."""
-        return _percentile(self.passes_ms, 50)
+        return float(np.median(self.passes_ms)) if self.rounds_ms else math.nan
 
     @property
     def p90_ms(self) -> float:
-        return _percentile(self.passes_ms, 90)
-
-
-def _percentile(values: list[float], fraction: float) -> float:
-    return float(np.percentile(values, fraction)) if values else math.nan
+        """The 90th percentile; there must be a pass."""
+        return float(np.percentile(self.passes_ms, 90))
 
 
 @dataclass
@@ -263,7 +250,7 @@ class Results:
     def forms(self, model: str) -> list[Form]:
         """The forms that something was measured in, as trained first."""
         measured = {form for name, form, _ in self.cells if name == model}
-        return [form for form in self.models[model].forms if form in measured]
+        return [form for form in self.models[model].parameters if form in measured]
 
     def deployed(self, model: str) -> Form:
         """The last of the measured forms, in which the model is used."""
@@ -282,15 +269,13 @@ class Results:
             "setting": self.setting._asdict(),
             "starts": [start._asdict() for start in self.starts],
             "models": {name: asdict(model) for name, model in self.models.items()},
+            "cells": [
+                asdict(cell)
+                | ({"median_ms": round(cell.median_ms, 4), "p90_ms": round(cell.p90_ms, 4)} if cell.rounds_ms else {})
+                for cell in self.ordered()
+            ],
         }
-        cells = ",\n  ".join(json.dumps(_as_json(cell), allow_nan=False) for cell in self.ordered())
-        text = json.dumps(content, indent=1).removesuffix("\n}") + f',\n "cells": [\n  {cells}\n ]\n}}\n'
-        write_text(self.path, text)
-
-
-def _as_json(cell: Cell) -> dict[str, object]:
-    metrics = {"median_ms": round(cell.median_ms, 4), "p90_ms": round(cell.p90_ms, 4)} if cell.rounds_ms else {}
-    return asdict(cell) | metrics
+        write_json(self.path, content, indent=None)
 
 
 def read_results(path: Path) -> Results:
@@ -299,28 +284,24 @@ def read_results(path: Path) -> Results:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, expected {FORMAT}")
-        known = {one.name for one in fields(Cell)}
+        known = [one.name for one in fields(Cell)]
         cells = [Cell(**{name: cell[name] for name in known}) for cell in content["cells"]]
+        models = {}
+        for name, model in content["models"].items():
+            by_size = [{int(size): n for size, n in model[key].items()} for key in ("macs", "activation_bytes")]
+            models[name] = Model(model["family"], model["parameters"], *by_size)
         return Results(
             path,
             Setting(**content["setting"]),
             [Start(**start) for start in content["starts"]],
-            {name: _model(model) for name, model in content["models"].items()},
+            models,
             {(cell.model, cell.form, cell.size): cell for cell in cells},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no results of this benchmark ({error}): choose another --output") from error
 
 
-def _model(content: dict[str, dict[str, int]]) -> Model:
-    by_size = {key: {int(size): n for size, n in content[key].items()} for key in ("macs", "activation_bytes")}
-    return Model(content["family"], content["parameters"], **by_size)
-
-
-# What was measured of backbones: tables, curves, and a report with both.
-
-
-# The results as tables.
+# The report: tables, curves, and both with what they have in common.
 
 
 def header(results: Results) -> dict[str, str]:
@@ -345,35 +326,20 @@ def tables(results: Results) -> list[Table]:
 
 
 def _latencies(results: Results) -> Table:
-    sizes = results.sizes()
-    rows = []
-    for name in results.names():
+    sizes, names, rows = results.sizes(), results.names(), []
+    for name in names:
         form, model = results.deployed(name), results.models[name]
         cells = [results.cells.get((name, form, size)) for size in sizes]
-        macs = f"{model.macs[min(model.macs)] / results.setting.batch / 1e9:.2f}"
-        latencies = [_latency(cell) for cell in cells]
-        rows.append((name, f"{model.parameters[form] / 1e6:.1f}", macs, *latencies))
-    smallest = min((min(results.models[name].macs) for name in results.names()), default=0)
-    return Table(
-        "Latency as deployed, median (90th percentile), ms",
-        ("model", "params, M", "MACs, G", *map(_px, sizes)),
-        rows,
-        note=f"Each in the last of its forms; MACs of one image of {smallest} px. {_spread(results)}",
-    )
-
-
-def _latency(cell: Cell | None) -> str:
-    if cell is None or not cell.rounds_ms:
-        return UNKNOWN
-    return f"{short(cell.median_ms)} ({short(cell.p90_ms)})"
-
-
-def _spread(results: Results) -> str:
-    """How noisy the metrics are."""
-    ratios = [cell.p90_ms / cell.median_ms for cell in results.cells.values() if cell.rounds_ms]
-    if not ratios:
-        return ""
-    return f"90th percentile over median: {np.median(ratios):.2f} in most cells, {max(ratios):.2f} at worst."
+        latencies = [f"{short(c.median_ms)} ({short(c.p90_ms)})" if c and c.rounds_ms else UNKNOWN for c in cells]
+        macs = model.macs[min(model.macs)] / results.setting.batch
+        rows.append((name, f"{model.parameters[form] / 1e6:.1f}", f"{macs / 1e9:.2f}", *latencies))
+    smallest = min((min(results.models[name].macs) for name in names), default=0)
+    note = f"Each in the last of its forms; MACs of one image of {smallest} px."
+    noise = [cell.p90_ms / cell.median_ms for cell in results.cells.values() if cell.rounds_ms]
+    if noise:
+        note += f" 90th percentile over median: {np.median(noise):.2f} in most cells, {max(noise):.2f} at worst."
+    heads = ("model", "params, M", "MACs, G", *map(_px, sizes))
+    return Table("Latency as deployed, median (90th percentile), ms", heads, rows, note=note)
 
 
 def short(number: float) -> str:
@@ -382,21 +348,21 @@ def short(number: float) -> str:
 
 
 def _gains(results: Results) -> Table:
-    sizes = results.sizes()
     measured = {form for _, form, _ in results.cells}
-    rows = []
-    for name in results.names():
-        for before, after in pairwise(results.forms(name)):
-            ratios = [ratio(results, (name, before), (name, after), size) for size in sizes]
-            rows.append((name, f"{before} / {after}", *map(_times, ratios)))
-    return Table(
-        "What fusing saves: time before / after",
-        ("model", "step", *map(_px, sizes)),
-        rows,
-        words=2,
-        note="; ".join(f"{form}: {meaning}" for form, meaning in FORMS.items() if form in measured)
-        + ". A step that changes nothing in a model is left out.",
-    )
+    rows = [
+        (name, f"{before} / {after}", *_ratios(results, (name, before), (name, after)))
+        for name in results.names()
+        for before, after in pairwise(results.forms(name))
+    ]
+    note = "; ".join(f"{form}: {meaning}" for form, meaning in FORMS.items() if form in measured)
+    note += ". A step that changes nothing in a model is left out."
+    heads = ("model", "step", *map(_px, results.sizes()))
+    return Table("What fusing saves: time before / after", heads, rows, words=2, note=note)
+
+
+def _ratios(results: Results, one: tuple[str, Form], other: tuple[str, Form]) -> list[str]:
+    values = [ratio(results, one, other, size) for size in results.sizes()]
+    return [UNKNOWN if math.isnan(value) else f"{value:.2f}" for value in values]
 
 
 def ratio(results: Results, one: tuple[str, Form], other: tuple[str, Form], size: int) -> float:
@@ -404,21 +370,17 @@ def ratio(results: Results, one: tuple[str, Form], other: tuple[str, Form], size
     return results.median_ms(*one, size) / results.median_ms(*other, size)
 
 
-def _times(value: float) -> str:
-    return UNKNOWN if math.isnan(value) else f"{value:.2f}"
-
-
 def _mixers(results: Results) -> Table:
-    sizes = results.sizes()
-    reference = FAMILIES[MIXERS][0]
-    rows = []
-    for name in results.names(MIXERS):
-        if reference in results.names() and name != reference:
-            forms = (name, results.deployed(name)), (reference, results.deployed(reference))
-            rows.append((name.removeprefix(MIXER), *(_times(ratio(results, *forms, size)) for size in sizes)))
+    first, *others = FAMILIES[MIXERS]
+    names = results.names(MIXERS)
+    rows = [
+        (name.removeprefix(MIXER), *_ratios(results, *((one, results.deployed(one)) for one in (name, first))))
+        for name in others
+        if name in names and first in names
+    ]
     return Table(
         "Token mixing: time over that of RepMixer, all else equal (FastViT-S12)",
-        ("mixer", *map(_px, sizes)),
+        ("mixer", *map(_px, results.sizes())),
         rows,
         note="attention_last: RepMixer in three stages, attention in the last. As deployed.",
     )
@@ -435,26 +397,19 @@ def _px(size: int) -> str:
 
 def csv_columns(results: Results) -> dict[str, list[object]]:
     """A row for each model, form and size. Parameters are of the form, MACs and activations of the last form."""
-    cells = list(results.ordered())
-    pairs = [(cell, results.models[cell.model]) for cell in cells]
-    return {
-        "model": [cell.model for cell in cells],
-        "family": [family_of(cell.model) for cell in cells],
-        "form": [cell.form for cell in cells],
-        "size": [cell.size for cell in cells],
-        "batch": [results.setting.batch] * len(cells),
-        "parameters": [model.parameters[cell.form] for cell, model in pairs],
-        "macs": [model.macs[cell.size] for cell, model in pairs],
-        "activation_bytes": [model.activation_bytes[cell.size] for cell, model in pairs],
-        "median_ms": [f"{cell.median_ms:.4f}" if cell.rounds_ms else "" for cell in cells],
-        "p90_ms": [f"{cell.p90_ms:.4f}" if cell.rounds_ms else "" for cell in cells],
-        "passes": [len(cell.passes_ms) for cell in cells],
-        "rounds": [len(cell.rounds_ms) for cell in cells],
-        "note": [cell.skipped for cell in cells],
-    }
-
-
-# The results as an image: latency by resolution for each family, the token mixers, and what fusing saves.
+    rows = []
+    for cell in results.ordered():
+        model, median_ms, p90_ms = results.models[cell.model], "", ""
+        if cell.rounds_ms:
+            median_ms, p90_ms = f"{cell.median_ms:.4f}", f"{cell.p90_ms:.4f}"
+        rows.append(
+            (cell.model, family_of(cell.model), cell.form, cell.size, results.setting.batch,
+             model.parameters[cell.form], model.macs[cell.size], model.activation_bytes[cell.size],
+             median_ms, p90_ms, len(cell.passes_ms), len(cell.rounds_ms), cell.skipped)
+        )  # fmt: skip
+    names = ("model", "family", "form", "size", "batch", "parameters", "macs", "activation_bytes", "median_ms",
+             "p90_ms", "passes", "rounds", "note")  # fmt: skip
+    return {name: [row[k] for row in rows] for k, name in enumerate(names)}
 
 
 # Okabe and Ito's colours, which readers with any colour vision tell apart; shapes say the same again.
@@ -467,67 +422,43 @@ _STYLE = {
     "MobileNet": ("#56B4E9", "P"),
 }
 _MIXER_STYLES = (_STYLE["FastViT"], _STYLE["RepViT"], _STYLE["MobileOne"], ("#000000", "X"))
-_GREY = "#BBBBBB"
 
 
 def draw(results: Results) -> Figure:
-    """All panels; those without anything measured are left empty."""
+    """Latency by resolution of families and of token mixers, and what fusing saves; panels may be left empty."""
     figure = Figure(figsize=(15, 15.5), layout="constrained")
     grid = figure.add_gridspec(3, 6)
-    families: list[Axes] = []
+    shared: Axes | None = None
     for i, family in enumerate(_STYLE):
         row, column = divmod(i, 3)
-        shared = families[0] if families else None
         axes = figure.add_subplot(grid[row, 2 * column : 2 * column + 2], sharex=shared, sharey=shared)
         _draw_family(axes, results, family)
-        families.append(axes)
+        shared = shared or axes
     _draw_mixers(figure.add_subplot(grid[2, :2]), results)
     _draw_gains(figure.add_subplot(grid[2, 2:]), results)
     figure.suptitle("\n".join(list(header(results).values())[:4]), fontsize=10)
     return figure
 
 
-def _curve(results: Results, name: str) -> tuple[list[int], list[float]]:
-    """Sizes and median times, as deployed, of what was measured."""
-    form = results.deployed(name)
-    points = [(size, results.median_ms(name, form, size)) for size in results.sizes()]
-    points = [(size, ms) for size, ms in points if not math.isnan(ms)]
-    return [size for size, _ in points], [ms for _, ms in points]
+def _curve(results: Results, name: str) -> dict[int, float]:
+    """Median times as deployed by size, of what was measured."""
+    times_ms = {size: results.median_ms(name, results.deployed(name), size) for size in results.sizes()}
+    return {size: ms for size, ms in times_ms.items() if not math.isnan(ms)}
 
 
 def _draw_family(axes: Axes, results: Results, family: str) -> None:
-    """One family in its colour before all others in grey."""
+    """One family in its colour before all others in grey; names beside the ends, apart where these are close."""
     for name in results.names(*(other for other in _STYLE if other != family)):
-        axes.plot(*_curve(results, name), color=_GREY, linewidth=0.8, zorder=1)
+        curve = _curve(results, name)
+        axes.plot(curve.keys(), curve.values(), color="#BBBBBB", linewidth=0.8, zorder=1)
     colour, marker = _STYLE[family]
     labels = []
     for name in results.names(family):
-        sizes, times = _curve(results, name)
-        if sizes:
-            axes.plot(sizes, times, color=colour, marker=marker, markersize=5, linewidth=1.6, zorder=2)
-            labels.append((sizes[-1], times[-1], name.partition("_")[2] or name))
+        curve = _curve(results, name)
+        if curve:
+            axes.plot(curve.keys(), curve.values(), color=colour, marker=marker, markersize=5, linewidth=1.6, zorder=2)
+            labels.append((*list(curve.items())[-1], name.partition("_")[2] or name))
     _latency_axes(axes, results, family)
-    _label_ends(axes, labels)
-
-
-def _latency_axes(axes: Axes, results: Results, title: str) -> None:
-    axes.set_title(title)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(results.sizes(), [str(size) for size in results.sizes()], rotation=45)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda ms, _: short(ms)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("image side, px")
-    axes.set_ylabel("median latency as deployed, ms")
-    axes.grid(True, color="#EEEEEE")
-    if results.sizes():
-        axes.set_xlim(0.93 * results.sizes()[0], 1.6 * results.sizes()[-1])  # room for the names
-
-
-def _label_ends(axes: Axes, labels: Sequence[tuple[float, float, str]]) -> None:
-    """Write each curve's name beside its end, moved apart where ends are close."""
     lowest: dict[float, float] = {}
     for x, y, text in sorted(labels):
         height = max(y, lowest.get(x, 0))
@@ -535,11 +466,28 @@ def _label_ends(axes: Axes, labels: Sequence[tuple[float, float, str]]) -> None:
         lowest[x] = 1.2 * height
 
 
+def _latency_axes(axes: Axes, results: Results, title: str) -> None:
+    axes.set(title=title, xscale="log", yscale="log", xlabel="image side, px", ylabel="median latency as deployed, ms")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(results.sizes(), [str(size) for size in results.sizes()], rotation=45)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda ms, _: short(ms)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(True, color="#EEEEEE")
+    if results.sizes():
+        axes.set_xlim(0.93 * results.sizes()[0], 1.6 * results.sizes()[-1])  # room for the names
+
+
 def _draw_mixers(axes: Axes, results: Results) -> None:
+    """How much longer each takes than the first is said at the largest size that both were measured at."""
+    curves = {name: _curve(results, name) for name in results.names(MIXERS)}
+    first = curves.get(FAMILIES[MIXERS][0], {})
     for name, (colour, marker) in zip(FAMILIES[MIXERS], _MIXER_STYLES, strict=True):
-        if name in results.names():
-            label = name.removeprefix(MIXER) + _over_first(results, name)
-            axes.plot(*_curve(results, name), color=colour, marker=marker, linewidth=1.6, label=label)
+        if name in curves:
+            curve, label = curves[name], name.removeprefix(MIXER)
+            common = [size for size in curve if size in first and curve is not first]
+            label += f", {curve[common[-1]] / first[common[-1]]:.2f} times at {common[-1]} px" if common else ""
+            axes.plot(curve.keys(), curve.values(), color=colour, marker=marker, linewidth=1.6, label=label)
     _latency_axes(axes, results, "Token mixing: FastViT-S12 with its mixer exchanged")
     if axes.lines:
         axes.legend(loc="lower right", fontsize=8)
@@ -547,43 +495,24 @@ def _draw_mixers(axes: Axes, results: Results) -> None:
         axes.set_xlim(0.93 * results.sizes()[0], 1.08 * results.sizes()[-1])
 
 
-def _over_first(results: Results, name: str) -> str:
-    """How much longer it takes than the first mixer, in words, at the largest size that both were measured at."""
-    first = FAMILIES[MIXERS][0]
-    if name == first or first not in results.names():
-        return ""
-    mine, reference = (dict(zip(*_curve(results, one), strict=True)) for one in (name, first))
-    common = [size for size in mine if size in reference]
-    return f", {mine[common[-1]] / reference[common[-1]]:.2f} times at {common[-1]} px" if common else ""
-
-
 def _draw_gains(axes: Axes, results: Results) -> None:
-    """Bars: how much faster each model becomes by merging its branches, and by folding its norms as well."""
-    size = _common_size(results)
+    """Bars: how much faster each model becomes by merging its branches, and by folding its norms as well.
+
+    At the size at which most was measured, the smallest of these.
+    """
+    sizes = [cell.size for cell in results.cells.values() if cell.rounds_ms]
+    size = max(results.sizes(), key=sizes.count, default=0)
     names = [name for name in results.names() if len(results.forms(name)) > 1 and not name.startswith(MIXER)]
     positions = np.arange(len(names))
-    styles = {"fused": ("#0072B2", ""), "folded": ("#E69F00", "//")}
-    for offset, (form, (colour, hatch)) in zip((-0.2, 0.2), styles.items(), strict=True):
-        gains = [ratio(results, (name, "unfused"), (name, form), size) for name in names]
-        axes.bar(
-            positions + offset, np.nan_to_num(gains), 0.4, color=colour, hatch=hatch, edgecolor="white", label=form
-        )
+    for form, offset, colour, hatch in (("fused", -0.2, "#0072B2", ""), ("folded", 0.2, "#E69F00", "//")):
+        gains = np.nan_to_num([ratio(results, (name, "unfused"), (name, form), size) for name in names])
+        axes.bar(positions + offset, gains, 0.4, color=colour, hatch=hatch, edgecolor="white", label=form)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(positions, names, rotation=60, ha="right", fontsize=8)
-    axes.set_ylabel("time unfused / time")
-    axes.set_title(f"What fusing saves at {size} px (no bar: the step changes nothing or was not measured)")
+    title = f"What fusing saves at {size} px (no bar: the step changes nothing or was not measured)"
+    axes.set(ylabel="time unfused / time", title=title, axisbelow=True)
     axes.grid(True, axis="y", color="#EEEEEE")
-    axes.set_axisbelow(True)
     axes.legend()
-
-
-def _common_size(results: Results) -> int:
-    """The size at which most was measured, the smallest of these."""
-    sizes = [cell.size for cell in results.cells.values() if cell.rounds_ms]
-    return max(results.sizes(), key=sizes.count, default=0)
-
-
-# The report.
 
 
 def report_of(results: Results) -> Report:
@@ -599,15 +528,10 @@ def report_of(results: Results) -> Report:
     )
 
 
-def print_report(console: Console, results: Results) -> None:
-    """All tables, and what they have in common."""
-    Report("", "", header(results), [Section("", tables(results))]).print(console)
-
-
-def write_files(results: Results) -> list[Path]:
+def write_files(results: Results, report: Report) -> list[Path]:
     """Write the report, a table of all cells and the curves beside the results' own file; gives the paths of all."""
     folder, name = results.path.parent, results.path.stem
-    return [results.path, *report_of(results).write(folder, {f"{name}.csv": csv_columns(results)}, name)]
+    return [results.path, *report.write(folder, {f"{name}.csv": csv_columns(results)}, name)]
 
 
 def run(options: Options) -> None:
@@ -619,5 +543,6 @@ def run(options: Options) -> None:
         measure(options, results)
     finally:
         if results.cells:
-            print_report(console, results)
-            console.print("wrote", *map(str, write_files(results)), highlight=False)
+            report = report_of(results)
+            report.print(console)
+            console.print("wrote", *map(str, write_files(results, report)), highlight=False)

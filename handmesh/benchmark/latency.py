@@ -1,5 +1,5 @@
-"""How long tracking takes on this machine: networks in turn, by stages, beside MediaPipe, busy and at a camera's pace;
-and the table of the bundled sizes: what each costs and how good it is.
+"""How long tracking takes on this machine: candidates timed in turn on the same frames, by stages, beside MediaPipe,
+busy and at a camera's pace; and the table of the bundled sizes: what each costs and how good it is. No torch.
 """
 
 from __future__ import annotations
@@ -7,144 +7,483 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal, NamedTuple
+from types import ModuleType, TracebackType
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
-import onnxruntime
 import tyro
 from rich.console import Console
 
 from handmesh import console
 from handmesh.app.options import RuntimeOptions, TrackerOptions
 from handmesh.app.player import Tracker
-from handmesh.assets import OPEN_HAND, Device, bundled_models, detector_path, model_help, model_path
-from handmesh.benchmark.interleaved import (
-    DRAWN,
-    FRAME,
-    FRAME_S,
-    MEDIAPIPE,
-    PROCESSOR,
-    SIZE,
-    TRACK,
-    BoxCandidate,
-    Candidate,
-    Case,
-    CpuLoad,
-    Measured,
-    MediaPipeCandidate,
-    MediaPipeUnavailable,
-    Pace,
-    Scene,
-    Taken,
-    Times,
-    Timings,
-    TrackerCandidate,
-    as_it_is,
-    interleave,
-    keep_pace,
-    load_mediapipe,
-    measure,
-    scenes_of,
-    taken_frames,
-    timings_of,
-)
+from handmesh.assets import DEMO_CLIP, OPEN_HAND, Device, bundled_models, detector_path, model_help, model_path
 from handmesh.detection import Detector
-from handmesh.evaluation.report import UNKNOWN, Table
+from handmesh.evaluation.report import UNKNOWN, Report, Section, Table
 from handmesh.files import make_folder, sha256_of, write_json
-from handmesh.machine import machine, peak_memory_mb
-from handmesh.render.overlay import shade, warm_up
+from handmesh.machine import import_onnxruntime, machine, peak_memory_mb
+from handmesh.render.overlay import overlay, shade, warm_up
 from handmesh.skeleton import PALM_TO_CAMERA
 from handmesh.tracking.backends import default_threads, open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
-from handmesh.types import Camera
-from handmesh.video.sinks import VideoRecorder
+from handmesh.types import Box, Camera, Frame, Source, SourceError
+from handmesh.video.camera import CameraFeed
+from handmesh.video.sinks import Sink, VideoRecorder
+from handmesh.video.sources import open_source
 
-# Mesh networks in turn: crop to vertices, and the whole of `track`.
+onnxruntime = import_onnxruntime()
 
+FRAME_S = 1 / 30
+ROUND_FRAMES = 10
+SIZE = (640, 480)
 
-_SKIN = (0.85, 0.65, 0.55)
-_LOOK, _WHOLE = Scene("crop to vertices", None, as_it_is), Scene("track", None, as_it_is)
+TRACK, DRAWN, FRAME = "track", "track + overlay", "frame"
+"""The stage that all have, a frame in and hands out on the wall; and sums of stages: what a user waits for, and the
+whole frame, from its capture to its recording."""
 
-
-class SizeCandidate(NamedTuple):
-    """A mesh network by itself and inside the whole tracker; both share its session and their stopwatch."""
-
-    estimator: Estimator
-    tracker: HandTracker
-
-
-@dataclass(frozen=True)
-class LatencyReport:
-    """What `measure_latency` found of one network."""
-
-    look: Timings  # crop to vertices: one look at one hand, in every frame
-    following: Timings  # `track`, frames in which every hand was followed
-    searching: Timings  # `track`, frames in which the detector ran as well
-    hands_per_frame: float
+PROCESSOR = "processor"
+"""Time of all threads together; as the mean of a round, unless a candidate says it of every frame: what went on beside
+`track` counts here as well."""
 
 
-def open_candidate(
-    model: str | Path, num_hands: int = 2, threads: int | None = None, device: Device = "auto"
-) -> SizeCandidate:
-    """A mesh network as `HandTracker.load` opens it, whose errors it raises."""
-    estimator = Estimator(open_session(model_path(model), "mesh", threads, device))
-    detector = Detector(open_session(detector_path(), "detector", threads, device))
-    return SizeCandidate(estimator, HandTracker(estimator, detector, num_hands))
+@contextmanager
+def stage(stages_ms: dict[str, float], name: str, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
+    """Note under `name` how many milliseconds are spent inside."""
+    begin_s = clock()
+    yield
+    stages_ms[name] = 1e3 * (clock() - begin_s)
 
 
-def measure_latency(
-    candidates: Mapping[str, SizeCandidate], frames: Iterable[np.ndarray], warm_up: int = 10
-) -> dict[str, LatencyReport]:
-    """Show (H, W, 3) uint8 RGB frames to all networks in turn, see `interleave`; by their names, how long they took."""
-    cases: dict[Case, Candidate] = {}
-    for name, (estimator, tracker) in candidates.items():
-        cases[Case(name, 1, _LOOK)] = BoxCandidate(estimator)
-        cases[Case(name, tracker.num_hands, _WHOLE)] = TrackerCandidate(tracker, drawn=False)
-    samples = interleave(cases, (Taken(frame, {}) for frame in frames), CpuLoad(0), warm_up)
-    reports = {}
-    for name in candidates:
-        look, tracks = (timed for (case, _), timed in samples.items() if case.name == name)
-        following = timings_of([one for one in tracks if one.stages_ms["detect"] == 0])
-        searching = timings_of([one for one in tracks if one.stages_ms["detect"] > 0])
-        reports[name] = LatencyReport(timings_of(look), following, searching, timings_of(tracks).hands_per_frame)
-    return reports
+# Other programs that keep cores busy, at our word.
+
+_SPIN = """
+import os, sys, threading, time
+busy = False
+def listen():
+    global busy
+    for line in sys.stdin:
+        busy = line == "1\\n"
+    os._exit(0)
+threading.Thread(target=listen).start()
+print(flush=True)
+while True:
+    if not busy:
+        time.sleep(1e-3)
+"""
+
+_LOAD_SETTLES_S = 0.05
 
 
-def recorded_frames(spec: str, count: int) -> Iterator[np.ndarray]:
-    """The images of `taken_frames` alone."""
-    return (taken.image_rgb for taken in taken_frames(spec, count))
+class CpuLoad:
+    """Processes that spin while they are told to, each on one core. They end when this one does, however it ends."""
+
+    def __init__(self, cores: int) -> None:
+        """cores: how many to keep busy; ValueError for less than none."""
+        if cores < 0:
+            raise ValueError(f"expected 0 or more cores to keep busy, got {cores}")
+        self.cores = cores
+        self.spinners: list[subprocess.Popen] = []
+
+    def __enter__(self) -> CpuLoad:
+        pipe = subprocess.PIPE
+        for _ in range(self.cores):
+            self.spinners.append(subprocess.Popen([sys.executable, "-c", _SPIN], stdin=pipe, stdout=pipe, text=True))
+        for spinner in self.spinners:
+            spinner.stdout.readline()  # it is there
+        return self
+
+    def round_(self, on: bool) -> None:
+        """Make them spin or rest, and give the scheduler time to notice."""
+        for spinner in self.spinners:
+            spinner.stdin.write(f"{on:d}\n")
+            spinner.stdin.flush()
+        if self.spinners:
+            time.sleep(_LOAD_SETTLES_S)
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for spinner in self.spinners:
+            spinner.kill()
+            spinner.communicate()
+
+
+# The frames that are shown to all, and what it took to get them.
+
+PLAIN = 128
+"""The grey that covers one of two hands."""
+
+
+class Scene(NamedTuple):
+    """A way to look at the frames."""
+
+    name: str
+    hands_in_view: int | None = None  # None: not known
+    half_covered: bool = False
+
+    def shown(self, image_rgb: np.ndarray) -> np.ndarray:
+        """A frame, (H, W, 3) uint8, as it is or with its right half covered."""
+        if not self.half_covered:
+            return image_rgb
+        covered = image_rgb.copy()
+        covered[:, image_rgb.shape[1] // 2 :] = PLAIN
+        return covered
+
+
+CLIP_SCENES = (Scene("one hand in view", 1, half_covered=True), Scene("two hands in view", 2))
+"""How the bundled clip is shown. Of any other source we do not know where its hands are."""
+
+
+class Taken(NamedTuple):
+    """A frame as it came."""
+
+    image_rgb: np.ndarray  # (H, W, 3) uint8, of `SIZE`
+    stages_ms: dict[str, float]
+
+
+def taken_frames(spec: str | None, count: int) -> Iterator[Taken]:
+    """The first `count` frames of a source, which begins again where it ends; None is the bundled clip.
+
+    Its stages: `capture`, the decoding of a file; `resize`, where it has another size; `colour`, one step
+    between BGR and RGB, as a camera's frame takes. Raises SourceError where it cannot be opened.
+    """
+    source = open_source(str(DEMO_CLIP) if spec is None else spec)
+    try:
+        yield from islice(_timed_frames(source), count)
+    finally:
+        source.close()
+
+
+def _timed_frames(source: Source) -> Iterator[Taken]:
+    while True:
+        frames, seen = iter(source), False
+        while True:
+            capture_ms: dict[str, float] = {}
+            with stage(capture_ms, "capture"):
+                frame = next(frames, None)
+            if frame is None:
+                break
+            stages_ms = {} if source.live else capture_ms  # a camera makes us wait, not work
+            image_rgb, seen = frame.image_rgb, True
+            if image_rgb.shape[1::-1] != SIZE:
+                with stage(stages_ms, "resize"):
+                    image_rgb = cv2.resize(image_rgb, SIZE, interpolation=cv2.INTER_AREA)
+            with stage(stages_ms, "colour"):
+                cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+            yield Taken(image_rgb, stages_ms)
+        if not seen:
+            raise SourceError(f"{source.title} gives no frames")
 
 
 def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarray]:
     """Images (H, W, 3) uint8 RGB of the bundled hand swinging over a soft random background.
 
-    They stand in where no video is at hand.
+    They stand in where no video is at hand. size: width and height.
     """
-    width, height = size
     coarse = np.random.default_rng(0).integers(60, 200, (6, 8, 1), dtype=np.uint8).repeat(3, axis=2)
     background = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
     asset = np.load(OPEN_HAND)
     vertices, faces = asset["v_template"] @ np.array(PALM_TO_CAMERA).T, asset["f"].astype(np.int32)
-    camera = Camera.from_fov(width, height)
+    camera = Camera.from_fov(*size)
     for i in range(count):
         phase = 2 * math.pi * 0.4 * i * FRAME_S
         position = np.array([0.12 * math.sin(phase), 0.03 * math.cos(phase), 0.45])
-        rgba, _ = shade(vertices + position, faces, camera, _SKIN)
+        rgba, _ = shade(vertices + position, faces, camera, (0.85, 0.65, 0.55))
         opacity = rgba[..., 3:] / 255
         yield (background * (1 - opacity) + rgba[..., :3] * opacity).astype(np.uint8)
 
 
-# What was measured stage by stage, as tables to read and as JSON to keep.
+# What is timed: our mesh network, our tracker with its drawing, and MediaPipe Hands.
 
+MEDIAPIPE = "MediaPipe"
+_WANTED = "in an environment of its own (it holds NumPy back): pip install handmesh mediapipe==0.10.21"
+
+
+class Timed(NamedTuple):
+    """What a frame cost, and how many hands were found in it."""
+
+    stages_ms: dict[str, float]
+    hands: int
+
+
+class Candidate(Protocol):
+    """Something that looks for hands in the frames of a video."""
+
+    def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
+        """Look at the next frame, (H, W, 3) uint8 RGB."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+class BoxCandidate:
+    """Our mesh network by itself: from crop to vertices, once in every frame."""
+
+    def __init__(self, estimator: Estimator) -> None:
+        self._estimator = estimator
+
+    def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
+        """One estimate in the middle of the frame, (H, W, 3) uint8; what is there does not change what it costs."""
+        height, width = image_rgb.shape[:2]
+        camera, stages = Camera.from_fov(width, height), {}
+        box = Box((width / 2, height / 2), 0.4 * height, angle_rad=0.3)
+        self._estimator.stopwatch.restart()
+        with stage(stages, PROCESSOR, time.process_time), stage(stages, TRACK):
+            estimate = self._estimator.estimate(image_rgb, camera, box, "right")
+        return Timed({**self._estimator.stopwatch.ms, **stages}, estimate is not None)
+
+    def close(self) -> None:
+        pass
+
+
+class TrackerCandidate:
+    """Our tracker, the drawing of its meshes and, with an `output`, their recording."""
+
+    def __init__(self, tracker: Tracker, output: Sink | None = None, drawn: bool = True) -> None:
+        """drawn: without, there is `track` alone, and the processor's time is that of each frame."""
+        self._tracker, self._output, self._drawn = tracker, output, drawn
+
+    def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
+        """The tracker's own stages, `track`, `overlay` and `encode`, of a frame (H, W, 3) uint8."""
+        camera, stages = Camera.from_fov(image_rgb.shape[1], image_rgb.shape[0]), {}
+        with stage(stages, PROCESSOR, time.process_time), stage(stages, TRACK):
+            hands = self._tracker.track(image_rgb, time_s, camera)
+        stages = {name: ms for name, ms in self._tracker.timings_ms.items() if name != "total"} | stages
+        if self._drawn:
+            del stages[PROCESSOR]
+            with stage(stages, "overlay"):
+                image = overlay(image_rgb, hands, camera)
+            if self._output is not None:
+                with stage(stages, "encode"):
+                    self._output.write(Frame("", time_s, image_rgb), image, hands)
+        return Timed(stages, len(hands))
+
+    def close(self) -> None:
+        """Finish the recording and give the tracker back."""
+        if self._output is not None:
+            self._output.close()
+        self._tracker.close()
+
+
+class MediaPipeUnavailable(RuntimeError):
+    """There is no MediaPipe Hands to compare with; the message says why, in one line."""
+
+
+class MediaPipeCandidate:
+    """MediaPipe Hands: the full model, in video mode, with its own defaults otherwise. It draws nothing here."""
+
+    def __init__(self, num_hands: int, mediapipe: ModuleType) -> None:
+        """mediapipe: what `load_mediapipe` gives."""
+        kind = mediapipe.solutions.hands.Hands
+        self._hands = kind(static_image_mode=False, max_num_hands=num_hands, model_complexity=1)
+
+    def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
+        """Its one stage, `track`, of a frame (H, W, 3) uint8. It keeps a clock of its own."""
+        stages: dict[str, float] = {}
+        with stage(stages, TRACK):
+            results = self._hands.process(image_rgb)
+        return Timed(stages, len(results.multi_hand_landmarks or ()))
+
+    def close(self) -> None:
+        self._hands.close()
+
+
+def load_mediapipe() -> ModuleType:
+    """MediaPipe with its Hands. Raises MediaPipeUnavailable where it is missing, broken or too new."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    try:
+        import mediapipe
+    except ModuleNotFoundError as error:
+        raise MediaPipeUnavailable(f"it is not installed ({error.name}); {_WANTED}") from error
+    except Exception as error:  # it loads much that may not fit the rest of the environment
+        raise MediaPipeUnavailable(f"it cannot be imported: {' '.join(str(error).split())[:160]}") from error
+    if not hasattr(getattr(mediapipe, "solutions", None), "hands"):
+        raise MediaPipeUnavailable(f"version {mediapipe.__version__} has no solutions.hands; {_WANTED}")
+    return mediapipe
+
+
+# Shows the same frames to all candidates in turn, and adds up what it took.
+
+_REST_S = 0.03  # after a round, for what a candidate still does in the background
+
+
+class Case(NamedTuple):
+    """One setting of one candidate."""
+
+    name: str
+    num_hands: int
+    scene: Scene
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.scene.name}, {self.num_hands} asked for"
+
+
+class Times(NamedTuple):
+    """Milliseconds of a stage over many frames."""
+
+    median: float
+    p90: float
+    p99: float
+
+
+class Timings(NamedTuple):
+    """What a case took, while the machine was idle or busy."""
+
+    frames: int
+    hands_per_frame: float
+    stages_ms: dict[str, Times]
+
+    def median(self, stage: str = TRACK) -> float:
+        """Median milliseconds of a stage; NaN where there is no such stage."""
+        return self.stages_ms[stage].median if stage in self.stages_ms else math.nan
+
+
+Measured = Mapping[tuple[Case, bool], Timings]
+"""By case, and by whether cores were kept busy."""
+
+
+def interleave(
+    candidates: Mapping[Case, Candidate], frames: Iterable[Taken], cpu_load: CpuLoad, warm_up: int = ROUND_FRAMES
+) -> dict[tuple[Case, bool], list[Timed]]:
+    """Show `frames`, 30 a second, to all candidates, ten by ten; with a CPU load, it spins in every other round.
+
+    In turns, so that slow spells of the machine hit all alike; of several frames, so that a network's weights stay in
+    the processor's cache, as they do where it is alone. The first `warm_up` frames are not counted; ValueError where
+    too few others are left.
+    """
+    samples: dict[tuple[Case, bool], list[Timed]] = {}
+    numbered, busy = enumerate(frames), False
+    while round_ := list(islice(numbered, ROUND_FRAMES)):
+        cpu_load.round_(busy)
+        for case, candidate in candidates.items():
+            timed = _round(candidate, case.scene, round_)
+            samples.setdefault((case, busy), []).extend(timed[max(0, warm_up - round_[0][0]) :])
+        busy = not busy and cpu_load.cores > 0
+    if not samples or not all(samples.values()) or (cpu_load.cores and len(samples) < 2 * len(candidates)):
+        least = warm_up + (2 * ROUND_FRAMES if cpu_load.cores else 1)
+        raise ValueError(f"too few frames to time: expected {least} or more")
+    return samples
+
+
+def _round(candidate: Candidate, scene: Scene, round_: Sequence[tuple[int, Taken]]) -> list[Timed]:
+    """Each frame's stages with those of its capture, and their sums."""
+    timed, rest = [], {}
+    with stage(rest, PROCESSOR, time.process_time):
+        for number, taken in round_:
+            stages, hands = candidate.see(scene.shown(taken.image_rgb), number * FRAME_S)
+            if "overlay" in stages:
+                stages[DRAWN] = stages[TRACK] + stages["overlay"]
+            whole = stages.get(DRAWN, stages[TRACK]) + stages.get("encode", 0.0) + sum(taken.stages_ms.values())
+            timed.append(Timed({**taken.stages_ms, **stages, FRAME: whole}, hands))
+        time.sleep(_REST_S)
+    return [Timed({PROCESSOR: rest[PROCESSOR] / len(round_), **stages}, hands) for stages, hands in timed]
+
+
+def timings_of(timed: Sequence[Timed]) -> Timings:
+    """Quantiles of what frames took."""
+    if not timed:
+        return Timings(0, math.nan, {})
+    stages = {name: times_of([sample.stages_ms[name] for sample in timed]) for name in timed[0].stages_ms}
+    return Timings(len(timed), float(np.mean([sample.hands for sample in timed])), stages)
+
+
+def times_of(milliseconds: Sequence[float]) -> Times:
+    """Their median and their 90th and 99th percentiles."""
+    return Times(*np.percentile(milliseconds, (50, 90, 99)).tolist())
+
+
+# The whole way on a camera of 30 frames a second: does it keep pace, and how much of the processor does it take?
+
+_STAT = Path("/proc/stat")
+_SETTLE_S = 1.0
+
+
+class Pace(NamedTuple):
+    """What came of a camera's frames."""
+
+    fps: float  # frames that went all the way, a second
+    age_ms: Times  # of a frame when its overlay is drawn, from when the camera gave it
+    cores_used: float  # by this process: 1.0 is one core all the time
+    cores_busy: list[float]  # each core's fraction of busy time, all programs together; empty where it is not told
+
+
+class RecordedCamera:
+    """A video as `cv2.VideoCapture` gives a camera: it makes its reader wait for the next frame."""
+
+    def __init__(self, spec: str | None, scene: Scene) -> None:
+        """spec: see `taken_frames`."""
+        self._scene, self._frames = scene, taken_frames(spec, 10**9)
+        self._due_s = time.perf_counter()
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self, image: np.ndarray | None = None) -> tuple[bool, np.ndarray]:
+        """The next frame, (H, W, 3) uint8 BGR, not before its time. What nobody read in time is not made up for."""
+        frame_bgr = cv2.cvtColor(self._scene.shown(next(self._frames).image_rgb), cv2.COLOR_RGB2BGR)
+        time.sleep(max(0.0, self._due_s - time.perf_counter()))
+        self._due_s = max(self._due_s + FRAME_S, time.perf_counter())
+        return True, frame_bgr
+
+    def get(self, property_id: int) -> float:
+        """30 frames a second."""
+        return 1 / FRAME_S if property_id == cv2.CAP_PROP_FPS else 0.0
+
+    def set(self, property_id: int, value: float) -> bool:
+        return False
+
+    def release(self) -> None:
+        self._frames.close()
+
+
+def keep_pace(candidate: Candidate, spec: str | None, scene: Scene, seconds: float) -> Pace:
+    """Let a candidate look at a camera for a while; the first second, in which it settles, is not counted."""
+    feed = CameraFeed(0, open_capture=lambda index: RecordedCamera(spec, scene))
+    try:
+        frames = iter(feed)
+        _ages_ms(candidate, frames, _SETTLE_S)
+        begin_s, used_s, ticks = time.perf_counter(), time.process_time(), _core_ticks()
+        ages_ms = _ages_ms(candidate, frames, seconds)
+        elapsed_s, used_s, ticks = time.perf_counter() - begin_s, time.process_time() - used_s, _core_ticks() - ticks
+    finally:
+        feed.close()
+    busy = 1 - ticks[:, 0] / np.maximum(1, ticks[:, 1])
+    return Pace(len(ages_ms) / elapsed_s, times_of(ages_ms), used_s / elapsed_s, busy.tolist())
+
+
+def _ages_ms(candidate: Candidate, frames: Iterator[Frame], seconds: float) -> list[float]:
+    """How old the frames were once they were drawn."""
+    until_s, ages_ms = time.perf_counter() + seconds, []
+    for frame in frames:
+        candidate.see(frame.image_rgb, frame.time_s)
+        ages_ms.append(1e3 * (time.perf_counter() - frame.captured_s))
+        if time.perf_counter() >= until_s:
+            return ages_ms
+    raise SourceError("the source stopped giving frames")
+
+
+def _core_ticks() -> np.ndarray:
+    """(cores, 2) int64: how long each was idle since the machine started, and all; no rows where it is not told."""
+    try:
+        lines = [line.split() for line in _STAT.read_text().splitlines() if re.match(r"cpu\d", line)]
+    except OSError:
+        lines = []
+    counts = np.array([line[1:9] for line in lines], np.int64).reshape(-1, 8)  # what follows is part of the first two
+    return np.stack([counts[:, 3:5].sum(1), counts.sum(1)], axis=1)
+
+
+# What was measured stage by stage, as tables to read and as JSON to keep.
 
 _SUMS = (TRACK, DRAWN, FRAME, PROCESSOR)
 _ORDER = ("capture", "resize", "colour", "detect", "crop", "network", "lift", "smooth", TRACK, "overlay", DRAWN)
@@ -164,37 +503,24 @@ class Ratio(NamedTuple):
         return self.ms / self.to_ms if self.to_ms else math.nan
 
 
-def stage_table(measured: Measured, name: str, busy: bool = False) -> Table:
-    """The stages of one candidate, a column a case: median, 90th and 99th percentile in milliseconds."""
-    columns = {
-        case: metrics for (case, was_busy), metrics in measured.items() if case.name == name and was_busy == busy
-    }
-    stages = _stages(columns.values())
-    rows = [[stage, *(_spread(metrics.stages_ms.get(stage)) for metrics in columns.values())] for stage in stages]
-    rows.append(["hands found", *(f"{metrics.hands_per_frame:.2f} a frame" for metrics in columns.values())])
-    title = f"{name}{', cores kept busy' if busy else ''}: milliseconds at the median, 90 and 99 %"
-    sums = [k for k, stage in enumerate(stages) if stage in _SUMS]
-    return Table(title, ["stage", *map(_heading, columns)], rows, marked=sums)
-
-
-def _heading(case: Case) -> str:
-    return f"{case.scene.name},\nnum_hands {case.num_hands}"
-
-
-def _stages(columns: Iterable[Timings]) -> list[str]:
-    """All stages, in the order in which they come."""
-    known = list(dict.fromkeys(stage for metrics in columns for stage in metrics.stages_ms))
-    first = [stage for stage in _ORDER if stage in known]
-    return first + [stage for stage in known if stage not in first]
-
-
-def _spread(times: Times | None) -> str:
-    return "-" if times is None else " ".join(f"{_digits(ms):>5}" for ms in times)
+def stage_table(title: str, columns: Mapping[str, Timings]) -> Table:
+    """The stages that took time, and what they add up to: median, 90th and 99th percentile in milliseconds."""
+    spent = ((name, ms) for timings in columns.values() for name, times in timings.stages_ms.items() for ms in times)
+    known = list(dict.fromkeys(name for name, ms in spent if ms > 0))
+    stages = sorted(known, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+    rows = []
+    for name in stages:
+        times = [timings.stages_ms.get(name) for timings in columns.values()]
+        rows.append([name, *(" ".join(f"{_digits(ms):>5}" for ms in one) if one else UNKNOWN for one in times)])
+    rows.append(["hands found", *(f"{timings.hands_per_frame:.2f} a frame" for timings in columns.values())])
+    rows.append(["frames", *(str(timings.frames) for timings in columns.values())])
+    sums = [k for k, name in enumerate(stages) if name in _SUMS]
+    return Table(f"{title}: milliseconds at the median, 90 and 99 %", ["stage", *columns], rows, marked=sums)
 
 
 def _digits(ms: float) -> str:
     """Three digits: 0.33, 6.18, 37.6, 145."""
-    return f"{ms:.{2 if ms < 9.995 else 1 if ms < 99.95 else 0}f}"
+    return UNKNOWN if math.isnan(ms) else f"{ms:.{2 if ms < 9.995 else 1 if ms < 99.95 else 0}f}"
 
 
 def against_mediapipe(measured: Measured) -> list[Ratio]:
@@ -204,47 +530,43 @@ def against_mediapipe(measured: Measured) -> list[Ratio]:
         theirs = measured.get((case._replace(name=MEDIAPIPE), busy))
         if case.name != MEDIAPIPE and not busy and theirs is not None:
             pairs = ((TRACK, TRACK), (DRAWN, TRACK), (PROCESSOR, PROCESSOR))
-            ratios += [Ratio(_label(case), a, ours.median(a), theirs.median(b)) for a, b in pairs]
+            ratios += [Ratio(str(case), a, ours.median(a), theirs.median(b)) for a, b in pairs]
     return ratios
 
 
 def two_against_one(measured: Measured) -> list[Ratio]:
     """What following two hands costs, beside following one that was asked for alone."""
-    ones = {case.name: one for (case, busy), one in measured.items() if not busy and _is_full(case, 1)}
-    twos = {case.name: two for (case, busy), two in measured.items() if not busy and _is_full(case, 2)}
-    names = [name for name in twos if name in ones]
-    return [Ratio(name, stage, twos[name].median(stage), ones[name].median(stage)) for name in names for stage in _BOTH]
-
-
-def _is_full(case: Case, hands: int) -> bool:
-    return case.num_hands == case.scene.hands_in_view == hands
+    alone = {
+        (case.name, case.num_hands): timings
+        for (case, busy), timings in measured.items()
+        if not busy and case.num_hands == case.scene.hands_in_view
+    }
+    names = [name for name, hands in alone if hands == 2 and (name, 1) in alone]
+    stages = (TRACK, PROCESSOR)
+    return [
+        Ratio(name, one, alone[name, 2].median(one), alone[name, 1].median(one)) for name in names for one in stages
+    ]
 
 
 def busy_against_idle(measured: Measured) -> list[Ratio]:
     """What a busy machine does."""
-    busy = [case for case, was_busy in measured if was_busy]
-    both = [(case, measured[case, True], measured[case, False]) for case in busy]
-    return [Ratio(_label(case), TRACK, slow.median(), fast.median()) for case, slow, fast in both]
-
-
-_BOTH = (TRACK, PROCESSOR)
-
-
-def _label(case: Case) -> str:
-    return f"{case.name}, {case.scene.name}, {case.num_hands} asked for"
+    return [
+        Ratio(str(case), TRACK, timings.median(), measured[case, False].median())
+        for (case, busy), timings in measured.items()
+        if busy
+    ]
 
 
 def ratio_table(title: str, ratios: Sequence[Ratio], over: str, under: str) -> Table:
     """Ratios, a row a setting and a column a stage; the milliseconds that the first stage's are made of."""
     by_setting = {r.what: [ratio for ratio in ratios if ratio.what == r.what] for r in ratios}
-    first = ratios[0].stage
-    stages = (f"{ratio.stage},\nratio" for ratio in by_setting[ratios[0].what])
-    columns = ["medians", f"{first},\n{over}", f"{first},\n{under}", *stages]
+    first = by_setting[ratios[0].what]
+    heads = [f"{first[0].stage},\n{part}" for part in (over, under)] + [f"{ratio.stage},\nratio" for ratio in first]
     rows = [
         [what, _digits(row[0].ms), _digits(row[0].to_ms), *(f"{ratio.value:.2f}" for ratio in row)]
         for what, row in by_setting.items()
     ]
-    return Table(title, columns, rows)
+    return Table(title, ["medians", *heads], rows)
 
 
 def pace_line(case: Case, pace: Pace, cores: int) -> str:
@@ -253,40 +575,36 @@ def pace_line(case: Case, pace: Pace, cores: int) -> str:
     others = ", ".join(f"{100 * fraction:.0f} %" for fraction in pace.cores_busy)
     told = f"; all programs together: {others}" if others else ""
     return (
-        f"{_label(case)}: {pace.fps:.1f} of 30 FPS, drawn {pace.age_ms.median:.0f} ms after capture "
+        f"{case}: {pace.fps:.1f} of 30 FPS, drawn {pace.age_ms.median:.0f} ms after capture "
         f"(99 %: {pace.age_ms.p99:.0f}), {pace.cores_used:.2f} of {cores} cores{each}{told}"
     )
 
 
 def as_json(setting: Mapping[str, object], measured: Measured, paces: Mapping[Case, Pace]) -> dict[str, object]:
-    """All of it, for `json.dump`."""
+    """All of it, for `write_json`."""
+
+    def named(case: Case) -> dict[str, object]:
+        return {"name": case.name, "num_hands": case.num_hands, "scene": case.scene.name}
+
+    def plain(ratios: Iterable[Ratio]) -> list[dict[str, object]]:
+        return [{**ratio._asdict(), "ratio": ratio.value} for ratio in ratios]
+
+    cases = [
+        {**named(case), "busy": busy, "frames": timings.frames, "hands_per_frame": timings.hands_per_frame}
+        | {"stages_ms": {name: times._asdict() for name, times in timings.stages_ms.items()}}
+        for (case, busy), timings in measured.items()
+    ]
     return {
         "setting": dict(setting),
-        "cases": [_case_json(case, metrics, busy) for (case, busy), metrics in measured.items()],
-        "against_mediapipe": _ratios_json(against_mediapipe(measured)),
-        "two_against_one": _ratios_json(two_against_one(measured)),
-        "busy_against_idle": _ratios_json(busy_against_idle(measured)),
-        "realtime": [
-            {**_named(case), **pace._asdict(), "age_ms": pace.age_ms._asdict()} for case, pace in paces.items()
-        ],
+        "cases": cases,
+        "against_mediapipe": plain(against_mediapipe(measured)),
+        "two_against_one": plain(two_against_one(measured)),
+        "busy_against_idle": plain(busy_against_idle(measured)),
+        "realtime": [named(case) | pace._asdict() | {"age_ms": pace.age_ms._asdict()} for case, pace in paces.items()],
     }
 
 
-def _named(case: Case) -> dict[str, object]:
-    return {"name": case.name, "num_hands": case.num_hands, "scene": case.scene.name}
-
-
-def _case_json(case: Case, metrics: Timings, busy: bool) -> dict[str, object]:
-    stages = {stage: times._asdict() for stage, times in metrics.stages_ms.items()}
-    counts = {"busy": busy, "frames": metrics.frames, "hands_per_frame": metrics.hands_per_frame}
-    return {**_named(case), **counts, "stages_ms": stages}
-
-
-def _ratios_json(ratios: Iterable[Ratio]) -> list[dict[str, object]]:
-    return [{**ratio._asdict(), "ratio": None if math.isnan(ratio.value) else ratio.value} for ratio in ratios]
-
-
-# `handmesh benchmark stages`: the stage table, beside MediaPipe's and on a busy machine, and the pace of a demo.
+# `handmesh benchmark stages`.
 
 
 @dataclass(frozen=True)
@@ -314,55 +632,93 @@ class Options(RuntimeOptions):
     """Keep all metrics in this .json file."""
 
 
-Load = Callable[[str, int], Tracker]
-"""From a model's name and the hands to look for to a tracker."""
+def run(options: Options, load: Callable[[str, int], Tracker] | None = None) -> int:
+    """`handmesh benchmark stages`: measure and print; the exit code.
 
-
-def load_tracker(options: Options, model: str, num_hands: int) -> Tracker:
-    """The tracker that the options describe."""
-    return TrackerOptions(options.backend, options.device, options.threads, model, num_hands).load()
-
-
-def run(options: Options, load: Load | None = None) -> int:
-    """`handmesh benchmark stages`: measure with the trackers that `load` gives, and print; the exit code.
-
+    load: from a model's name and the hands to look for to a tracker; by default the one that the options describe.
     Raises ValueError or OSError, with one clear line, where that cannot be done.
     """
-    load = load or partial(load_tracker, options)
+    runtime = (options.backend, options.device, options.threads)
+    load = load or (lambda model, num_hands: TrackerOptions(*runtime, model, num_hands).load())
     if options.output:
         make_folder(options.output.parent)  # what cannot be written should be known now, not in a minute
-    out = Console(highlight=False, soft_wrap=True)
-    setting = setting_of(options)
-    out.print("\n".join(f"{name}: {value}" for name, value in setting.items()), markup=False)
     with ExitStack() as stack:
         cpu_load = stack.enter_context(CpuLoad(options.busy))
         with console.waiting("loading; the first run compiles the renderer"):
             warm_up()
-            candidates = open_candidates(options, load, stack)
+            candidates = _open_candidates(options, load, stack)
         with console.waiting("measuring"):
-            measured = measure(candidates, taken_frames(options.source, options.frames), cpu_load)
-        print_measured(out, measured, options)
-        paces = _paces(options, candidates)
-        for case, pace in paces.items():
-            out.print(pace_line(case, pace, os.cpu_count() or 1), markup=False)
-    out.print(f"peak memory {peak_memory_mb():.0f} MB with {len(candidates)} settings loaded")
+            samples = interleave(candidates, taken_frames(options.source, options.frames), cpu_load)
+        with console.waiting("playing a camera"):
+            paces = {  # each model's demo with its default of two hands, in each scene
+                case: keep_pace(candidate, options.source, case.scene, options.seconds)
+                for case, candidate in candidates.items()
+                if options.seconds > 0 and case.name != MEDIAPIPE and case.num_hands == 2
+            }
+    measured = {key: timings_of(timed) for key, timed in samples.items()}
+    report = _report(options, measured, paces)
+    report.print(Console(soft_wrap=True))
     if options.output:
-        write_json(options.output, as_json(setting, measured, paces))
-        out.print(f"wrote {options.output}", markup=False)
+        write_json(options.output, as_json(report.setting, measured, paces))
+        print(f"wrote {options.output}")
     return 0
 
 
-def setting_of(options: Options) -> dict[str, str]:
-    """What was measured on and how, as it is printed and kept."""
+def cases_of(name: str, source: str | None) -> list[Case]:
+    """The settings of a candidate: as many hands asked for as are in view, and one more than there are."""
+    scenes = (Scene("the source"),) if source else CLIP_SCENES
+    return [Case(name, n, scene) for scene in scenes for n in (1, 2) if n >= (scene.hands_in_view or 1)]
+
+
+def _open_candidates(options: Options, load: Callable[[str, int], Tracker], stack: ExitStack) -> dict[Case, Candidate]:
+    """All settings of all models, and those of MediaPipe where it is there; `stack` closes them."""
+    candidates: dict[Case, Candidate] = {}
+    folder = Path(stack.enter_context(TemporaryDirectory())) if options.encode else None
+    for model in options.model:
+        for case in cases_of(model, options.source):
+            output = VideoRecorder(folder / f"{len(candidates)}.mp4") if folder else None
+            candidates[case] = TrackerCandidate(load(model, case.num_hands), output)
+            stack.callback(candidates[case].close)
+    if options.mediapipe:
+        try:
+            module = load_mediapipe()
+        except MediaPipeUnavailable as error:
+            console.say(f"without {MEDIAPIPE}: {error}")
+            return candidates
+        console.say(f"beside {MEDIAPIPE} Hands {module.__version__}: full model, video mode, threads as it chooses")
+        for case in cases_of(MEDIAPIPE, options.source):
+            candidates[case] = MediaPipeCandidate(case.num_hands, module)
+            stack.callback(candidates[case].close)
+    return candidates
+
+
+def _report(options: Options, measured: Measured, paces: Mapping[Case, Pace]) -> Report:
     threads = default_threads() if options.threads is None else options.threads
-    parts = ("capture", "colour", "track with its own stages", "overlay", *(["encode"] if options.encode else []))
-    return {
+    encode = ", encode" if options.encode else ""
+    setting = {
         "machine": machine(),
         "handmesh": f"{_version('handmesh')}, models {', '.join(options.model)}, batch 1",
         "runtime": f"{options.backend} {_version(options.backend)}, device {options.device}, threads {threads}",
         "frames": f"{options.frames} of {options.source or 'the bundled clip'}, {SIZE[0]}x{SIZE[1]}",
-        "stages": ", ".join(parts),
+        "stages": f"capture, colour, track with its own stages, overlay{encode}",
     }
+    cases = list(dict.fromkeys(case for case, _ in measured))
+    kept_busy = f"{options.busy} core{'s' if options.busy > 1 else ''} busy"
+    compared = (
+        (f"Beside {MEDIAPIPE}, which draws nothing", against_mediapipe(measured), "ours", MEDIAPIPE),
+        ("Two hands beside one", two_against_one(measured), "two", "one"),
+        (f"With {kept_busy}", busy_against_idle(measured), "busy", "idle"),
+    )
+    tables = []
+    for name in dict.fromkeys(case.name for case in cases):
+        own = [case for case in cases if case.name == name]
+        heads = [f"{case.scene.name},\nnum_hands {case.num_hands}" for case in own]
+        tables.append(stage_table(name, dict(zip(heads, (measured[case, False] for case in own), strict=True))))
+    tables += [ratio_table(title, ratios, over, under) for title, ratios, over, under in compared if ratios]
+    notes = ["Stages of two hands that ran side by side add up to more than `track`."]
+    notes += [pace_line(case, pace, os.cpu_count() or 1) for case, pace in paces.items()]
+    notes.append(f"peak memory {peak_memory_mb():.0f} MB with {len(cases)} settings loaded")
+    return Report("", "", setting, [Section("", tables)], notes=notes)
 
 
 def _version(distribution: str) -> str:
@@ -372,199 +728,13 @@ def _version(distribution: str) -> str:
         return "of unknown version"
 
 
-def cases_of(name: str, source: str | None) -> list[Case]:
-    """The settings of a candidate: as many hands asked for as are in view, and one more than there are."""
-    scenes = scenes_of(source)
-    return [
-        Case(name, num_hands, scene)
-        for scene in scenes
-        for num_hands in (1, 2)
-        if scene.hands_in_view is None or num_hands >= scene.hands_in_view
-    ]
-
-
-def open_candidates(options: Options, load: Load, stack: ExitStack) -> dict[Case, Candidate]:
-    """All settings of all models, and those of MediaPipe where it is there; `stack` closes them."""
-    candidates: dict[Case, Candidate] = {}
-    folder = Path(stack.enter_context(TemporaryDirectory())) if options.encode else None
-    for model in options.model:
-        for case in cases_of(model, options.source):
-            output = VideoRecorder(folder / f"{len(candidates)}.mp4") if folder else None
-            candidates[case] = TrackerCandidate(load(model, case.num_hands), output)
-            stack.callback(candidates[case].close)
-    for case, candidate in _open_mediapipe(options).items():
-        candidates[case] = candidate
-        stack.callback(candidate.close)
-    return candidates
-
-
-def _open_mediapipe(options: Options) -> Mapping[Case, Candidate]:
-    if not options.mediapipe:
-        return {}
-    try:
-        module = load_mediapipe()
-    except MediaPipeUnavailable as error:
-        console.say(f"without {MEDIAPIPE}: {error}")
-        return {}
-    cases = cases_of(MEDIAPIPE, options.source)
-    console.say(f"beside {MEDIAPIPE} Hands {module.__version__}: full model, video mode, threads as it chooses")
-    return {case: MediaPipeCandidate(case.num_hands, module) for case in cases}
-
-
-def _paces(options: Options, candidates: Mapping[Case, Candidate]) -> dict[Case, Pace]:
-    """Each model's demo with its default of two hands, in each scene."""
-    if options.seconds <= 0:
-        return {}
-    with console.waiting("playing a camera"):
-        return {
-            case: keep_pace(candidate, options.source, case.scene, options.seconds)
-            for case, candidate in candidates.items()
-            if case.name != MEDIAPIPE and case.num_hands == 2
-        }
-
-
-def print_measured(out: Console, measured: Measured, options: Options) -> None:
-    """All tables."""
-    for name in dict.fromkeys(case.name for case, _ in measured):
-        out.print(stage_table(measured, name))
-    out.print("Stages of two hands that ran side by side add up to more than `track`.\n", markup=False)
-    kept_busy = f"{options.busy} core{'s' if options.busy > 1 else ''} busy"
-    for title, ratios, over, under in (
-        (f"Beside {MEDIAPIPE}, which draws nothing", against_mediapipe(measured), "ours", MEDIAPIPE),
-        ("Two hands beside one", two_against_one(measured), "two", "one"),
-        (f"With {kept_busy}", busy_against_idle(measured), "busy", "idle"),
-    ):
-        if ratios:
-            out.print(ratio_table(title, ratios, over, under))
-            out.print()
-
-
-# The bundled sizes side by side: what each costs and, from evaluations, how good it is. No torch.
-
+# `handmesh benchmark sizes`: mesh networks side by side, what each costs and, from evaluations, how good it is.
 
 Clock = Literal["wall", "processor"]
 Boxes = Literal["given", "detected"]
 
 SIZE_METRICS = ("PA-MPVPE", "2D error, median")
 """The metrics that stand for a whole evaluation in the table; the first that it has."""
-
-
-class SizeRow(NamedTuple):
-    """One network of the table."""
-
-    name: str
-    crop_px: int
-    file_bytes: int
-    file_sha256: str
-    latency: LatencyReport
-
-
-def size_row(model: str, candidate: SizeCandidate, latency: LatencyReport) -> SizeRow:
-    """The row of a bundled (by name) or exported (by path) network that was measured."""
-    path = model_path(model)
-    crop_px = candidate.estimator.session.input_size[0]
-    return SizeRow(path.stem, crop_px, path.stat().st_size, sha256_of(path), latency)
-
-
-def latency_table(rows: Sequence[SizeRow]) -> Table:
-    """All times: a column a network."""
-    reports = [row.latency for row in rows]
-    lines = [["crop", *(f"{row.crop_px} px" for row in rows)], ["file", *map(_megabytes, rows)]]
-    stages = ("crop", "network", "lift", "smooth")
-    heads = [len(lines)]
-    lines += _group("crop to vertices", [report.look for report in reports], stages[:3])
-    heads.append(len(lines))
-    lines += _group("track, following", [report.following for report in reports], stages)
-    heads.append(len(lines))
-    lines += _group("track, also searching", [report.searching for report in reports], ("detect", *stages))
-    ends = [k - 1 for k in (*heads, len(lines))]
-    lines.append(["hands a frame", *(f"{report.hands_per_frame:.2f}" for report in reports)])
-    title = "median / 90th percentile, ms"
-    return Table(title, ["", *(row.name for row in rows)], lines, marked=heads, ends=ends)
-
-
-def _group(title: str, group: Sequence[Timings], stages: Sequence[str]) -> list[list[str]]:
-    """The total, its stages, and the processor's own time below them."""
-    if not any(metrics.frames for metrics in group):
-        return []
-    rows = [[title, *(_median_and_high(metrics, TRACK) for metrics in group)]]
-    rows += [[f"  {stage}", *(_median_and_high(metrics, stage) for metrics in group)] for stage in stages]
-    rows.append(["  processor time", *(_number(metrics.median(PROCESSOR), 2) for metrics in group)])
-    return [*rows, ["  frames", *(str(metrics.frames) for metrics in group)]]
-
-
-def _median_and_high(metrics: Timings, stage: str) -> str:
-    times = metrics.stages_ms.get(stage)
-    return UNKNOWN if times is None else f"{times.median:.2f} / {times.p90:.2f}"
-
-
-def markdown_table(rows: Sequence[SizeRow], accuracy: Mapping[str, Mapping[str, float]], clock: Clock = "wall") -> str:
-    """The README's table: a row a network.
-
-    accuracy: see `read_accuracy`. clock: which median times to show.
-    """
-    metrics = list(dict.fromkeys(name for row in rows for name in accuracy.get(row.file_sha256, {})))
-    header = ["`--model`", "crop", "file", "crop to vertices, ms", "`track`, ms", *metrics]
-    lines, stage = [], PROCESSOR if clock == "processor" else TRACK
-    for row in rows:
-        times = (metrics.median(stage) for metrics in (row.latency.look, row.latency.following))
-        known = accuracy.get(row.file_sha256, {})
-        cells = [row.name, f"{row.crop_px} px", _megabytes(row), *(_number(ms, 1) for ms in times)]
-        lines.append(cells + [_metric(known.get(name, math.nan)) for name in metrics])
-    return Table("", header, lines).markdown()
-
-
-def _megabytes(row: SizeRow) -> str:
-    return f"{row.file_bytes / 1e6:.1f} MB"
-
-
-def _metric(value: float) -> str:
-    return _number(value, 3 if abs(value) < 1 else 1)
-
-
-def _number(value: float, digits: int) -> str:
-    return UNKNOWN if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def read_accuracy(paths: Sequence[Path], models: Sequence[str], boxes: Boxes = "given") -> dict[str, dict[str, float]]:
-    """Metrics by their titles by the SHA-256 of the network's file, from the metrics.json of evaluations.
-
-    One metric for each data set, see `SIZE_METRICS`, of hands in boxes that were given or detected. Raises
-    ValueError for an evaluation of a file that is none of the `models`: its metrics would be stale.
-    """
-    known = {sha256_of(model_path(model)) for model in models} if paths else set()
-    accuracy: dict[str, dict[str, float]] = {}
-    for path in paths:
-        setting, reports = _read_metrics(path)
-        sha256 = setting["model_sha256"]
-        if sha256 not in known:
-            raise ValueError(f"{path} is of another file than {', '.join(models)} now are: evaluate again")
-        accuracy.setdefault(sha256, {}).update(_metrics(reports, boxes))
-    return accuracy
-
-
-def _read_metrics(path: Path) -> tuple[dict, list[dict]]:
-    try:
-        content = json.loads(path.read_text())
-        return content["setting"], content["reports"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a metrics.json of `handmesh evaluate photos` or `synthetic`") from error
-
-
-def _metrics(reports: Sequence[Mapping], boxes: Boxes) -> dict[str, float]:
-    found = {}
-    for report in reports:
-        if report["boxes"] != boxes or report.get("part"):
-            continue
-        name = next((name for name in SIZE_METRICS if name in report["metrics"]), None)
-        if name is not None:
-            metric = report["metrics"][name]
-            unit = f", {metric['unit']}" if metric["unit"] else ""
-            found[f"{report['data']}: {name}{unit}"] = math.nan if metric["value"] is None else metric["value"]
-    return found
-
-
-# `handmesh benchmark sizes`: mesh networks side by side, as a table for the terminal or for the README.
 
 
 @dataclass(frozen=True)
@@ -593,23 +763,134 @@ class SizeOptions:
     """For the README's table: time on the wall, or of the processor where other programs are busy."""
 
 
+class LatencyReport(NamedTuple):
+    """What `measure_latency` found of one network."""
+
+    look: Timings  # crop to vertices: one look at one hand, in every frame
+    following: Timings  # `track`, frames in which every hand was followed
+    searching: Timings  # `track`, frames in which the detector ran as well
+    hands_per_frame: float
+
+
+class SizeRow(NamedTuple):
+    """One network of the table."""
+
+    name: str
+    crop_px: int
+    file_bytes: int
+    file_sha256: str
+    latency: LatencyReport
+
+    @property
+    def size(self) -> list[str]:
+        """Of its crops and of its file, in words."""
+        return [f"{self.crop_px} px", f"{self.file_bytes / 1e6:.1f} MB"]
+
+
 def compare_sizes(options: SizeOptions) -> None:
     """`handmesh benchmark sizes`: measure and print."""
     names, threads = options.model, options.threads
     if options.clock == "processor" and threads > 1:
         raise ValueError("the processor's time says how long one thread takes; add --threads 1")
     accuracy = read_accuracy(options.metrics, names, options.boxes)
-    candidates = {name: open_candidate(name, options.num_hands, threads, options.device) for name in names}
-    frames = recorded_frames(options.source, options.frames) if options.source else drawn_frames(options.frames)
-    reports = measure_latency(candidates, frames)
-    rows = [size_row(name, candidates[name], reports[name]) for name in names]
-    setting = f"ONNX Runtime {onnxruntime.__version__}, batch 1, {threads} thread{'s' if threads > 1 else ''}"
+    networks: dict[str, tuple[Estimator, HandTracker]] = {}
+    for name in names:
+        estimator = Estimator(open_session(model_path(name), "mesh", threads, options.device))
+        detector = Detector(open_session(detector_path(), "detector", threads, options.device))
+        networks[name] = estimator, HandTracker(estimator, detector, options.num_hands)
+    taken = (frame.image_rgb for frame in taken_frames(options.source, options.frames)) if options.source else None
+    reports = measure_latency(networks, taken or drawn_frames(options.frames))
+    rows = []
+    for name in names:
+        path, crop_px = model_path(name), networks[name][0].session.input_size[0]
+        rows.append(SizeRow(path.stem, crop_px, path.stat().st_size, sha256_of(path), reports[name]))
+    runtime = f"ONNX Runtime {onnxruntime.__version__}, batch 1, {threads} thread{'s' if threads > 1 else ''}"
     seen = f"looking for {options.num_hands} hands in {options.source or 'drawn frames'}, 640x480"
     if options.markdown:
         print(markdown_table(rows, accuracy, options.clock))
-        print(f"\nMedians of {options.clock} time; {machine()}; {setting}; {seen}.")
+        print(f"\nMedians of {options.clock} time; {machine()}; {runtime}; {seen}.")
         return
-    out = Console()
-    out.print(f"{machine()}\n{setting}, {seen}", highlight=False)
-    out.print(latency_table(rows))
-    out.print(f"peak memory {peak_memory_mb():.0f} MB with {len(rows)} of them loaded")
+    hands = ", ".join(f"{row.name} {row.latency.hands_per_frame:.2f}" for row in rows)
+    notes = [f"hands a frame: {hands}", f"peak memory {peak_memory_mb():.0f} MB with {len(rows)} of them loaded"]
+    setting = {"machine": machine(), "runtime": runtime, "frames": seen}
+    Report("", "", setting, [Section("", latency_tables(rows))], notes=notes).print(Console(soft_wrap=True))
+
+
+def measure_latency(
+    networks: Mapping[str, tuple[Estimator, HandTracker]], frames: Iterable[np.ndarray], warm_up: int = 10
+) -> dict[str, LatencyReport]:
+    """Show (H, W, 3) uint8 RGB frames to all networks in turn, see `interleave`; by their names, how long they took.
+
+    networks: each by itself and inside the whole tracker; both share its session and their stopwatch.
+    """
+    cases: dict[Case, Candidate] = {}
+    for name, (estimator, tracker) in networks.items():
+        cases[Case(name, 1, Scene("crop to vertices"))] = BoxCandidate(estimator)
+        cases[Case(name, tracker.num_hands, Scene("track"))] = TrackerCandidate(tracker, drawn=False)
+    samples = interleave(cases, (Taken(frame, {}) for frame in frames), CpuLoad(0), warm_up)
+    reports = {}
+    for name in networks:
+        look, tracks = (timed for (case, _), timed in samples.items() if case.name == name)
+        following = timings_of([one for one in tracks if one.stages_ms["detect"] == 0])
+        searching = timings_of([one for one in tracks if one.stages_ms["detect"] > 0])
+        reports[name] = LatencyReport(timings_of(look), following, searching, timings_of(tracks).hands_per_frame)
+    return reports
+
+
+def latency_tables(rows: Sequence[SizeRow]) -> list[Table]:
+    """All times, a column a network."""
+    tables = []
+    for title, part in (
+        ("crop to vertices", "look"),
+        *((f"track, {part}", part) for part in ("following", "searching")),
+    ):
+        columns = {",\n".join([row.name, *row.size]): getattr(row.latency, part) for row in rows}
+        if any(timings.frames for timings in columns.values()):
+            tables.append(stage_table(title, columns))
+    return tables
+
+
+def _number(value: float, digits: int) -> str:
+    return UNKNOWN if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def markdown_table(rows: Sequence[SizeRow], accuracy: Mapping[str, Mapping[str, float]], clock: Clock = "wall") -> str:
+    """The README's table: a row a network.
+
+    accuracy: see `read_accuracy`. clock: which median times to show.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in accuracy.get(row.file_sha256, {})))
+    lines, shown = [], PROCESSOR if clock == "processor" else TRACK
+    for row in rows:
+        times = [_number(timings.median(shown), 1) for timings in (row.latency.look, row.latency.following)]
+        metrics = [accuracy.get(row.file_sha256, {}).get(name, math.nan) for name in names]
+        lines.append([row.name, *row.size, *times, *(_number(value, 3 if abs(value) < 1 else 1) for value in metrics)])
+    heads = ["`--model`", "crop", "file", "crop to vertices, ms", "`track`, ms", *names]
+    return Table("", heads, lines).markdown()
+
+
+def read_accuracy(paths: Sequence[Path], models: Sequence[str], boxes: Boxes = "given") -> dict[str, dict[str, float]]:
+    """Metrics by their titles by the SHA-256 of the network's file, from the metrics.json of evaluations.
+
+    One metric for each data set, see `SIZE_METRICS`, of hands in boxes that were given or detected. Raises
+    ValueError for an evaluation of a file that is none of the `models`: its metrics would be stale.
+    """
+    known = {sha256_of(model_path(model)) for model in models} if paths else set()
+    accuracy: dict[str, dict[str, float]] = {}
+    for path in paths:
+        try:
+            content = json.loads(path.read_text())
+            setting, reports = content["setting"], content["reports"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a metrics.json of `handmesh evaluate photos` or `synthetic`") from error
+        if setting["model_sha256"] not in known:
+            raise ValueError(f"{path} is of another file than {', '.join(models)} now are: evaluate again")
+        found = accuracy.setdefault(setting["model_sha256"], {})
+        for report in reports:
+            name = next((name for name in SIZE_METRICS if name in report["metrics"]), None)
+            if name is not None and report["boxes"] == boxes and not report.get("part"):
+                metric = report["metrics"][name]
+                unit = f", {metric['unit']}" if metric["unit"] else ""
+                value = math.nan if metric["value"] is None else metric["value"]
+                found[f"{report['data']}: {name}{unit}"] = value
+    return accuracy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,21 +16,21 @@ import numpy as np
 import torch
 import tyro
 from lightning_fabric import Fabric
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console
 from rich.progress import track
 
+from handmesh.benchmark.latency import stage
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import Stage, TrainingBatches, batches_from
-from handmesh.data.samples import AugmentConfig, Batch, collate, make_crop_sample
-from handmesh.evaluation.report import Table
+from handmesh.data.samples import AugmentConfig, collate, make_crop_sample
+from handmesh.evaluation.report import Report, Section, Table
 from handmesh.hand.model import HandModel
 from handmesh.machine import machine
 from handmesh.training.config import MeshConfig, read_config
 from handmesh.training.engine import prepare, take_step
 from handmesh.training.mesh import MeshTask
 
-# How many training crops a second the real loader makes of a FreiHAND folder, and what each of them costs.
-
+# What the real loader makes of a FreiHAND folder, and what each crop costs.
 
 BATCH, BOX_SCALE, SEED = 32, 1.5, 0
 STAGE_IMAGES = 256
@@ -57,26 +57,23 @@ class LoaderReport:
         return sum(self.stages_ms.values())
 
     def table(self) -> Table:
-        """The stages, and beneath them what follows for a number of cores; see `conditions`."""
+        """The stages, and beneath them what follows for a number of cores."""
         rows = [(name, f"{ms:.2f}") for name, ms in self.stages_ms.items()]
-        count = len(rows)
+        ends = (len(rows) - 1, len(rows))
         rows.append(("all", f"{self.cpu_ms:.2f}"))
         rows.append(("images/s that a free core makes", f"{1000 / self.cpu_ms:.0f}"))
         rows.append((f"images/s delivered by {self.workers} workers", f"{self.images_per_s:.0f}"))
-        title = f"one crop of {self.size} x {self.size}, processor time"
-        return Table(title, ("stage", "ms"), rows, ends=(count - 1, count))
+        return Table(f"one crop of {self.size} x {self.size}, processor time", ("stage", "ms"), rows, ends=ends)
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self.conditions()
-        yield self.table()
-
-    def conditions(self) -> str:
-        """Under what the metrics were measured, in one line; the machine apart."""
-        return (
-            f"torch {torch.__version__}, OpenCV {cv2.__version__}, batches of {BATCH}, {self.workers} workers, "
-            f"{self.images} images in {self.seconds:.1f} s, load {self.load:.1f} on {os.cpu_count()} cores "
-            "before the start"
-        )
+    def print(self, console: Console) -> None:
+        """The table, and under what it was measured."""
+        setting = {
+            "machine": machine(),
+            "versions": f"torch {torch.__version__}, OpenCV {cv2.__version__}",
+            "loader": f"batches of {BATCH}, {self.workers} workers, {self.images} images in {self.seconds:.1f} s",
+            "load": f"{self.load:.1f} on {os.cpu_count()} cores before the start",
+        }
+        Report("", "", setting, [Section("", [self.table()])]).print(console)
 
 
 @dataclass(frozen=True)
@@ -97,10 +94,8 @@ class LoaderOptions:
 
 def time_loader(options: LoaderOptions) -> None:
     """`handmesh benchmark loader`: measure and print."""
-    console = Console()
-    console.print(machine(), highlight=False)
     report = measure_loader(options.root, options.size, options.workers, options.seconds, options.hand_model)
-    console.print(report, highlight=False)
+    report.print(Console(soft_wrap=True))
 
 
 def measure_loader(
@@ -127,32 +122,26 @@ def measure_loader(
 
 def measure_stages(source: FreihandSource, size: int, images: int = STAGE_IMAGES) -> dict[str, float]:
     """Processor milliseconds of an image for each stage of a training crop, by the functions that training calls."""
-    augment = AugmentConfig()
+    rngs = [[np.random.default_rng([SEED, k]) for k in range(images)] for _ in range(3)]
+    augment, clock, ms = AugmentConfig(), time.process_time, {}
     uncoloured = replace(augment, colour=False)
-
-    def rngs() -> Iterator[np.random.Generator]:
-        return (np.random.default_rng([SEED, k]) for k in range(images))
-
     with _one_thread():
-        make_crop_sample(
-            source.draw(np.random.default_rng(SEED)), size, BOX_SCALE, augment, np.random.default_rng(SEED)
-        )
-        items, draw = _timed(lambda: [source.draw(rng) for rng in rngs()])
-        pairs = list(zip(items, rngs(), strict=True))
-        _, geometry = _timed(lambda: [make_crop_sample(item, size, BOX_SCALE, uncoloured, rng) for item, rng in pairs])
-        pairs = list(zip(items, rngs(), strict=True))
-        samples, whole = _timed(lambda: [make_crop_sample(item, size, BOX_SCALE, augment, rng) for item, rng in pairs])
-        _, together = _timed(lambda: [collate(samples[k : k + BATCH]) for k in range(0, images, BATCH)])
-    stages = {"decode and read labels": draw, "crop and its labels": geometry}
-    stages |= {"colour, blur, noise, JPEG, cover": whole - geometry, "collate": together}
-    return {name: 1000 * seconds / images for name, seconds in stages.items()}
-
-
-def _timed(work: Callable[[], list]) -> tuple[list, float]:
-    """What `work` gives, and the processor seconds that it took."""
-    start = time.process_time()
-    result = work()
-    return result, time.process_time() - start
+        item = source.draw(np.random.default_rng(SEED))
+        make_crop_sample(item, size, BOX_SCALE, augment, np.random.default_rng(SEED))  # warms up
+        with stage(ms, "draw", clock):
+            items = [source.draw(rng) for rng in rngs[0]]
+        with stage(ms, "geometry", clock):
+            for item, rng in zip(items, rngs[1], strict=True):
+                make_crop_sample(item, size, BOX_SCALE, uncoloured, rng)
+        with stage(ms, "whole", clock):
+            crops = zip(items, rngs[2], strict=True)
+            samples = [make_crop_sample(item, size, BOX_SCALE, augment, rng) for item, rng in crops]
+        with stage(ms, "collate", clock):
+            for k in range(0, images, BATCH):
+                collate(samples[k : k + BATCH])
+    stages = {"decode and read labels": ms["draw"], "crop and its labels": ms["geometry"]}
+    stages |= {"colour, blur, noise, JPEG, cover": ms["whole"] - ms["geometry"], "collate": ms["collate"]}
+    return {name: spent / images for name, spent in stages.items()}
 
 
 @contextmanager
@@ -167,7 +156,6 @@ def _one_thread() -> Iterator[None]:
 
 
 # Training crops a second, loader and optimiser included, of several presets in turns.
-
 
 WARM_UP = 3
 """Steps that are not timed: the first choose algorithms and fill the loader's queue."""
@@ -189,15 +177,28 @@ class StepCost(NamedTuple):
         return self.crops_per_s * self.teaching
 
 
-@dataclass
 class _Run:
-    fabric: Fabric
-    task: MeshTask
-    batches: Iterator[Batch]
-    prepared: tuple
-    crops_per_s: list[float]
-    crops_per_core_s: list[float]
-    teaching: list[float]
+    """A preset's training, at its beginning."""
+
+    def __init__(self, config: MeshConfig, folder: Path) -> None:
+        self._fabric = Fabric(accelerator=config.run.accelerator, devices=1, precision=config.run.precision)
+        self._fabric.launch()
+        self._task, self._folder = MeshTask(config), folder
+        self._batches = iter(self._task.batches(0, 0, 1))
+        _, self._model, self._optimiser = prepare(self._fabric, self._task, config.run, config.optimiser)
+
+    def turn(self, steps: int) -> tuple[float, float, float]:
+        """Crops a second on the wall and a second of the processor, and the fraction of them that teach a pose."""
+        crops = taught = 0.0
+        ms: dict[str, float] = {}
+        with stage(ms, "wall"), stage(ms, "processor", time.process_time):
+            for _ in range(steps):
+                batch = self._fabric.to_device(next(self._batches))
+                optimiser_config = self._task.config.optimiser
+                take_step(self._fabric, self._task, self._model, self._optimiser, batch, optimiser_config, self._folder)
+                crops += len(batch.image)
+                taught += float(torch.maximum(batch.has_parameters, batch.has_weak_3d).sum())
+        return 1000 * crops / ms["wall"], 1000 * crops / ms["processor"], taught / crops
 
 
 def measure_training(configs: Mapping[str, MeshConfig], steps: int, rounds: int, folder: Path) -> dict[str, StepCost]:
@@ -205,44 +206,15 @@ def measure_training(configs: Mapping[str, MeshConfig], steps: int, rounds: int,
 
     folder: where a batch goes whose loss is not finite. Nothing else is written.
     """
-    runs = {name: _begin(config, folder) for name, config in configs.items()}
-    for _ in track(range(rounds), "training in turns"):
-        for run in runs.values():
-            _round(run, steps, folder)
-    return {name: _pace(run) for name, run in runs.items()}
-
-
-def _begin(config: MeshConfig, folder: Path) -> _Run:
-    fabric = Fabric(accelerator=config.run.accelerator, devices=1, precision=config.run.precision)
-    fabric.launch()
-    task = MeshTask(config)
-    run = _Run(
-        fabric, task, iter(task.batches(0, 0, 1)), prepare(fabric, task, config.run, config.optimiser), [], [], []
-    )
-    _round(run, WARM_UP, folder)
-    for values in (run.crops_per_s, run.crops_per_core_s, run.teaching):
-        values.clear()
-    return run
-
-
-def _round(run: _Run, steps: int, folder: Path) -> None:
-    _, model, optimiser = run.prepared
-    crops = taught = 0.0
-    wall, processor = time.perf_counter(), time.process_time()
-    for _ in range(steps):
-        batch = run.fabric.to_device(next(run.batches))
-        take_step(run.fabric, run.task, model, optimiser, batch, run.task.config.optimiser, folder)
-        crops += len(batch.image)
-        taught += float(torch.maximum(batch.has_parameters, batch.has_weak_3d).sum())
-    run.crops_per_s.append(crops / (time.perf_counter() - wall))
-    run.crops_per_core_s.append(crops / (time.process_time() - processor))
-    run.teaching.append(taught / crops)
-
-
-def _pace(run: _Run) -> StepCost:
-    stage, precision = run.task.config.run.stages[0], run.task.config.run.precision
-    medians = (float(np.median(values)) for values in (run.crops_per_s, run.crops_per_core_s, run.teaching))
-    return StepCost(stage.crop_size, stage.batch, precision, *medians)
+    runs = {name: _Run(config, folder) for name, config in configs.items()}
+    for run in runs.values():
+        run.turn(WARM_UP)
+    turns = [{name: run.turn(steps) for name, run in runs.items()} for _ in track(range(rounds), "training in turns")]
+    costs = {}
+    for name, config in configs.items():
+        first, medians = config.run.stages[0], np.median([turn[name] for turn in turns], axis=0).tolist()
+        costs[name] = StepCost(first.crop_size, first.batch, config.run.precision, *medians)
+    return costs
 
 
 def pace_table(paces: Mapping[str, StepCost]) -> Table:
@@ -281,6 +253,5 @@ def time_training(options: TrainingOptions) -> None:
     configs = {preset.stem: read_config(MeshConfig, preset) for preset in options.presets}
     with tempfile.TemporaryDirectory() as folder:
         paces = measure_training(configs, options.steps, options.rounds, Path(folder))
-    console = Console()
-    console.print(f"{machine()}; torch {torch.__version__}, {torch.get_num_threads()} threads", highlight=False)
-    console.print(pace_table(paces))
+    setting = {"machine": machine(), "runtime": f"torch {torch.__version__}, {torch.get_num_threads()} threads"}
+    Report("", "", setting, [Section("", [pace_table(paces)])]).print(Console(soft_wrap=True))

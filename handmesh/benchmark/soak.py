@@ -27,8 +27,7 @@ from handmesh.render.overlay import Style, overlay
 from handmesh.video.sinks import VideoRecorder
 from handmesh.video.sources import open_source
 
-# What this process holds at present: memory, threads, open files.
-
+# What this process holds at present.
 
 PROC = Path("/proc/self")
 
@@ -43,34 +42,23 @@ class Resources(NamedTuple):
 
 def resources() -> Resources:
     """What this process holds now."""
-    return Resources(_resident_mb(), _threads(), _open_files())
-
-
-def _resident_mb() -> float:
     try:
-        return int((PROC / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        resident_mb = int((PROC / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except (OSError, ValueError, IndexError, AttributeError):
-        return peak_memory_mb()
+        resident_mb = peak_memory_mb()
+    threads = _entries(PROC / "task") or threading.active_count()
+    files = _entries(PROC / "fd") or _entries(Path("/dev/fd"))
+    return Resources(resident_mb, threads, files and files - 1)  # the listing itself opens one
 
 
-def _threads() -> int:
+def _entries(folder: Path) -> int | None:
     try:
-        return len(os.listdir(PROC / "task"))
+        return len(os.listdir(folder))
     except OSError:
-        return threading.active_count()
+        return None
 
 
-def _open_files() -> int | None:
-    for folder in (PROC / "fd", Path("/dev/fd")):
-        try:
-            return len(os.listdir(folder)) - 1  # the listing itself opens one
-        except OSError:
-            continue
-    return None
-
-
-# What came of a soak: growth, slowdown, what was left behind, and the verdict.
-
+# What came of a soak, and the verdict.
 
 LARGEST_GROWTH_MB = 10.0
 LARGEST_SLOWDOWN = 0.10
@@ -111,7 +99,7 @@ class SoakReport:
     thread_growth: int | None
     file_growth: int | None
     threads_left: list[str]  # the names of those still there when all was closed
-    samples: list[Sample]
+    samples: Sequence[Sample]
 
     @property
     def passed(self) -> bool:
@@ -152,64 +140,49 @@ def made_report(
     """Judge a soak by its samples after the warm-up."""
     warm = [sample for sample in samples if sample.time_s >= warm_up_s]
     judged = len(warm) >= _LEAST_SAMPLES
-    growth = _Growth(warm) if judged else None
+    growth = _growth(warm) if judged else dict.fromkeys(_GROWTHS)
     failures = [f"threads left behind: {', '.join(threads_left)}"] if threads_left else []
-    if growth:
-        failures += growth.failures()
+    memory_mb, slowdown = growth["growth_mb"] or 0, growth["slowdown"] or 0
+    threads, files = growth["thread_growth"] or 0, growth["file_growth"] or 0
+    broken = {
+        f"memory grew by {memory_mb:.1f} MB": memory_mb >= LARGEST_GROWTH_MB,
+        f"frames took {slowdown:.1%} longer": slowdown > LARGEST_SLOWDOWN,
+        f"{threads} more threads": threads > LARGEST_PILE,
+        f"{files} more open files": files > LARGEST_PILE,
+    }
+    failures += [line for line, is_broken in broken.items() if is_broken]
+    seconds = samples[-1].time_s if samples else 0.0
     return SoakReport(
-        failures=failures,
-        judged=judged,
-        interrupted=interrupted,
-        seconds=samples[-1].time_s if samples else 0.0,
-        frames=frames,
-        warm_up_s=warm_up_s,
-        growth_mb=growth and growth.memory_mb,
-        peak_growth_mb=growth and growth.peak_mb,
-        slowdown=growth and growth.slowdown,
-        median_ms=growth and growth.median_ms,
-        high_ms=growth and growth.high_ms,
-        thread_growth=growth and growth.threads,
-        file_growth=growth and growth.files,
-        threads_left=threads_left,
-        samples=list(samples),
+        failures, judged, interrupted, seconds, frames, warm_up_s, **growth, threads_left=threads_left, samples=samples
     )
 
 
-class _Growth:
-    """How the end of a soak differs from its beginning, by medians of several samples each."""
-
-    def __init__(self, warm: Sequence[Sample]) -> None:
-        ends = max(1, len(warm) // 10)
-        third = len(warm) // 3
-        memory = np.array([sample.resident_mb for sample in warm])
-        start_mb = np.median(memory[:ends])
-        self.memory_mb = _known(np.median(memory[-ends:]) - start_mb)
-        self.peak_mb = _known(memory.max() - start_mb)
-        times_ms = np.array([sample.median_ms for sample in warm])
-        self.slowdown = float(np.median(times_ms[-third:]) / np.median(times_ms[:third]) - 1)
-        self.median_ms = float(np.median(times_ms))
-        self.high_ms = float(np.median([sample.high_ms for sample in warm]))
-        self.threads = warm[-1].threads - warm[0].threads
-        first, last = warm[0].open_files, warm[-1].open_files
-        self.files = None if first is None or last is None else last - first
-
-    def failures(self) -> list[str]:
-        """A line for each limit that was broken."""
-        broken = {
-            f"memory grew by {self.memory_mb or 0:.1f} MB": (self.memory_mb or 0) >= LARGEST_GROWTH_MB,
-            f"frames took {self.slowdown:.1%} longer": self.slowdown > LARGEST_SLOWDOWN,
-            f"{self.threads} more threads": self.threads > LARGEST_PILE,
-            f"{self.files} more open files": (self.files or 0) > LARGEST_PILE,
-        }
-        return [line for line, is_broken in broken.items() if is_broken]
+_GROWTHS = ("growth_mb", "peak_growth_mb", "slowdown", "median_ms", "high_ms", "thread_growth", "file_growth")
 
 
-def _known(number: float) -> float | None:
-    return float(number) if math.isfinite(number) else None
+def _growth(warm: Sequence[Sample]) -> dict[str, float | None]:
+    """How the end of a soak differs from its beginning, by medians of several samples each; None is not known."""
+    ends, third = max(1, len(warm) // 10), len(warm) // 3
+    memory_mb, times_ms, high_ms = (
+        np.array([getattr(sample, name) for sample in warm]) for name in ("resident_mb", "median_ms", "high_ms")
+    )
+    start_mb = np.median(memory_mb[:ends])
+    first, last = warm[0].open_files, warm[-1].open_files
+    numbers = {
+        "growth_mb": np.median(memory_mb[-ends:]) - start_mb,
+        "peak_growth_mb": memory_mb.max() - start_mb,
+        "slowdown": np.median(times_ms[-third:]) / np.median(times_ms[:third]) - 1,
+        "median_ms": np.median(times_ms),
+        "high_ms": np.median(high_ms),
+    }
+    return {
+        **{name: float(number) if math.isfinite(number) else None for name, number in numbers.items()},
+        "thread_growth": warm[-1].threads - warm[0].threads,
+        "file_growth": None if first is None or last is None else last - first,
+    }
 
 
-# Runs the tracker for long and watches what it holds: memory, threads, files, and the time a frame takes.
-
+# The soak itself.
 
 Clock = Literal["wall", "processor"]
 
@@ -284,6 +257,7 @@ class _Soak:
     def play(self, tracker: Tracker, folder: Path) -> None:
         """Play the sources in turn until the time is over."""
         self._begin_s = self._sampled_s = time.perf_counter()
+        self._clock = time.perf_counter if self.options.clock == "wall" else time.process_time
         self._pacer = Pacer(1 / self.options.fps) if self.options.fps > 0 else None
         self._times_ms: list[float] = []
         total_s = self.options.minutes * 60
@@ -313,18 +287,15 @@ class _Soak:
                 image = overlay(frame.image_rgb, hands, camera, Style())
                 if recorder:
                     recorder.write(frame, image, hands)
-                self._times_ms.append((self._judged_s() - self._frame_began_s) * 1e3)
+                self._times_ms.append((self._clock() - self._frame_began_s) * 1e3)
                 self.frames += 1
                 self._sample()
                 yield
 
     def _begin_frame(self) -> float:
         """When a frame is about to be tracked: its time on the soak's own clock, which runs on from play to play."""
-        self._frame_began_s = self._judged_s()
+        self._frame_began_s = self._clock()
         return self._elapsed_s
-
-    def _judged_s(self) -> float:
-        return time.perf_counter() if self.options.clock == "wall" else time.process_time()
 
     def _sample(self) -> None:
         now_s = time.perf_counter()

@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 
 from handmesh.benchmark.latency import drawn_frames
 from handmesh.hand.lbs import SkinnedHand
@@ -26,7 +25,6 @@ from handmesh.tracking.tracker import HandTracker
 from handmesh.types import Camera, Frame, Hand, TrackedFrame
 
 # Clients that only listen, in a process of their own, and say how old each message was when it came.
-
 
 _PATIENCE_S = 60.0
 _JSON_TIME = b'"captured_unix_ms":'
@@ -81,8 +79,8 @@ async def _listen_all(parent: Connection, port: int, clients: int) -> None:
     ages_ms: list[float] = []
     loop = asyncio.get_running_loop()
     for number in range(clients):
-        request = request_for(port, ("json", "binary")[number % 2])
-        await loop.create_connection(lambda request=request: Listener(request, ages_ms), "127.0.0.1", port)
+        listener = Listener(request_for(port, ("json", "binary")[number % 2]), ages_ms)
+        await loop.create_connection(lambda listener=listener: listener, "127.0.0.1", port)
     parent.send(True)
     begin_s = time.perf_counter()
     while True:
@@ -159,8 +157,7 @@ def _captured_unix_ms(message: bytes) -> float | None:
     return float(rest.partition(b",")[0]) if found else None
 
 
-# What the stream costs: how old frames are when clients have them, and how much slower the tracker gets.
-
+# The server and the tracker beside it.
 
 ROUND_FRAMES = 15
 _CAMERA = Camera.from_fov(640, 480)
@@ -206,11 +203,10 @@ def measure_stream(
 def two_hands() -> list[Hand]:
     """A left and a right hand half a metre before the camera."""
     hands = []
-    for number, (side, position) in enumerate({"right": (-0.1, 0.1, 0.5), "left": (0.1, 0.1, 0.5)}.items()):
-        hand, position_m = bound_hand(SkinnedHand.open_hand(), side), np.float32(position)
-        hands.append(
-            replace(hand, vertices_m=hand.vertices_m + position_m, joints_m=hand.joints_m + position_m, id=number)
-        )
+    for number, (side, x_m) in enumerate({"right": -0.1, "left": 0.1}.items()):
+        hand, position_m = bound_hand(SkinnedHand.open_hand(), side), np.float32((x_m, 0.1, 0.5))
+        moved = {name: getattr(hand, name) + position_m for name in ("vertices_m", "joints_m")}
+        hands.append(replace(hand, **moved, id=number))
     return hands
 
 
@@ -254,18 +250,18 @@ def _track_in_rounds(
     return np.array(spent_ms[0]), np.array(spent_ms[1])
 
 
-def stream_table(report: StreamReport) -> str:
+def stream_lines(report: StreamReport) -> str:
     """The metrics as lines."""
-    p50, p99 = np.percentile(report.heard.ages_ms, (50, 99))
+    heard, publish_ms = report.heard, report.publish_ms
+    p50, p99 = np.percentile(heard.ages_ms, (50, 99))
     alone_ms, streaming_ms = np.median(report.track_alone_ms), np.median(report.track_streaming_ms)
-    lines = [
-        f"{report.heard.clients} clients got {report.heard.per_client_s:.1f} messages a second each",
-        f"added latency: median {p50:.2f} ms, 99 % below {p99:.2f} ms",
-        f"publish: median {np.median(report.publish_ms):.3f} ms, 99 % below {np.percentile(report.publish_ms, 99):.3f}",
-        f"tracker: {alone_ms:.2f} ms alone, {streaming_ms:.2f} ms streaming: {100 * (report.slowdown - 1):+.1f} %",
-        f"peak memory with a client that took nothing: {report.grown_mb:+.1f} MB",
-    ]
-    return "\n".join(lines)
+    return (
+        f"{heard.clients} clients got {heard.per_client_s:.1f} messages a second each\n"
+        f"added latency: median {p50:.2f} ms, 99 % below {p99:.2f} ms\n"
+        f"publish: median {np.median(publish_ms):.3f} ms, 99 % below {np.percentile(publish_ms, 99):.3f}\n"
+        f"tracker: {alone_ms:.2f} ms alone, {streaming_ms:.2f} ms streaming: {100 * (report.slowdown - 1):+.1f} %\n"
+        f"peak memory with a client that took nothing: {report.grown_mb:+.1f} MB"
+    )
 
 
 @dataclass(frozen=True)
@@ -284,8 +280,6 @@ class Options:
 
 def time_stream(options: Options) -> None:
     """`handmesh benchmark stream`: measure and print."""
-    console = Console()
-    console.print(machine(), highlight=False)
     frames = list(drawn_frames(options.frames // 2))
     report = measure_stream(frames, options.clients, options.rate, options.seconds)
-    console.print(stream_table(report), highlight=False)
+    print(machine(), stream_lines(report), sep="\n")

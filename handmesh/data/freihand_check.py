@@ -37,6 +37,7 @@ from handmesh.data.freihand import (
     read_freihand,
     rotations_from_mano,
 )
+from handmesh.files import visible
 from handmesh.geometry import project
 from handmesh.hand.model import HandModel
 from handmesh.render.overlay import draw_skeleton
@@ -332,7 +333,7 @@ def _with_bar(paths: Sequence[Path], what: str, progress: bool) -> Iterable[Path
 def image_state(path: Path, decode: bool = False) -> tuple[int, int] | str:
     """The (width, height) of a JPEG that seems whole, or what is wrong with it in a word."""
     try:
-        with open(path, "rb") as file, Image.open(file) as image:
+        with open(path, "rb") as file, Image.open(file, formats=["JPEG"]) as image:
             if decode:
                 image.load()
             file.seek(-len(_JPEG_END), 2)
@@ -361,7 +362,7 @@ def _judge_images(
 
 
 def _surplus(folder: Path, expected: int) -> list[Finding]:
-    surplus = sum(1 for _ in folder.glob("*.jpg")) - expected if folder.is_dir() else 0
+    surplus = len(visible(folder.glob("*.jpg"))) - expected if folder.is_dir() else 0
     if surplus <= 0:
         return []
     found = f"{surplus:,} files more than the lists have rows for"

@@ -6,7 +6,10 @@ would have seen, and several processes can each make their fraction of a global 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import pickle
+import shutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -165,12 +168,45 @@ class _StepsFrom(Sampler):
         return len(self.steps)
 
 
-def batches_from(dataset: StepBatches, start: int, workers: int) -> DataLoader:
-    """A loader that yields the batches of `dataset` from step `start` on."""
-    return DataLoader(
-        dataset,
+SHARED_MEMORY = Path("/dev/shm")
+_PREFETCHED = 4
+
+
+def batches_from(dataset: StepBatches, start: int, workers: int) -> Iterable[Any]:
+    """The batches of `dataset` from step `start` on, made ahead by `workers` processes; with 0, in this one.
+
+    They come through shared memory where there is room for them all. Where there is little, as in containers, a
+    worker would wait for room that never comes: there, they come through pipes.
+    """
+    piped = workers > 0 and _free_shared_memory() < workers * (_PREFETCHED + 1) * _about_bytes(dataset)
+    loader = DataLoader(
+        _Pickled(dataset) if piped else dataset,
         batch_size=None,
         sampler=_StepsFrom(start, len(dataset)),
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=_PREFETCHED if workers else None,
     )
+    return map(pickle.loads, loader) if piped else loader
+
+
+def _free_shared_memory() -> float:
+    """Bytes; infinite where the system has another kind of it."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return math.inf
+
+
+def _about_bytes(dataset: StepBatches) -> int:
+    """Of the largest batch that one process makes: its images, and as much again for labels and what is taught."""
+    return max(2 * 3 * stage.crop_size**2 * -(-stage.batch // dataset.world) for stage in dataset.stages)
+
+
+class _Pickled(Dataset):
+    """Batches as bytes, which torch sends as they are."""
+
+    def __init__(self, dataset: StepBatches) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, step: int) -> bytes:
+        return pickle.dumps(self._dataset[step], protocol=pickle.HIGHEST_PROTOCOL)

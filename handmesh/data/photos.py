@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from handmesh import crop, geometry
-from handmesh.files import read_image, write_npz
+from handmesh.files import parsed_json, read_image, visible, write_npz
 from handmesh.types import Box, Camera, Side
 
 # Reading photographs with labelled hands: a folder with `pseudo_labels.json`, and the fixed split of it.
@@ -75,7 +74,7 @@ class Photo:
 def list_images(root: Path | str, split: Split = "all") -> list[Path]:
     """The image files of a split under `root`, sorted; FileNotFoundError where there are none."""
     _check_split(split)
-    found = sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = visible(path for path in Path(root).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     chosen = [path for path in found if _belongs(path, split)]
     if not chosen:
         of_split = "" if split == "all" else f" of the split {split!r}"
@@ -151,9 +150,9 @@ def _entries(path: Path) -> list[Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} in {path.parent}: it lists the images and their hands")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parsed_json(path.read_bytes(), path)
     except ValueError as error:
-        raise PhotoError(f"{path}: not JSON ({error})") from None
+        raise PhotoError(str(error)) from None
     if not isinstance(entries, list):
         raise PhotoError(f"{path}: expected a list of entries, got {type(entries).__name__}")
     return entries

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from handmesh import crop, geometry, skeleton
-from handmesh.types import Box, Camera, Side
+from handmesh.types import OTHER_SIDE, Box, Camera, Side
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ def mirrored(item: HandSample) -> HandSample:
         image=np.ascontiguousarray(item.image[:, ::-1]),
         box=Box((last - x, y), item.box.size_px, -item.box.angle_rad),
         joints_px=None if item.joints_px is None else item.joints_px * (-1, 1) + (last, 0),
-        side="left" if item.side == "right" else "right",
+        side=OTHER_SIDE[item.side],
         joints_m=None if item.joints_m is None else geometry.mirror_points_m(item.joints_m),
         rotations=None if item.rotations is None else geometry.mirror_rotations(item.rotations),
         shape=item.shape,

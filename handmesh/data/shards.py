@@ -12,7 +12,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 import cv2
@@ -32,7 +32,7 @@ from handmesh.data.photos import (
     usable_hands,
     with_fits,
 )
-from handmesh.files import OutputError, atomic_write, remove_parts, write_json, write_npz
+from handmesh.files import OutputError, atomic_write, parsed_json, remove_parts, write_json, write_npz
 from handmesh.types import Camera
 
 # Synthetic shards: tar files of `{key}.jpg`, `{key}.png`, `{key}.json` (WebDataset's layout).
@@ -207,7 +207,8 @@ def parse_shard(file: Path) -> _Table:
 def tar_members(file: Path, parts: Sequence[str]) -> dict[str, dict[str, Span]]:
     """Key -> part -> where it lies in the tar.
 
-    Raises ShardError where the tar is cut short or a sample lacks one of `parts`.
+    Folders are a part of keys, as WebDataset has it; what tar and macOS add to files is passed over: a leading `./`,
+    entries of folders, `._*`. Raises ShardError where the tar is cut short or a sample lacks one of `parts`.
     """
     try:
         with tarfile.open(file, "r:") as tar:
@@ -216,9 +217,14 @@ def tar_members(file: Path, parts: Sequence[str]) -> dict[str, dict[str, Span]]:
         raise ShardError(f"{file}: truncated or not a tar ({error}); delete it and generate it again") from None
     _check_end(file, members)
     samples: dict[str, dict[str, Span]] = {}
-    for member in members:
-        key, _, part = member.name.rpartition(".")
+    for member in filter(tarfile.TarInfo.isreg, members):
+        path = PurePosixPath(member.name)
+        if path.name.startswith("."):
+            continue
+        key, _, part = str(path).rpartition(".")
         samples.setdefault(key, {})[part] = Span(member.offset_data, member.size)
+    if not samples:
+        raise ShardError(f"{file}: holds no samples; delete it and generate it again")
     for key, found in samples.items():
         if not found.keys() >= set(parts):
             raise ShardError(f"{file}: sample {key!r} needs {', '.join(parts)} and has {', '.join(found)}")
@@ -228,7 +234,7 @@ def tar_members(file: Path, parts: Sequence[str]) -> dict[str, dict[str, Span]]:
 def _check_end(file: Path, members: Sequence[tarfile.TarInfo]) -> None:
     """`tarfile` takes a file that stops between two members for a whole one; a whole one ends in a zero block."""
     if not members:
-        raise ShardError(f"{file}: holds no samples; delete it and generate it again")
+        return
     last = members[-1]
     end = last.offset_data + -(-last.size // _TAR_BLOCK) * _TAR_BLOCK
     with open(file, "rb") as stream:
@@ -241,7 +247,7 @@ def _read_label(file: Path, stream: BinaryIO, key: str, span: Span) -> dict[str,
     """The sample's labels as arrays in the shapes of `LABELS`, and its `seed`."""
     stream.seek(span.offset)
     try:
-        label = json.loads(stream.read(span.length))
+        label = parsed_json(stream.read(span.length), f"{key}.json")
         label["camera"] = [label["camera"][name] for name in _CAMERA_FIELDS]
         arrays = {name: np.array(label[name], np.float32) for name in LABELS}
         seed = int(label["seed"])

@@ -16,6 +16,7 @@ import numpy as np
 from handmesh import crop
 from handmesh.data.samples import AugmentConfig, HandSample, Taught, jitter_box
 from handmesh.files import write_json
+from handmesh.machine import import_onnxruntime
 from handmesh.types import Box
 
 if TYPE_CHECKING:
@@ -107,8 +108,7 @@ def _asked_for(
     model: onnx.ModelProto, outputs: Sequence[str] | None = None
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
     """The network on one core: (n, 3, h, w) float32 RGB between 0 and 1 to these outputs; None: to all of them."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

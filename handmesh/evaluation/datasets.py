@@ -7,6 +7,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,18 +21,12 @@ from scipy.spatial.transform import Rotation
 from handmesh import skeleton
 from handmesh.data.photos import MIN_SCORE, LabelledHand, Photo, PhotoError, Split
 from handmesh.data.shards import ShardSet, tar_members
-from handmesh.evaluation.metrics import errors_2d
+from handmesh.evaluation.metrics import errors_2d, match_joints
 from handmesh.files import ImageError, read_image, write_json, write_npz
 from handmesh.tracking.association import TrackerConfig
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
 from handmesh.types import Camera, Hand
-
-# What the product says of images with labelled hands: told where they are, or left to find them.
-
-
-FOUND_WITHIN = 0.5
-"""A predicted hand is the labelled one if its mean 2D error is at most this fraction of the longer box side."""
 
 HAND_SCORE = TrackerConfig().new_track_threshold
 """With given boxes, a hand counts as found from this score on, as in the tracker."""
@@ -66,7 +61,7 @@ Predict = Callable[[np.ndarray, Example], Predictions]
 
 
 def camera_of(example: Example, image: np.ndarray) -> Camera:
-    """The image's camera; where it is unknown, the one that the tracker assumes."""
+    """The camera of an (H, W, 3) image; where it is unknown, the one that the tracker assumes."""
     return example.camera or Camera.from_fov(image.shape[1], image.shape[0])
 
 
@@ -87,7 +82,7 @@ def with_given_boxes(estimator: Estimator) -> Predict:
         begin = time.perf_counter()
         camera = camera_of(example, image)
         of_labels = [predict_one(image, camera, label) for label in example.hands]
-        return Predictions(of_labels, None, _ms_since(begin))
+        return Predictions(of_labels, None, 1000 * (time.perf_counter() - begin))
 
     return answer
 
@@ -98,19 +93,15 @@ def with_detected_boxes(tracker: HandTracker) -> Predict:
     def answer(image: np.ndarray, example: Example) -> Predictions:
         begin = time.perf_counter()
         hands = tracker.detect(image, camera_of(example, image))
-        time_ms = _ms_since(begin)
+        time_ms = 1000 * (time.perf_counter() - begin)
         return match(hands, example.hands)._replace(time_ms=time_ms)
 
     return answer
 
 
 def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Predictions:
-    """Pair predicted and labelled hands, the nearest pair first, none farther than FOUND_WITHIN."""
-    pairs = sorted((mean_error(hand, label), i, k) for i, label in enumerate(labels) for k, hand in enumerate(hands))
-    hand_of: dict[int, int] = {}
-    for distance, i, k in pairs:
-        if distance <= FOUND_WITHIN and i not in hand_of and k not in hand_of.values():
-            hand_of[i] = k
+    """Pair predicted and labelled hands; see `match_joints`."""
+    hand_of = match_joints([hand.joints_px for hand in hands], [label.joints_px for label in labels])
     of_labels = [
         Prediction(hands[hand_of[i]], True, hands[hand_of[i]].side == label.side) if i in hand_of else Prediction()
         for i, label in enumerate(labels)
@@ -121,13 +112,6 @@ def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Predictions:
 def mean_error(hand: Hand, label: LabelledHand) -> float:
     """The mean 2D error, of the longer side of the labelled box."""
     return float(errors_2d(hand.joints_px[None], label.joints_px[None]).mean())
-
-
-def _ms_since(begin: float) -> float:
-    return 1000 * (time.perf_counter() - begin)
-
-
-# The images to be scored on, from each kind of data, and the loop over them.
 
 
 class Case(NamedTuple):
@@ -143,13 +127,6 @@ class Case(NamedTuple):
         return self.example.hands[self.index]
 
 
-class FalsePositive(NamedTuple):
-    """A hand that was seen where none is labelled."""
-
-    example: Example
-    hand: Hand
-
-
 @dataclass(frozen=True)
 class Run:
     """All that was said of a set of images."""
@@ -163,9 +140,9 @@ class Run:
         return [Case(example, i, one) for example, answers in self.said for i, one in enumerate(answers.of_labels)]
 
     @property
-    def false_positives(self) -> list[FalsePositive]:
+    def false_positives(self) -> list[tuple[Example, Hand]]:
         """The hands that nobody labelled."""
-        return [FalsePositive(example, hand) for example, answers in self.said for hand in answers.extra or ()]
+        return [(example, hand) for example, answers in self.said for hand in answers.extra or ()]
 
 
 def joined(runs: Sequence[Run]) -> Run:
@@ -184,17 +161,9 @@ def without_unsure_labels(run: Run) -> Run:
     return Run([sure(*one) for one in run.said], run.unreadable)
 
 
-def _in_grey(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-
-
-def _with_red_and_blue_swapped(image: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-
-
 RECOLOURINGS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "in grey": _in_grey,
-    "with red and blue swapped": _with_red_and_blue_swapped,
+    "in grey": lambda image: cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB),
+    "with red and blue swapped": lambda image: cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
 }
 """Images without the colour of skin, and with a false one: (H, W, 3) uint8 to the same."""
 
@@ -219,9 +188,11 @@ def from_files(files: Iterable[Path]) -> list[Example]:
 
 def from_shards(shards: ShardSet) -> list[Example]:
     """Synthetic right hands with their true cameras; `joints_m` of the labels is about the root."""
+    about_root_m = shards.joints_m - shards.joints_m[:, [skeleton.ROOT]]
+    labels = [LabelledHand("right", 1.0, *points) for points in zip(shards.joints_px, about_root_m, strict=True)]
     return [
-        Example(str(shards.keys[i]), partial(shards.decode, i), [_synthetic_label(shards, i)], shards.camera_of(i))
-        for i in range(len(shards))
+        Example(str(key), partial(shards.decode, i), [label], shards.camera_of(i))
+        for i, (key, label) in enumerate(zip(shards.keys, labels, strict=True))
     ]
 
 
@@ -245,11 +216,6 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     return [f"{path.parent.name}-{path.name}" if path.name in vague else path.name for path in paths]
 
 
-def _synthetic_label(shards: ShardSet, i: int) -> LabelledHand:
-    joints = shards.joints_m[i]
-    return LabelledHand("right", 1.0, shards.joints_px[i], joints - joints[skeleton.ROOT])
-
-
 def ask(answer: Predict, examples: Sequence[Example], what: str = "") -> Run:
     """Ask about every image, with a progress bar called `what`; those that cannot be read are named."""
     run = Run()
@@ -259,7 +225,7 @@ def ask(answer: Predict, examples: Sequence[Example], what: str = "") -> Run:
 
 
 def opened(examples: Sequence[Example], what: str, unreadable: list[str]) -> Iterator[tuple[Example, np.ndarray]]:
-    """The images with their pixels, one by one; the names of those that cannot be read go to `unreadable`."""
+    """The images with their (H, W, 3) pixels, one by one; names of those that cannot be read go to `unreadable`."""
     for example in track(examples, what or "evaluating", disable=not what, transient=True):
         try:
             image = example.load()
@@ -283,7 +249,7 @@ class Mesh(NamedTuple):
 
 
 def about_root(joints_m: np.ndarray, vertices_m: np.ndarray) -> Mesh:
-    """A hand moved so that its root joint lies at the origin."""
+    """A hand of (21, 3) joints and (V, 3) vertices moved so that its root joint lies at the origin."""
     root = joints_m[skeleton.ROOT]
     return Mesh(joints_m - root, vertices_m - root)
 
@@ -308,18 +274,14 @@ def true_meshes(shards: ShardSet, chunk: int = 256) -> dict[str, Mesh]:
         with torch.inference_mode():
             posed = model(torch.from_numpy(rotations).float(), torch.from_numpy(shards.shape[part]))
         joints, vertices = posed.joints.numpy(), posed.vertices.numpy()
-        _check(joints + shards.translation_m[part, None], shards.joints_m[part])
+        apart = joints + shards.translation_m[part, None] - shards.joints_m[part]
+        if (farthest := float(np.linalg.norm(apart, axis=-1).max())) > TOLERANCE_M:
+            raise ValueError(
+                f"these shards were made with another hand: posed as labelled, the bundled one has joints up to "
+                f"{1000 * farthest:.1f} mm from the labels; generate the shards again"
+            )
         meshes |= dict(zip(shards.keys[part].tolist(), map(about_root, joints, vertices), strict=True))
     return meshes
-
-
-def _check(joints_m: np.ndarray, labelled_m: np.ndarray) -> None:
-    farthest = float(np.linalg.norm(joints_m - labelled_m, axis=-1).max())
-    if farthest > TOLERANCE_M:
-        raise ValueError(
-            f"these shards were made with another hand: posed as labelled, the bundled one has joints up to "
-            f"{1000 * farthest:.1f} mm from the labels; generate the shards again"
-        )
 
 
 # Arrays kept beside the configuration that they came from, so that a killed run goes on and no other is mixed in.
@@ -338,22 +300,22 @@ class ArrayCache:
         configuration: all that the arrays depend on, of plain JSON values. overwrite: forget what
         another one left there. Raises CacheMismatch, naming what differs, where it is not to be forgotten.
         """
-        self._folder, self._record = folder, folder / "configuration.json"
-        given = json.loads(json.dumps(configuration))
-        kept = self._kept()
-        if kept not in (None, given) or (kept is None and any(folder.glob("*.npz"))):
-            if not overwrite:
-                raise CacheMismatch(_difference(folder, kept or {}, given))
+        self._folder, record = folder, folder / "configuration.json"
+        given, kept = json.loads(json.dumps(configuration)), None
+        with suppress(OSError, ValueError):
+            kept = json.loads(record.read_text(encoding="utf-8"))
+        is_another = kept not in (None, given) or (kept is None and any(folder.glob("*.npz")))
+        if is_another and not overwrite:
+            kept = kept or {}
+            names = [name for name in dict.fromkeys([*kept, *given]) if kept.get(name) != given.get(name)]
+            differences = "; ".join(f"{name} was {kept.get(name)!r}, is now {given.get(name)!r}" for name in names)
+            raise CacheMismatch(
+                f"{folder} holds results of another configuration ({differences}); take another --output, "
+                "or --overwrite to do them again"
+            )
+        if overwrite and folder.exists():
             shutil.rmtree(folder)
-        elif overwrite and folder.exists():
-            shutil.rmtree(folder)
-        write_json(self._record, given)
-
-    def _kept(self) -> dict[str, object] | None:
-        try:
-            return json.loads(self._record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+        write_json(record, given)
 
     def get(self, name: str) -> dict[str, np.ndarray] | None:
         """The arrays kept under `name`; None where there are none, or where the file is damaged."""
@@ -366,12 +328,3 @@ class ArrayCache:
     def put(self, name: str, **arrays: np.ndarray) -> None:
         """Keep arrays under `name`."""
         write_npz(self._folder / f"{name}.npz", **arrays)
-
-
-def _difference(folder: Path, kept: Mapping[str, object], given: Mapping[str, object]) -> str:
-    names = [name for name in dict.fromkeys([*kept, *given]) if kept.get(name) != given.get(name)]
-    differences = "; ".join(f"{name} was {kept.get(name)!r}, is now {given.get(name)!r}" for name in names)
-    return (
-        f"{folder} holds results of another configuration ({differences}); take another --output, "
-        "or --overwrite to do them again"
-    )

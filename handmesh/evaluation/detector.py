@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from handmesh.assets import DETECTOR, detector_path
 from handmesh.data.photos import list_images, read_photos, split_of
 from handmesh.detection import Detector
 from handmesh.evaluation.metrics import LEAST_SCORE, false_alarm_scores, match_images, metrics_at
+from handmesh.evaluation.report import Table
 from handmesh.files import read_image
 from handmesh.tracking.backends import open_session
 
@@ -40,32 +43,28 @@ def evaluate_detector(options: DetectorOptions) -> None:
         raise ValueError("no data sets: name at least one folder with --photos or --backgrounds")
     detector = Detector(open_session(detector_path(options.model), "detector", options.threads))
     for folder in options.photos:
-        print_found(detector, folder)
+        Console().print(found_table(detector, folder))
     for folder in options.backgrounds:
-        print_false_alarms(detector, folder)
+        Console().print(false_alarm_table(detector, folder))
 
 
-def print_found(detector: Detector, folder: Path) -> None:
-    """A table of what is found of the labelled, held-out hands of `folder`."""
+def found_table(detector: Detector, folder: Path) -> Table:
+    """What is found of the labelled, held-out hands of `folder`."""
     photos = [photo for photo in read_photos(folder, "val") if photo.hands]
     images = ((photo.load(), [(hand.box(), hand.side) for hand in photo.hands]) for photo in photos)
     matches = match_images(lambda image: detector.detect(image, LEAST_SCORE), images)
-    print(f"{folder.name}: {len(matches)} hands in {len(photos)} images")
-    print("threshold   found    side correct   angle deg   centre   size ratio")
-    for threshold in THRESHOLDS:
-        at = metrics_at(matches, threshold)
-        print(
-            f"{threshold:9.2f} {at.found:7.1%} {at.side_correct:13.1%} {at.angle_deg:11.1f} "
-            f"{at.centre_error:8.3f} {at.size_ratio:12.2f}"
-        )
+    columns = ("threshold", "found", "side correct", "angle deg", "centre", "size ratio")
+    rows = [
+        (f"{at.threshold:.2f}", f"{at.found:.1%}", f"{at.side_correct:.1%}")
+        + (f"{at.angle_deg:.1f}", f"{at.centre_error:.3f}", f"{at.size_ratio:.2f}")
+        for at in (metrics_at(matches, threshold) for threshold in THRESHOLDS)
+    ]
+    return Table(f"{folder.name}: {len(matches)} hands in {len(photos)} images", columns, rows)
 
 
-def print_false_alarms(detector: Detector, folder: Path) -> None:
+def false_alarm_table(detector: Detector, folder: Path) -> Table:
     """How many hands are seen in 100 held-out images of `folder`, where there are none."""
     held_out = [path for path in list_images(folder) if split_of(path.name) == "val"]
     scores, count = false_alarm_scores(lambda image: detector.detect(image, LEAST_SCORE), map(read_image, held_out))
-    print(f"{folder.name}: {count} images without hands")
-    for threshold in THRESHOLDS:
-        print(
-            f"{threshold:9.2f} {100 * float((scores >= threshold).sum()) / count:7.1f} false positives per 100 images"
-        )
+    rows = [(f"{one:.2f}", f"{100 * float((scores >= one).sum()) / count:.1f}") for one in THRESHOLDS]
+    return Table(f"{folder.name}: {count} images without hands", ("threshold", "false positives per 100 images"), rows)

@@ -1,29 +1,30 @@
-"""Errors of reconstructed hands, per sample, as FreiHAND's evaluation defines them; how well a detector finds
-hands. NumPy only.
+"""Errors of reconstructed hands as FreiHAND's evaluation defines them, which hand is which, intervals, whether
+probabilities come true, how tracks move, how well a detector finds hands. NumPy and SciPy only.
+
+Points are (N, K, 3) in metres, or (N, K, 2) in pixels, for N samples. The definitions follow the data set's own
+`eval.py` (Zimmermann et al., FreiHAND, 2019), down to the constants that shift the last digits, so that metrics can
+stand beside published ones.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.interpolate import CubicSpline
 from scipy.linalg import orthogonal_procrustes
+from scipy.optimize import minimize_scalar
 from scipy.spatial import cKDTree
+from scipy.stats import rankdata
 
 from handmesh.detection import Detection
 from handmesh.skeleton import BONES, KEYPOINT_TIPS
 from handmesh.types import Box, Side
-
-# Errors of reconstructed hands, per sample, as FreiHAND's evaluation defines them. NumPy, float64.
-#
-# Points are (N, K, 3) in metres, or (N, K, 2) in pixels, for N samples. The definitions follow the
-# data set's own `eval.py` (Zimmermann et al., FreiHAND, 2019), down to the constants that shift the
-# last digits, so that metrics can stand beside published ones.
-
 
 PCK_THRESHOLDS_M = np.linspace(0.0, 0.05, 100)
 F_THRESHOLDS_M = (0.005, 0.015)
@@ -42,9 +43,7 @@ class Similarity(NamedTuple):
 
 def errors(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
     """(N, K) Euclidean distances between (N, K, D) points and their truth."""
-    predicted, truth = _points(predicted), _points(truth)
-    if predicted.shape != truth.shape:
-        raise ValueError(f"predicted {predicted.shape} and truth {truth.shape} must have one shape")
+    predicted, truth = _pairs(predicted, truth)
     return np.linalg.norm(predicted - truth, axis=-1)
 
 
@@ -53,16 +52,18 @@ def align(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
 
     Similarity Procrustes on centred, norm-scaled points. FreiHAND does not exclude reflections.
     """
+    aligned = []
+    for points, target in zip(*_pairs(predicted, truth), strict=True):
+        found, (centred, norm) = similarity(points, target), _normalised(points)
+        aligned.append(centred / norm @ found.rotation * found.scale * found.target_norm + target.mean(0))
+    return np.stack(aligned)
+
+
+def _pairs(predicted: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     predicted, truth = _points(predicted), _points(truth)
     if predicted.shape != truth.shape:
         raise ValueError(f"predicted {predicted.shape} and truth {truth.shape} must have one shape")
-    return np.stack([_align_one(p, t) for p, t in zip(predicted, truth, strict=True)])
-
-
-def _align_one(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    found = similarity(predicted, truth)
-    centred, norm = _normalised(predicted)
-    return centred / norm @ found.rotation * found.scale * found.target_norm + truth.mean(0)
+    return predicted, truth
 
 
 def similarity(predicted: np.ndarray, truth: np.ndarray) -> Similarity:
@@ -114,7 +115,7 @@ def pck_curve(errors_m: np.ndarray, thresholds: np.ndarray = PCK_THRESHOLDS_M) -
 
 
 def auc(errors_m: np.ndarray, axis: int | None = None, thresholds: np.ndarray = PCK_THRESHOLDS_M) -> np.ndarray:
-    """The area under the PCK curve by trapezoids, over that of a perfect curve: of all errors, or along `axis`.
+    """The area under the PCK curve by trapezoids, over that of a perfect curve: of all (N, K) errors, or along `axis`.
 
     The area under a mean of steps is the mean of the steps' areas, and a single error's step
     begins at the first threshold that is not below it.
@@ -136,13 +137,11 @@ class MeshErrors:
     f_scores: np.ndarray  # (N, 2) at F_THRESHOLDS_M
     f_scores_aligned: np.ndarray  # (N, 2)
 
-    @staticmethod
-    def joined(parts: Sequence[MeshErrors]) -> MeshErrors:
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
         """The errors of several sets of samples as those of one set, in order."""
-        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(MeshErrors)}
-        return MeshErrors(
-            **{name: None if column[0] is None else np.concatenate(column) for name, column in columns.items()}
-        )
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        return cls(**{name: None if column[0] is None else np.concatenate(column) for name, column in columns.items()})
 
     def per_sample(self) -> dict[str, np.ndarray]:
         """(N,) columns by their names in the literature; lengths in millimetres.
@@ -157,10 +156,6 @@ class MeshErrors:
             name = f"F@{1000 * threshold:.0f}"
             columns |= {name: self.f_scores[:, k], f"PA-{name}": self.f_scores_aligned[:, k]}
         return columns
-
-    def summary(self) -> dict[str, float]:
-        """The means of `per_sample`."""
-        return {name: float(column.mean()) for name, column in self.per_sample().items()}
 
 
 def _errors_and_area(mean_name: str, area_name: str, raw_m: np.ndarray, aligned_m: np.ndarray) -> dict[str, np.ndarray]:
@@ -217,6 +212,36 @@ def tip_errors_along_finger(predicted_px: ArrayLike, truth_px: ArrayLike) -> np.
     lengths = np.linalg.norm(bones, axis=-1)
     along = ((predicted - truth)[:, tips] * bones).sum(-1) / np.where(lengths > 0, lengths, 1)
     return along / _box_sides(truth)[:, None]
+
+
+FOUND_WITHIN = 0.5
+"""A predicted hand is the true one if its mean 2D error is at most this fraction of the longer box side."""
+
+
+def match_joints(predicted_px: Sequence[np.ndarray], true_px: Sequence[np.ndarray]) -> dict[int, int]:
+    """Which of M predicted hands is each of N true ones, by their (21, 2) joints: the number of the predicted hand.
+
+    The nearest pair first; none whose mean 2D error is beyond FOUND_WITHIN.
+    """
+    if not len(predicted_px):
+        return {}
+    distances = [errors_2d(predicted_px, np.broadcast_to(truth, np.shape(predicted_px))).mean(1) for truth in true_px]
+    return nearest_pairs(np.reshape(distances, (len(true_px), len(predicted_px))), FOUND_WITHIN)
+
+
+def nearest_pairs(distances: np.ndarray, within: float, in_turn: bool = False) -> dict[int, int]:
+    """Pair rows and columns of (N, M) distances, each at most once, the nearest first and none beyond `within`.
+
+    in_turn: columns choose one after the other, from the first on, whatever is nearer to a later one. Gives the column
+    by its row.
+    """
+    rows, columns = np.nonzero(distances <= within)
+    turns = columns if in_turn else np.zeros_like(columns)
+    pairs: dict[int, int] = {}
+    for _, _, i, k in sorted(zip(turns, distances[rows, columns], rows.tolist(), columns.tolist(), strict=True)):
+        if i not in pairs and k not in pairs.values():
+            pairs[i] = k
+    return pairs
 
 
 def _box_sides(truth_px: ArrayLike) -> np.ndarray:
@@ -294,11 +319,206 @@ def _points(points: ArrayLike) -> np.ndarray:
     return points
 
 
+# How well probabilities are calibrated. Source: Guo, Pleiss, Sun and Weinberger, On calibration of modern neural
+# networks (2017); bins of equal mass: Nguyen and O'Connor, Posterior calibration and exploratory analysis for natural
+# language processing models (2015).
+
+BINS = 15
+"""As in the paper."""
+
+EQUAL_WIDTH = np.linspace(0.0, 1.0, BINS + 1)
+"""The bins' edges."""
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """N probabilities with what came; rows count as much as their weights say."""
+
+    name: str
+    probability: np.ndarray  # (N,) 0..1
+    right: np.ndarray  # (N,) bool
+    weight: np.ndarray  # (N,)
+    image: np.ndarray  # (N,) the number of the image that each is from
+
+    def only(self, chosen: np.ndarray, name: str) -> Said:
+        """The rows where (N,) `chosen` is true."""
+        columns = {key: getattr(self, key)[chosen] for key in ("probability", "right", "weight", "image")}
+        return replace(self, name=name, **columns)
+
+    def bin_of(self, edges: np.ndarray) -> np.ndarray:
+        """(N,) the number of the bin, of those between (B + 1,) `edges`, that each probability lies in."""
+        return np.clip(np.searchsorted(edges, self.probability, side="right") - 1, 0, len(edges) - 2)
+
+
+def calibration_error(said: Said, edges: np.ndarray, times: np.ndarray) -> float:
+    """The mean over all rows of |mean probability - fraction correct| of the bin that they lie in.
+
+    edges: (B + 1,) of the bins; times: (N,) how often each row counts beside its weight.
+    """
+    weight = said.weight * times
+    gaps = np.bincount(said.bin_of(edges), weight * (said.probability - said.right), minlength=len(edges) - 1)
+    return float(np.abs(gaps).sum() / weight.sum())
+
+
+def brier_score(said: Said, times: np.ndarray) -> float:
+    """The mean of (probability - outcome) squared (Brier, 1950); (N,) `times` as for `calibration_error`."""
+    return float(np.average((said.probability - said.right) ** 2, weights=said.weight * times))
+
+
+def equal_mass(said: Said) -> np.ndarray:
+    """(B + 1,) edges between which lies as much weight each; fewer bins where many probabilities are equal."""
+    if not len(said.probability):
+        return EQUAL_WIDTH
+    order = np.argsort(said.probability, kind="stable")
+    fraction = np.cumsum(said.weight[order]) / said.weight.sum()
+    inner = said.probability[order][np.searchsorted(fraction, np.arange(1, BINS) / BINS)]
+    return np.concatenate([[0.0], np.unique(inner[(inner > 0) & (inner < 1)]), [1.0]])
+
+
+def calibration_metrics(said: Said) -> list[Metric]:
+    """Calibration errors and Brier score with intervals; resampling draws whole images.
+
+    A calibration error is never negative, and noise only adds to it: its interval lies high, the more so
+    the fewer rows there are.
+    """
+    measures = {
+        "ECE": partial(calibration_error, said, EQUAL_WIDTH),
+        "ECE, equal mass": partial(calibration_error, said, equal_mass(said)),
+        "Brier score": partial(brier_score, said),
+    }
+    return [image_metric(name, "", said.image, measure) for name, measure in measures.items()]
+
+
+Statistic = Callable[[np.ndarray], float]
+"""Of (N,) how often each row counts."""
+
+
+def image_metric(name: str, unit: str, image: np.ndarray, statistic: Statistic, rounds: int = 1000) -> Metric:
+    """A statistic of rows from (N,) images; not a number without rows, or where rows that are all alike have none."""
+    value = statistic(np.ones(len(image), int)) if len(image) else np.nan
+    interval = by_image(image, statistic, rounds) if np.isfinite(value) else (np.nan, np.nan)
+    return Metric(name, value, *interval, unit, len(image))
+
+
+def by_image(image: np.ndarray, statistic: Statistic, rounds: int = 1000) -> tuple[float, float]:
+    """The 95 % interval of a statistic of (N,) how often each row is drawn, when whole images are drawn.
+
+    image: (N,) the number of the image that each row is from.
+    """
+    there, number = np.unique(image, return_inverse=True)
+
+    def of_drawn(drawn: np.ndarray, axis: int) -> np.ndarray:
+        return np.asarray(statistic(np.bincount(drawn, minlength=len(there))[number]))
+
+    return bootstrap(np.arange(len(there)), of_drawn, rounds=rounds)
+
+
+class Bin(NamedTuple):
+    """One bar of a reliability diagram."""
+
+    probability: float  # the mean of what was said
+    right: float  # the fraction that came true
+    low: float  # of the 95 % interval of that fraction
+    high: float
+    count: int  # of rows
+
+
+def bins_of(said: Said) -> list[Bin]:
+    """The bins of equal width that are not empty."""
+    position = said.bin_of(EQUAL_WIDTH)
+    bins = []
+    for part in (said.only(position == k, "") for k in np.unique(position)):
+        fraction = partial(_fraction_right, part)
+        probability, count = float(np.average(part.probability, weights=part.weight)), len(part.right)
+        bins.append(Bin(probability, fraction(np.ones(count)), *by_image(part.image, fraction), count))
+    return bins
+
+
+def _fraction_right(said: Said, times: np.ndarray) -> float:
+    return float(np.average(said.right, weights=said.weight * times))
+
+
+ERROR_BINS = 10
+"""Of expected errors."""
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """The mean rank correlation of the columns of two (N, K) arrays; not a number where a column is constant."""
+    ranks = [rankdata(values, axis=0) for values in (a, b)]
+    x, y = (rank - rank.mean(0) for rank in ranks)
+    with np.errstate(invalid="ignore"):
+        return float(((x * y).sum(0) / np.sqrt((x**2).sum(0) * (y**2).sum(0))).mean())
+
+
+def normalised_error(expected: np.ndarray, actual: np.ndarray) -> float:
+    """Expected normalised calibration error of (N, K) errors in bins of equal mass, in %: Levi et al., Evaluating and
+    calibrating uncertainty prediction in regression tasks (2022), of mean absolute errors, not root mean squares."""
+    said, came = binned(expected, actual)
+    return float(100 * np.mean(np.abs(said - came) / said))
+
+
+def binned(expected: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(ERROR_BINS,) means of (N, K) expected and actual errors, over as many joints each, the surest first."""
+    parts = np.array_split(np.argsort(expected, axis=None, kind="stable"), ERROR_BINS)
+    return tuple(np.array([values.ravel()[part].mean() for part in parts]) for values in (expected, actual))
+
+
+# How a track moves against the true one.
+
+LEAST_LAG_FRAMES, MOST_LAG_FRAMES = -3.0, 6.0
+
+LEAST_LIKENESS = 0.9
+"""A track that correlates less with the true one, however it is shifted, is wrong in other ways than by being late."""
+
+
+def rms_about_mean(points: np.ndarray) -> float:
+    """The root of the mean square distance of (N, J, D) points from each one's mean over N."""
+    return float(np.sqrt(np.square(points - points.mean(0)).sum(-1).mean())) if len(points) else np.nan
+
+
+def acceleration_error(said: np.ndarray, true: np.ndarray) -> float:
+    """The mean length of the difference of accelerations of (T, J, D) points, per squared frame; gaps are left out.
+
+    Accelerations are second differences of three frames in a row: the "acceleration error" of Kanazawa et al.,
+    Learning 3D Human Dynamics from Video (CVPR 2019), in the form of VIBE's code (Kocabas et al., CVPR 2020).
+    """
+    apart = np.linalg.norm(np.diff(said - true, n=2, axis=0), axis=-1)
+    return float(np.nanmean(apart)) if np.isfinite(apart).any() else np.nan
+
+
+def lag_s(times_s: np.ndarray, said: np.ndarray, true: np.ndarray, least_motion: float) -> float:
+    """How far (T, D) `said` is behind `true`, in seconds: the shift at which the two correlate most.
+
+    The true track is interpolated by cubic splines, so that shifts are not bound to frames; both are taken about
+    their means, and a common factor between them plays no part. Rows of `said` that are not numbers are left out.
+    Not a number where the truth moves less than `least_motion` (the root of its mean square, in its own unit),
+    where fewer than ten frames are left, or where no shift within the limits makes the two alike.
+    """
+    frame_s = float(np.median(np.diff(times_s)))
+    first, last = times_s[0] + MOST_LAG_FRAMES * frame_s, times_s[-1] + LEAST_LAG_FRAMES * frame_s
+    usable = np.isfinite(said).all(1) & (times_s >= first) & (times_s <= last)  # any shift stays within the truth
+    if usable.sum() < 10 or rms_about_mean(true[usable][:, None]) < least_motion:
+        return np.nan
+    path, at_s, seen = CubicSpline(times_s, true), times_s[usable], said[usable] - said[usable].mean(0)
+
+    def unlike(shift_frames: float) -> float:
+        shifted = path(at_s - shift_frames * frame_s)
+        shifted = shifted - shifted.mean(0)
+        return -float((seen * shifted).sum() / np.sqrt((seen**2).sum() * (shifted**2).sum() + 1e-30))
+
+    coarse = np.arange(LEAST_LAG_FRAMES, MOST_LAG_FRAMES + 0.25, 0.25)
+    best = int(np.argmin([unlike(shift) for shift in coarse]))
+    if best in (0, len(coarse) - 1) or -unlike(coarse[best]) < LEAST_LIKENESS:
+        return np.nan
+    bounds = (coarse[best - 1], coarse[best + 1])
+    return float(minimize_scalar(unlike, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x * frame_s)
+
+
 # How well a detector finds the labelled hands of photographs, and what else it takes for hands.
 
 
-FOUND_WITHIN = 0.35
-"""A labelled hand is found by a box whose centre is nearer than this fraction of the labelled box's side."""
+CENTRE_WITHIN = 0.35
+"""A labelled hand is found by a box whose centre is no farther than this fraction of the labelled box's side."""
 
 LEAST_SCORE = 0.05
 """Detections are collected from this score on, to be counted at any threshold above."""
@@ -330,25 +550,15 @@ class DetectorMetrics(NamedTuple):
 
 def match_hands(detections: Sequence[Detection], labels: Sequence[tuple[Box, Side]]) -> list[Match]:
     """Each labelled hand with the best detection that nothing else took, best detections first."""
-    free = list(range(len(labels)))
+    ranked = sorted(detections, key=lambda hand: -hand.score)
+    distances = [[math.dist(one.box.centre_px, box.centre_px) / box.size_px for one in ranked] for box, _ in labels]
     matches = [Match(0.0, False, math.nan, math.nan, math.nan)] * len(labels)
-    for detection in sorted(detections, key=lambda hand: -hand.score):
-        near = [(_centre_error(detection.box, labels[k][0]), k) for k in free]
-        error, k = min(near, default=(math.inf, -1))
-        if error < FOUND_WITHIN:
-            free.remove(k)
-            matches[k] = _match(detection, *labels[k], error)
+    for i, k in nearest_pairs(np.reshape(distances, (len(labels), len(ranked))), CENTRE_WITHIN, in_turn=True).items():
+        found, (label, side) = ranked[k], labels[i]
+        rotation = abs(math.degrees(math.remainder(found.box.angle_rad - label.angle_rad, 2 * math.pi)))
+        ratio = found.box.size_px / label.size_px
+        matches[i] = Match(found.score, found.side == side, rotation, distances[i][k], ratio)
     return matches
-
-
-def _centre_error(box: Box, label: Box) -> float:
-    return math.dist(box.centre_px, label.centre_px) / label.size_px
-
-
-def _match(detection: Detection, label: Box, side: Side, error: float) -> Match:
-    rotation = math.remainder(detection.box.angle_rad - label.angle_rad, 2 * math.pi)
-    ratio = detection.box.size_px / label.size_px
-    return Match(detection.score, detection.side == side, abs(math.degrees(rotation)), error, ratio)
 
 
 def match_images(detect: Detect, images: Iterable[tuple[np.ndarray, Sequence[tuple[Box, Side]]]]) -> list[Match]:
@@ -368,7 +578,7 @@ def metrics_at(matches: Sequence[Match], threshold: float) -> DetectorMetrics:
 
 
 def false_alarm_scores(detect: Detect, images: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
-    """The scores of everything found in images without hands, and the number of images."""
+    """The (D,) scores of everything found in (H, W, 3) images without hands, and the number of images."""
     scores: list[float] = []
     count = 0
     for image in images:

@@ -17,7 +17,8 @@ from handmesh.assets import model_path
 from handmesh.crop import view_rotation
 from handmesh.data.photos import Fit, Key, LabelledHand, Photo, read_photos, split_of, usable_hands, write_fits
 from handmesh.evaluation.datasets import Case, Prediction, from_photos
-from handmesh.evaluation.review import case_sheet, write_sheet
+from handmesh.evaluation.review import case_sheet
+from handmesh.files import write_image
 from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project, solve_translation
 from handmesh.hand.fitting import THUMB_BASE, Evidence, FitConfig, Fitter, Posed, drawn
 from handmesh.hand.model import HandModel
@@ -63,25 +64,22 @@ class Task(NamedTuple):
 def tasks_of(photo: Photo, propose: Proposer, fov_deg: float) -> list[Task]:
     """The usable hands of a photograph with what the network proposes."""
     camera = Camera.from_fov(photo.width, photo.height, fov_deg)
-    usable = {id(hand) for hand in usable_hands(photo)}
-    return [
-        _task((photo.path.name, k), camera, label, propose(label, camera))
-        for k, label in enumerate(photo.hands)
-        if id(label) in usable
-    ]
-
-
-def _task(key: Key, camera: Camera, label: LabelledHand, seen: Hand | None) -> Task:
-    left = label.side == "left"
-    rotation, flip = (mirror_rotations, mirror_points_m) if left else (np.asarray, np.asarray)
-    joints_px = label.joints_px.astype(np.float64)
-    if left:
-        joints_px[:, 0] = 2 * camera.cx - joints_px[:, 0]
-    # Weak 3D joints are those of a camera that looks straight at the hand.
-    weak_3d_m = label.joints_m @ view_rotation(camera, label.box(rotation=False)).T
-    side_px, focal_px = np.ptp(joints_px, axis=0).max(), np.float64(camera.fx)
-    evidence = Evidence(joints_px, side_px, flip(weak_3d_m), focal_px, np.array([camera.cx, camera.cy]))
-    return Task(key, left, camera, evidence, seen and (rotation(seen.pose), seen.shape, flip(seen.joints_m[ROOT])))
+    usable, tasks = {id(hand) for hand in usable_hands(photo)}, []
+    for k, label in enumerate(photo.hands):
+        if id(label) not in usable:
+            continue
+        seen, left = propose(label, camera), label.side == "left"
+        rotation, flip = (mirror_rotations, mirror_points_m) if left else (np.asarray, np.asarray)
+        joints_px = label.joints_px.astype(np.float64)
+        if left:
+            joints_px[:, 0] = 2 * camera.cx - joints_px[:, 0]
+        # Weak 3D joints are those of a camera that looks straight at the hand.
+        weak_3d_m = label.joints_m @ view_rotation(camera, label.box(rotation=False)).T
+        side_px, focal_px = np.ptp(joints_px, axis=0).max(), np.float64(camera.fx)
+        evidence = Evidence(joints_px, side_px, flip(weak_3d_m), focal_px, np.array([camera.cx, camera.cy]))
+        proposal = seen and (rotation(seen.pose), seen.shape, flip(seen.joints_m[ROOT]))
+        tasks.append(Task((photo.path.name, k), left, camera, evidence, proposal))
+    return tasks
 
 
 class PhotoFitter:
@@ -132,9 +130,6 @@ class PhotoFitter:
         )
 
 
-# Fits the hands of a folder of labelled photographs: the mesh network proposes; progress, a summary, a sheet.
-
-
 @dataclass(frozen=True)
 class FitOptions:
     """Fit the posed hand to labelled photographs.
@@ -157,38 +152,27 @@ class FitOptions:
 
 
 def run(options: FitOptions) -> None:
-    """`handmesh data fit-photos`: fit, write, and say how well it went."""
-    fit_folder(options.photos, options.output, options.model, options.fit, options.sheet, options.limit)
+    """`handmesh data fit-photos`: fit the usable hands of both splits, write the fits, and say how well it went."""
+    estimator = Estimator(open_session(model_path(options.model), "mesh"))
+    hand, config = HandModel.load(), options.fit
+    photos = [photo for split in ("train", "val") for photo in read_photos(options.photos, split)[: options.limit]]
+    tasks: list[Task] = []
+    for photo in track(photos, "proposing"):
+        image = photo.load()
 
+        def look(label: LabelledHand, camera: Camera, image: np.ndarray = image) -> Hand | None:
+            estimate = estimator.estimate(image, camera, label.box(), label.side)
+            return None if estimate is None else estimate.hand
 
-def fit_folder(
-    root: Path, out: Path, model: str, config: FitPhotosConfig, sheet: Path | None = None, limit: int | None = None
-) -> dict[Key, Fit]:
-    """Fit the usable hands of a folder, both splits, and write them to `out`; prints how well it went."""
-    estimator = Estimator(open_session(model_path(model), "mesh"))
-    hand = HandModel.load()
-    photos = [photo for split in ("train", "val") for photo in read_photos(root, split)[:limit]]
-    tasks = [task for photo in track(photos, "proposing") for task in propose(photo, estimator, config.fov_deg)]
+        tasks += tasks_of(photo, look, config.fov_deg)
     fitter, fits = PhotoFitter(hand, config), {}
     for start in track(range(0, len(tasks), config.batch), "fitting"):
         fits |= fitter.fit(tasks[start : start + config.batch])
-    write_fits(out, fits)
+    write_fits(options.output, fits)
     for split in ("train", "val"):
         print(summary(split, [fit for key, fit in fits.items() if split_of(key[0]) == split]))
-    if sheet is not None:
-        write_sheet(sheet, overlay_sheet(photos, fits, hand))
-    return fits
-
-
-def propose(photo: Photo, estimator: Estimator, fov_deg: float) -> list[Task]:
-    """The usable hands of a photograph with what the network says of each in the box around its label."""
-    image = photo.load()
-
-    def look(hand: LabelledHand, camera: Camera) -> Hand | None:
-        estimate = estimator.estimate(image, camera, hand.box(), hand.side)
-        return None if estimate is None else estimate.hand
-
-    return tasks_of(photo, look, fov_deg)
+    if options.sheet is not None:
+        write_image(options.sheet, overlay_sheet(photos, fits, hand))
 
 
 def summary(name: str, fits: Sequence[Fit]) -> str:
@@ -215,7 +199,7 @@ def hand_of(fit: Fit, label: LabelledHand, hand: HandModel) -> Hand:
 
 
 def overlay_sheet(photos: Sequence[Photo], fits: Mapping[Key, Fit], hand: HandModel) -> np.ndarray:
-    """The best, the median and the worst fits as `evaluation.sheets` draws them."""
+    """(H, W, 3) the best, the median and the worst fits as `case_sheet` draws them."""
     cases = []
     for example in from_photos(photos):
         for k, label in enumerate(example.hands):

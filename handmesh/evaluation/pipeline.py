@@ -1,67 +1,66 @@
-"""Whole evaluations: images in, a table on the screen, `metrics.json` and contact sheets in a folder out."""
+"""Whole evaluations: images in; metrics with intervals, a report, `metrics.json` and contact sheets in a folder out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
+from handmesh import skeleton
 from handmesh.assets import DETECTOR, detector_path, model_path
-from handmesh.data.photos import MIN_SCORE, Photo, Split, labelled_folders, list_images, read_photos
+from handmesh.data.photos import MIN_SCORE, Split, labelled_folders, list_images, read_photos
 from handmesh.data.shards import read_shards
 from handmesh.detection import Detector
-from handmesh.evaluation.datasets import (
+from handmesh.evaluation import datasets
+from handmesh.evaluation.datasets import Case, Example, Mesh, Predict, Run
+from handmesh.evaluation.metrics import (
     FOUND_WITHIN,
-    RECOLOURINGS,
-    Case,
-    Example,
-    Predict,
-    Run,
-    ask,
-    folder_names,
-    from_files,
-    from_photos,
-    from_shards,
-    hard_cases_of,
-    joined,
-    recoloured,
-    true_meshes,
-    with_detected_boxes,
-    with_given_boxes,
-    without_unsure_labels,
+    Metric,
+    align,
+    as_json,
+    bootstrap,
+    errors,
+    errors_2d,
+    mesh_errors,
+    metric,
+    tip_errors_along_finger,
 )
-from handmesh.evaluation.metrics import Metric
 from handmesh.evaluation.report import Image, Report, Section, Setting, Table, setting_of
 from handmesh.evaluation.review import case_sheet, false_positive_sheet
-from handmesh.evaluation.scoring import (
-    ALL_UNSEEN,
-    COMBINED,
-    NO_HANDS,
-    PROTOCOLS,
-    TRAINED_ON,
-    UNSEEN,
-    Boxes,
-    Result,
-    aligned_mm,
-    all_unseen,
-    answered,
-    background_metrics,
-    mean_error_2d,
-    photo_metrics,
-    photo_table,
-    recoloured_metrics,
-    synthetic_metrics,
-    tables_of,
-)
 from handmesh.files import write_json
 from handmesh.tracking.backends import Session, open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
+
+Which = Literal["given", "detected", "both"]
+Boxes = Literal["given", "detected", "none"]
+
+PROTOCOLS: dict[Boxes, str] = {
+    "given": "turned square around the labelled joints x {box_scale}, told which side; errors over all labelled hands",
+    "detected": "the product's own detector in the whole image; errors over the hands found",
+    "none": "the product's own detector; no hand is in any image",
+}
+
+TRAINED_ON, UNSEEN, NO_HANDS = "trained on", "unseen", "without hands"
+"""Groups of data sets."""
+
+ALL_UNSEEN = "all unseen"
+"""What the hands of all unseen data sets together are called."""
+
+COMBINED = "combined"
+"""The name of the metric to decide by."""
+
+PCK_FRACTION = 0.2
+
+TIP_FRACTION = 0.1
+"""A fingertip is right within this fraction of the longer box side."""
 
 NOTE = "3D errors are about the root (the middle finger's knuckle); PA-: after similarity alignment"
 
@@ -71,8 +70,6 @@ PHOTO_NOTE = (
     "in grey, swapped: hands found as a fraction of those found in colour; "
     f"labels that score below {MIN_SCORE} are left out; 95 % intervals are in metrics.json"
 )
-
-Which = Literal["given", "detected", "both"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +90,11 @@ class Options:
     """Cores that the network may use. Default: all but one."""
     num_hands: int = 2
     """The most hands that the tracker may find in an image."""
+
+    @property
+    def protocols(self) -> list[Boxes]:
+        """Those of data sets with labelled hands."""
+        return ["given", "detected"] if self.boxes == "both" else [self.boxes]
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,129 @@ class PhotoOptions(Options):
     """Look again at images in grey and with red and blue swapped, and say how many hands are still found."""
 
 
+# The metrics of what was said of a data set's hands.
+
+
+def answered(cases: Sequence[Case]) -> list[Case]:
+    """The cases with a hand to measure."""
+    return [case for case in cases if case.answer.hand is not None]
+
+
+def case_errors_2d(cases: Sequence[Case]) -> np.ndarray:
+    """(N, 21) 2D errors of answered cases, as a fraction of the longer box side."""
+    if not cases:
+        return np.zeros((0, 21))
+    return errors_2d([c.answer.hand.joints_px for c in cases], [c.label.joints_px for c in cases])
+
+
+def mean_error_2d(cases: Sequence[Case]) -> np.ndarray:
+    """(N,) mean 2D error of each answered case."""
+    return case_errors_2d(cases).mean(1)
+
+
+def aligned_mm(cases: Sequence[Case]) -> np.ndarray:
+    """(N,) PA-MPJPE of answered cases against the labels' own 3D joints."""
+    if not cases:
+        return np.zeros(0)
+    truth = np.stack([case.label.joints_m for case in cases])
+    return 1000 * errors(align([case.answer.hand.joints_m for case in cases], truth), truth).mean(1)
+
+
+def combined_errors(cases: Sequence[Case]) -> np.ndarray:
+    """(N,) mean 2D error of each labelled hand as a fraction of the longer box side, FOUND_WITHIN if it is not found.
+
+    Its mean is one number for finding and placing. Over several data sets it is the mean over all their
+    hands together, so that each hand weighs the same, not each set.
+    """
+    found = np.array([case.answer.found for case in cases], bool)
+    combined = np.full(len(cases), FOUND_WITHIN)
+    combined[found] = mean_error_2d([case for case in cases if case.answer.found])
+    return combined
+
+
+def photo_metrics(run: Run) -> list[Metric]:
+    """How many labelled hands are found, and how well those are placed, posed and told apart."""
+    cases = answered(run.cases)
+    tips = case_errors_2d(cases)[:, list(skeleton.KEYPOINT_TIPS)]
+    joints_px = [(case.answer.hand.joints_px, case.label.joints_px) for case in cases]
+    along = tip_errors_along_finger(*zip(*joints_px, strict=True)).mean(1) if cases else []
+    return [
+        *_placing_metrics(run),
+        metric("PA-MPJPE (weak 3D)", aligned_mm(cases), "mm"),
+        metric(f"all fingertips within {TIP_FRACTION}", 100 * (tips <= TIP_FRACTION).all(1), "%"),
+        metric("fingertips along the finger", along, "of box"),
+        metric(COMBINED, combined_errors(run.cases), "of box"),
+        metric("extra hands", 100 * _extra_counts(run), "per 100 images"),
+        _time_metric(run),
+    ]
+
+
+def synthetic_metrics(run: Run, truth: Mapping[str, Mesh]) -> list[Metric]:
+    """As for photographs, and the official errors of joints and mesh about the root.
+
+    truth: the true mesh by the name of the image.
+    """
+    cases = answered(run.cases)
+    hands = [datasets.about_root(case.answer.hand.joints_m, case.answer.hand.vertices_m) for case in cases]
+    true = [truth[case.example.name] for case in cases]
+    mesh = mesh_errors(*zip(*hands, strict=True), *zip(*true, strict=True)).per_sample() if cases else {}
+    return [
+        *_placing_metrics(run),
+        *(metric(name, values, "mm" if "MP" in name else "") for name, values in mesh.items()),
+        metric("extra hands", 100 * _extra_counts(run), "per 100 images"),
+        _time_metric(run),
+    ]
+
+
+def background_metrics(run: Run) -> list[Metric]:
+    """How often hands are seen where there are none."""
+    counts = _extra_counts(run)
+    return [
+        metric("false positives", 100 * counts, "per 100 images"),
+        metric("images with a false positive", 100 * (counts > 0), "%"),
+        _time_metric(run),
+    ]
+
+
+def _placing_metrics(run: Run) -> list[Metric]:
+    cases = answered(run.cases)
+    in_image = case_errors_2d(cases)
+    return [
+        metric("hands found", [100 * case.answer.found for case in run.cases], "%"),
+        metric("side correct", [100.0 * case.answer.side_correct for case in cases], "%"),
+        metric("2D error, median", in_image.mean(1), "of box", median=True),
+        metric("2D error, mean", in_image.mean(1), "of box"),
+        metric(f"PCK@{PCK_FRACTION}", 100 * (in_image <= PCK_FRACTION).mean(1), "%"),
+    ]
+
+
+def _extra_counts(run: Run) -> np.ndarray:
+    """(P,) hands that nobody labelled, of the images in which they were looked for."""
+    return np.array([len(answers.extra) for _, answers in run.said if answers.extra is not None])
+
+
+def _time_metric(run: Run) -> Metric:
+    return metric("time an image, median", [answers.time_ms for _, answers in run.said], "ms", median=True)
+
+
+def _found_relative(name: str, in_colour: Run, other: Run) -> Metric:
+    """Of the same images in other colours, the hands found as a fraction of those found in colour."""
+    pairs = zip(in_colour.cases, other.cases, strict=True)
+    found = np.array([(one.answer.found, another.answer.found) for one, another in pairs], float)
+
+    def ratio(found: np.ndarray, axis: int = 0) -> float:
+        before, after = found.sum(axis)
+        return after / before if before else math.nan
+
+    unit = "of those in colour"
+    if not found.any():
+        return metric(name, [], unit)
+    return Metric(name, ratio(found), *bootstrap(found, ratio), unit, len(found))
+
+
+# What is measured on which data set, and the loop over all of it.
+
+
 class Job(NamedTuple):
     """A data set, and what to measure on it."""
 
@@ -149,13 +274,29 @@ class Job(NamedTuple):
     recolourings: Sequence[str] = ()  # in which to look again with the detector
 
 
-class Done(NamedTuple):
-    """A job under one crop protocol."""
+@dataclass(frozen=True)
+class Result:
+    """The metrics of one data set under one crop protocol."""
 
-    job: Job
+    data: str
     boxes: Boxes
-    run: Run
-    recoloured: Mapping[str, Run] = {}
+    images: int  # that were looked at
+    hands: int  # labelled ones that got an answer
+    unreadable: int  # images that were not, because they do not decode
+    metrics: tuple[Metric, ...]
+    part: str = ""  # which of its images, where these are not all
+    group: str = ""  # of data sets, where they are told apart
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of that name, if there is one."""
+        return next((one for one in self.metrics if one.name == name), None)
+
+    def as_json(self, box_scale: float) -> dict[str, object]:
+        """For metrics.json."""
+        protocol = PROTOCOLS[self.boxes].format(box_scale=box_scale)
+        fields = {"data": self.data, "boxes": self.boxes, "protocol": protocol, "images": self.images}
+        fields |= {name: getattr(self, name) for name in ("part", "group") if getattr(self, name)}
+        return fields | {"hands": self.hands, "unreadable": self.unreadable, "metrics": as_json(self.metrics)}
 
 
 def evaluate_photos(options: PhotoOptions) -> list[Result]:
@@ -171,61 +312,40 @@ def evaluate_photos(options: PhotoOptions) -> list[Result]:
     trained_on = [folder for root in options.root for folder in labelled_folders(root)]
     unseen = [folder for root in options.unseen for folder in labelled_folders(root)]
     folders = [*trained_on, *unseen, *([options.backgrounds] if options.backgrounds else [])]
-    _check_named_once(folders)
-    names = dict(zip(folders, folder_names(folders), strict=True))
-    jobs = [
-        *(_photo_job(names[folder], read_photos(folder, options.split), TRAINED_ON, options) for folder in trained_on),
-        *(_photo_job(names[folder], read_photos(folder, "all"), UNSEEN, options) for folder in unseen),
-    ]
+    paths = [folder.resolve() for folder in folders]
+    if twice := [path for path in paths if paths.count(path) > 1]:
+        raise ValueError(f"{twice[0]} is named twice: a folder is either trained on, unseen or without hands")
+    names = dict(zip(folders, datasets.folder_names(folders), strict=True))
+    colours = tuple(datasets.RECOLOURINGS) if options.colours else ()
+
+    def job(folder: Path, split: Split, group: str) -> Job:
+        examples, boxes = datasets.from_photos(read_photos(folder, split)), options.protocols
+        return Job(names[folder], examples, photo_metrics, mean_error_2d, "", boxes, {}, group, colours)
+
+    jobs = [job(folder, options.split, TRAINED_ON) for folder in trained_on]
+    jobs += [job(folder, "all", UNSEEN) for folder in unseen]
     if options.backgrounds:
         jobs.append(_background_job(names[options.backgrounds], options.backgrounds, options.split))
-    results = _evaluate(jobs, options, _photo_tables, PHOTO_NOTE)
-    _print_combined(results)
+    results = _evaluate(jobs, options, photos=True)
+    if pooled := all_unseen(results):
+        combined = pooled.metric(COMBINED)
+        found, side = (pooled.metric(name) for name in ("hands found", "side correct"))
+        said = f"found {found} %, side correct {side} %, combined {combined}; 95 % intervals"
+        Console().print(f"{ALL_UNSEEN}, {combined.count} hands: {said}", highlight=False)
+        Console().print(f"[bold]combined (unseen): {combined.value:.3f}[/]", highlight=False)
     return results
-
-
-def _photo_tables(setting: Setting, results: Sequence[Result]) -> list[Table]:
-    """One table of all sets on the screen; their intervals in the report."""
-    title = f"{Path(setting.model).name} with {Path(setting.detector).name}"
-    return [photo_table(title, results), *(table._replace(on_screen=False) for table in tables_of(results))]
-
-
-def _print_combined(results: Sequence[Result]) -> None:
-    """The unseen sets together, and last the number to decide by; nothing where there are none."""
-    if (pooled := all_unseen(results)) is None:
-        return
-    console, combined = Console(), pooled.metric(COMBINED)
-    found, side = (pooled.metric(name) for name in ("hands found", "side correct"))
-    said = f"found {found} %, side correct {side} %, combined {combined}; 95 % intervals"
-    console.print(f"{ALL_UNSEEN}, {combined.count} hands: {said}", highlight=False)
-    console.print(f"[bold]combined (unseen): {combined.value:.3f}[/]", highlight=False)
-
-
-def _check_named_once(folders: Sequence[Path]) -> None:
-    paths = [folder.resolve() for folder in folders]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise ValueError(f"{path} is named twice: a folder is either trained on, unseen or without hands")
-
-
-def _photo_job(name: str, photos: Sequence[Photo], group: str, options: PhotoOptions) -> Job:
-    recolourings = tuple(RECOLOURINGS) if options.colours else ()
-    boxes = _each(options.boxes)
-    return Job(name, from_photos(photos), photo_metrics, mean_error_2d, "", boxes, {}, group, recolourings)
 
 
 def evaluate_synthetic(options: SyntheticOptions) -> list[Result]:
     """Score on folders of synthetic shards, each by itself, whose meshes are known; see `data.shards`."""
     if not options.shards:
         raise ValueError("no data sets: name at least one folder of shard-*.tar with --shards")
-    named = zip(folder_names(options.shards), options.shards, strict=True)
-    return _evaluate([_synthetic_job(*one, options) for one in named], options)
-
-
-def _synthetic_job(name: str, folder: Path, options: Options) -> Job:
-    shards = read_shards(folder, options.limit, progress=True)
-    metrics = partial(synthetic_metrics, truth=true_meshes(shards))
-    return Job(name, from_shards(shards), metrics, aligned_mm, " mm", _each(options.boxes), hard_cases_of(shards))
+    jobs = []
+    for name, folder in zip(datasets.folder_names(options.shards), options.shards, strict=True):
+        shards = read_shards(folder, options.limit, progress=True)
+        metrics, kinds = partial(synthetic_metrics, truth=datasets.true_meshes(shards)), datasets.hard_cases_of(shards)
+        jobs.append(Job(name, datasets.from_shards(shards), metrics, aligned_mm, " mm", options.protocols, kinds))
+    return _evaluate(jobs, options)
 
 
 def evaluate_backgrounds(options: BackgroundOptions) -> list[Result]:
@@ -234,128 +354,168 @@ def evaluate_backgrounds(options: BackgroundOptions) -> list[Result]:
 
 
 def _background_job(name: str, root: Path, split: Split) -> Job:
-    examples = from_files(list_images(root, split))
+    examples = datasets.from_files(list_images(root, split))
     return Job(name, examples, background_metrics, mean_error_2d, "", ["none"], group=NO_HANDS)
 
 
-def _each(boxes: Which) -> list[Boxes]:
-    return ["given", "detected"] if boxes == "both" else [boxes]
+def all_unseen(results: Sequence[Result]) -> Result | None:
+    """All unseen hands together, looked for by the detector: its `COMBINED` is the number to decide by."""
+    return next((result for result in results if (result.data, result.boxes) == (ALL_UNSEEN, "detected")), None)
 
 
-Tables = Callable[[Setting, Sequence[Result]], list[Table]]
-
-
-def _tables(setting: Setting, results: Sequence[Result]) -> list[Table]:
-    model = Path(setting.model).name
-    return [table._replace(title=f"{model} on {table.title}") for table in tables_of(results)]
-
-
-def _evaluate(jobs: Sequence[Job], options: Options, tables: Tables = _tables, note: str = "") -> list[Result]:
+def _evaluate(jobs: Sequence[Job], options: Options, photos: bool = False) -> list[Result]:
     """Do all jobs under all their protocols, write and print; the metrics are on disk before the next job begins."""
     model, detector = model_path(options.model), detector_path(options.detector)
-    mesh = open_session(model, "mesh", options.threads)
-    finder = open_session(detector, "detector", options.threads)
+    mesh, finder = open_session(model, "mesh", options.threads), open_session(detector, "detector", options.threads)
     setting = setting_of(model, mesh, options.threads, detector)
     results: list[Result] = []
     sheets: list[Image] = []
     for boxes in PROTOCOLS:
         of_protocol = [job for job in jobs if boxes in job.boxes]
-        answer = _predict(boxes, mesh, finder, options) if of_protocol else None
-        unseen: list[Done] = []
+        answer = _answerer(boxes, mesh, finder, options) if of_protocol else None
+        unseen: list[tuple[Run, dict[str, Run]]] = []
         for job in of_protocol:
-            done = _do(job, boxes, answer, options.limit)
-            results += [_result(done), *_part_results(done)]
-            unseen += [done] if job.group == UNSEEN else []
-            sheets += _sheets(done)
+            run, others = _look(job, boxes, answer, options.limit)
+            results += [_result(job, boxes, run, others), *_part_results(job, boxes, run)]
+            unseen += [(run, others)] if job.group == UNSEEN else []
+            sheets += _sheets(job, boxes, run)
             write_json(options.output / "metrics.json", _as_json(setting, results))
         if unseen:
-            results.append(_result(_pooled(unseen)))
-    report = _report(setting, results, tables(setting, results), sheets, note)
-    report.write(options.output, {"metrics.json": _as_json(setting, results)})
-    report.print(Console())
-    Console().print(f"written to {options.output}: report.html, report.md, metrics.json and contact sheets")
+            others = {name: datasets.joined([again[name] for _, again in unseen]) for name in unseen[0][1]}
+            pooled = next(job for job in of_protocol if job.group == UNSEEN)._replace(data=ALL_UNSEEN)
+            results.append(_result(pooled, boxes, datasets.joined([run for run, _ in unseen]), others))
+    report = _report(setting, results, sheets, photos)
+    report.publish(options.output, {"metrics.json": _as_json(setting, results)})
     return results
 
 
+def _answerer(boxes: Boxes, mesh: Session, finder: Session, options: Options) -> Predict:
+    if boxes == "given":
+        return datasets.with_given_boxes(Estimator(mesh))
+    return datasets.with_detected_boxes(HandTracker(Estimator(mesh), Detector(finder), options.num_hands))
+
+
+def _look(job: Job, boxes: Boxes, answer: Predict, limit: int | None) -> tuple[Run, dict[str, Run]]:
+    """What is said of the images, and of them in other colours."""
+    examples, what = job.examples[:limit], f"{job.data}, boxes {boxes}"
+
+    def look(some: Sequence[Example], what: str) -> Run:
+        return datasets.without_unsure_labels(datasets.ask(answer, some, what))
+
+    colours = job.recolourings if boxes == "detected" else ()
+    others = {one: look([datasets.recoloured(image, one) for image in examples], f"{what}, {one}") for one in colours}
+    return look(examples, what), others
+
+
+def _result(job: Job, boxes: Boxes, run: Run, recoloured: Mapping[str, Run], part: str = "") -> Result:
+    relative = [_found_relative(f"hands found {name}", run, one) for name, one in recoloured.items()]
+    metrics = [*job.metrics(run), *relative]
+    hands = len(answered(run.cases))
+    return Result(job.data, boxes, len(run.said), hands, len(run.unreadable), tuple(metrics), part, job.group)
+
+
+def _part_results(job: Job, boxes: Boxes, run: Run) -> list[Result]:
+    """One for each kind of image, in the order of their names."""
+    parts = {part: [one for one in run.said if job.part_of.get(one[0].name) == part] for part in job.part_of.values()}
+    return [_result(job, boxes, Run(parts[part]), {}, part) for part in sorted(parts) if parts[part]]
+
+
+def _sheets(job: Job, boxes: Boxes, run: Run) -> list[Image]:
+    """The contact sheet, where there is something to show."""
+    if cases := run.cases:
+        errors = np.full(len(cases), np.nan)
+        errors[[case.answer.hand is not None for case in cases]] = job.rank_by(answered(cases))
+        sheet = case_sheet(cases, errors, job.unit)
+    else:
+        sheet = false_positive_sheet(run.false_positives)
+    return [] if sheet is None else [Image.of_image(f"{job.data}-{boxes}", sheet, f"{job.data}, boxes {boxes}")]
+
+
+# The results as JSON, in tables and in a report.
+
+
 def _as_json(setting: Setting, results: Sequence[Result]) -> dict[str, object]:
-    content = {"setting": setting.as_json(), "note": NOTE}
-    content["reports"] = [result.as_json(setting.box_scale) for result in results]
+    reports = [result.as_json(setting.box_scale) for result in results]
     pooled = all_unseen(results)
-    return content | ({"combined": pooled.metric(COMBINED).value} if pooled else {})
+    combined = {"combined": pooled.metric(COMBINED).value} if pooled else {}
+    return {"setting": setting.as_json(), "note": NOTE, "reports": reports} | combined
 
 
-def _report(
-    setting: Setting, results: Sequence[Result], tables: Sequence[Table], sheets: Sequence[Image], note: str
-) -> Report:
+def _report(setting: Setting, results: Sequence[Result], sheets: Sequence[Image], photos: bool) -> Report:
+    """photos: one table of all sets for the screen, their intervals in the report alone."""
+    model, data = Path(setting.model).name, list(dict.fromkeys(result.data for result in results))
     used = dict.fromkeys(result.boxes for result in results)
     described = {f"boxes {boxes}": PROTOCOLS[boxes].format(box_scale=setting.box_scale) for boxes in used}
     bad = {result.data: result.unreadable for result in results if result.unreadable}
+    tables = [table._replace(title=f"{model} on {table.title}", on_screen=not photos) for table in tables_of(results)]
+    if photos:
+        tables.insert(0, photo_table(f"{model} with {Path(setting.detector).name}", results))
     return Report(
         title="Hands found, placed and posed",
-        subtitle=f"{Path(setting.model).name} on {', '.join(dict.fromkeys(result.data for result in results))}",
+        subtitle=f"{model} on {', '.join(data)}",
         setting=described | setting.described(),
         sections=[
             Section("Metrics", tables),
             Section("Best, median and worst", (), sheets, "Above what is labelled, below what was predicted."),
         ],
         warnings=[f"{data}: images that could not be read: {count}" for data, count in bad.items()],
-        notes=[NOTE, *([note] if note else [])],
+        notes=[NOTE, *([PHOTO_NOTE] if photos else [])],
     )
 
 
-def _do(job: Job, boxes: Boxes, answer: Predict, limit: int | None) -> Done:
-    what, examples = f"{job.data}, boxes {boxes}", job.examples[:limit]
-
-    def look(examples: Sequence[Example], what: str) -> Run:
-        return without_unsure_labels(ask(answer, examples, what))
-
-    again = job.recolourings if boxes == "detected" else ()
-    others = {name: look([recoloured(example, name) for example in examples], f"{what}, {name}") for name in again}
-    return Done(job, boxes, look(examples, what), others)
-
-
-def _pooled(unseen: Sequence[Done]) -> Done:
-    """The hands of several data sets as those of one."""
-    first = unseen[0]
-    others = {name: joined([done.recoloured[name] for done in unseen]) for name in first.recoloured}
-    return Done(first.job._replace(data=ALL_UNSEEN), first.boxes, joined([done.run for done in unseen]), others)
+def tables_of(results: Sequence[Result]) -> list[Table]:
+    """For each data set a row for each metric, a column for each crop protocol; and one of its parts."""
+    tables = []
+    for data in dict.fromkeys(result.data for result in results):
+        of_data = [result for result in results if result.data == data]
+        tables.append(_table(data, [result for result in of_data if not result.part]))
+        for boxes in dict.fromkeys(result.boxes for result in of_data if result.part):
+            parts = [result for result in of_data if result.part and result.boxes == boxes]
+            tables.append(_table(f"parts of {data}, {boxes} boxes", parts))
+    return tables
 
 
-def _predict(boxes: Boxes, mesh: Session, finder: Session, options: Options) -> Predict:
-    if boxes == "given":
-        return with_given_boxes(Estimator(mesh))
-    return with_detected_boxes(HandTracker(Estimator(mesh), Detector(finder), options.num_hands))
+def _table(title: str, results: Sequence[Result]) -> Table:
+    columns = [r.part or ("" if r.boxes == "none" else f"{r.boxes} boxes") for r in results]
+    rows = [[name, *(str(getattr(result, key)) for result in results)]
+            for name, key in (("images", "images"), ("hands measured", "hands"))]  # fmt: skip
+    titles = {one.name: one.title for result in results for one in result.metrics}
+    rows += [[shown, *(str(result.metric(name) or "-") for result in results)] for name, shown in titles.items()]
+    return Table(f"{title}, 95 % bootstrap intervals", ["", *columns], rows, ends=[1])
 
 
-def _result(done: Done, part: str = "") -> Result:
-    job, boxes, run, recoloured = done
-    metrics = (*job.metrics(run), *recoloured_metrics(run, recoloured))
-    hands = len(answered(run.cases))
-    return Result(job.data, boxes, len(run.said), hands, len(run.unreadable), metrics, part, job.group)
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "found\n%": ("hands found",),
+    "side\nright %": ("side correct",),
+    "2D\nmedian": ("2D error, median",),
+    "2D\nmean": ("2D error, mean",),
+    "PCK\n@0.2 %": ("PCK@0.2",),
+    "PA-MPJPE\nmm": ("PA-MPJPE (weak 3D)",),
+    "tips in\n0.1 %": ("all fingertips within 0.1",),
+    "tips along\nfinger": ("fingertips along the finger",),
+    "combined\n2D": (COMBINED,),
+    "extra\n/100": ("extra hands", "false positives"),
+    "found\nin grey": ("hands found in grey",),
+    "red-blue\nswapped": ("hands found with red and blue swapped",),
+}
+"""Metrics of photographs by the head of their column; the first that a data set has."""
 
 
-def _part_results(done: Done) -> list[Result]:
-    """One for each kind of image, in the order of their names."""
-    part_of = done.job.part_of
-    said = {part: [one for one in done.run.said if part_of.get(one[0].name) == part] for part in part_of.values()}
-    return [_result(Done(done.job, done.boxes, Run(said[part])), part) for part in sorted(said) if said[part]]
+def photo_table(title: str, results: Sequence[Result]) -> Table:
+    """All sets of photographs, a row for each."""
 
+    def cell(result: Result, names: Sequence[str]) -> str:
+        return next((one.short for one in map(result.metric, names) if one and one.short), "")
 
-def _sheets(done: Done) -> list[Image]:
-    """The contact sheet, where there is something to show."""
-    job, boxes, run, _ = done
-    sheet = (
-        case_sheet(run.cases, _rank(run.cases, job), job.unit)
-        if run.cases
-        else false_positive_sheet(run.false_positives)
-    )
-    name = f"{job.data}-{boxes}"
-    return [] if sheet is None else [Image.of_image(name, sheet, f"{job.data}, boxes {boxes}")]
-
-
-def _rank(cases: Sequence[Case], job: Job) -> np.ndarray:
-    """(N,) what the job ranks by; not a number where there was no answer."""
-    has_hand = np.array([case.answer.hand is not None for case in cases])
-    values = np.full(len(cases), np.nan)
-    values[has_hand] = job.rank_by(answered(cases))
-    return values
+    values = [[cell(result, names) for names in _COLUMNS.values()] for result in results]
+    shown = [k for k in range(len(_COLUMNS)) if any(row[k] for row in values)]
+    columns = ["", "hands", *(list(_COLUMNS)[k] for k in shown)]
+    rows, heads = [], []
+    pairs = zip(results, values, strict=True)
+    for (boxes, group), some in groupby(pairs, lambda pair: (pair[0].boxes, pair[0].group)):
+        heads.append(len(rows))
+        rows.append([group if boxes == "none" else f"{group}, {boxes}", *[""] * (len(columns) - 1)])
+        for result, row in some:
+            found = result.metric("hands found")
+            rows.append([result.data, str(found.count) if found else "", *(row[k] for k in shown)])
+    return Table(title, columns, rows, marked=heads, ends=[k - 1 for k in heads[1:]])

@@ -1,33 +1,36 @@
-"""One function from crops to hands in metres, whichever graph or weights stand behind it; crop protocols, test-
-time augmentation.
+"""One function from crops to hands in metres, whether an exported graph or trained weights stand behind it; crop
+protocols and test-time augmentation; and prediction files as FreiHAND's server takes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import torch
 import tyro
 
+from handmesh import skeleton
 from handmesh.assets import OPEN_HAND, Device, model_path
 from handmesh.crop import warp
-from handmesh.data.freihand import CENTRE_PX, CropProtocol, crop_box
+from handmesh.data.freihand import CENTRE_PX, CropProtocol, crop_box, read_rows
 from handmesh.export.onnx import MeshGraph
-from handmesh.files import sha256_of
+from handmesh.files import atomic_write, sha256_of
 from handmesh.hand.model import HandModel
-from handmesh.machine import machine
+from handmesh.machine import import_onnxruntime, machine
 from handmesh.models.checkpoint import load_trained
-from handmesh.tracking.backends import Session, default_threads, open_session
+from handmesh.tracking.backends import default_threads, open_session
 from handmesh.tracking.estimator import Crop, image_joints_px, to_camera_frame
 from handmesh.types import Box, Camera, Hand
 
-# One function from crops to hands, whether an exported graph or trained weights stand behind it.
-
+onnxruntime = import_onnxruntime()
 
 Outputs = dict[str, np.ndarray]
 """The mesh network's outputs by name, B hands of each (see `backends.MESH_OUTPUTS`), without the faces."""
@@ -73,16 +76,17 @@ def open_predictor(
         return open_weights(Path(model), hand_model, device, threads)
     if hand_model is not None:
         raise ValueError(f"--hand-model is for weights (.safetensors): {model} is an exported graph with its own hand")
-    return _open_graph(model, device, threads)
-
-
-def _open_graph(model: str, device: Device, threads: int | None) -> Predictor:
     path = model_path(model)
     session = open_session(path, "mesh", threads, device)
     height, width = session.input_size
     if height != width:
         raise ValueError(f"{path} takes {height}x{width} crops; expected a square")
     runtime = f"ONNX Runtime {onnxruntime.__version__}, {session.provider}, {threads or default_threads()} threads"
+
+    def run(crops: np.ndarray) -> Outputs:
+        parts = [session.run(crop[None]) for crop in crops]  # an exported graph takes one crop at a time
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
     return Predictor(
         name=str(model),
         file_sha256=sha256_of(path),
@@ -93,28 +97,26 @@ def _open_graph(model: str, device: Device, threads: int | None) -> Predictor:
         faces=session.constants["faces"],
         num_vertices=len(session.constants["hand_template"]),
         runs_on=f"{machine()}; {runtime}",
-        run=lambda crops: _run_graph(session, crops),
+        run=run,
     )
-
-
-def _run_graph(session: Session, crops: np.ndarray) -> Outputs:
-    """An exported graph takes one crop at a time."""
-    parts = [session.run(crop[None]) for crop in crops]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-# Trained weights as a predictor, on the CPU or a GPU. Needs torch.
 
 
 def open_weights(path: Path, hand_model: Path | None, device: Device, threads: int | None) -> Predictor:
     """The network of a weights file, its branches merged, with `hand_model` or the hand it was trained with."""
     network, config = load_trained(path)
     hand_file = hand_model or (Path(config["hand_model"]) if config.get("hand_model") else None)
-    hand = HandModel.load(hand_file)
-    position = torch_device(device)
+    hand, position = HandModel.load(hand_file), torch_device(device)
     if threads:
         torch.set_num_threads(threads)
     graph = MeshGraph(network.reparameterised(), hand).eval().to(position)
+    on_gpu = position.type == "cuda"
+    where = torch.cuda.get_device_name(position) if on_gpu else f"cpu, {torch.get_num_threads()} threads"
+
+    def run(crops: np.ndarray) -> Outputs:
+        with torch.inference_mode():
+            outputs = graph(torch.from_numpy(crops).to(position))
+        return {name: value.float().cpu().numpy() for name, value in outputs._asdict().items() if value is not None}
+
     return Predictor(
         name=str(path),
         file_sha256=sha256_of(path),
@@ -124,8 +126,8 @@ def open_weights(path: Path, hand_model: Path | None, device: Device, threads: i
         box_scale=float(config["box_scale"]),
         faces=hand.faces,
         num_vertices=hand.num_vertices,
-        runs_on=f"{machine()}; torch {torch.__version__}, {_described(position)}",
-        run=lambda crops: _run_weights(graph, crops, position),
+        runs_on=f"{machine()}; torch {torch.__version__}, {where}, float32",
+        run=run,
     )
 
 
@@ -138,21 +140,6 @@ def torch_device(device: Device) -> torch.device:
         offered = "auto, cpu, cuda" if has_gpu else "auto, cpu"
         raise ValueError(f"weights run on {offered} here, not on {device!r}; for others export them to .onnx first")
     return torch.device(device)
-
-
-def _described(position: torch.device) -> str:
-    if position.type == "cuda":
-        return f"{torch.cuda.get_device_name(position)}, float32"
-    return f"cpu, {torch.get_num_threads()} threads, float32"
-
-
-def _run_weights(graph: MeshGraph, crops: np.ndarray, position: torch.device) -> Outputs:
-    with torch.inference_mode():
-        outputs = graph(torch.from_numpy(crops).to(position))
-    return {name: value.float().cpu().numpy() for name, value in outputs._asdict().items() if value is not None}
-
-
-# Hands in images that each show one right hand: from crop protocol and test-time augmentation to metres.
 
 
 TTA_SPREAD_RAD = np.radians(30.0)
@@ -216,31 +203,40 @@ class CropPrediction(NamedTuple):
 class CropPredictor:
     """A network with a way of looking: images in, one right hand each out, in the camera's frame."""
 
-    def __init__(self, predictor: Predictor, options: PredictOptions, find: Finder | None = None) -> None:
-        """find: for the protocol 'detected', and only for it."""
+    def __init__(
+        self, predictor: Predictor, options: PredictOptions, find: Finder | None = None, batch: int = 32
+    ) -> None:
+        """find: for the protocol 'detected', and only for it; batch: crops that the network takes at a time."""
         if (options.crop == "detected") != (find is not None):
             raise ValueError("a finder belongs to the crop protocol 'detected', and to no other")
-        self._predictor, self._options, self._find = predictor, options, find
-        count = options.tta
-        self._rotations = np.linspace(-TTA_SPREAD_RAD, TTA_SPREAD_RAD, count).tolist() if count > 1 else [0.0]
-
-    def read(self, views: Sequence[View], batch: int) -> list[CropPrediction]:
-        """The hand in each image. batch: crops that the network takes at a time."""
-        step = max(1, MOST_CROPS // len(self._rotations))
-        return [seen for k in range(0, len(views), step) for seen in self._read(views[k : k + step], batch)]
+        self._predictor, self._options, self._find, self._batch = predictor, options, find, batch
+        spread = np.linspace(-TTA_SPREAD_RAD, TTA_SPREAD_RAD, options.tta)
+        self._rotations = spread.tolist() if options.tta > 1 else [0.0]
 
     @property
     def num_vertices(self) -> int:
         """Vertices of the meshes that it gives."""
         return self._predictor.num_vertices
 
-    def _read(self, views: Sequence[View], batch: int) -> list[CropPrediction]:
-        first = [self._box(view) for view in views]
-        boxes = [box for box, _ in first]
+    def read(self, views: Sequence[View]) -> list[CropPrediction]:
+        """The hand in each image."""
+        step = max(1, MOST_CROPS // len(self._rotations))
+        return [seen for k in range(0, len(views), step) for seen in self._read(views[k : k + step])]
+
+    def _read(self, views: Sequence[View]) -> list[CropPrediction]:
+        boxes, located = zip(*map(self._box, views), strict=True)
         for _ in range(self._options.passes - 1):
-            boxes = self._boxes_around_joints(views, boxes, batch)
-        hands = self._look(views, boxes, batch)
-        return [CropPrediction(hand, located) for hand, (_, located) in zip(hands, first, strict=True)]
+            seen = self._outputs(views, boxes)
+            boxes = [Box.around(image_joints_px(one, crop), self._predictor.box_scale) for one, crop in seen]
+        count = len(self._rotations)
+        turned = [replace(box, angle_rad=box.angle_rad + angle) for box in boxes for angle in self._rotations]
+        rotated = [view for view in views for _ in self._rotations]
+        hands = [
+            to_camera_frame(one, crop, view.camera, self._predictor.faces)
+            for (one, crop), view in zip(self._outputs(rotated, turned), rotated, strict=True)
+        ]
+        means = [mean_hand(hands[k : k + count]) for k in range(0, len(hands), count)]
+        return [CropPrediction(*pair) for pair in zip(means, located, strict=True)]
 
     def _box(self, view: View) -> tuple[Box, bool]:
         """Where to take the crop, and whether the protocol found it there."""
@@ -252,34 +248,11 @@ class CropPredictor:
             return crop_box("centre-130", None, width, height, scale), False
         return box.scaled(scale), True
 
-    def _boxes_around_joints(self, views: Sequence[View], boxes: Sequence[Box], batch: int) -> list[Box]:
-        crops = [self._crop(box) for box in boxes]
-        outputs = each(self._predictor(self._pixels(views, crops), batch))
-        return [
-            Box.around(image_joints_px(one, crop), self._predictor.box_scale)
-            for one, crop in zip(outputs, crops, strict=True)
-        ]
-
-    def _look(self, views: Sequence[View], boxes: Sequence[Box], batch: int) -> list[Hand | None]:
-        """The mean over the turned crops of what is seen in each box."""
-        crops = [
-            self._crop(replace(box, angle_rad=box.angle_rad + rotation))
-            for box in boxes
-            for rotation in self._rotations
-        ]
-        rotated = [view for view in views for _ in self._rotations]
-        outputs = each(self._predictor(self._pixels(rotated, crops), batch))
-        hands = [
-            to_camera_frame(one, crop, view.camera, self._predictor.faces)
-            for one, crop, view in zip(outputs, crops, rotated, strict=True)
-        ]
-        return [mean_hand(hands[k : k + len(self._rotations)]) for k in range(0, len(hands), len(self._rotations))]
-
-    def _crop(self, box: Box) -> Crop:
-        return Crop(box, "right", self._predictor.crop_size)
-
-    def _pixels(self, views: Sequence[View], crops: Sequence[Crop]) -> np.ndarray:
-        return np.stack([warp(view.image, crop.affine, crop.size) for view, crop in zip(views, crops, strict=True)])
+    def _outputs(self, views: Sequence[View], boxes: Sequence[Box]) -> Iterator[tuple[Outputs, Crop]]:
+        """What the network makes of each view in its box."""
+        crops = [Crop(box, "right", self._predictor.crop_size) for box in boxes]
+        pixels = [warp(view.image, crop.affine, crop.size) for view, crop in zip(views, crops, strict=True)]
+        return zip(each(self._predictor(np.stack(pixels), self._batch)), crops, strict=True)
 
 
 def mean_hand(hands: Sequence[Hand | None]) -> Hand | None:
@@ -304,15 +277,9 @@ def with_bone_length(hand: Hand, length_m: float, bone: tuple[int, int]) -> Hand
     return hand.scaled(ratio)
 
 
-# What can be asked of evaluations on FreiHAND.
-
-
-ErrorKind = Literal["PA-MPJPE", "RA-MPJPE"]
-
-
 @dataclass(frozen=True)
 class ReadingOptions:
-    """What to look at, and how."""
+    """What evaluations on FreiHAND look at, and how."""
 
     root: Path
     """FreiHAND's folder, which holds evaluation_K.json and evaluation/rgb."""
@@ -338,37 +305,155 @@ class ReadingOptions:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
 
 
-@dataclass(frozen=True)
-class FreihandOptions(ReadingOptions):
-    """Official metrics and our own on FreiHAND's evaluation split, with a report to read."""
+# Prediction files as FreiHAND's server takes them: `[joints, vertices]`, N x 21 x 3 and N x V x 3, JSON or zipped.
 
-    use_scale: bool = False
-    """Make each hand as large as the given length of its middle finger's first bone says."""
-    submission: bool = False
-    """Also write pred.zip for the server."""
-    output: Path = Path("outputs/freihand")
-    """Folder for the report, metrics.json, scores.txt, samples.csv and the predictions."""
+FORMAT = "expected [N x 21 x 3 joints, N x V x 3 vertices], metres in the camera's frame"
+
+_NAME_IN_ZIP = "pred.json"
+_SPACE = re.compile(r"\s*")
+_decode = json.JSONDecoder().raw_decode
 
 
-@dataclass(frozen=True)
-class RobustnessOptions(ReadingOptions):
-    """Errors under the 15 corruptions of ImageNet-C at five severities, and the mean corruption error."""
-
-    baseline: tuple[str, ...] = ()
-    """Networks that the mean corruption error is relative to, each named as for --model."""
-    error: ErrorKind = "PA-MPJPE"
-    """The joint error that counts: after similarity alignment, or with the roots together."""
-    output: Path = Path("outputs/robustness")
-    """Folder for the report, metrics.json and the predictions."""
+LARGEST_PREDICTIONS = 600_000_000
+"""Bytes of an unpacked file; FreiHAND's whole evaluation set, with all digits, has 230 million."""
 
 
-@dataclass(frozen=True)
-class ScoreOptions:
-    """Score a prediction file in the format of FreiHAND's server, as the server does."""
+class PredictionError(ValueError):
+    """A prediction file, or the truth that it is compared with, that cannot be scored; the message says why."""
 
-    gt: Path
-    """Folder with evaluation_xyz.json and evaluation_verts.json."""
-    pred: Path
-    """pred.json, or a zip that holds it: [N x 21 x 3 joints, N x V x 3 vertices], metres."""
-    output: Path = Path("outputs/score")
-    """Folder for scores.txt (the server's twelve lines), metrics.json and scores.csv."""
+
+class PredictionFile:
+    """A prediction file: its joints at once, its meshes one by one, so that they are never all in memory."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the joints. Raises PredictionError where the file is not of the format."""
+        self.path, self._text, self._at = path, _text(path), 0
+        self._expect("[", "a list of two")
+        joints = list(self._rows("joints", len(skeleton.KEYPOINTS)))
+        self._expect(",", "the list of vertices behind that of joints")
+        if not joints:
+            raise self._error("it holds no samples")
+        self.joints_m = np.stack(joints)  # (N, 21, 3) float64
+
+    def vertices(self) -> Iterator[np.ndarray]:
+        """The (V, 3) float64 mesh of each sample, once."""
+        yield from self._rows("vertices", None)
+        self._expect("]", "the end behind the list of vertices")
+        if self._at < len(self._text):
+            raise self._error("there is more behind the two lists")
+
+    def _rows(self, what: str, count: int | None) -> Iterator[np.ndarray]:
+        """The samples of one of the two lists, (count, 3) each."""
+        self._expect("[", f"the list of {what}")
+        sample = 0
+        while not self._finds("]"):
+            row = f"the {what} of sample {sample}"
+            if sample:
+                self._expect(",", row)
+            try:
+                value, self._at = _decode(self._text, self._skip())
+            except ValueError:
+                cut = f"{row} are not JSON, or the file ends in the middle of them; write or copy it again"
+                raise self._error(cut) from None
+            try:
+                yield points_of(value, count)
+            except ValueError as error:
+                raise self._error(f"{row}: {error}") from None
+            sample += 1
+
+    def _expect(self, sign: str, what: str) -> None:
+        if not self._finds(sign):
+            found = self._text[self._at : self._at + 12]
+            where = f"found {found!r}" if found else "the file ends there; write or copy it again"
+            raise self._error(f"{what} should follow, {where}")
+
+    def _finds(self, sign: str) -> bool:
+        """Whether `sign` comes next; then it is passed."""
+        found = self._text.startswith(sign, self._skip())
+        self._at += len(sign) if found else 0
+        self._skip()
+        return found
+
+    def _skip(self) -> int:
+        self._at = _SPACE.match(self._text, self._at).end()
+        return self._at
+
+    def _error(self, reason: str) -> PredictionError:
+        return PredictionError(f"{self.path}: {reason} ({FORMAT})")
+
+
+def points_of(value: Any, count: int | None) -> np.ndarray:
+    """(K, 3) float64 of one sample's JSON. ValueError where it is not `count` (or any positive number of) points."""
+    try:
+        points = np.array(value)
+    except ValueError:  # rows of unequal length
+        points = np.array(None)
+    if points.dtype.kind not in "fi" or points.ndim != 2 or points.shape[1] != 3 or count not in (None, len(points)):
+        wanted = "V" if count is None else count
+        found = f"shape {'x'.join(map(str, points.shape))}" if points.dtype.kind in "fi" else "something else"
+        raise ValueError(f"expected {wanted} x 3 numbers, found {found}")
+    if not np.isfinite(points).all():
+        raise ValueError(f"point {int(np.argmin(np.isfinite(points).all(1)))} is not finite")
+    return points.astype(np.float64)
+
+
+def _text(path: Path) -> str:
+    """The JSON text of a file, or of the only JSON in a zip."""
+    if not path.is_file():
+        raise PredictionError(f"no prediction file at {path}")
+    try:
+        if not zipfile.is_zipfile(path):
+            return path.read_bytes().decode("utf-8-sig")
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".json") and not name.startswith("__MACOSX")]
+            names = [_NAME_IN_ZIP] if _NAME_IN_ZIP in names else names
+            if len(names) != 1:
+                raise PredictionError(f"{path} holds {names or 'no JSON file'}; expected one, {_NAME_IN_ZIP}")
+            if (size := archive.getinfo(names[0]).file_size) > LARGEST_PREDICTIONS:
+                raise PredictionError(f"{path}: {names[0]} has {size:,} bytes, more than {LARGEST_PREDICTIONS:,}")
+            return archive.read(names[0]).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise PredictionError(f"{path} is neither JSON nor a zip with JSON in it ({FORMAT})") from None
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        raise PredictionError(f"{path} is a damaged or locked zip ({error}); write it again") from None
+
+
+def true_points(folder: Path, name: str, count: int | None) -> Iterator[np.ndarray]:
+    """The rows of `evaluation_{name}.json` in `folder`, each (K, 3) float64, one by one.
+
+    Raises PredictionError where the list is missing, cut off or of another kind.
+    """
+    path = folder / f"evaluation_{name}.json"
+    if not path.is_file():
+        raise PredictionError(
+            f"no {path.name} in {folder}: unpack FreiHAND's evaluation archive (FreiHAND_pub_v2_eval.zip) there"
+        )
+    rows = 0
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for value in read_rows(stream):
+                yield points_of(value, count)
+                rows += 1
+    except EOFError:
+        raise PredictionError(f"{path} ends in the middle, after {rows} rows; unpack it again") from None
+    except ValueError as error:
+        raise PredictionError(f"{path}, row {rows}: {error}; unpack it again") from None
+
+
+def write_submission(path: Path, joints_m: np.ndarray, vertices_m: Iterable[np.ndarray]) -> None:
+    """Write (N, 21, 3) joints and N meshes (V, 3) as the zip that the server takes. Replaces the file in one step."""
+    with (
+        atomic_write(path) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(_NAME_IN_ZIP, "w", force_zip64=True) as file,
+    ):
+        for before, samples in ((b"[[", joints_m), (b"], [", vertices_m)):
+            file.write(before)
+            for i, points in enumerate(samples):
+                file.write((b", " if i else b"") + json.dumps(rounded(points).tolist()).encode())
+        file.write(b"]]")
+
+
+def rounded(points_m: np.ndarray) -> np.ndarray:
+    """(..., 3) points to a tenth of a micrometre, far below what can be measured: the file is half as large."""
+    return np.round(np.asarray(points_m, np.float64), 7)

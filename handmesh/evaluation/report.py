@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
-import onnxruntime
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -24,8 +23,10 @@ from rich.text import Text
 
 from handmesh.assets import detector_path
 from handmesh.files import sha256_of, write_bytes, write_csv, write_json, write_text
-from handmesh.machine import machine
+from handmesh.machine import import_onnxruntime, machine
 from handmesh.tracking.backends import Session, default_threads
+
+onnxruntime = import_onnxruntime()
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -147,7 +148,9 @@ class Report:
 
         files: by name; as .json whatever JSON can hold, as .csv named columns of one length, else text.
         """
-        paths = [_write_file(folder / file, content) for file, content in (files or {}).items()]
+        paths = [folder / file for file in files or {}]
+        for path, content in zip(paths, (files or {}).values(), strict=True):
+            {".json": write_json, ".csv": write_csv}.get(path.suffix, write_text)(path, content)
         for image in self.images:
             paths.append(folder / f"{image.name}.png")
             write_bytes(paths[-1], image.png)
@@ -155,6 +158,15 @@ class Report:
         write_text(paths[-2], self.markdown())
         write_text(paths[-1], self.html())
         return paths
+
+    def publish(self, folder: Path, files: Mapping[str, object] | None = None) -> None:
+        """Write everything as `write` does, print it, and say where it lies."""
+        self.write(folder, files)
+        self.print(Console())
+        count = len(self.images)
+        images = [f"{count} image{'' if count == 1 else 's'}"] if count else []
+        written = ", ".join(["report.html", "report.md", *(files or {}), *images])
+        Console().print(f"written to {folder}: {written}", highlight=False, markup=False)
 
     def print(self, console: Console) -> None:
         """Tables as wide as they are, then warnings, notes and setting."""
@@ -172,12 +184,6 @@ class Report:
             console.print(f"{name}: {value}", highlight=False, markup=False)
 
 
-def _write_file(path: Path, content: object) -> Path:
-    write = {".json": write_json, ".csv": write_csv}.get(path.suffix, write_text)
-    write(path, content)
-    return path
-
-
 @cache
 def _template() -> Template:
     try:
@@ -188,15 +194,27 @@ def _template() -> Template:
     return environment.get_template("report.html.jinja")
 
 
+def panels(rows: int, columns: int, size: tuple[float, float], **layout: Any) -> tuple[Figure, np.ndarray]:
+    """An empty figure, `size` in inches, and its (rows, columns) axes with light grids.
+
+    layout: for matplotlib's `Figure.subplots`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **layout)
+    for one in axes.flat:
+        one.grid(color="#eeeeee")
+    return figure, axes
+
+
 def heat_map(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], titles: Sequence[str], unit: str
 ) -> Figure:
     """(M, R, C) values as M maps side by side, each with its title and its own range, and the numbers written in."""
-    from matplotlib.figure import Figure
-
-    count = len(values)
-    figure = Figure(figsize=(3.1 * count, 0.5 + 0.42 * len(rows)), layout="constrained")
-    for axes, grid, title in zip(figure.subplots(1, count, squeeze=False)[0], values, titles, strict=True):
+    figure, maps = panels(1, len(values), (3.1 * len(values), 0.5 + 0.42 * len(rows)))
+    for axes, grid, title in zip(maps[0], values, titles, strict=True):
+        axes.grid(False)
         axes.imshow(grid, cmap="Oranges", aspect="auto", vmin=np.nanmin(grid), vmax=1.6 * np.nanmax(grid))
         axes.set_xticks(range(len(columns)), columns, fontsize=8)
         axes.set_yticks(range(len(rows)), rows, fontsize=8)

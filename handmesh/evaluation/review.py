@@ -19,7 +19,7 @@ from handmesh.data.photos import Split, read_photos
 from handmesh.evaluation.datasets import (
     Case,
     Example,
-    FalsePositive,
+    Mesh,
     Run,
     ask,
     camera_of,
@@ -29,16 +29,13 @@ from handmesh.evaluation.datasets import (
 )
 from handmesh.evaluation.metrics import Metric, metric
 from handmesh.evaluation.report import setting_of
-from handmesh.files import write_csv, write_json
+from handmesh.files import write_csv, write_image, write_json
 from handmesh.geometry import apply_affine, project
 from handmesh.render.overlay import Colour, Style, draw_skeleton, overlay, shade
-from handmesh.render.shading import blend
+from handmesh.render.rasterizer import blend
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.tracker import HandTracker
 from handmesh.types import Box, Camera, Hand
-
-# Contact sheets: what was labelled, and under it what was seen, for the cases that tell most.
-
 
 TILE = 176
 COLUMNS = 8
@@ -61,54 +58,43 @@ def case_sheet(cases: Sequence[Case], errors: np.ndarray, unit: str = "") -> np.
 
     Gives an RGB image, None where there are no cases.
     """
-    order = [int(i) for i in np.argsort(errors) if np.isfinite(errors[i])]
-    middle = max(0, (len(order) - COLUMNS) // 2)
-    missed = [int(i) for i in np.flatnonzero(~np.isfinite(errors))]
-    rows = {
-        "best": order[:COLUMNS],
-        "median": order[middle : middle + COLUMNS],
-        "worst": order[::-1][:COLUMNS],
-        "not found": missed[:: max(1, len(missed) // COLUMNS)][:COLUMNS],
-    }
-    return _sheet({name: [_case_tile(cases[i], errors[i], unit) for i in row] for name, row in rows.items()})
+    missed = np.flatnonzero(~np.isfinite(errors)).tolist()
+    rows = best_median_worst(errors, COLUMNS) | {"not found": missed[:: max(1, len(missed) // COLUMNS)][:COLUMNS]}
+
+    def tile(i: int) -> Tile:
+        caption = f"{errors[i]:.3g}{unit} " if np.isfinite(errors[i]) else ""
+        case = cases[i]
+        return Tile(case.example, case.label.joints_px, case.answer.hand, caption + case.example.name)
+
+    return _sheet({name: list(map(tile, row)) for name, row in rows.items()})
 
 
-def false_positive_sheet(false_positives: Sequence[FalsePositive]) -> np.ndarray | None:
-    """The surest of the hands that nobody labelled; None where there are none."""
-    surest = sorted(false_positives, key=lambda false: -false.hand.score)[: 3 * COLUMNS]
-    tiles = [Tile(f.example, f.hand.joints_px, f.hand, f"{f.hand.score:.2f} {f.example.name}") for f in surest]
+def best_median_worst(errors: np.ndarray, count: int) -> dict[str, list[int]]:
+    """The numbers of `count` cases each by (N,) `errors`, without those where it is not a number."""
+    order = [i for i in np.argsort(errors, kind="stable").tolist() if np.isfinite(errors[i])]
+    middle = max(0, (len(order) - count) // 2)
+    return {"best": order[:count], "median": order[middle : middle + count], "worst": order[::-1][:count]}
+
+
+def false_positive_sheet(false_positives: Sequence[tuple[Example, Hand]]) -> np.ndarray | None:
+    """(H, W, 3) the surest of the hands that nobody labelled; None where there are none."""
+    surest = sorted(false_positives, key=lambda pair: -pair[1].score)[: 3 * COLUMNS]
+    tiles = [Tile(image, hand.joints_px, hand, f"{hand.score:.2f} {image.name}") for image, hand in surest]
     return _sheet({f"surest {k + 1}-": tiles[k : k + COLUMNS] for k in range(0, len(tiles), COLUMNS)})
 
 
-def write_sheet(path: Path, sheet: np.ndarray) -> None:
-    """Write an RGB image as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tofile(path)
-
-
-def _case_tile(case: Case, error: float, unit: str) -> Tile:
-    caption = f"{error:.3g}{unit} " if np.isfinite(error) else ""
-    return Tile(case.example, case.label.joints_px, case.answer.hand, caption + case.example.name)
-
-
 def _sheet(rows: dict[str, list[Tile]]) -> np.ndarray | None:
-    drawn = [_row(name, tiles) for name, tiles in rows.items() if tiles]
+    drawn = []
+    for name, tiles in rows.items():
+        row = np.full((CAPTION + 2 * TILE + CAPTION, COLUMNS * TILE, 3), GROUND, np.uint8)
+        row[:CAPTION] = strip(name, COLUMNS * TILE, (255, 255, 255))
+        for k, tile in enumerate(tiles):
+            views = tile_views(tile, TILE)
+            upper = views.plain.copy()
+            draw_skeleton(upper, apply_affine(views.affine, tile.joints_px))
+            row[CAPTION:, k * TILE : (k + 1) * TILE] = np.concatenate([upper, views.drawn, strip(tile.caption, TILE)])
+        drawn += [row] if tiles else []
     return np.concatenate(drawn) if drawn else None
-
-
-def _row(name: str, tiles: Sequence[Tile]) -> np.ndarray:
-    row = np.full((CAPTION + 2 * TILE + CAPTION, COLUMNS * TILE, 3), GROUND, np.uint8)
-    row[:CAPTION] = strip(name, COLUMNS * TILE, (255, 255, 255))
-    for k, tile in enumerate(tiles):
-        row[CAPTION:, k * TILE : (k + 1) * TILE] = _draw(tile)
-    return row
-
-
-def _draw(tile: Tile) -> np.ndarray:
-    views = tile_views(tile, TILE)
-    upper = views.plain.copy()
-    draw_skeleton(upper, apply_affine(views.affine, tile.joints_px))
-    return np.concatenate([upper, views.drawn, strip(tile.caption, TILE)])
 
 
 class TileViews(NamedTuple):
@@ -132,7 +118,7 @@ def tile_views(tile: Tile, size: int, style: Style | None = None) -> TileViews:
 
 
 def zoomed(camera: Camera, affine: np.ndarray, size: int) -> Camera:
-    """The camera whose image is the square of `size` pixels under an upright `affine`."""
+    """The camera whose image is the square of `size` pixels under an upright (2, 3) `affine`."""
     scale = float(affine[0, 0])
     cx, cy = apply_affine(affine, np.array([camera.cx, camera.cy]))
     return Camera(camera.fx * scale, camera.fy * scale, float(cx), float(cy), size, size)
@@ -142,9 +128,6 @@ def strip(text: str, width: int, colour: tuple[int, int, int] = (200, 200, 200))
     """(CAPTION, width, 3) a line of text."""
     ground = np.full((CAPTION, width, 3), GROUND, np.uint8)
     return cv2.putText(ground, text, (3, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.36, colour, 1, cv2.LINE_AA)
-
-
-# One sample as three squares: what is labelled, what was predicted, and both from the side.
 
 
 CASE_MARGIN = 1.6  # a square's side in sides of the tight box
@@ -170,15 +153,8 @@ def tiled(cases: Sequence[tuple[np.ndarray, str]], columns: int = 2, gap: int = 
     return sheet
 
 
-class Posed(NamedTuple):
-    """A hand in the camera's frame, metres."""
-
-    joints_m: np.ndarray  # (21, 3)
-    vertices_m: np.ndarray  # (V, 3)
-
-
 def case_image(
-    image: np.ndarray, camera: Camera, predicted: Posed, truth: Posed | None, faces: np.ndarray, size: int = 192
+    image: np.ndarray, camera: Camera, predicted: Mesh, truth: Mesh | None, faces: np.ndarray, size: int = 192
 ) -> np.ndarray:
     """(S, 3 S, 3) uint8: the image with the true joints, with the predicted mesh, and the meshes seen from the side.
 
@@ -196,33 +172,23 @@ def case_image(
     return np.concatenate([labelled, drawn, _from_the_side(predicted, truth, faces, size)], axis=1)
 
 
-def _from_the_side(predicted: Posed, truth: Posed | None, faces: np.ndarray, size: int) -> np.ndarray:
+def _from_the_side(predicted: Mesh, truth: Mesh | None, faces: np.ndarray, size: int) -> np.ndarray:
+    """(S, S, 3) uint8: both about their roots along the image's x axis, each hiding what lies behind it."""
     hands = [(predicted, PREDICTED)]
     if truth is not None and len(truth.vertices_m) == len(predicted.vertices_m):
         hands.append((truth, TRUE))
     focal = size / SIDE_VIEW_M * _DISTANCE_M
     camera = Camera(focal, focal, (size - 1) / 2, (size - 1) / 2, size, size)
     centre = (truth or predicted).vertices_m.mean(0) - (truth or predicted).joints_m[skeleton.ROOT]
-    layers = [shade(_rotated(hand, centre), faces, camera, colour) for hand, colour in hands]
-    return _nearest(layers, size)
-
-
-def _rotated(hand: Posed, centre_m: np.ndarray) -> np.ndarray:
-    """Vertices about the hand's own root, seen along the image's x axis: depth runs to the right."""
-    x, y, z = (hand.vertices_m - hand.joints_m[skeleton.ROOT] - centre_m).T
-    return np.stack([z, y, _DISTANCE_M - x], axis=1)
-
-
-def _nearest(layers: Sequence[tuple[np.ndarray, np.ndarray]], size: int) -> np.ndarray:
-    """RGBA images with their depths over one ground, each hiding what lies behind it."""
-    example = np.full((size, size, 3), _GROUND, np.uint8)
-    depths = np.stack([depth for _, depth in layers])
+    layers = []
+    for hand, colour in hands:
+        x, y, z = (hand.vertices_m - hand.joints_m[skeleton.ROOT] - centre).T
+        layers.append(shade(np.stack([z, y, _DISTANCE_M - x], axis=1), faces, camera, colour))
+    view = np.full((size, size, 3), _GROUND, np.uint8)
+    nearest = np.min([depth for _, depth in layers], axis=0)
     for rgba, depth in layers:
-        blend(example, np.where((depth <= depths.min(0))[..., None], rgba, np.uint8(0)), 1.0)
-    return example
-
-
-# Held-out images chosen at random, each hand beside its mesh, for a person to judge finger by finger; and the
+        blend(view, np.where((depth <= nearest)[..., None], rgba, np.uint8(0)), 1.0)
+    return view
 
 
 # A sheet that somebody fills in finger by finger, and what it comes to.
@@ -310,13 +276,10 @@ def count_review(path: Path) -> list[Metric]:
     return metrics
 
 
-# Held-out images chosen at random, each hand beside its mesh, for somebody to judge finger by finger.
-
-
 SIZE = 300
 """Pixels of a square's side."""
 
-COLUMNS, ROWS = 3, 4
+PAGE_COLUMNS, PAGE_ROWS = 3, 4
 
 STYLE = Style(opacity=0.6, skeleton=True)
 """The finger shows through its mesh, and colours say which finger the mesh takes it for."""
@@ -361,16 +324,31 @@ def review(options: ReviewOptions) -> None:
 
 def draw_overlays(options: ReviewOptions) -> list[Case]:
     """Choose, look, write pages and the sheet to fill in; gives the labelled hands, an image's largest first."""
-    chosen = choose(_images(options), options.count, options.seed)
+    if not options.root:
+        raise ValueError("no data sets: name at least one folder with a pseudo_labels.json, with --root")
+    images = [
+        example._replace(name=f"{name}/{example.name}")
+        for name, root in zip(folder_names(options.root), options.root, strict=True)
+        for example in from_photos(read_photos(root, options.split))
+        if example.hands
+    ]
+    chosen = choose(images, options.count, options.seed)
     tracker = HandTracker.load(options.model, num_hands=options.num_hands, threads=options.threads)
     said = ask(with_detected_boxes(tracker), chosen, "looking").said
     cases = [case for one in said for case in sorted(Run([one]).cases, key=lambda case: -case.label.box().size_px)]
-    shown = [_shown(k, case) for k, case in enumerate(cases)]
+    step = PAGE_COLUMNS * PAGE_ROWS
+    pages = [f"page-{k // step + 1:02d}.png" for k in range(len(cases))]
+    shown = [
+        Shown(k + 1, page, case.example.name, case.label.side, case.answer.hand is not None)
+        for k, (page, case) in enumerate(zip(pages, cases, strict=True))
+    ]
     write_blank(options.output / REVIEW, shown)
-    for page, start in enumerate(range(0, len(cases), COLUMNS * ROWS)):
-        part = slice(start, start + COLUMNS * ROWS)
-        write_sheet(options.output / _page_name(page), _page(cases[part], shown[part]))
-    _write_index(options, chosen, shown)
+    for start in range(0, len(cases), step):
+        write_image(options.output / pages[start], _page(cases[start : start + step], shown[start : start + step]))
+    session = open_session(model_path(options.model), "mesh", options.threads)
+    index = {"setting": setting_of(model_path(options.model), session, options.threads).as_json()}
+    index |= {"seed": options.seed, "split": options.split, "images": [example.name for example in chosen]}
+    write_json(options.output / "index.json", index | {"hands": [one._asdict() for one in shown]})
     Console().print(f"{len(shown)} hands in {len(chosen)} images, written to {options.output}; fill in {REVIEW}")
     return cases
 
@@ -382,47 +360,15 @@ def choose(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     return [examples[i] for i in np.random.default_rng(seed).permutation(len(examples))[:count]]
 
 
-def _images(options: ReviewOptions) -> list[Example]:
-    """All images with hands, named after their data set and file."""
-    if not options.root:
-        raise ValueError("no data sets: name at least one folder with a pseudo_labels.json, with --root")
-    return [
-        example._replace(name=f"{name}/{example.name}")
-        for name, root in zip(folder_names(options.root), options.root, strict=True)
-        for example in from_photos(read_photos(root, options.split))
-        if example.hands
-    ]
-
-
-def _page_name(page: int) -> str:
-    return f"page-{page + 1:02d}.png"
-
-
-def _shown(number: int, case: Case) -> Shown:
-    page = _page_name(number // (COLUMNS * ROWS))
-    return Shown(number + 1, page, case.example.name, case.label.side, case.answer.hand is not None)
-
-
 def _page(cases: Sequence[Case], shown: Sequence[Shown]) -> np.ndarray:
+    """For each case a caption over the hand as it is, and with the mesh."""
     height, width = CAPTION + SIZE, 2 * SIZE
-    page = np.full((ROWS * height, COLUMNS * width, 3), GROUND, np.uint8)
+    page = np.full((PAGE_ROWS * height, PAGE_COLUMNS * width, 3), GROUND, np.uint8)
     for k, (case, one) in enumerate(zip(cases, shown, strict=True)):
-        top, left = k // COLUMNS * height, k % COLUMNS * width
-        page[top : top + height, left : left + width] = _pair(case, one)
+        views = tile_views(Tile(case.example, case.label.joints_px, case.answer.hand, ""), SIZE, STYLE)
+        drawn = views.drawn if one.found else np.full_like(views.drawn, GROUND)
+        text = f"{one.number}  {'' if one.found else 'NOT FOUND '}{one.side}  {one.file}"
+        pair = [strip(text, width, (255, 255, 255)), np.concatenate([views.plain, drawn], axis=1)]
+        top, left = k // PAGE_COLUMNS * height, k % PAGE_COLUMNS * width
+        page[top : top + height, left : left + width] = np.concatenate(pair)
     return page
-
-
-def _pair(case: Case, shown: Shown) -> np.ndarray:
-    """A caption over the hand as it is, and with the mesh."""
-    views = tile_views(Tile(case.example, case.label.joints_px, case.answer.hand, ""), SIZE, STYLE)
-    drawn = views.drawn if shown.found else np.full_like(views.drawn, GROUND)
-    what = "" if shown.found else "NOT FOUND "
-    caption = strip(f"{shown.number}  {what}{shown.side}  {shown.file}", 2 * SIZE, (255, 255, 255))
-    return np.concatenate([caption, np.concatenate([views.plain, drawn], axis=1)])
-
-
-def _write_index(options: ReviewOptions, chosen: Sequence[Example], shown: Sequence[Shown]) -> None:
-    session = open_session(model_path(options.model), "mesh", options.threads)
-    setting = setting_of(model_path(options.model), session, options.threads).as_json()
-    asked = {"seed": options.seed, "split": options.split, "images": [example.name for example in chosen]}
-    write_json(options.output / "index.json", {"setting": setting, **asked, "hands": [one._asdict() for one in shown]})

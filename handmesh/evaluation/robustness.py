@@ -7,34 +7,42 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
-from numba import njit
-from rich.console import Console
 from rich.progress import Progress
 
 from handmesh import skeleton
 from handmesh.data.freihand import FreihandSet
 from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.freihand import PART, configuration, finder, predict_part
-from handmesh.evaluation.freihand_report import open_set, reading_setting, short_name
-from handmesh.evaluation.metrics import align, errors
-from handmesh.evaluation.predictor import (
-    CropPredictor,
-    ErrorKind,
-    PredictOptions,
-    Predictor,
-    RobustnessOptions,
-    open_predictor,
+from handmesh.evaluation.freihand import (
+    configuration,
+    open_set,
+    parts_of,
+    predict_part,
+    reader_of,
+    reading_setting,
+    short_name,
 )
-from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table
+from handmesh.evaluation.metrics import align, errors
+from handmesh.evaluation.predictor import CropPredictor, ReadingOptions, open_predictor
+from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table, panels
 from handmesh.evaluation.review import strip
+from handmesh.machine import compiled
 
-# Snow, frost and fog over an image, with the parameters of ImageNet-C; see `corruptions`.
+# The 15 corruptions of ImageNet-C at five severities each.
+#
+# Source of kinds and parameters: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to
+# Common Corruptions and Perturbations (ICLR 2019), and the authors' released settings for images
+# of 224 x 224 pixels, FreiHAND's own size. Two differ. Frost is drawn, not photographed.
+# The elastic transform has no random affine, which would move the hand away from its labels: it is
+# that of Michaelis et al., Benchmarking Robustness in Object Detection (2019), made for labels that
+# are places. The PyPI packages that offer these do not run with NumPy 2 and today's scikit-image.
 
+Pixels = np.ndarray
+"""(H, W, 3) float RGB, which corruptions take in 0..1 and may leave: what lies beyond is clipped at last."""
 
 _FROST_TINT = np.float32([0.93, 1.0, 1.06])
 _FROST_LEVEL = (0.48, 0.82)
@@ -42,9 +50,9 @@ _BRANCH_RAD = math.radians(60)
 
 
 def snow(
-    image: np.ndarray, rng: np.random.Generator, mean: float, deviation: float, zoom: float, threshold: float,
+    image: Pixels, rng: np.random.Generator, mean: float, deviation: float, zoom: float, threshold: float,
     radius: int, sigma: float, kept: float,
-) -> np.ndarray:  # fmt: skip
+) -> Pixels:  # fmt: skip
     """Flakes: enlarged noise above a threshold, blurred along the way they fall, over a whitened image."""
     flakes = magnified(rng.normal(mean, deviation, image.shape[:2]).astype(np.float32), zoom)
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
@@ -56,7 +64,7 @@ def snow(
     return whitened + (flakes + flakes[::-1, ::-1])[..., None]
 
 
-def fog(image: np.ndarray, rng: np.random.Generator, strength: float, decay: float) -> np.ndarray:
+def fog(image: Pixels, rng: np.random.Generator, strength: float, decay: float) -> Pixels:
     """A cloudy height map added, the whole brought back to the image's own brightest value."""
     height, width = image.shape[:2]
     cloud = plasma(1 << (max(height, width) - 1).bit_length(), decay, rng)[:height, :width, None]
@@ -64,7 +72,7 @@ def fog(image: np.ndarray, rng: np.random.Generator, strength: float, decay: flo
     return (image + strength * cloud) * brightest / (brightest + strength)
 
 
-def frost(image: np.ndarray, rng: np.random.Generator, kept: float, fraction: float) -> np.ndarray:
+def frost(image: Pixels, rng: np.random.Generator, kept: float, fraction: float) -> Pixels:
     """A frosted window added to the dimmed image.
 
     ImageNet-C has photographs of frost for it. Here the frost is drawn: feathery crystals on a cloudy ground,
@@ -92,15 +100,14 @@ def _draw_fern(canvas: np.ndarray, rng: np.random.Generator) -> None:
     start, angle = rng.uniform((0, 0), (width, height)), rng.uniform(0, 2 * math.pi)
     length, value = rng.uniform(12, 60), float(rng.uniform(-0.5, 1.0))
     direction = np.array([math.cos(angle), math.sin(angle)])
-    _draw_stroke(canvas, start, start + length * direction, value)
+    strokes = [(start, length * direction, value)]
     for along in np.arange(3, length, 4.0):
         for rotation in (-_BRANCH_RAD, _BRANCH_RAD):
             side = np.array([math.cos(angle + rotation), math.sin(angle + rotation)]) * 0.45 * (length - along)
-            _draw_stroke(canvas, start + along * direction, start + along * direction + side, 0.8 * value)
-
-
-def _draw_stroke(canvas: np.ndarray, begin: np.ndarray, end: np.ndarray, value: float) -> None:
-    cv2.line(canvas, tuple(np.rint(begin).astype(int).tolist()), tuple(np.rint(end).astype(int).tolist()), value, 1)
+            strokes.append((start + along * direction, side, 0.8 * value))
+    for begin, way, brightness in strokes:
+        ends = [np.rint(point).astype(int).tolist() for point in (begin, begin + way)]
+        cv2.line(canvas, *ends, brightness, 1)
 
 
 def plasma(size: int, decay: float, rng: np.random.Generator) -> np.ndarray:
@@ -125,7 +132,7 @@ def plasma(size: int, decay: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def magnified(image: np.ndarray, zoom: float) -> np.ndarray:
-    """The middle of an image, `zoom` times as large, in the size that it had."""
+    """The middle of an image, (H, W) or (H, W, 3), `zoom` times as large, in the size that it had."""
     height, width = image.shape[:2]
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     affine = np.column_stack([zoom * np.eye(2), (1 - zoom) * middle])
@@ -133,7 +140,7 @@ def magnified(image: np.ndarray, zoom: float) -> np.ndarray:
 
 
 def motion_kernel(radius: int, sigma: float, angle_deg: float) -> np.ndarray:
-    """The kernel of a motion blur: half a Gaussian from the middle outwards, 2 `radius` + 1 steps along a direction."""
+    """(K, K) the kernel of a motion blur, K = 4 `radius` + 3: half a Gaussian from the middle outwards, in pixels."""
     reach = 2 * radius + 1
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
     steps = np.arange(reach)
@@ -144,16 +151,6 @@ def motion_kernel(radius: int, sigma: float, angle_deg: float) -> np.ndarray:
     return kernel
 
 
-# The 15 corruptions of ImageNet-C at five severities each.
-#
-# Source of kinds and parameters: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to
-# Common Corruptions and Perturbations (ICLR 2019), and the authors' released settings for images
-# of 224 x 224 pixels, FreiHAND's own size. Two differ. Frost is drawn, not photographed (`weather`).
-# The elastic transform has no random affine, which would move the hand away from its labels: it is
-# that of Michaelis et al., Benchmarking Robustness in Object Detection (2019), made for labels that
-# are places. The PyPI packages that offer these do not run with NumPy 2 and today's scikit-image.
-
-
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -161,7 +158,7 @@ class Corruption(NamedTuple):
     """One kind, and its parameters at each severity."""
 
     group: str
-    apply: Callable[..., np.ndarray]  # (image, rng, *parameters); images are (H, W, 3) float32 RGB in 0..1
+    apply: Callable[..., Pixels]  # (image, rng, *parameters)
     levels: tuple[tuple[Any, ...], ...]
 
 
@@ -179,23 +176,23 @@ def corrupt(image: np.ndarray, name: str, severity: int, seed: int) -> np.ndarra
     return np.rint(np.clip(changed, 0, 1) * 255).astype(np.uint8)
 
 
-def gaussian_noise(image: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
+def gaussian_noise(image: Pixels, rng: np.random.Generator, deviation: float) -> Pixels:
     """Sensor noise in dim light."""
     return image + rng.normal(0, deviation, image.shape)
 
 
-def shot_noise(image: np.ndarray, rng: np.random.Generator, photons: float) -> np.ndarray:
+def shot_noise(image: Pixels, rng: np.random.Generator, photons: float) -> Pixels:
     """The discreteness of light: white is so many photons."""
     return rng.poisson(image * photons) / photons
 
 
-def impulse_noise(image: np.ndarray, rng: np.random.Generator, fraction: float) -> np.ndarray:
+def impulse_noise(image: Pixels, rng: np.random.Generator, fraction: float) -> Pixels:
     """Salt and pepper, each colour by itself."""
     hit, salt = rng.random(image.shape) < fraction, rng.random(image.shape) < 0.5
     return np.where(hit, salt, image)
 
 
-def defocus_blur(image: np.ndarray, rng: np.random.Generator, radius: int, soft: float) -> np.ndarray:
+def defocus_blur(image: Pixels, rng: np.random.Generator, radius: int, soft: float) -> Pixels:
     """A lens out of focus: the mean over a disk with a softened rim."""
     reach = np.arange(-max(8, radius), max(8, radius) + 1)
     disk = (reach[:, None] ** 2 + reach**2 <= radius**2).astype(np.float32)
@@ -203,7 +200,7 @@ def defocus_blur(image: np.ndarray, rng: np.random.Generator, radius: int, soft:
     return cv2.filter2D(image, -1, cv2.GaussianBlur(disk / disk.sum(), (width, width), soft))
 
 
-def glass_blur(image: np.ndarray, rng: np.random.Generator, sigma: float, reach: int, rounds: int) -> np.ndarray:
+def glass_blur(image: Pixels, rng: np.random.Generator, sigma: float, reach: int, rounds: int) -> Pixels:
     """Frosted glass: each pixel takes the colour of one near it."""
     blurred = _blurred(image, sigma)
     offsets = rng.integers(-reach, reach, (rounds, *image.shape[:2], 2))
@@ -211,9 +208,12 @@ def glass_blur(image: np.ndarray, rng: np.random.Generator, sigma: float, reach:
     return _blurred(blurred, sigma)
 
 
-@njit(cache=True)
+@compiled()
 def take_from_near(image: np.ndarray, offsets: np.ndarray, reach: int) -> None:
-    """In place, from the last pixel to the first, so that colours may travel, as the released images were made."""
+    """Give each pixel of an (H, W, 3) image the colour at its (K, H, W, 2) offset in x and y, K times over, in place.
+
+    From the last pixel to the first, so that colours may travel, as the released images were made.
+    """
     for k in range(offsets.shape[0]):
         for y in range(image.shape[0] - reach, reach, -1):
             for x in range(image.shape[1] - reach, reach, -1):
@@ -227,32 +227,32 @@ def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (width, width), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
-def motion_blur(image: np.ndarray, rng: np.random.Generator, radius: int, sigma: float) -> np.ndarray:
+def motion_blur(image: Pixels, rng: np.random.Generator, radius: int, sigma: float) -> Pixels:
     """A camera that moves in one direction."""
     kernel = motion_kernel(radius, sigma, rng.uniform(-45, 45))
     return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE)
 
 
-def zoom_blur(image: np.ndarray, rng: np.random.Generator, end: float, step: float) -> np.ndarray:
+def zoom_blur(image: Pixels, rng: np.random.Generator, end: float, step: float) -> Pixels:
     """A camera that moves towards the image's middle: the mean of the image and its enlargements."""
     zooms = np.arange(1, end, step)
     return (image + sum(magnified(image, zoom) for zoom in zooms)) / (len(zooms) + 1)
 
 
-def brightness(image: np.ndarray, rng: np.random.Generator, more: float) -> np.ndarray:
+def brightness(image: Pixels, rng: np.random.Generator, more: float) -> Pixels:
     """More light: the value in HSV raised."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     hsv[..., 2] = np.clip(hsv[..., 2] + more, 0, 1)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def contrast(image: np.ndarray, rng: np.random.Generator, kept: float) -> np.ndarray:
+def contrast(image: Pixels, rng: np.random.Generator, kept: float) -> Pixels:
     """Colours drawn towards their means."""
     means = image.mean((0, 1))
     return (image - means) * kept + means
 
 
-def elastic_transform(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+def elastic_transform(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     """Small regions stretched and squeezed by a smooth random field."""
     height, width = image.shape[:2]
     reach = 0.005 * height
@@ -266,14 +266,14 @@ def elastic_transform(image: np.ndarray, rng: np.random.Generator, strength: flo
     return cv2.remap(image, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
-def pixelate(image: np.ndarray, rng: np.random.Generator, fraction: float) -> np.ndarray:
+def pixelate(image: Pixels, rng: np.random.Generator, fraction: float) -> Pixels:
     """An image enlarged from fewer pixels."""
     height, width = image.shape[:2]
     small = cv2.resize(image, (int(width * fraction), int(height * fraction)), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def jpeg_compression(image: np.ndarray, rng: np.random.Generator, quality: int) -> np.ndarray:
+def jpeg_compression(image: Pixels, rng: np.random.Generator, quality: int) -> Pixels:
     """Lossy compression."""
     pixels = cv2.cvtColor(np.rint(image * 255).astype(np.uint8), cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
@@ -303,13 +303,22 @@ CORRUPTIONS: dict[str, Corruption] = {
 """The 15 kinds in the paper's order."""
 
 
-# How a network bears corrupted images: ImageNet-C's corruptions on FreiHAND's evaluation split, and a report.
-
-
-# How much worse a network gets under the corruptions of ImageNet-C, and how much of that a baseline suffers.
-
+# How much worse a network gets under the corruptions, and how much of that a baseline suffers.
 
 CLEAN = "clean"
+ErrorKind = Literal["PA-MPJPE", "RA-MPJPE"]
+
+
+@dataclass(frozen=True)
+class RobustnessOptions(ReadingOptions):
+    """Errors under the 15 corruptions of ImageNet-C at five severities, and the mean corruption error."""
+
+    baseline: tuple[str, ...] = ()
+    """Networks that the mean corruption error is relative to, each named as for --model."""
+    error: ErrorKind = "PA-MPJPE"
+    """The joint error that counts: after similarity alignment, or with the roots together."""
+    output: Path = Path("outputs/robustness")
+    """Folder for the report, metrics.json and the predictions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,81 +355,86 @@ def mean_corruption_error(network: Robustness, baseline: Robustness) -> float:
     return float(np.mean(list(corruption_errors(network, baseline).values())))
 
 
+def evaluate_robustness(options: RobustnessOptions) -> list[Robustness]:
+    """Evaluate the model and the baselines; their errors, the model's first.
+
+    Raises ValueError where the set has no labels, and for what cannot be opened.
+    """
+    freihand = open_set(options)
+    freihand.require("xyz")
+    models = list(dict.fromkeys((options.model, *options.baseline)))
+    predictors = [open_predictor(model, options.hand_model, options.device, options.threads) for model in models]
+    results = []
+    for predictor, name in zip(predictors, _names([predictor.name for predictor in predictors]), strict=True):
+        folder = options.output / "predictions" / f"{short_name(predictor.name)}-{predictor.file_sha256[:8]}"
+        kept = configuration(freihand, predictor, options.predict_options, use_scale=False)
+        cache, reader = ArrayCache(folder, kept, options.overwrite), reader_of(options, predictor)
+        joints = predict_corrupted(freihand, reader, cache, options.limit, name)
+        results.append(measure(name, joints, freihand.xyz[: joints[CLEAN].shape[1]], options.error))
+    count = min(options.limit or len(freihand), len(freihand))
+    setting = reading_setting(options, freihand, predictors[0], count)
+    baselines = [results[models.index(model)] for model in options.baseline]  # a network may be its own
+    report = _report(options, setting, results[0], baselines, freihand)
+    report.publish(options.output, {"metrics.json": _as_json(options, setting, results[0], baselines)})
+    return results
+
+
+def _names(models: list[str]) -> list[str]:
+    """The shortest names that tell the networks apart."""
+    shorter = [list(map(short_name, models)), [Path(model).name for model in models]]
+    return next((names for names in shorter if len(set(names)) == len(names)), models)
+
+
 def predict_corrupted(
-    freihand: FreihandSet,
-    reader: CropPredictor,
-    cache: ArrayCache,
-    predict_options: PredictOptions,
-    batch: int,
-    limit: int | None,
-    what: str,
+    freihand: FreihandSet, reader: CropPredictor, cache: ArrayCache, limit: int | None, what: str
 ) -> dict[str, np.ndarray]:
     """(S, N, 21, 3) joints in the camera's frame by the corruption's name, S severities; S is 1 for clean images.
 
-    What the cache holds is not done again. what: to call the progress bar.
+    Zeros where the network's numbers are no hand. What the cache holds is not done again. what: to call the progress
+    bar.
     """
     count = min(limit or len(freihand), len(freihand))
     joints: dict[str, np.ndarray] = {}
+
+    def predicted(image_of: Callable[[int], np.ndarray]) -> np.ndarray:
+        parts = [predict_part(freihand, reader, part, image_of)["joints_m"] for part in parts_of(count)]
+        return np.concatenate(parts)
+
     with Progress(transient=True) as progress:
         task = progress.add_task(what, total=count * (1 + len(CORRUPTIONS) * len(SEVERITIES)))
         for name in (CLEAN, *CORRUPTIONS):
-            severities = (0,) if name == CLEAN else SEVERITIES
             progress.update(task, description=f"{what}, {name}")
-            kept = cache.get(_file_name(name))
+            file = name.replace(" ", "-").lower()
+            kept = cache.get(file)
             if kept is None or kept["joints_m"].shape[1] < count:
-                values = [
-                    _predict(freihand, reader, predict_options, batch, count, name, severity) for severity in severities
-                ]
+                if name == CLEAN:
+                    values = [predicted(freihand.image)]
+                else:
+                    values = [
+                        predicted(lambda i, name=name, level=level: corrupt(freihand.image(i), name, level, seed=i))
+                        for level in SEVERITIES
+                    ]
                 kept = {"joints_m": np.stack(values)}
-                cache.put(_file_name(name), **kept)
+                cache.put(file, **kept)
             joints[name] = kept["joints_m"][:, :count]
-            progress.advance(task, count * len(severities))
+            progress.advance(task, count * len(joints[name]))
     return joints
-
-
-def _file_name(corruption: str) -> str:
-    return corruption.replace(" ", "-").lower()
-
-
-def _predict(
-    freihand: FreihandSet,
-    reader: CropPredictor,
-    predict_options: PredictOptions,
-    batch: int,
-    count: int,
-    name: str,
-    severity: int,
-) -> np.ndarray:
-    """(N, 21, 3) joints; zeros where the network's numbers are no hand."""
-
-    def image_of(i: int) -> np.ndarray:
-        image = freihand.image(i)
-        return image if name == CLEAN else corrupt(image, name, severity, seed=i)
-
-    starts = range(0, count, PART)
-    parts = [range(start, min(start + PART, count)) for start in starts]
-    return np.concatenate(
-        [predict_part(freihand, reader, predict_options, batch, one, image_of)["joints_m"] for one in parts]
-    )
 
 
 def measure(model: str, joints: Mapping[str, np.ndarray], true_joints_m: np.ndarray, kind: ErrorKind) -> Robustness:
     """Score what `predict_corrupted` gave against (N, 21, 3) true joints."""
-    means = {
-        name: np.array([_mean_error_mm(one, true_joints_m, kind) for one in each]) for name, each in joints.items()
-    }
+
+    def mean_mm(joints_m: np.ndarray) -> float:
+        if kind == "PA-MPJPE":
+            return 1000 * float(errors(align(joints_m, true_joints_m), true_joints_m).mean())
+        root = slice(skeleton.ROOT, skeleton.ROOT + 1)
+        return 1000 * float(errors(joints_m - joints_m[:, root], true_joints_m - true_joints_m[:, root]).mean())
+
+    means = {name: np.array(list(map(mean_mm, each))) for name, each in joints.items()}
     return Robustness(model, float(means.pop(CLEAN)[0]), means)
 
 
-def _mean_error_mm(joints_m: np.ndarray, true_joints_m: np.ndarray, kind: ErrorKind) -> float:
-    if kind == "PA-MPJPE":
-        return 1000 * float(errors(align(joints_m, true_joints_m), true_joints_m).mean())
-    root = slice(skeleton.ROOT, skeleton.ROOT + 1)
-    return 1000 * float(errors(joints_m - joints_m[:, root], true_joints_m - true_joints_m[:, root]).mean())
-
-
-# The report of a robustness evaluation.
-
+# The report.
 
 _METHOD = (
     "The 15 corruptions of ImageNet-C (Hendrycks and Dietterich, 2019) at five severities, on whole images, before "
@@ -430,7 +444,60 @@ _METHOD = (
 )
 
 
-def _networks_table(networks: Sequence[Robustness], baselines: Sequence[Robustness]) -> Table:
+def _as_json(
+    options: RobustnessOptions, setting: Mapping[str, str], network: Robustness, baselines: Sequence[Robustness]
+) -> dict[str, object]:
+    against = {
+        one.model: {
+            "mCE, %": mean_corruption_error(network, one),
+            "corruption errors, %": corruption_errors(network, one),
+        }
+        for one in baselines
+    }
+    networks = {
+        one.model: {"clean_mm": one.clean_mm, "corrupted_mm": one.mean_mm, "by_severity_mm": one.corrupted_mm}
+        for one in (network, *baselines)
+    }
+    content = {"setting": setting, "error": options.error, "model": network.model}
+    return content | {"networks": networks, "against": against}
+
+
+def _report(
+    options: RobustnessOptions,
+    setting: Mapping[str, str],
+    network: Robustness,
+    baselines: Sequence[Robustness],
+    freihand: FreihandSet,
+) -> Report:
+    networks = list({one.model: one for one in (network, *baselines)}.values())
+    against = {f"mean corruption error against {one.model}": mean_corruption_error(network, one) for one in baselines}
+    overall, by_corruption = _tables(networks, network, baselines, options.error)
+    curves = Image.of_figure("severities", _curves(networks, options.error))
+    corruptions = Image.of_image("corruptions", corruption_sheet(freihand.image(0)), "clean, then severity 1 to 5")
+    return Report(
+        title="Robustness to common corruptions",
+        subtitle=f"{network.model} on {freihand.root.resolve().name}, {options.error} in millimetres",
+        setting=setting,
+        sections=[
+            Section("All networks", [overall]),
+            Section("Error by corruption", [by_corruption]),
+            Section("Error against severity", (), [curves]),
+            Section("What the corruptions look like", (), [corruptions]),
+        ],
+        headline=[
+            Headline("clean images", f"{network.clean_mm:.2f}", "mm"),
+            Headline("corrupted", f"{network.mean_mm:.2f}", "mm"),
+            *(Headline(name, f"{value:.1f}", "%") for name, value in against.items()),
+        ],
+        notes=[_METHOD],
+    )
+
+
+def _tables(
+    networks: Sequence[Robustness], network: Robustness, baselines: Sequence[Robustness], kind: ErrorKind
+) -> tuple[Table, Table]:
+    """A row for each network; a row for each corruption of one: errors by severity, their mean, and those relative to
+    each baseline."""
     columns = ["network", "clean, mm", "corrupted, mm", "corrupted / clean"]
     columns += [f"mCE against {baseline.model}, %" for baseline in baselines]
     rows = [
@@ -439,11 +506,7 @@ def _networks_table(networks: Sequence[Robustness], baselines: Sequence[Robustne
         for one in networks
     ]
     note = "" if baselines else "Name a --baseline for the mean corruption error, which is relative to one."
-    return Table("", columns, rows, note=note, marked=[0])
-
-
-def _severity_table(network: Robustness, baselines: Sequence[Robustness], kind: ErrorKind) -> Table:
-    """A row for each corruption: errors by severity, their mean, and the corruption error against each baseline."""
+    overall = Table("", columns, rows, note=note, marked=[0])
     columns = ["corruption", *map(str, SEVERITIES), "mean", *(f"CE, % of {baseline.model}" for baseline in baselines)]
     relative = [corruption_errors(network, baseline) for baseline in baselines]
     rows = [
@@ -451,24 +514,23 @@ def _severity_table(network: Robustness, baselines: Sequence[Robustness], kind: 
         for name, values in network.corrupted_mm.items()
     ]
     means = [f"{value:.2f}" for value in (*network.by_severity_mm[1:], network.mean_mm)]
-    rows.append(["mean", *means, *(f"{mean_corruption_error(network, baseline):.1f}" for baseline in baselines)])
+    rows.append(["mean", *means, *(f"{np.mean(list(each.values())):.1f}" for each in relative)])
     title = f"{network.model}, {kind} in mm by severity; clean {network.clean_mm:.2f}"
-    return Table(title, columns, rows, marked=[len(rows) - 1], ends=[len(rows) - 2])
+    return overall, Table(title, columns, rows, marked=[len(rows) - 1], ends=[len(rows) - 2])
 
 
 def _curves(networks: Sequence[Robustness], kind: ErrorKind) -> Figure:
     """Error against severity: the mean of all corruptions, then each of them, on one scale."""
     names = ("mean of all", *CORRUPTIONS)
     rows = -(-len(names) // 4)
-    figure = Figure(figsize=(11, 2.5 * rows), layout="constrained")
-    for axes, name in zip(figure.subplots(rows, 4, sharex=True, sharey=True).flat, names, strict=False):
+    figure, axes = panels(rows, 4, (11, 2.5 * rows), sharex=True, sharey=True)
+    for one, name in zip(axes.flat, names, strict=False):
         for network, colour in zip(networks, cycle(COLOURS), strict=False):
             own = network.by_severity_mm[1:] if name == "mean of all" else network.corrupted_mm[name]
-            axes.plot([0, *SEVERITIES], [network.clean_mm, *own], color=colour, marker=".", label=network.model)
-        axes.set_title(name, fontsize=9)
-        axes.grid(color="#eeeeee")
-    figure.axes[0].set_ylim(0, 1.05 * max(float(np.max(list(one.corrupted_mm.values()))) for one in networks))
-    figure.axes[0].legend(fontsize=8)
+            one.plot([0, *SEVERITIES], [network.clean_mm, *own], color=colour, marker=".", label=network.model)
+        one.set_title(name, fontsize=9)
+    axes[0, 0].set_ylim(0, 1.05 * max(float(np.max(list(one.corrupted_mm.values()))) for one in networks))
+    axes[0, 0].legend(fontsize=8)
     figure.supxlabel("severity (0: clean)", fontsize=9)
     figure.supylabel(f"{kind}, mm", fontsize=9)
     return figure
@@ -482,105 +544,3 @@ def corruption_sheet(image: np.ndarray, size: int = 120) -> np.ndarray:
         small = [cv2.resize(one, (size, size), interpolation=cv2.INTER_AREA) for one in images]
         rows += [strip(name, len(images) * size), np.concatenate(small, axis=1)]
     return np.concatenate(rows)
-
-
-def _report(
-    options: RobustnessOptions,
-    setting: Mapping[str, str],
-    network: Robustness,
-    baselines: Sequence[Robustness],
-    freihand: FreihandSet,
-) -> Report:
-    networks = list({one.model: one for one in (network, *baselines)}.values())
-    curves = Image.of_figure("severities", _curves(networks, options.error))
-    corruptions = Image.of_image("corruptions", corruption_sheet(freihand.image(0)), "clean, then severity 1 to 5")
-    return Report(
-        title="Robustness to common corruptions",
-        subtitle=f"{network.model} on {freihand.root.resolve().name}, {options.error} in millimetres",
-        setting=setting,
-        sections=[
-            Section("All networks", [_networks_table(networks, baselines)]),
-            Section("Error by corruption", [_severity_table(network, baselines, options.error)]),
-            Section("Error against severity", (), [curves]),
-            Section("What the corruptions look like", (), [corruptions]),
-        ],
-        headline=[
-            Headline("clean images", f"{network.clean_mm:.2f}", "mm"),
-            Headline("corrupted", f"{network.mean_mm:.2f}", "mm"),
-            *(
-                Headline(
-                    f"mean corruption error against {one.model}", f"{mean_corruption_error(network, one):.1f}", "%"
-                )
-                for one in baselines
-            ),
-        ],
-        notes=[_METHOD],
-    )
-
-
-# A whole robustness evaluation: networks on clean and corrupted images, their errors, a report.
-
-
-def evaluate_robustness(options: RobustnessOptions) -> list[Robustness]:
-    """Evaluate the model and the baselines; their errors, the model's first.
-
-    Raises ValueError where the set has no labels, and for what cannot be opened.
-    """
-    freihand = open_set(options)
-    freihand.require("xyz")
-    predictors = [
-        open_predictor(model, options.hand_model, options.device, options.threads)
-        for model in dict.fromkeys((options.model, *options.baseline))
-    ]
-    results = [_measure(options, freihand, *pair) for pair in zip(predictors, _names(predictors), strict=True)]
-    count = min(options.limit or len(freihand), len(freihand))
-    setting = reading_setting(options, freihand, predictors[0], count)
-    network, baselines = results[0], _baselines(options, results)
-    report = _report(options, setting, network, baselines, freihand)
-    report.write(options.output, {"metrics.json": _as_json(options, setting, network, baselines)})
-    report.print(Console())
-    Console().print(f"written to {options.output}: report.html, report.md, metrics.json")
-    return results
-
-
-def _baselines(options: RobustnessOptions, results: list[Robustness]) -> list[Robustness]:
-    """In the order they were named; a network may be its own baseline."""
-    names = list(dict.fromkeys((options.model, *options.baseline)))
-    return [results[names.index(model)] for model in options.baseline]
-
-
-def _names(predictors: list[Predictor]) -> list[str]:
-    """The shortest names that tell the networks apart."""
-    whole = [predictor.name for predictor in predictors]
-    for name_of in (short_name, lambda model: Path(model).name):
-        names = [name_of(model) for model in whole]
-        if len(set(names)) == len(names):
-            return names
-    return whole
-
-
-def _measure(options: RobustnessOptions, freihand: FreihandSet, predictor: Predictor, name: str) -> Robustness:
-    predict_options = options.predict_options
-    folder = options.output / "predictions" / f"{short_name(predictor.name)}-{predictor.file_sha256[:8]}"
-    cache = ArrayCache(folder, configuration(freihand, predictor, predict_options, use_scale=False), options.overwrite)
-    reader = CropPredictor(predictor, predict_options, finder(predict_options, options.device, options.threads))
-    joints = predict_corrupted(freihand, reader, cache, predict_options, options.batch, options.limit, name)
-    return measure(name, joints, freihand.xyz[: joints["clean"].shape[1]], options.error)
-
-
-def _as_json(
-    options: RobustnessOptions, setting: Mapping[str, str], network: Robustness, baselines: Sequence[Robustness]
-) -> dict[str, object]:
-    against = {
-        baseline.model: {
-            "mCE, %": mean_corruption_error(network, baseline),
-            "corruption errors, %": corruption_errors(network, baseline),
-        }
-        for baseline in baselines
-    }
-    networks = {
-        one.model: {"clean_mm": one.clean_mm, "corrupted_mm": one.mean_mm, "by_severity_mm": one.corrupted_mm}
-        for one in (network, *baselines)
-    }
-    content = {"setting": setting, "error": options.error, "model": network.model}
-    return content | {"networks": networks, "against": against}

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -14,12 +15,12 @@ import numpy as np
 from rich.progress import Progress
 from scipy.spatial.transform import Rotation
 
+from handmesh import skeleton
 from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.tracking import SEQUENCES, TrackingOptions, Truth
 from handmesh.hand.poses import default_sampler
 from handmesh.synthetic import sequences
 from handmesh.synthetic.sequences import HandState, Keyframes, Room, Trajectory, eased, eased_between
-from handmesh.types import Camera, Frame
+from handmesh.types import Camera, Frame, Side, hand_length_m
 
 # The scripts of the sequences: what hands do, as functions of time, at speeds that people reach.
 #
@@ -40,9 +41,8 @@ class Sequence(NamedTuple):
     trajectories: list[Trajectory]
 
 
-def sequence(name: str, rng: np.random.Generator) -> Sequence:
-    """The sequence of that name (see `tracking.SEQUENCES`); the fingers' exact posture comes from `rng`."""
-    return SCRIPTS[name](rng)
+Script = Callable[[np.random.Generator], Sequence]
+"""Of the generator that the fingers' exact posture comes from."""
 
 
 def _fingers(rng: np.random.Generator, *gestures: str) -> np.ndarray:
@@ -54,7 +54,9 @@ def _euler(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Rotation:
     return Rotation.from_euler("xyz", [x, y, z], degrees=True)
 
 
-def still(wrist_m: tuple[float, float, float], seconds: float) -> Callable[[np.random.Generator], Sequence]:
+def still(wrist_m: tuple[float, float, float], seconds: float) -> Script:
+    """A hand that does not move. wrist_m: camera frame."""
+
     def script(rng: np.random.Generator) -> Sequence:
         state = HandState(_fingers(rng, "open")[0], _euler(5, 15, -8), np.array(wrist_m))
         return Sequence(seconds, [Trajectory("right", lambda time_s: state)])
@@ -62,7 +64,7 @@ def still(wrist_m: tuple[float, float, float], seconds: float) -> Callable[[np.r
     return script
 
 
-def _wave(hertz: float) -> Callable[[np.random.Generator], Sequence]:
+def _wave(hertz: float) -> Script:
     """Half a second at rest, then waving, then at rest again."""
 
     def script(rng: np.random.Generator, seconds: float = 5.0) -> Sequence:
@@ -128,27 +130,33 @@ def _leaving(rng: np.random.Generator) -> Trajectory:
     return Trajectory("right", lambda time_s: HandState(*keyframes.at(time_s), eased_between(times, positions, time_s)))
 
 
-def _leave_and_return(rng: np.random.Generator) -> Sequence:
-    return Sequence(5.0, [_leaving(rng)])
-
-
 def _one_of_two_leaves(rng: np.random.Generator) -> Sequence:
     stays = HandState(_fingers(rng, "open")[0], _euler(0, 15, 0), np.array([-0.14, 0.1, 0.55]))
     return Sequence(5.0, [_leaving(rng), Trajectory("left", lambda time_s: stays)])
 
 
-SCRIPTS: dict[str, Callable[[np.random.Generator], Sequence]] = {
-    "still": still((0.0, 0.09, 0.5), 5.0),
-    "still, near": still((0.0, 0.07, 0.3), 3.0),
-    "still, far": still((0.05, 0.09, 1.1), 3.0),
-    "slow wave": _wave(0.5),
-    "fast wave": _wave(1.5),
-    "grasp and turn": _grasp_and_rotation,
-    "to and fro": _to_and_fro,
-    "crossing": _crossing,
-    "leave and return": _leave_and_return,
-    "one of two leaves": _one_of_two_leaves,
+class Filmed(NamedTuple):
+    """A sequence in words, and its script."""
+
+    what: str
+    script: Script
+
+
+SEQUENCES = {
+    "still": Filmed("a hand held still at half a metre", still((0.0, 0.09, 0.5), 5.0)),
+    "still, near": Filmed("the same at 0.3 m", still((0.0, 0.07, 0.3), 3.0)),
+    "still, far": Filmed("the same at 1.1 m", still((0.05, 0.09, 1.1), 3.0)),
+    "slow wave": Filmed("from the elbow, 0.5 Hz, 20 cm to either side", _wave(0.5)),
+    "fast wave": Filmed("from the elbow, 1.5 Hz, 20 cm to either side", _wave(1.5)),
+    "grasp and turn": Filmed("opens, grasps, turns by up to 80 degrees, points", _grasp_and_rotation),
+    "to and fro": Filmed("towards the camera and away from it, 0.35 m to 0.75 m", _to_and_fro),
+    "crossing": Filmed("two hands pass each other twice, the right one before the left", _crossing),
+    "leave and return": Filmed(
+        "out of the image for a second, back at another height", lambda rng: Sequence(5.0, [_leaving(rng)])
+    ),
+    "one of two leaves": Filmed("the same beside a hand that stays", _one_of_two_leaves),
 }
+"""What is filmed, by name."""
 
 
 # Sequences on film: images as a webcam gives them, with the truth beside each.
@@ -157,6 +165,31 @@ SCRIPTS: dict[str, Callable[[np.random.Generator], Sequence]] = {
 FPS, WIDTH, HEIGHT = 30, 640, 480
 
 _KEPT = {"what": "images of scripted hands, without noise"}
+
+
+class Truth(NamedTuple):
+    """T frames of H hands."""
+
+    times_s: np.ndarray  # (T,)
+    sides: tuple[Side, ...]  # H
+    joints_m: np.ndarray  # (T, H, 21, 3) camera frame
+    joints_px: np.ndarray  # (T, H, 21, 2)
+    inside: np.ndarray  # (T, H) fraction of the outline that is in the image
+    seen: np.ndarray  # (T, H) fraction of the outline that is in the image and not hidden
+
+
+class Speed(NamedTuple):
+    """What a sequence shows."""
+
+    sequence: str
+    sample: int
+    frames: int
+    hands: int
+    fastest_px_s: float  # of a root joint, from one frame to the next
+    fastest_cm_s: float
+    nearest_m: float  # depth of a root joint
+    farthest_m: float
+    hand_size_m: float  # wrist to middle fingertip along the bones
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,65 +208,65 @@ class RenderedSequence:
         """Its name, and which take it is but for the first."""
         return f"{self.name} {self.sample + 1}" if self.sample else self.name
 
+    @property
+    def hand_size_m(self) -> float:
+        """From the wrist along the bones to the middle finger's tip; all hands of a take are one person's."""
+        return hand_length_m(self.truth.joints_m[0, 0])
+
     def frames(self) -> Iterator[Frame]:
         """The images with the sensor's noise, the same each time."""
         for k, (time_s, png) in enumerate(zip(self.truth.times_s, self.pngs, strict=True)):
             clean = cv2.imdecode(png, cv2.IMREAD_COLOR_RGB)
             yield Frame(f"{k:06d}", float(time_s), sequences.with_noise(clean, [*self.seed, k]))
 
+    def speed(self) -> Speed:
+        """How fast the root joints move, those outside the image left out."""
+        truth = self.truth
+        there, rate = truth.inside[1:] > 0.5, 1 / float(np.median(np.diff(truth.times_s)))
+        steps = (np.diff(joints[:, :, skeleton.ROOT], axis=0) for joints in (truth.joints_px, truth.joints_m))
+        fastest_px, fastest_m = (float(np.linalg.norm(step, axis=-1)[there].max()) for step in steps)
+        depth_m = truth.joints_m[:, :, skeleton.ROOT, 2]
+        return Speed(
+            *(self.name, self.sample, len(truth.times_s), len(truth.sides), rate * fastest_px, 100 * rate * fastest_m),
+            *(float(depth_m.min()), float(depth_m.max()), self.hand_size_m),
+        )
+
 
 def render_scene(
-    name: str, sample: int, options: TrackingOptions, bar: Progress, limit: int | None = None
+    name: str,
+    sample: int,
+    bar: Progress,
+    seed: int = 0,
+    exposure_ms: float = 8.0,
+    frames: Path | None = None,
+    limit: int | None = None,
 ) -> RenderedSequence:
-    """Film a take of a sequence, or fetch it from the folder of frames that `options` name.
+    """Film a take of a sequence, or fetch its images where these very hands were filmed before.
 
-    limit: of frames; all of them without.
+    seed: another one films other people. exposure_ms: how long the shutter is open. frames: the folder that keeps
+    images. limit: of frames; all of them without.
     """
-    seed = (options.seed, list(SEQUENCES).index(name), sample)
-    rng = np.random.default_rng(seed)
-    script, camera = sequence(name, rng), Camera.from_fov(WIDTH, HEIGHT)
+    seeds = (seed, list(SEQUENCES).index(name), sample)
+    rng = np.random.default_rng(seeds)
+    script, camera = SEQUENCES[name].script(rng), Camera.from_fov(WIDTH, HEIGHT)
     room = Room(int(rng.integers(2**31)), WIDTH, HEIGHT, rng.normal(0, 0.8, 10).clip(-2, 2))
     times_s = np.arange(round(script.seconds * FPS) if limit is None else limit) / FPS
-    truth = _truth(room, script.trajectories, times_s, camera)
-    pngs = _images(room, script.trajectories, truth, camera, name, options, bar)
-    return RenderedSequence(name, sample, camera, truth, seed, pngs)
-
-
-def _truth(room: Room, trajectories: list[Trajectory], times_s: np.ndarray, camera: Camera) -> Truth:
-    frames = [room.hands(trajectories, float(time_s), camera) for time_s in times_s]
+    hands = [room.hands(script.trajectories, float(time_s), camera) for time_s in times_s]
     columns = ("joints_m", "joints_px", "inside", "seen")
-    values = (np.array([[getattr(hand, column) for hand in hands] for hands in frames]) for column in columns)
-    return Truth(times_s, tuple(trajectory.side for trajectory in trajectories), *values)
+    values = (np.array([[getattr(hand, column) for hand in some] for some in hands]) for column in columns)
+    truth = Truth(times_s, tuple(trajectory.side for trajectory in script.trajectories), *values)
 
-
-def _images(
-    room: Room,
-    trajectories: list[Trajectory],
-    truth: Truth,
-    camera: Camera,
-    name: str,
-    options: TrackingOptions,
-    bar: Progress,
-) -> list[np.ndarray]:
-    """Rendered, or read from the cache if these very hands were rendered before."""
-    cache = None if options.frames is None else ArrayCache(options.frames, _KEPT)
-    key = f"{name.replace(', ', '-').replace(' ', '-')}-{_digest(truth, options)}"
-    kept = cache.get(key) if cache else None
-    if kept is not None:
-        return np.split(kept["pngs"], kept["ends"][:-1])
-    task = bar.add_task(f"filming {name}", total=len(truth.times_s))
-    pngs = []
-    for time_s in truth.times_s:
-        image = room.render_scene(trajectories, float(time_s), camera, options.exposure_ms / 1000)
+    cache = None if frames is None else ArrayCache(frames, _KEPT)
+    # What tells the images apart is all that they depend on: the hands' positions and shapes, seed, shutter, version.
+    setting = np.float32(truth.joints_m).tobytes() + json.dumps([sequences.VERSION, seed, exposure_ms]).encode()
+    key = f"{name.replace(', ', '-').replace(' ', '-')}-{hashlib.sha256(setting).hexdigest()[:12]}"
+    if cache and (kept := cache.get(key)):
+        return RenderedSequence(name, sample, camera, truth, seeds, np.split(kept["pngs"], kept["ends"][:-1]))
+    pngs, task = [], bar.add_task(f"filming {name}", total=len(times_s))
+    for time_s in bar.track(times_s, task_id=task):
+        image = room.render_scene(script.trajectories, float(time_s), camera, exposure_ms / 1000)
         pngs.append(cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 3])[1])
-        bar.advance(task)
     bar.remove_task(task)
     if cache:
         cache.put(key, pngs=np.concatenate(pngs), ends=np.cumsum([len(png) for png in pngs]))
-    return pngs
-
-
-def _digest(truth: Truth, options: TrackingOptions) -> str:
-    """Tells the images apart by all that they depend on: the hands' positions and shapes, seed, shutter, version."""
-    setting = json.dumps([sequences.VERSION, options.seed, options.exposure_ms])
-    return hashlib.sha256(np.float32(truth.joints_m).tobytes() + setting.encode()).hexdigest()[:12]
+    return RenderedSequence(name, sample, camera, truth, seeds, pngs)

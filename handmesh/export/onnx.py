@@ -1,189 +1,204 @@
-"""From weights to one verified ONNX graph, and how it is stored: crop to vertices, or whole image to maps."""
+"""From weights to one verified ONNX graph, crop to vertices or whole image to maps: what it says and gives, and how
+far its numbers are from another runtime's.
+"""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
+from handmesh.assets import DEMO_CLIP, detector_path
+from handmesh.crop import crop_affine, letterbox, warp
 from handmesh.data.detection import Size
-from handmesh.export.parity import ExportMismatch, worst_on_noise
+from handmesh.detection import Detector
+from handmesh.export.compress import HALVED_FROM, Precision, shared, stored_in
 from handmesh.files import write_bytes
 from handmesh.hand.model import HandModel
-from handmesh.models.checkpoint import load_weights
+from handmesh.machine import import_onnxruntime
+from handmesh.models.checkpoint import built, load_weights
 from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig, DetectorOutput
 from handmesh.models.mesh_net import HandNet
+from handmesh.tracking.backends import METADATA_KEY, Kind, open_session, split_outputs
 from handmesh.training.losses import pose_hand
+from handmesh.video.sources import open_source
 
-Precision = Literal["fp16", "fp32"]
-"""How weights are stored. Sessions compute in single precision either way; half makes the file half as large."""
+onnxruntime = import_onnxruntime()
 
-HALVED_FROM = (1024, 4096, 16_384, 65_536, 262_144)
-"""Tensors with fewer weights than the first stay in single precision, biases among them: there is little to save. Where
-rounding costs too much, the next one holds: early layers are small, and their rounding goes through all later ones."""
+# How far one runtime's numbers are from another's, on noise and on images of hands.
+
+Runner = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""(1, H, W, 3) uint8 RGB through a network: its outputs by name."""
+
+NOISE, CLIP = "noise", "clip"
+"""Where images come from: numbers at random, which are harder than any photograph, and the bundled clip."""
+
+STEP, FRAMES = 25, 300
 
 
-def stored_in(precision: Precision, proto: onnx.ModelProto, halved_from: int = HALVED_FROM[0]) -> onnx.ModelProto:
-    """The same graph with its network's weights stored in `precision`; it computes in single precision either way.
+class ExportMismatch(RuntimeError):
+    """What was exported does not give what it should; nothing was written."""
 
-    halved_from: tensors with fewer weights stay whole. Weights in half precision go through a Cast each. The hand model
-    stays whole: rounding its constants would move vertices by up to 0.06 mm and save one per cent.
+
+class Parity(NamedTuple):
+    """The largest absolute difference of each output, by where the images came from."""
+
+    differences: dict[str, dict[str, float]]  # by output, then by `NOISE` and `CLIP`
+    images: dict[str, int]  # how many there were
+
+    def worst(self, output: str) -> float:
+        """The largest difference of an output on any image, in its own unit."""
+        return max(self.differences[output].values())
+
+    def table(self) -> str:
+        """Lines to print: a row an output, a column for each kind of image. Metres become millimetres."""
+        lines = [f"  {'output':<12}" + "".join(f"{f'{n} x {kind}':>16}" for kind, n in self.images.items())]
+        for name, by_kind in self.differences.items():
+            factor, unit = (1000, " mm") if name.endswith("_m") else (1, "")
+            cells = "".join(f"{f'{factor * difference:.5f}{unit}':>16}" for difference in by_kind.values())
+            lines.append(f"  {name.removesuffix('_m'):<12}{cells}")
+        return "\n".join(lines)
+
+
+def measure(expected: Runner, given: Runner, samples: Mapping[str, Sequence[np.ndarray]]) -> Parity:
+    """Run both on all images. Outputs of `expected` that `given` lacks are a KeyError; others are ignored."""
+    differences: dict[str, dict[str, float]] = {}
+    for kind, images in samples.items():
+        for image in images:
+            found = given(image)
+            for name, value in expected(image).items():
+                worst = differences.setdefault(name, {})
+                # Not Python's `max`: what is no number must stay.
+                worst[kind] = float(np.maximum(worst.get(kind, 0.0), np.abs(found[name] - value).max()))
+    return Parity(differences, {kind: len(images) for kind, images in samples.items()})
+
+
+def torch_runner(of_unit: Callable[[Tensor], Sequence[Tensor]], outputs: Sequence[str]) -> Runner:
+    """A torch function of (1, 3, H, W) float RGB between 0 and 1, whose outputs have these names."""
+
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            values = of_unit(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255)
+        return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+
+    return run
+
+
+def check(parity: Parity, tolerance: Mapping[str, float], outputs: Collection[str] | None = None) -> None:
+    """Raise ExportMismatch where an output differs by more than `tolerance` allows on its kind of images.
+
+    outputs: the names of those to look at; None looks at all.
     """
-    halved = _copy(proto)
-    if precision == "fp32":
-        return halved
-    casts = []
-    for tensor in halved.graph.initializer:
-        if not _is_large_weight(tensor, halved_from):
-            continue
-        name, values = tensor.name, numpy_helper.to_array(tensor)
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16"))
-        casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
-    return _checked(halved, casts)
+    for name in parity.differences if outputs is None else outputs:
+        for kind, difference in parity.differences[name].items():
+            if not difference <= tolerance[kind]:  # true for what is no number, too
+                raise ExportMismatch(
+                    f"{name} differs by {difference:.5f} on {kind}, expected at most {tolerance[kind]}; "
+                    "nothing was written"
+                )
 
 
-def _is_large_weight(tensor: onnx.TensorProto, smallest: int) -> bool:
-    """Of the network, that is: the exporter keeps the names of the hand's constants, but not of all weights."""
-    of_network = tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith("model.")
-    return of_network and math.prod(tensor.dims) >= smallest
+def images_for(kind: Kind, size: tuple[int, int], box_scale: float = 1.0) -> dict[str, list[np.ndarray]]:
+    """What to compare a network on: (1, H, W, 3) uint8 RGB images by where they come from.
 
-
-EIGHT_BITS_FROM = 16_000
-"""The detector's convolutions with as many weights, all of them 1x1, go to browsers in eight bits."""
-
-
-def for_browsers(proto: onnx.ModelProto, is_detector: bool) -> onnx.ModelProto:
-    """The same graph in as few bytes as its numbers allow: each constant once, a detector's large layers in eight bits.
-
-    `targets.WEB_TOLERANCE` says how far the numbers of a detector may be; a mesh network's stay as they are.
+    size: (height, width) that the network takes. box_scale: of a mesh network, from its metadata.
     """
-    proto = shared(proto)
-    return convolutions_in_eight_bits(proto, EIGHT_BITS_FROM) if is_detector else proto
+    numbers = np.random.default_rng(0)
+    noise = [numbers.integers(0, 256, (1, *size, 3), np.uint8) for _ in range(4)]
+    frames = clip_frames()
+    if kind == "detector":
+        return {NOISE: noise, CLIP: [letterbox(frame, *size).image[None] for frame in frames]}
+    # Hands as the bundled detector finds them, left ones mirrored, as the tracker shows them to the network.
+    detector = Detector(open_session(detector_path(), "detector"))
+    crops = [
+        warp(frame, crop_affine(hand.box.scaled(box_scale), size[0], hand.side == "left"), size[0])[None]
+        for frame in frames
+        for hand in detector.detect(frame)
+    ]
+    return {NOISE: noise, CLIP: crops}
 
 
-def convolutions_in_eight_bits(proto: onnx.ModelProto, smallest: int) -> onnx.ModelProto:
-    """The same graph with the weights of large convolutions as int8, and a scale for each output channel.
-
-    smallest: how many weights make a convolution large. Weights may be stored in half or in single
-    precision before. Multiplied back by Cast and Mul: runtimes fold these, but not DequantizeLinear.
-    """
-    stored = _copy(proto)
-    tensors = {tensor.name: tensor for tensor in stored.graph.initializer}
-    casts = {node.output[0]: node for node in stored.graph.node if node.op_type == "Cast" and node.input[0] in tensors}
-    names = [node.input[1] for node in stored.graph.node if node.op_type == "Conv"]
-    restored = []
-    for name in dict.fromkeys(names):
-        tensor = tensors.get(casts[name].input[0] if name in casts else name)
-        if tensor is None or tensor.data_type not in _FLOATS or math.prod(tensor.dims) < smallest:
-            continue
-        if name in casts:
-            stored.graph.node.remove(casts[name])
-        levels, scale = _in_eight_bits(numpy_helper.to_array(tensor).astype(np.float32))
-        tensor.CopyFrom(numpy_helper.from_array(levels, f"{name}.int8"))
-        stored.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
-        restored += [
-            onnx.helper.make_node("Cast", [f"{name}.int8"], [f"{name}.levels"], to=onnx.TensorProto.FLOAT),
-            onnx.helper.make_node("Mul", [f"{name}.levels", f"{name}.scale"], [name]),
-        ]
-    return _checked(stored, restored)
+def clip_frames() -> list[np.ndarray]:
+    """(H, W, 3) uint8 RGB frames of the bundled clip."""
+    source = open_source(DEMO_CLIP)
+    try:
+        return [frame.image_rgb for frame in islice(source, 0, FRAMES, STEP)]
+    finally:
+        source.close()
 
 
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+class OnnxFile(NamedTuple):
+    """A graph that `handmesh export` wrote, and its metadata."""
+
+    proto: onnx.ModelProto
+    metadata: dict[str, Any]
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the images that it takes."""
+        dims = self.proto.graph.input[0].type.tensor_type.shape.dim
+        return dims[1].dim_value, dims[2].dim_value
+
+    @property
+    def changing_outputs(self) -> list[str]:
+        """The names of the outputs that differ from image to image."""
+        return split_outputs(output.name for output in self.proto.graph.output)[0]
+
+    def compared(self, given: Runner) -> Parity:
+        """How far another runtime's numbers are from this file's in ONNX Runtime."""
+        images = images_for(self.metadata["kind"], self.input_size, self.metadata.get("box_scale", 1.0))
+        return measure(runner(self), given, images)
 
 
-def _in_eight_bits(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Levels of (O, ...) weights, int8, and the (O, 1, ...) steps between them."""
-    scale = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True) / 127
-    scale = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)  # a channel may be all zero
-    return np.round(weights / scale).astype(np.int8), scale
+def read_onnx(path: Path) -> OnnxFile:
+    """Read an exported file. ValueError where it is missing, damaged or not handmesh's."""
+    if not path.is_file():
+        raise ValueError(f"no model at {path}: expected an .onnx file that `handmesh export` wrote")
+    try:
+        proto = onnx.load(path)
+        text = {entry.key: entry.value for entry in proto.metadata_props}.get(METADATA_KEY, "null")
+        metadata = json.loads(text)
+    except Exception as error:  # protobuf's errors share no base class with the others
+        raise ValueError(f"{path} is not a readable ONNX model; export it again ({error})") from error
+    if not isinstance(metadata, dict) or metadata.get("kind") not in ("mesh", "detector"):
+        raise ValueError(f"{path} was not exported by handmesh; expected an .onnx file that `handmesh export` wrote")
+    return OnnxFile(proto, metadata)
 
 
-def shared(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph in which constant outputs that repeat a weight are taken from it: half a megabyte less.
-
-    They are the parametric hand, which the graph itself poses: as it is, with its axes in another order,
-    or with its columns in another order.
-    """
-    stored = _copy(proto)
-    weights = [t for t in stored.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2]
-    taken = []
-    for node in list(stored.graph.node):
-        if node.op_type != "Constant" or not node.output[0].startswith("hand_"):
-            continue
-        value = numpy_helper.to_array(node.attribute[0].t)
-        for weight in weights:
-            nodes = _taken_from(weight, value, node.output[0], stored.graph)
-            if nodes:
-                stored.graph.node.remove(node)
-                taken += nodes
-                break
-    return _checked(stored, taken)
+def runner(file: OnnxFile) -> Runner:
+    """The file in ONNX Runtime on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    data = file.proto.SerializeToString()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    names = file.changing_outputs
+    return lambda image: dict(zip(names, session.run(names, {"image": image}), strict=True))
 
 
-def _taken_from(
-    weight: onnx.TensorProto, value: np.ndarray, name: str, graph: onnx.GraphProto
-) -> list[onnx.NodeProto] | None:
-    """The nodes that make the output `name` of a weight; None where `value` is not made of its numbers."""
-    have = numpy_helper.to_array(weight)
-    if have.size != value.size:
-        return None
-    if np.array_equal(have, value):
-        return [onnx.helper.make_node("Identity", [weight.name], [name])]
-    if value.ndim == 3 and np.array_equal(have, value.transpose(2, 0, 1).reshape(value.shape[2], -1)):
-        graph.initializer.append(numpy_helper.from_array(np.roll(value.shape, 1).astype(np.int64), f"{name}.shape"))
-        return [
-            onnx.helper.make_node("Reshape", [weight.name, f"{name}.shape"], [f"{name}.unfolded"]),
-            onnx.helper.make_node("Transpose", [f"{name}.unfolded"], [name], perm=[1, 2, 0]),
-        ]
-    order = _order_of_columns(have, value)
-    if order is None:
-        return None
-    graph.initializer.append(numpy_helper.from_array(order, f"{name}.order"))
-    return [onnx.helper.make_node("Gather", [weight.name, f"{name}.order"], [name], axis=1)]
-
-
-def _order_of_columns(have: np.ndarray, wanted: np.ndarray) -> np.ndarray | None:
-    """(N,) int64 with `have[:, order]` equal to `wanted`; None where there is none."""
-    if have.shape != wanted.shape:
-        return None
-    positions = {column.tobytes(): position for position, column in enumerate(have.T)}
-    order = [positions.get(column.tobytes()) for column in wanted.T]
-    return None if None in order else np.array(order, np.int64)
-
-
-def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(proto)
-    return copied
-
-
-def _checked(proto: onnx.ModelProto, first: list[onnx.NodeProto]) -> onnx.ModelProto:
-    """The graph with the nodes that depend on nothing but weights in front, checked by onnx."""
-    nodes = [*first, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    onnx.checker.check_model(proto)
-    return proto
-
-
-# From weights to one verified ONNX graph: crop to vertices, or whole image to the detector's maps.
-
-
-# From weights to one ONNX graph, crop to vertices, compared with torch before it is kept.
-
+# From weights to a graph, compared with torch before it is kept.
 
 OPSET = 20
 
 VERTEX_TOLERANCE_MM: dict[Precision, float] = {"fp16": 0.5, "fp32": 0.05}
 """How far vertices may be from torch's on random noise, which is harder than any photograph."""
+
+
+class ImageGraph(nn.Module):
+    """(1, H, W, 3) uint8 RGB images to named outputs: what is frozen into a file."""
+
+    def forward(self, image: Tensor) -> NamedTuple:
+        return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
+
+    def of_unit(self, image: Tensor) -> NamedTuple:
+        """The same of (1, 3, H, W) float RGB between 0 and 1."""
+        raise NotImplementedError
 
 
 class MeshOutputs(NamedTuple):
@@ -199,15 +214,12 @@ class MeshOutputs(NamedTuple):
     spread: Tensor  # (1, 21, 2) errors to expect: half crop sides, decimetres; see `mesh_net.HandNetOutput`
 
 
-class MeshGraph(nn.Module):
-    """(1, S, S, 3) uint8 RGB crops to `MeshOutputs`: what is frozen into the file."""
+class MeshGraph(ImageGraph):
+    """(1, S, S, 3) uint8 RGB crops to `MeshOutputs`."""
 
     def __init__(self, network: HandNet, model: HandModel) -> None:
         super().__init__()
         self.network, self.model = network, model
-
-    def forward(self, image: Tensor) -> MeshOutputs:
-        return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
 
     def of_unit(self, image: Tensor) -> MeshOutputs:
         """The same of (1, 3, S, S) float RGB between 0 and 1."""
@@ -295,42 +307,39 @@ def _forget_origins(proto: onnx.ModelProto) -> None:
         part.ClearField("doc_string")
 
 
-# From the detector's weights to an ONNX graph, whole image to maps, compared with torch before it is kept.
-
-
 INPUT_SIZE = Size(256, 192)
 
 TOLERANCE: dict[Precision, float] = {"fp16": 3e-2, "fp32": 2e-3}
 """The largest difference between ONNX Runtime and torch, in logits, cells and their logarithms."""
 
 
-class DetectorGraph(nn.Module):
-    """(1, H, W, 3) uint8 RGB images to `DetectorOutput`: what is frozen into the file."""
+class DetectorGraph(ImageGraph):
+    """(1, H, W, 3) uint8 RGB images to `DetectorOutput`."""
 
     def __init__(self, network: DetectorNet) -> None:
         super().__init__()
         self.network = network
-
-    def forward(self, image: Tensor) -> DetectorOutput:
-        return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
 
     def of_unit(self, image: Tensor) -> DetectorOutput:
         """The same of (1, 3, H, W) float RGB between 0 and 1."""
         return self.network(image)
 
 
+def worst_on_noise(reference: ImageGraph, proto: onnx.ModelProto, example: Tensor) -> dict[str, float]:
+    """The largest difference of each output between a torch graph and its export on four images like `example`.
+
+    example: (1, H, W, 3) uint8.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randint(0, 256, example.shape, generator=generator).to(torch.uint8).numpy() for _ in range(4)]
+    file = OnnxFile(proto, {})
+    parity = measure(torch_runner(reference.of_unit, file.changing_outputs), runner(file), {NOISE: noise})
+    return {name: parity.worst(name) for name in parity.differences}
+
+
 def load_detector(path: Path) -> DetectorNet:
     """The network of a detector's weights file, in evaluation mode; strict about names and shapes."""
-    weights = load_weights(path)
-    config = weights.metadata.get("config", {})
-    if config.get("task") != "detector":
-        raise ValueError(f"{path} holds weights of the task {config.get('task')!r}; expected 'detector'")
-    options = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in config["network"].items()
-    }  # JSON has no tuples
-    network = DetectorNet(DetectorNetworkConfig(**options))
-    network.load_state_dict(weights.tensors)
-    return network.eval()
+    return built(path, load_weights(path), "detector", DetectorNet, DetectorNetworkConfig)
 
 
 def export_detector(

@@ -1,6 +1,4 @@
-"""What an exported network becomes: a small file for browsers, OpenVINO's and Apple's formats; and the command
-that makes it.
-"""
+"""`handmesh export`: what an exported network becomes, a small file for browsers, OpenVINO's and Apple's formats."""
 
 from __future__ import annotations
 
@@ -12,37 +10,38 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnx
 import torch
 import tyro
+from PIL import Image
 from torch import Tensor, nn
 
 from handmesh.assets import ASSETS
+from handmesh.export.compress import Precision, for_browsers
 from handmesh.export.onnx import (
+    CLIP,
     INPUT_SIZE,
+    NOISE,
+    OPSET,
     DetectorGraph,
+    ImageGraph,
     MeshGraph,
     MeshOutputs,
-    Precision,
-    export_detector,
-    export_mesh,
-    for_browsers,
-    load_detector,
-)
-from handmesh.export.parity import (
-    CLIP,
-    NOISE,
     OnnxFile,
     Parity,
     Runner,
     check,
+    export_detector,
+    export_mesh,
     images_for,
+    load_detector,
     measure,
     read_onnx,
     runner,
@@ -50,15 +49,12 @@ from handmesh.export.parity import (
 )
 from handmesh.files import write_bytes
 from handmesh.hand.model import HandModel
-from handmesh.models.checkpoint import load_network, load_weights
+from handmesh.models.checkpoint import load_trained, load_weights
 from handmesh.models.detector_net import DetectorNet, DetectorOutput
 from handmesh.models.mesh_net import HandNet
 from handmesh.tracking.backends import METADATA_KEY
 
 # What a graph may be made of so that every target can run it.
-
-
-NEWEST_OPSET = 20
 
 # fmt: off
 OPERATORS = frozenset({
@@ -86,45 +82,30 @@ TYPES = tuple(getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "
 
 def violations(proto: onnx.ModelProto) -> list[str]:
     """A line for each thing in an exported graph that some target does not run; empty where all is well."""
-    return [*_opsets(proto), *_operators(proto.graph), *_shapes(proto.graph), *_types(proto.graph)]
+    return list(_violations(proto, proto.graph))
 
 
-def _opsets(proto: onnx.ModelProto) -> list[str]:
-    wrong = [o for o in proto.opset_import if o.domain not in ("", "ai.onnx") or o.version > NEWEST_OPSET]
-    found = [f"opset {o.version} of {o.domain or 'ai.onnx'}: expected at most {NEWEST_OPSET} of ai.onnx" for o in wrong]
-    return found + [f"the function {function.name}: expected plain operators" for function in proto.functions]
-
-
-def _operators(graph: onnx.GraphProto) -> list[str]:
+def _violations(proto: onnx.ModelProto, graph: onnx.GraphProto) -> Iterator[str]:
+    for opset in proto.opset_import:
+        if opset.domain not in ("", "ai.onnx") or opset.version > OPSET:
+            yield f"opset {opset.version} of {opset.domain or 'ai.onnx'}: expected at most {OPSET} of ai.onnx"
+    for function in proto.functions:
+        yield f"the function {function.name}: expected plain operators"
     names = Counter(f"{node.domain}.{node.op_type}".removeprefix(".") for node in graph.node)
-    return [
-        f"{count} x {name}: {INSTEAD.get(name, 'not an operator that every target has')}"
-        for name, count in sorted(names.items())
-        if name not in OPERATORS
-    ]
-
-
-def _shapes(graph: onnx.GraphProto) -> list[str]:
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*graph.input, *graph.output)}
-    return [
-        f"{name} has no fixed shape: export with a batch of one and a fixed size"
-        for name, dims in shapes.items()
-        if not all(dim.dim_value > 0 for dim in dims)
-    ]
-
-
-def _types(graph: onnx.GraphProto) -> list[str]:
-    found = []
+    for name, count in sorted(names.items()):
+        if name not in OPERATORS:
+            yield f"{count} x {name}: {INSTEAD.get(name, 'not an operator that every target has')}"
+    for value in {value.name: value for value in (*graph.input, *graph.output)}.values():
+        if not all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim):
+            yield f"{value.name} has no fixed shape: export with a batch of one and a fixed size"
     for tensor in graph.initializer:
         if tensor.data_type not in TYPES:
-            found.append(f"{tensor.name} is stored as {onnx.TensorProto.DataType.Name(tensor.data_type)}")
+            yield f"{tensor.name} is stored as {onnx.TensorProto.DataType.Name(tensor.data_type)}"
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            found.append(f"{tensor.name} is stored in another file: expected one file")
-    return found
+            yield f"{tensor.name} is stored in another file: expected one file"
 
 
 # A file for onnxruntime-web: the same network, as few bytes as its numbers allow.
-
 
 BUDGET_MB = 15
 """What the detector and one mesh network may weigh together, as they lie on the server, without compression."""
@@ -151,13 +132,7 @@ def export_web(source: OnnxFile, path: Path) -> Parity:
     return parity
 
 
-def gzipped_mb(path: Path) -> float:
-    """What is transferred where a server compresses, in megabytes."""
-    return len(gzip.compress(path.read_bytes(), 6)) / 1e6
-
-
 # OpenVINO's own format: a text file with the graph and a binary file with weights.
-
 
 OPENVINO_TOLERANCE = {"mesh": {NOISE: 5e-4, CLIP: 5e-4}, "detector": {NOISE: 0.05, CLIP: 0.05}}
 """In single precision, of vertices and of the detector's maps: more than halved constants can do."""
@@ -176,26 +151,19 @@ def export_openvino(source: OnnxFile, path: Path, precision: Precision = "fp16")
         raise ValueError("the target 'openvino' needs OpenVINO: pip install 'handmesh[openvino]'") from error
     model = openvino.convert_model(io.BytesIO(source.proto.SerializeToString()))
     model.set_rt_info(json.dumps(source.metadata), [METADATA_KEY])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
-        written = Path(folder) / path.name
+    with _beside(path) as written:
         openvino.save_model(model, written, compress_to_fp16=precision == "fp16")
-        parity = _compared(openvino.Core(), source, written)
+        core, kind = openvino.Core(), source.metadata["kind"]
+        parity = {"f32": source.compared(_openvino_runner(core, written, "f32"))}
+        check(parity["f32"], OPENVINO_TOLERANCE[kind], ["vertices_m"] if kind == "mesh" else None)
+        if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            parity["bf16"] = source.compared(_openvino_runner(core, written, "bf16"))
         for file in (written.with_suffix(".bin"), written):  # the one that is opened comes last
             os.replace(file, path.with_suffix(file.suffix))
     return parity
 
 
-def _compared(core: object, source: OnnxFile, path: Path) -> dict[str, Parity]:
-    kind = source.metadata["kind"]
-    parity = {"f32": source.compared(_runner(core, path, "f32"))}
-    check(parity["f32"], OPENVINO_TOLERANCE[kind], ["vertices_m"] if kind == "mesh" else None)
-    if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        parity["bf16"] = source.compared(_runner(core, path, "bf16"))
-    return parity
-
-
-def _runner(core: object, path: Path, precision: str) -> Runner:
+def _openvino_runner(core: object, path: Path, precision: str) -> Runner:
     compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     names = {output.any_name: output for output in compiled.outputs}
 
@@ -208,7 +176,6 @@ def _runner(core: object, path: Path, precision: str) -> Runner:
 
 # Core ML: converted from torch anywhere, run on macOS and iOS alone.
 
-
 TRIED = "coremltools 9.0 with torch 2.15"
 """What this conversion is known to work with."""
 
@@ -216,16 +183,10 @@ SAME = 1e-3
 """How far the program that is converted may be from the network that it was made of: both run in torch."""
 
 
-class ImageGraph(Protocol):
-    """A graph of `export` or `export_detector`."""
-
-    def of_unit(self, image: Tensor) -> NamedTuple: ...
-
-
 class _Unit(nn.Module):
     """Core ML hands images over as floats in planes, scaled as the package says."""
 
-    def __init__(self, graph: nn.Module) -> None:
+    def __init__(self, graph: ImageGraph) -> None:
         super().__init__()
         self.inner = graph  # a name that torch.fx leaves free
 
@@ -241,32 +202,37 @@ class CoreMLReport(NamedTuple):
 
 
 def export_coreml(
-    graph: nn.Module, outputs: Sequence[str], metadata: Mapping[str, Any], path: Path, size: tuple[int, int],
+    graph: ImageGraph, outputs: Sequence[str], metadata: Mapping[str, Any], path: Path, size: tuple[int, int],
     images: Mapping[str, Sequence[np.ndarray]], precision: Precision = "fp16",
 ) -> CoreMLReport:  # fmt: skip
     """Write `path` (.mlpackage), which takes an RGB image of `size` (height, width) named `image`.
 
-    graph: in evaluation mode, see `ImageGraph`; outputs: their names. precision: of weights and of the
+    graph: in evaluation mode; outputs: their names; images: (1, H, W, 3) uint8. precision: of weights and of the
     arithmetic, which Apple's neural engine has in half alone. ValueError where coremltools is missing,
     RuntimeError where it cannot convert.
     """
-    tools = _coremltools()
-    program = _program(graph, size)
+    try:
+        import coremltools
+    except ImportError as error:
+        raise ValueError("the target 'coreml' needs coremltools, on macOS or Linux: pip install coremltools") from error
+    with torch.no_grad():
+        program = torch.export.export(_Unit(graph).eval(), (torch.zeros(1, 3, *size),)).run_decompositions({})
     reference = torch_runner(graph.of_unit, outputs)
     of_program = measure(reference, torch_runner(program.module(), outputs), images)
     check(of_program, dict.fromkeys(images, SAME))
-    package = _converted(tools, program, outputs, size, precision)
+    package = _converted(coremltools, program, outputs, size, precision)
     package.short_description = f"handmesh {metadata['kind']} network {metadata['name']}"
     package.license = "Apache-2.0"
     package.user_defined_metadata[METADATA_KEY] = json.dumps({"format": 1, **metadata})
-    _save(package, path)
-    on_mac = sys.platform == "darwin"
-    return CoreMLReport(of_program, measure(reference, _package_runner(package), images) if on_mac else None)
-
-
-def _program(graph: nn.Module, size: tuple[int, int]) -> torch.export.ExportedProgram:
-    with torch.no_grad():
-        return torch.export.export(_Unit(graph).eval(), (torch.zeros(1, 3, *size),)).run_decompositions({})
+    with _beside(path) as written:
+        package.save(str(written))
+        if path.exists():  # a package is a folder
+            shutil.rmtree(path)
+        written.rename(path)
+    if sys.platform != "darwin":
+        return CoreMLReport(of_program, None)
+    of_package = measure(reference, lambda image: package.predict({"image": Image.fromarray(image[0])}), images)
+    return CoreMLReport(of_program, of_package)
 
 
 def _converted(
@@ -290,33 +256,15 @@ def _converted(
         ) from error
 
 
-def _save(package: object, path: Path) -> None:
-    """A package is a folder: the old one goes only when the new one is whole."""
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A place to write to before what is whole takes the one of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        package.save(str(written))
-        if path.exists():
-            shutil.rmtree(path)
-        written.rename(path)
+        yield Path(folder) / path.name
 
 
-def _package_runner(package: object) -> Runner:
-    from PIL import Image
-
-    return lambda image: package.predict({"image": Image.fromarray(image[0])})
-
-
-def _coremltools() -> object:
-    try:
-        import coremltools
-    except ImportError as error:
-        raise ValueError("the target 'coreml' needs coremltools, on macOS or Linux: pip install coremltools") from error
-    return coremltools
-
-
-# What `handmesh export` does: a source and a target to files and to the lines that describe them.
-
+# The command.
 
 Target = Literal["onnx", "onnx-web", "openvino", "coreml"]
 
@@ -355,11 +303,6 @@ class ExportOptions:
     calibration: Path | None = None
     """Mesh weights: calibration.json of `handmesh evaluate calibration` on an export of these; it goes along."""
 
-    @property
-    def stored(self) -> Precision:
-        """`precision`, or the one taken where none is asked for."""
-        return self.precision or "fp16"
-
 
 def export(options: ExportOptions) -> str:
     """Write the target's files; gives the lines to print. ValueError, OSError or RuntimeError say what is wrong."""
@@ -369,7 +312,11 @@ def export(options: ExportOptions) -> str:
     if options.crop_size is not None and options.crop_size < SMALLEST_CROP:
         raise ValueError(f"--crop-size must be at least {SMALLEST_CROP} pixels, got {options.crop_size}")
     export_to = {"onnx": _to_onnx, "onnx-web": _to_web, "openvino": _to_openvino, "coreml": _to_coreml}
-    return export_to[options.target](options)
+    files, *lines = export_to[options.target](options, options.precision or "fp16")
+    path = options.output.with_suffix(".bin") if options.target == "openvino" else options.output
+    parts = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    megabytes = sum(part.stat().st_size for part in parts) / 1e6
+    return "\n".join([f"wrote {path}: {megabytes:.2f} MB, {files}", *lines])
 
 
 def run(options: ExportOptions) -> None:
@@ -388,143 +335,125 @@ class Trained(NamedTuple):
     confidence: dict | None = None
 
     @property
-    def kind(self) -> Literal["mesh", "detector"]:
-        return "detector" if self.model is None else "mesh"
-
-    @property
     def outputs(self) -> list[str]:
+        """The names of what comes out."""
         return list((DetectorOutput if self.model is None else MeshOutputs)._fields)
 
     @property
     def metadata(self) -> dict[str, object]:
         """As in an .onnx file."""
-        said = {"kind": self.kind, "name": self.name, "backbone": self.network.config.backbone}
-        said |= {"box_scale": self.box_scale} if self.model is not None else {}
-        return said | ({"confidence": self.confidence} if self.confidence else {})
+        said = {"name": self.name, "backbone": self.network.config.backbone}
+        if self.model is None:
+            return {"kind": "detector", **said}
+        confidence = {"confidence": self.confidence} if self.confidence else {}
+        return {"kind": "mesh", **said, "box_scale": self.box_scale, **confidence}
 
-    def graph(self, network: nn.Module | None = None) -> MeshGraph | DetectorGraph:
-        """From images to outputs, by this network or by another form of it."""
-        network = self.network if network is None else network
+    def graph(self, network: nn.Module) -> ImageGraph:
+        """From images to outputs, by `network` or by another form of it."""
         return (DetectorGraph(network) if self.model is None else MeshGraph(network, self.model)).eval()
 
     def images(self) -> dict[str, list[np.ndarray]]:
-        """What to compare it on: (N, H, W, 3) uint8 images by name."""
-        return images_for(self.kind, self.size, self.box_scale)
+        """What to compare it on: (1, H, W, 3) uint8 images by where they come from."""
+        return images_for(self.metadata["kind"], self.size, self.box_scale)
+
+    def write_onnx(self, path: Path, precision: Precision) -> OnnxFile:
+        """Write the graph, compared with torch."""
+        if self.model is None:
+            height, width = self.size
+            export_detector(self.network, path, type(INPUT_SIZE)(width, height), self.name, precision)
+        else:
+            export_mesh(
+                self.network, self.model, path, self.size[0], self.box_scale, self.name, precision, self.confidence
+            )
+        return read_onnx(path)
 
 
-def _to_onnx(options: ExportOptions) -> str:
+def _to_onnx(options: ExportOptions, precision: Precision) -> list[str]:
     trained = _trained(options)
-    _write_onnx(trained, options.output, options.stored)
-    file = read_onnx(options.output)
-    parity = measure(torch_runner(trained.graph().of_unit, trained.outputs), runner(file), trained.images())
-    notes = [f"note: not for every target: {line}" for line in violations(file.proto)]
-    return _lines(
-        _wrote(options.output, f"weights stored as {options.stored}"),
+    file = trained.write_onnx(options.output, precision)
+    parity = measure(
+        torch_runner(trained.graph(trained.network).of_unit, trained.outputs), runner(file), trained.images()
+    )
+    use = f'use: handmesh.HandTracker.load(model="{options.output}")'
+    return [
+        f"weights stored as {precision}",
         "largest difference of each output from torch:",
         parity.table(),
-        *notes,
-        f'use: handmesh.HandTracker.load(model="{options.output}")' if trained.kind == "mesh" else "",
-    )
+        *(f"note: not for every target: {line}" for line in violations(file.proto)),
+        *([use] if trained.model else []),
+    ]
 
 
-def _to_web(options: ExportOptions) -> str:
-    parity = _with_onnx(options, lambda file: export_web(file, options.output))
+def _to_web(options: ExportOptions, precision: Precision) -> list[str]:
+    parity = _with_onnx(options, precision, lambda file: export_web(file, options.output))
+    gzipped_mb = len(gzip.compress(options.output.read_bytes(), 6)) / 1e6
     budget = f"a mesh network and the detector have {BUDGET_MB} MB together"
-    return _lines(
-        _wrote(options.output, f"{gzipped_mb(options.output):.2f} MB where the server compresses; {budget}"),
+    return [
+        f"{gzipped_mb:.2f} MB where the server compresses; {budget}",
         "largest difference of each output from the .onnx file, both in ONNX Runtime on the CPU:",
         parity.table(),
         "use: ort.InferenceSession.create(url, { executionProviders: ['webgpu', 'wasm'] }), input `image`: "
         "uint8 RGB (1, H, W, 3)",
-    )
-
-
-def _to_openvino(options: ExportOptions) -> str:
-    parities = _with_onnx(options, lambda file: export_openvino(file, options.output, options.stored))
-    tables = [
-        line
-        for arithmetic, parity in parities.items()
-        for line in (f"largest difference of each output from ONNX Runtime, OpenVINO in {arithmetic}:", parity.table())
     ]
-    return _lines(
-        _wrote(options.output.with_suffix(".bin"), f"and {options.output}, weights stored as {options.stored}"),
-        *tables,
-        f'use: openvino.Core().compile_model("{options.output}", "CPU"), input `image`: uint8 RGB (1, H, W, 3)',
-    )
 
 
-def _to_coreml(options: ExportOptions) -> str:
+def _to_openvino(options: ExportOptions, precision: Precision) -> list[str]:
+    parities = _with_onnx(options, precision, lambda file: export_openvino(file, options.output, precision))
+    lines = [f"and {options.output}, weights stored as {precision}"]
+    for arithmetic, parity in parities.items():
+        lines += [f"largest difference of each output from ONNX Runtime, OpenVINO in {arithmetic}:", parity.table()]
+    use = f'openvino.Core().compile_model("{options.output}", "CPU")'
+    return [*lines, f"use: {use}, input `image`: uint8 RGB (1, H, W, 3)"]
+
+
+def _to_coreml(options: ExportOptions, precision: Precision) -> list[str]:
     trained = _trained(options)
     merged = trained.graph(trained.network.reparameterised())
     report = export_coreml(
-        merged, trained.outputs, trained.metadata, options.output, trained.size, trained.images(), options.stored
+        merged, trained.outputs, trained.metadata, options.output, trained.size, trained.images(), precision
     )
     told = ["not compared: Core ML runs on macOS alone; export there to see how far the package's numbers are"]
     if report.package is not None:
         told = ["largest difference of each output from torch, Core ML:", report.package.table()]
-    return _lines(
-        _wrote(options.output, f"weights and arithmetic in {options.stored}"),
+    return [
+        f"weights and arithmetic in {precision}",
         "largest difference of each output from torch, the program that was converted, run by torch:",
         report.program.table(),
         *told,
         f"use: MLModel in Swift, input `image`: an RGB image of {trained.size[1]}x{trained.size[0]}",
-    )
+    ]
 
 
-def _with_onnx(options: ExportOptions, export_file: Callable) -> object:
+def _with_onnx(options: ExportOptions, precision: Precision, export_file: Callable[[OnnxFile], Any]) -> Any:
     """What `export_file` makes of the source as an exported graph, which is made first where there are weights only."""
     path = _bundled(options.source, ".onnx")
-    if path.suffix != ".safetensors":
-        _refuse_for_onnx(options)
-        return export_file(read_onnx(path))
-    with tempfile.TemporaryDirectory() as folder:
-        trained = _trained(replace(options, name=options.name or options.output.stem))
-        _write_onnx(trained, Path(folder) / "graph.onnx", options.stored)
-        return export_file(read_onnx(Path(folder) / "graph.onnx"))
-
-
-def _refuse_for_onnx(options: ExportOptions) -> None:
-    shaping = ["name", "crop_size", "hand_model", "calibration"] + (
-        ["precision"] if options.target == "onnx-web" else []
-    )  # OpenVINO stores weights anew
-    given = [name for name in shaping if getattr(options, name) is not None]
+    if path.suffix == ".safetensors":
+        with tempfile.TemporaryDirectory() as folder:
+            return export_file(_trained(options).write_onnx(Path(folder) / "graph.onnx", precision))
+    shaping = ["name", "crop_size", "hand_model", "calibration"]
+    shaping += ["precision"] if options.target == "onnx-web" else []  # OpenVINO stores weights anew
+    given = [f"--{name.replace('_', '-')}" for name in shaping if getattr(options, name) is not None]
     if given:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"{flags} shape an export from weights; {options.source} is exported already")
+        raise ValueError(f"{', '.join(given)} shape an export from weights; {options.source} is exported already")
+    return export_file(read_onnx(path))
 
 
 def _trained(options: ExportOptions) -> Trained:
     path = _bundled(options.source, ".safetensors")
     if path.suffix == ".onnx":
         raise ValueError(f"the target {options.target!r} is made from weights (.safetensors), got {path}")
-    config = load_weights(path).metadata.get("config", {})
     name = options.name or options.output.stem
-    if config.get("task") != "mesh":
+    if load_weights(path).metadata["config"].get("task") != "mesh":
         return Trained(load_detector(path), (INPUT_SIZE.height, INPUT_SIZE.width), name)
-    beside = _beside(path)
+    network, config = load_trained(path)
+    graph = path.with_suffix(".onnx")  # of bundled weights, it knows its size of crops and its calibration
+    beside = read_onnx(graph) if path.parent == ASSETS and graph.is_file() else None
     size = options.crop_size or (beside.input_size[0] if beside else config["run"]["schedule"][-1][1])
     model = HandModel.load(options.hand_model or config["hand_model"])
     confidence = beside.metadata.get("confidence") if beside else None
     if options.calibration:
         confidence = read_confidence(options.calibration)
-    return Trained(load_network(path), (size, size), name, model, config["box_scale"], confidence)
-
-
-def _beside(path: Path) -> OnnxFile | None:
-    """The bundled graph of bundled weights, which knows its size of crops and its calibration."""
-    graph = path.with_suffix(".onnx")
-    return read_onnx(graph) if path.parent == ASSETS and graph.is_file() else None
-
-
-def _write_onnx(trained: Trained, path: Path, precision: Precision) -> None:
-    if trained.model is None:
-        height, width = trained.size
-        export_detector(trained.network, path, type(INPUT_SIZE)(width, height), trained.name, precision)
-        return
-    export_mesh(
-        trained.network, trained.model, path, trained.size[0], trained.box_scale, trained.name, precision,
-        trained.confidence,
-    )  # fmt: skip
+    return Trained(network, (size, size), name, model, config["box_scale"], confidence)
 
 
 def _bundled(source: str, suffix: str) -> Path:
@@ -543,12 +472,3 @@ def read_confidence(path: Path) -> dict:
     if not isinstance(content, dict) or "confidence" not in content:
         raise ValueError(f"{path} is not a calibration.json of `handmesh evaluate calibration`")
     return content["confidence"]
-
-
-def _wrote(path: Path, more: str) -> str:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return f"wrote {path}: {sum(file.stat().st_size for file in files) / 1e6:.2f} MB, {more}"
-
-
-def _lines(*lines: str) -> str:
-    return "\n".join(line for line in lines if line)

@@ -8,11 +8,12 @@ import io
 import math
 import pickle
 import re
+import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tyro
@@ -30,10 +31,18 @@ from handmesh.types import Side
 # objects get from other versions of Python, NumPy and SciPy. Each name stands for a class or function
 # of this module that keeps numbers and does nothing else; no library is imported and no function of
 # NumPy is called with the file's arguments. Any other name is refused.
+#
+# Nor does a small file cost much time or memory: steps are counted, nothing of the file is hashed but the words
+# that name its entries, memory is taken for what the file really holds, and entries that nobody asked for are
+# never looked at, so that a file may have more of them.
 
 
 MAX_NESTING = 4
 """Chumpy objects may lie in one another; MANO's are two deep."""
+
+LARGEST_PICKLE = 100_000_000  # bytes; MANO's has 4 million
+MOST_STEPS = 200_000  # MANO's takes some hundred
+LARGEST_DENSE = 10_000_000  # entries of a sparse matrix written out; MANO's has 12,448
 
 _NUMBER = re.compile(r"[<>=|]?[biuf][1248]")
 
@@ -46,20 +55,21 @@ class DamagedPickleError(ValueError):
     """The pickle is cut short, or its parts do not fit together."""
 
 
-def read_pickle(data: bytes) -> dict[str, Any]:
+def read_pickle(data: bytes, names: Collection[str] | None = None) -> dict[str, Any]:
     """What a MANO pickle holds: arrays for everything numeric, plain Python values for the rest.
 
-    Raises RefusedPickleError, which names what was refused, and DamagedPickleError.
+    names: of the entries that are wanted; None: all. Raises RefusedPickleError, which names what was refused, and
+    DamagedPickleError.
     """
     try:
-        content = _Reader(io.BytesIO(data), fix_imports=False, encoding="latin1").load()
+        content = _Reader(data).load()
         if not isinstance(content, dict):
             raise DamagedPickleError(f"a dictionary was expected, a {type(content).__name__} came")
-        return {str(key): _plain(value) for key, value in content.items()}
+        return {key: _plain(value) for key, value in content.items() if names is None or key in names}
     except (RefusedPickleError, DamagedPickleError):
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        raise DamagedPickleError(f"{type(error).__name__}: {error}") from error
+        raise DamagedPickleError(f"{type(error).__name__}: {str(error)[:100]}") from error
 
 
 class _Record:
@@ -97,32 +107,40 @@ class _Dtype:
     __slots__ = ("code", "order")
 
     def __init__(self, code: str, *_: object) -> None:
-        if not isinstance(code, str) or not _NUMBER.fullmatch(code):
-            raise DamagedPickleError(f"arrays of type {code!r} are none of MANO's")
-        self.code, self.order = code.lstrip("<>=|"), code[0] if code[0] in "<>" else "<"
+        self.code, self.order = code, "<"
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
-        if state[1] in ("<", ">"):
+        if isinstance(state[1], str) and state[1] in ("<", ">"):
             self.order = state[1]
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(self.order + self.code)
+        if not isinstance(self.code, str) or not _NUMBER.fullmatch(self.code):
+            kind = repr(self.code[:20]) if isinstance(self.code, str) else type(self.code).__name__
+            raise DamagedPickleError(f"arrays of type {kind} are none of MANO's")
+        order = self.code[0] if self.code[0] in "<>" else self.order
+        return np.dtype(order + self.code.lstrip("<>=|"))
 
 
 class _Array:
-    """numpy.ndarray."""
+    """numpy.ndarray, whose numbers are made when they are asked for."""
 
-    __slots__ = ("values",)
+    __slots__ = ("state",)
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
-        _, shape, dtype, by_columns, data = state
-        if not isinstance(dtype, _Dtype) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        self.state = state
+
+    @property
+    def values(self) -> np.ndarray:
+        _, shape, dtype, by_columns, data = self.state
+        if not isinstance(dtype, _Dtype) or not all(isinstance(n, int) and 0 <= n < 2**31 for n in shape):
             raise DamagedPickleError("an array's type or shape is unreadable")
+        if not isinstance(data, (str, bytes, bytearray)):
+            raise DamagedPickleError("an array's numbers are no bytes")
+        if len(data) != math.prod(shape) * dtype.dtype.itemsize:
+            raise DamagedPickleError(f"an array of shape {shape} has {len(data)} bytes")
         raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
-        if len(raw) != math.prod(shape) * dtype.dtype.itemsize:
-            raise DamagedPickleError(f"an array of shape {shape} has {len(raw)} bytes")
-        self.values = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if by_columns else "C")
+        return np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if by_columns else "C")
 
 
 class _Function:
@@ -147,9 +165,20 @@ def _new_array(*_: object) -> _Array:
 
 def _new_record(cls: type, *_: object) -> _Record:
     """copy_reg._reconstructor, which protocols 0 and 1 use."""
-    if cls not in (_Ch, _Select, _Csc):
-        raise DamagedPickleError(f"{cls!r} cannot be rebuilt")
+    if not any(cls is known for known in (_Ch, _Select, _Csc)):
+        raise DamagedPickleError("it rebuilds something that is no object of MANO's")
     return cls()
+
+
+def _from_buffer(data: object, dtype: object, shape: object, order: object) -> _Array:
+    """numpy._core.numeric._frombuffer: how protocol 5 writes arrays."""
+    array = _Array()
+    array.state = (1, shape, dtype, order == "F", data)
+    return array
+
+
+def _nothing(*_: object) -> None:
+    """set: chumpy keeps some of its own, which hold no numbers; to make one would be to hash the file's values."""
 
 
 def _scalar(dtype: _Dtype, data: str | bytes) -> float | int:
@@ -158,14 +187,15 @@ def _scalar(dtype: _Dtype, data: str | bytes) -> float | int:
     return np.frombuffer(raw, dtype.dtype, count=1)[0].item()
 
 
-def _encode(text: str, *_: object) -> bytes:
-    """_codecs.encode: how Python 3 writes bytes at protocol 2."""
-    return text.encode("latin1")
+def _encode(text: str, *_: object) -> str:
+    """_codecs.encode: how Python 3 writes bytes at protocol 2. They stay text, of which a file has many names."""
+    return text
 
 
-_BUILTINS = {"object": _Function(object), "set": _Function(set)}
+_BUILTINS = {"object": _Function(object), "set": _Function(_nothing), "frozenset": _Function(_nothing)}
 _COPYREG = {"_reconstructor": _Function(_new_record)}
 _MULTIARRAY = {"_reconstruct": _Function(_new_array), "scalar": _Function(_scalar)}
+_NUMERIC = {"_frombuffer": _Function(_from_buffer)}
 _SPARSE = {"csc_matrix": _Csc}
 _MODULES: dict[str, dict[str, Any]] = {
     "chumpy.ch": {"Ch": _Ch},
@@ -173,6 +203,8 @@ _MODULES: dict[str, dict[str, Any]] = {
     "numpy": {"ndarray": _Function(_new_array), "dtype": _Function(_Dtype)},
     "numpy.core.multiarray": _MULTIARRAY,
     "numpy._core.multiarray": _MULTIARRAY,
+    "numpy.core.numeric": _NUMERIC,
+    "numpy._core.numeric": _NUMERIC,
     "scipy.sparse.csc": _SPARSE,
     "scipy.sparse._csc": _SPARSE,
     "__builtin__": _BUILTINS,
@@ -184,14 +216,74 @@ _MODULES: dict[str, dict[str, Any]] = {
 """Every name that is understood, as Python 2 and 3 spell it."""
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """Python's own reader, not the quicker one in C, which takes as much memory as the file asks for."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), fix_imports=False, encoding="latin1")
+        self._size, self._steps = len(data), 0
+
     def find_class(self, module: str, name: str) -> Any:
         if name not in _MODULES.get(module, {}):
-            raise RefusedPickleError(f"it names {module}.{name}, which no MANO file needs; nothing was run")
+            named = f"{module[:60]}.{name[:60]}"
+            raise RefusedPickleError(f"it names {named}, which no MANO file needs; nothing was run")
         return _MODULES[module][name]
 
     def persistent_load(self, key: object) -> Any:
         raise RefusedPickleError("it refers to an object outside itself, which no MANO file does; nothing was run")
+
+    def _count(self) -> None:
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            raise DamagedPickleError(f"it takes more than {MOST_STEPS:,} steps to read")
+
+    def _set(self, target: object, items: Sequence[object]) -> None:
+        if not isinstance(target, dict) or not all(isinstance(key, (str, int)) for key in items[::2]):
+            raise DamagedPickleError("something in it goes by another name than a word")
+        target.update(zip((str(key) for key in items[::2]), items[1::2], strict=True))
+
+    def _set_one(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set(self.stack[-1], (key, value))
+
+    def _set_many(self) -> None:
+        items = self.pop_mark()
+        self._set(self.stack[-1], items)
+
+    def _make_dict(self) -> None:
+        items, made = self.pop_mark(), {}
+        self._set(made, items)
+        self.stack.append(made)
+
+    def _make_set(self) -> None:
+        self.pop_mark()
+        self.stack.append(None)
+
+    def _make_bytes(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        if length > self._size:
+            raise DamagedPickleError("it ends before its bytes do")
+        self.stack.append(self.read(length))
+
+    _OWN: ClassVar = {
+        pickle.SETITEM: _set_one, pickle.SETITEMS: _set_many, pickle.DICT: _make_dict,
+        pickle.EMPTY_SET: lambda self: self.stack.append(None), pickle.ADDITEMS: lambda self: self.pop_mark(),
+        pickle.FROZENSET: _make_set, pickle.BYTEARRAY8: _make_bytes,
+    }  # fmt: skip
+
+
+def _counted(step: Callable[[_Reader], None]) -> Callable[[_Reader], None]:
+    def counted(reader: _Reader) -> None:
+        reader._count()
+        step(reader)
+
+    return counted
+
+
+_Reader.dispatch = {
+    code: _counted(step)
+    for code, step in (pickle._Unpickler.dispatch | {code[0]: step for code, step in _Reader._OWN.items()}).items()
+}
 
 
 def _plain(value: object, depth: int = 0) -> Any:
@@ -203,22 +295,32 @@ def _plain(value: object, depth: int = 0) -> Any:
     if isinstance(value, _Ch):
         return _plain(value.state["x"], depth + 1)
     if isinstance(value, _Select):
-        source, entries = (_plain(value.state[name], depth + 1) for name in ("a", "idxs"))
-        chosen = np.asarray(source).ravel()[np.asarray(entries)]
+        source, entries = (_numbers(value.state[name], depth + 1) for name in ("a", "idxs"))
+        chosen = source.ravel()[entries]
         return chosen.reshape(value.state.get("preferred_shape", chosen.shape))
     if isinstance(value, _Csc):
-        return _dense({name: _plain(part, depth + 1) for name, part in value.state.items()})
+        return _dense(value.state, depth + 1)
     return value
 
 
-def _dense(state: dict[str, Any]) -> np.ndarray:
+def _numbers(value: object, depth: int) -> np.ndarray:
+    found = _plain(value, depth)
+    if not isinstance(found, np.ndarray):
+        raise DamagedPickleError(f"a {type(found).__name__} stands where numbers are expected")
+    return found
+
+
+def _dense(state: dict[str, Any], depth: int) -> np.ndarray:
     """(rows, columns) of a column-compressed matrix; entries at the same place add up."""
     rows, columns = state["_shape"] if "_shape" in state else state["shape"]
-    starts = np.asarray(state["indptr"])
-    if starts.shape != (columns + 1,) or starts[0] != 0 or starts[-1] != len(state["data"]):
+    data, indices, starts = (_numbers(state[name], depth) for name in ("data", "indices", "indptr"))
+    counts = np.diff(starts)
+    if starts.shape != (columns + 1,) or starts[0] != 0 or starts[-1] != len(data) or (counts < 0).any():
         raise DamagedPickleError("a sparse matrix's columns do not add up")
+    if not 0 <= rows * columns <= LARGEST_DENSE:
+        raise DamagedPickleError(f"a sparse matrix has more than {LARGEST_DENSE:,} entries")
     dense = np.zeros((rows, columns))
-    np.add.at(dense, (state["indices"], np.repeat(np.arange(columns), np.diff(starts))), state["data"])
+    np.add.at(dense, (indices, np.repeat(np.arange(columns), counts)), data)
     return dense
 
 
@@ -304,17 +406,21 @@ def read_mano_pickle(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise FileNotFoundError(missing_hand(path))
+    if path.stat().st_size > LARGEST_PICKLE:
+        raise ValueError(f"{path} is larger than any MANO file. Download it anew from {MANO_SITE}")
     data = path.read_bytes()
     _refuse_other_kinds(path, data)
     try:
-        content = read_pickle(data)
+        content = read_pickle(data, (*FIELDS, *TEXTURE_FIELDS))
     except RefusedPickleError as error:
         raise RefusedPickleError(f"{path} is not loaded: {error}. Download it anew from {MANO_SITE}") from error
     except DamagedPickleError as error:
         raise ValueError(f"{path} is damaged or cut short ({error}). Download it anew from {MANO_SITE}") from error
-    fields = {name: np.asarray(content[name]) for name in (*FIELDS, *TEXTURE_FIELDS) if name in content}
-    check_mano_fields(fields, path)
-    return fields
+    for name, value in content.items():
+        if not isinstance(value, np.ndarray):
+            raise ValueError(f"{path} is no MANO hand, or damaged: {name} is a {type(value).__name__}, not an array")
+    check_mano_fields(content, path)
+    return content
 
 
 def _refuse_other_kinds(path: Path, data: bytes) -> None:
@@ -329,11 +435,12 @@ def _refuse_other_kinds(path: Path, data: bytes) -> None:
 
 def _zip_kind(data: bytes) -> str:
     pickles = "unpack it and give the models/MANO_RIGHT.pkl from inside"
-    if not zipfile.is_zipfile(io.BytesIO(data)):
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if "v_template.npy" in archive.namelist():
+                return "an .npz, converted already: give it as the hand model as it is"
+    except Exception:  # a damaged archive can raise anything
         return f"a zip archive cut short: download it anew from {MANO_SITE}, then {pickles}"
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if "v_template.npy" in archive.namelist():
-            return "an .npz, converted already: give it as the hand model as it is"
     return f"a zip archive, as the site delivers it: {pickles}"
 
 
@@ -343,25 +450,101 @@ def check_mano_fields(fields: dict[str, np.ndarray], path: Path) -> None:
     joints = fields["kintree_table"].shape[-1] if "kintree_table" in fields and fields["kintree_table"].ndim else None
     if joints in _BODIES:
         raise ValueError(f"{path} holds {_BODIES[joints]} ({joints} joints), not MANO's hand of 16: {get_right}")
-    missing = [name for name in FIELDS if name not in fields]
+    fault = _fault(fields, FIELDS)
+    if fault:
+        raise ValueError(f"{path} is no MANO hand, or damaged, or of another version: {fault}; {get_right}")
+
+
+def _fault(fields: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What makes `fields` no hand of these shapes; empty where nothing does."""
+    missing = [name for name in shapes if name not in fields]
     if missing:
-        raise ValueError(f"{path} is no MANO hand, or of another version: it lacks {', '.join(missing)}; {get_right}")
-    for name, shape in FIELDS.items():
+        return f"it lacks {', '.join(missing)}"
+    for name, shape in shapes.items():
         if fields[name].shape != shape or fields[name].dtype.kind not in "iuf":
-            found = f"{fields[name].shape} of {fields[name].dtype}"
-            raise ValueError(
-                f"{path} is no MANO hand, or of another version: {name} is {found}, not {shape}; {get_right}"
-            )
-    faults = [
-        ("a value that is not finite", not all(np.isfinite(fields[name]).all() for name in FIELDS)),
-        ("faces of vertices that are not there", not 0 <= fields["f"].min() <= fields["f"].max() < 778),
-        ("weights that do not sum to 1", np.abs(fields["weights"].sum(1) - 1).max() > 1e-3),
-        ("a joint regressor that does not sum to 1", np.abs(fields["J_regressor"].sum(1) - 1).max() > 1e-3),
-        ("other parents", fields["kintree_table"][0, 1:].tolist() != list(skeleton.PARENTS[1:])),
-    ]
-    for fault, found in faults:
-        if found:
-            raise ValueError(f"{path} is no MANO hand, or damaged: it has {fault}; {get_right}")
+            return f"{name} is {fields[name].shape} of {fields[name].dtype}, not {shape}"
+        if not np.isfinite(fields[name]).all():
+            return f"{name} has a value that is not finite"
+    faults = {
+        "faces of vertices that are not there": not 0
+        <= fields["f"].min()
+        <= fields["f"].max()
+        < len(fields["weights"]),
+        "weights that do not sum to 1": np.abs(fields["weights"].sum(1) - 1).max() > 1e-3,
+        "a joint regressor that does not sum to 1": np.abs(fields["J_regressor"].sum(1) - 1).max() > 1e-3,
+        "other parents than MANO's 16 joints": fields["kintree_table"][0, 1:].tolist() != list(skeleton.PARENTS[1:]),
+        "a value that no hand has": any(np.abs(fields[name]).max() > _LARGEST[name] for name in _LARGEST),
+    }
+    return next((f"it has {fault}" for fault, found in faults.items() if found), "")
+
+
+_LARGEST = {"v_template": 10.0, "shapedirs": 10.0, "posedirs": 10.0, "hands_mean": 10.0}
+"""Metres and radians."""
+
+LARGEST_FIELD = 64_000_000
+"""Bytes of one array of a hand model."""
+
+
+def read_hand(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of `FIELDS` of a right hand in MANO's layout, an .npz of any number of vertices.
+
+    Raises FileNotFoundError where there is none, ValueError where it is damaged, a left hand or something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(missing_hand(path))
+    if path.suffix == ".pkl":
+        raise ValueError(f"{path} must be converted first: `handmesh data convert-mano {path}`")
+    if path.suffix != ".npz":
+        raise ValueError(f"{path} is not an .npz file; a hand model is one that `handmesh data convert-mano` wrote")
+    fields = _read_npz(path, (*FIELDS, "format_version", "side"))
+    shapes = dict(FIELDS)
+    for name, sized in (("f", ("f",)), ("v_template", ("v_template", "shapedirs", "posedirs", "weights"))):
+        count = len(fields[name]) if name in fields and fields[name].ndim else 0
+        shapes |= {field: (count, *FIELDS[field][1:]) for field in sized if count}
+    shapes["J_regressor"] = (16, shapes["v_template"][0])
+    version = fields.get("format_version", np.array(1))
+    if version.ndim == 0 and version.dtype.kind in "iu" and version > FORMAT_VERSION:
+        raise ValueError(f"{path} was converted by a newer handmesh; convert MANO_RIGHT.pkl again with this one")
+    fault = _fault(fields, shapes)
+    if fault:
+        raise ValueError(f"{path} is damaged, or no hand in MANO's layout: {fault}; convert MANO_RIGHT.pkl again")
+    side = str(fields["side"]) if "side" in fields else hand_side(fields)
+    if side == "left":
+        raise ValueError(f"{path} is a left hand; handmesh mirrors left hands itself: convert MANO_RIGHT.pkl")
+    return {name: fields[name].astype(fields[name].dtype.newbyteorder("=")) for name in FIELDS}
+
+
+def read_texture(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """(U, 2) float32 texture coordinates and (F, 3) int32 faces of them, of a hand's .npz; None where it has none.
+
+    Raises ValueError where they are damaged.
+    """
+    fields = _read_npz(path, TEXTURE_FIELDS)
+    if fields.keys() != set(TEXTURE_FIELDS):
+        return None
+    uv, faces = (fields[name] for name in TEXTURE_FIELDS)
+    fits = uv.ndim == faces.ndim == 2 and (uv.shape[1], faces.shape[1]) == (2, 3) and uv.size and faces.size
+    fits = fits and uv.dtype.kind == "f" and faces.dtype.kind in "iu" and np.isfinite(uv).all()
+    if not fits or not 0 <= faces.min() <= faces.max() < len(uv):
+        raise ValueError(f"{path} is damaged: its texture coordinates do not fit its faces; build or convert it again")
+    return uv.astype(np.float32), faces.astype(np.int32)
+
+
+def _read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of the named arrays that the file has, none of them larger than it says or than `LARGEST_FIELD`."""
+    found = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in {f"{name}.npy" for name in names} & set(archive.namelist()):
+                with archive.open(name) as member:
+                    data = member.read(LARGEST_FIELD + 1)
+                if len(data) > LARGEST_FIELD:
+                    raise ValueError(f"{name} has more than {LARGEST_FIELD:,} bytes")
+                found[name.removesuffix(".npy")] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # a damaged archive can raise anything
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ValueError(f"{path} is damaged or not an .npz archive ({reason}); convert or build it again") from error
+    return found
 
 
 def hand_side(fields: dict[str, np.ndarray]) -> Side | None:

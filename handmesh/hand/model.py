@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
-from handmesh.hand.mano import FIELDS, FORMAT_VERSION, hand_side, missing_hand
+from handmesh.hand.mano import FIELDS, read_hand
 from handmesh.hand.rotations import rotation_from_axis_angle
 
 MANO_VERTICES = FIELDS["v_template"][0]
@@ -83,7 +82,7 @@ class HandModel(nn.Module):
         and the open hand's on any other. Raises FileNotFoundError, or ValueError where the file is not a
         right hand in this layout.
         """
-        fields = _read_fields(OPEN_HAND if path is None else Path(path))
+        fields = read_hand(OPEN_HAND if path is None else Path(path))
         with contextlib.redirect_stdout(io.StringIO()):  # smplx warns of the 10 shapes that every MANO has
             layer = smplx.MANOLayer(
                 model_path="", data_struct=smplx.utils.Struct(**fields), is_rhand=True, use_pca=False, num_pca_comps=45
@@ -136,28 +135,6 @@ def _keypoint_regressor(regressor: Tensor, tips: Mapping[str, int]) -> Tensor:
         raise ValueError(f"the tip vertices {vertices} do not all exist in a mesh of {regressor.shape[1]} vertices")
     one_hot = torch.eye(regressor.shape[1], dtype=regressor.dtype)[vertices]
     return torch.cat([regressor, one_hot])[list(skeleton.MANO_TO_KEYPOINTS)]
-
-
-def _read_fields(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise FileNotFoundError(missing_hand(path))
-    if path.suffix == ".pkl":
-        raise ValueError(f"{path} must be converted first: `handmesh data convert-mano {path}`")
-    if path.suffix != ".npz":
-        raise ValueError(f"{path} is not an .npz file; a hand model is one that `handmesh data convert-mano` wrote")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is damaged or not an .npz archive; rebuild or convert it again")
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [name for name in FIELDS if name not in archive.files]
-        if missing:
-            raise ValueError(f"{path} is not a hand in MANO's layout: it lacks {', '.join(missing)}")
-        if int(archive.get("format_version", 1)) > FORMAT_VERSION:
-            raise ValueError(f"{path} was converted by a newer handmesh; convert MANO_RIGHT.pkl again with this one")
-        fields = {name: archive[name] for name in FIELDS}
-        side = str(archive["side"]) if "side" in archive.files else hand_side(fields)
-    if side == "left":
-        raise ValueError(f"{path} is a left hand; handmesh mirrors left hands itself: convert MANO_RIGHT.pkl")
-    return fields
 
 
 def _check_skeleton(parents: list[int]) -> None:

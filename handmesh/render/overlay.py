@@ -12,7 +12,7 @@ import numpy as np
 
 from handmesh import skeleton
 from handmesh.geometry import project
-from handmesh.render import shading
+from handmesh.render import rasterizer
 from handmesh.render.rasterizer import Fragments, rasterize
 from handmesh.types import Camera, Hand, Side
 
@@ -171,10 +171,10 @@ def _overlay_meshes(image: np.ndarray, mesh: Mesh, camera: Camera, style: Style)
     view = _look_at(mesh, camera)
     rgba, _ = _fill(mesh, camera, view, style.renderer)
     if style.wireframe:
-        _draw_edges(rgba, shading.edge_weights(view.fragments, view.points, mesh.faces), keep_fill=style.mesh)
+        _draw_edges(rgba, rasterizer.edge_weights(view.fragments, view.points, mesh.faces), keep_fill=style.mesh)
     if mesh.translucent is not None:
         _fade(rgba, view.fragments.face, mesh.translucent)
-    shading.blend(image[view.position], rgba, style.opacity)
+    rasterizer.blend(image[view.position], rgba, style.opacity)
 
 
 def _look_at(mesh: Mesh, camera: Camera) -> View:
@@ -199,11 +199,11 @@ def _fill(mesh: Mesh, camera: Camera, view: View, renderer: str) -> tuple[np.nda
 
 
 def _fill_zbuffer(mesh: Mesh, camera: Camera, view: View) -> np.ndarray:
-    normals = shading.vertex_normals(mesh.vertices_m, mesh.faces)
-    colours = shading.light(mesh.vertices_m, normals, mesh.albedo)
-    inside = shading.seen_from_within(view.points, mesh.faces)
-    shadow = shading.depth_occlusion(view.fragments.depth, _depth_occlusion_radius_px(view.points, camera))
-    return shading.paint(view.fragments, mesh.faces, colours, inside, shadow)
+    normals = rasterizer.vertex_normals(mesh.vertices_m, mesh.faces)
+    colours = rasterizer.light(mesh.vertices_m, normals, mesh.albedo)
+    inside = rasterizer.seen_from_within(view.points, mesh.faces)
+    shadow = rasterizer.depth_occlusion(view.fragments.depth, _depth_occlusion_radius_px(view.points, camera))
+    return rasterizer.paint(view.fragments, mesh.faces, colours, inside, shadow)
 
 
 def _draw_edges(rgba: np.ndarray, weights: np.ndarray, keep_fill: bool) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from handmesh.render.shading import KEY, vertex_normals
+from handmesh.render.rasterizer import KEY, vertex_normals
 from handmesh.types import Camera
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import torch
 
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
+from handmesh.hand.mano import read_texture
 from handmesh.hand.model import HandModel
 from handmesh.synthetic.renderer import Surface, grid_faces, tube, vertex_normals
 
@@ -203,9 +204,9 @@ def _neighbourhood(uv_faces: np.ndarray, seeds: set[int], steps: int = 3) -> lis
 
 def _read_uv(path: Path, model: HandModel) -> tuple[np.ndarray, np.ndarray]:
     """The file's own texture coordinates where it has some; else back and palm laid out side by side."""
-    with np.load(path, allow_pickle=False) as archive:
-        if {"uv", "ft"} <= set(archive.files):
-            return archive["uv"].astype(np.float32), archive["ft"].astype(np.int32)
+    texture = read_texture(path)
+    if texture is not None:
+        return texture
     corners = model.template.numpy()[model.faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     flat = corners[..., [0, 2]].copy()

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import numba
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from handmesh.files import visible
 from handmesh.geometry import project
-from handmesh.render.rasterizer import rasterize
+from handmesh.machine import compiled
+from handmesh.render.rasterizer import Fragments, rasterize
 from handmesh.synthetic.config import Materials, files_of
 from handmesh.types import Camera
 
@@ -195,7 +196,7 @@ def load_environments(folder: Path | str, materials: Materials = "all") -> list[
 
     Raises FileNotFoundError where the folder holds no panorama at all.
     """
-    files = sorted(Path(folder).glob("*.hdr"))
+    files = visible(Path(folder).glob("*.hdr"))
     if not files:
         raise FileNotFoundError(f"no .hdr environment map in {folder}: give a folder of equirectangular panoramas")
     return [EnvironmentMap(_read_radiance(file)) for file in files_of(files, materials)]
@@ -221,7 +222,7 @@ def draw_light(rng: np.random.Generator, environments: Sequence[EnvironmentMap])
 # Compiled shading: normals, ambient occlusion, shadows, texture and light on what the z-buffer found.
 
 
-_fast = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+_fast = compiled(nogil=True, fastmath=True, error_model="numpy")
 
 FAR = np.float32(10.0)
 """Orthographic depth is measured from a plane this far away, where 1/z is linear enough."""
@@ -232,7 +233,7 @@ ATTRIBUTES = 16
 
 
 @_fast
-def vertex_normals(vertices, faces):
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(V, 3) float32 unit normals: the area-weighted mean of the faces around each vertex."""
     normals = np.zeros_like(vertices)
     for k in range(len(faces)):
@@ -331,7 +332,11 @@ def _count_seen(points, normals, direction, seen, total):
 
 
 @_fast
-def shade(fragments, faces, first, last, uv, uv_faces, attributes, lights, shadow, texture, albedo, finish, out):
+def shade(
+    fragments: Fragments, faces: np.ndarray, first: int, last: int, uv: np.ndarray, uv_faces: np.ndarray,
+    attributes: np.ndarray, lights: np.ndarray, shadow: np.ndarray, texture: np.ndarray, albedo: np.ndarray,
+    finish: np.ndarray, out: np.ndarray,
+) -> None:  # fmt: skip
     """Write linear RGB and coverage of the pixels whose face is in [first, last) to (H, W, 4) `out`.
 
     fragments: of the whole scene; faces: (F, 3). uv, uv_faces: of this part, its faces counted from
@@ -428,7 +433,7 @@ def _light(a, base, lights, shadow, finish, pixel):
 
 
 @_fast
-def resolve(linear, face, hand_faces, supersample):
+def resolve(linear: np.ndarray, face: np.ndarray, hand_faces: int, supersample: int) -> tuple[np.ndarray, np.ndarray]:
     """Average `supersample` squared samples a pixel.
 
     linear: (sH, sW, 4) float32 RGB and coverage. Gives (H, W, 4) uint8 RGBA, straight alpha, with

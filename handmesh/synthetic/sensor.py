@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from handmesh.data.photos import Split, split_of
+from handmesh.files import visible
 
 # Backgrounds: photographs from a folder, or patterns made here.
 
@@ -57,7 +58,7 @@ class Backgrounds:
 
 
 def _files(folder: Path, split: Split) -> list[Path]:
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES)
+    files = visible(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES)
     if split != "all":
         files = [path for path in files if held_out(path.name) == (split == "val")]
     if not files:

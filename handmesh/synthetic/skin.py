@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from handmesh import skeleton
-from handmesh.files import read_image
+from handmesh.files import read_image, visible
 from handmesh.render.rasterizer import rasterize
 from handmesh.synthetic.config import Materials, files_of, painted_numbers
 from handmesh.synthetic.hand_mesh import Arm
@@ -242,7 +242,7 @@ def load_skins(folder: Path | str, arm: Arm, materials: Materials = "all") -> li
 
     Raises FileNotFoundError where the folder holds no texture at all.
     """
-    files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    files = visible(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     if not files:
         raise FileNotFoundError(
             f"no .png or .jpg skin texture in {folder}: give a folder of textures for the hand's UVs"

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
-import onnxruntime
 
 from handmesh.assets import Backend, Device, ModelFileError
+from handmesh.detection import STRIDE
+from handmesh.machine import PerProcess, import_onnxruntime
+from handmesh.types import checked_count
+
+onnxruntime = import_onnxruntime()
 
 # Runs exported networks in OpenVINO, which is quicker than ONNX Runtime on many processors of Intel's and AMD's.
 
@@ -28,28 +33,27 @@ class OpenVINOSession:
         """Raises ValueError where OpenVINO is not installed."""
         openvino = _openvino()
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-        self._compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-        self._requests = threading.local()  # a request serves one run at a time
+        self._compiled = PerProcess(lambda: openvino.Core().compile_model(str(path), "CPU", settings))
+        self._requests = PerProcess(threading.local)  # a request serves one run at a time
         self.metadata = metadata
-        names = {output.any_name: output for output in self._compiled.outputs}
-        changing, constant = split_outputs(names)
-        self._outputs = {name: names[name] for name in changing}
-        shape = list(self._compiled.inputs[0].shape)
+        compiled = self._compiled.get()
+        self._output_names, constant = split_outputs(output.any_name for output in compiled.outputs)
+        shape = list(compiled.inputs[0].shape)
         self.input_size: tuple[int, int] = (shape[1], shape[2])
-        precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.provider = f"OpenVINO CPU {precision}"
-        first = self._infer(np.zeros(shape, np.uint8))
-        self.constants = {name: np.array(first[names[name]]) for name in constant}
+        self.constants = self._run(constant, np.zeros(shape, np.uint8))
 
     def run(self, image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
         """See `Session`."""
-        results = self._infer(image_nhwc)
-        return {name: np.array(results[output]) for name, output in self._outputs.items()}
+        return self._run(self._output_names, image_nhwc)
 
-    def _infer(self, image_nhwc: np.ndarray) -> object:
-        if not hasattr(self._requests, "mine"):
-            self._requests.mine = self._compiled.create_infer_request()
-        return self._requests.mine.infer({0: image_nhwc}, share_inputs=True, share_outputs=True)
+    def _run(self, names: list[str], image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
+        requests = self._requests.get()
+        if not hasattr(requests, "mine"):
+            requests.mine = self._compiled.get().create_infer_request()
+        results = requests.mine.infer({0: image_nhwc}, share_inputs=True, share_outputs=True)
+        return {name: np.array(results[name]) for name in names}
 
 
 def _openvino() -> object:
@@ -65,16 +69,59 @@ def _openvino() -> object:
 
 Kind = Literal["mesh", "detector"]
 
+Shape = tuple[int | str, ...]
+
 FORMAT = 1
 """The version of the exported files that this code reads."""
 
 METADATA_KEY = "handmesh"
 
-MESH_OUTPUTS = ("vertices_m", "joints_m", "joints_crop", "rotations", "shape", "presence", "right", "spread")
+_MESH_SHAPES: dict[str, Shape] = {
+    "vertices_m": (1, "vertices", 3),
+    "joints_m": (1, 21, 3),
+    "joints_crop": (1, 21, 2),
+    "rotations": (1, 16, 3, 3),
+    "shape": (1, 10),
+    "presence": (1,),
+    "right": (1,),
+    "spread": (1, 21, 2),
+}
+_HAND_SHAPES: dict[str, Shape] = {
+    "faces": ("faces", 3),
+    "hand_template": ("vertices", 3),
+    "hand_shapedirs": ("vertices", 3, 10),
+    "hand_weights": ("vertices", 16),
+    "hand_keypoint_regressor": (21, "vertices"),
+}
+_MAP: Shape = (1, "rows", "columns")
+_OUTPUTS: dict[Kind, dict[str, Shape]] = {
+    "mesh": _HAND_SHAPES | {"hand_posedirs": ("vertices", 3, 135)} | _MESH_SHAPES,
+    "detector": {
+        "heat": _MAP,
+        "log_size": _MAP,
+        "right": _MAP,
+        "offset": (1, 2, *_MAP[1:]),
+        "direction": (1, 2, *_MAP[1:]),
+    },
+}
+"""The shapes of what each kind of network gives; a name stands for a length that is the same wherever it is named."""
+
+MESH_OUTPUTS = tuple(_MESH_SHAPES)
 """What the mesh network says of a crop..."""
 
-HAND_OUTPUTS = ("faces", "hand_template", "hand_shapedirs", "hand_weights", "hand_keypoint_regressor")
+HAND_OUTPUTS = tuple(_HAND_SHAPES)
 """...and the parametric hand in the same file, which is the same for every crop; `hand_posedirs` may be missing."""
+
+LARGEST_INPUT_PX = 2048
+"""No network here takes larger images, and larger ones would take memory without end."""
+
+BOX_SCALES = (0.5, 10.0)
+"""What a crop's side can be of the hand's."""
+
+CONFIDENCES = {"found": ("detector", "presence", "agreement"), "followed": ("presence", "agreement")}
+"""The confidences in an exported mesh network's metadata, and the probabilities that each can weigh."""
+
+LARGEST_WEIGHT = 1e4
 
 _PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
@@ -102,9 +149,10 @@ class Session(Protocol):
 class OnnxRuntimeSession:
     """A network in ONNX Runtime."""
 
-    def __init__(self, inference: onnxruntime.InferenceSession, metadata: dict[str, object]) -> None:
+    def __init__(self, opened: PerProcess[onnxruntime.InferenceSession], metadata: dict[str, object]) -> None:
+        inference = opened.get()
         (only_input,) = inference.get_inputs()
-        self._inference = inference
+        self._opened = opened
         self._input_name = only_input.name
         self._output_names, constant = split_outputs(output.name for output in inference.get_outputs())
         self.metadata = metadata
@@ -118,7 +166,7 @@ class OnnxRuntimeSession:
 
     def _run(self, names: list[str], image_nhwc: np.ndarray) -> dict[str, np.ndarray]:
         # Without names, ONNX Runtime would give all; and a first run warms the session up.
-        outputs = self._inference.run(names or self._output_names, {self._input_name: image_nhwc})
+        outputs = self._opened.get().run(names or self._output_names, {self._input_name: image_nhwc})
         return dict(zip(names, outputs, strict=False))
 
 
@@ -145,22 +193,37 @@ def open_session(
     """
     if backend not in get_args(Backend):
         raise ValueError(f"unknown backend {backend!r}; known are {', '.join(get_args(Backend))}")
-    path = Path(path)
-    inference = _opened(path, threads, device)
-    metadata = _checked_metadata(path, kind, inference)
+    path, threads = Path(path), default_threads() if threads is None else checked_count("threads", threads)
+    opened = PerProcess(lambda: _opened(path, threads, device))
+    metadata = _checked_metadata(path, kind, opened.get())
     if backend == "openvino":
         _check_openvino_device(device)
-        return OpenVINOSession(path, metadata, default_threads() if threads is None else threads)
-    _check_device(device, inference)
-    return OnnxRuntimeSession(inference, metadata)
+    else:
+        _check_device(device, opened.get())
+    with _readable(path):
+        if backend == "openvino":
+            session: Session = OpenVINOSession(path, metadata, threads)
+        else:
+            session = OnnxRuntimeSession(opened, metadata)
+        _check_outputs(path, kind, session)
+    return session
 
 
 def _opened(path: Path, threads: int | None, device: Device) -> onnxruntime.InferenceSession:
     providers = _providers(device)
     if not path.is_file():
         raise ModelFileError(f"no model file at {path}: expected an .onnx file exported by handmesh")
-    try:
+    with _readable(path):
         return onnxruntime.InferenceSession(path, sess_options=session_options(threads), providers=providers)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise ModelFileError where a runtime cannot read or run the file."""
+    try:
+        yield
+    except (ModelFileError, ModuleNotFoundError):
+        raise
     except Exception as error:  # ONNX Runtime's errors share no other base class
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path} is not a readable ONNX model; export or download it again ({reason})") from error
@@ -212,17 +275,36 @@ def _checked_metadata(path: Path, kind: Kind, inference: onnxruntime.InferenceSe
         raise ModelFileError(f"{path} has format {given_format!r}, this handmesh reads {FORMAT}: export it again")
     if given_kind != kind:
         raise ModelFileError(f"{path} holds a {given_kind!r} network where a {kind!r} network is expected")
-    if kind == "mesh" and not isinstance(metadata.get("box_scale"), (int, float)):
+    if kind == "mesh" and not _is_between(metadata.get("box_scale"), *BOX_SCALES):
         raise ModelFileError(f"{path} does not say its box_scale: export it again")
+    if metadata.get("confidence") and not _are_confidences(metadata["confidence"]):
+        raise ModelFileError(f"{path} has confidences that cannot be read: calibrate and export it again")
     _check_signature(path, kind, inference)
     return metadata
+
+
+def _is_between(value: object, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and least <= value <= most
+
+
+def _are_confidences(written: object) -> bool:
+    """Whether this is what `estimator.Confidence.of` reads."""
+    if not isinstance(written, dict) or not _is_between(written.get("proposed"), 1e-6, 1 - 1e-6):
+        return False
+    for name, probabilities in CONFIDENCES.items():
+        weights = written.get(name)
+        if not isinstance(weights, dict) or "bias" not in weights or not weights.keys() <= {"bias", *probabilities}:
+            return False
+        if not all(_is_between(weight, -LARGEST_WEIGHT, LARGEST_WEIGHT) for weight in weights.values()):
+            return False
+    return True
 
 
 def _metadata(path: Path, inference: onnxruntime.InferenceSession) -> dict[str, object]:
     text = inference.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     try:
         metadata = json.loads(text) if text else None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
         raise ModelFileError(
@@ -232,12 +314,43 @@ def _metadata(path: Path, inference: onnxruntime.InferenceSession) -> dict[str, 
 
 
 def _check_signature(path: Path, kind: Kind, inference: onnxruntime.InferenceSession) -> None:
+    """What the file declares, before anything is run or memory taken for it."""
     signature = [(i.type, i.shape) for i in inference.get_inputs()]
     match signature:
-        case [("tensor(uint8)", [1, int(), int(), 3])]:
+        case [("tensor(uint8)", [1, int(height), int(width), 3])] if 0 < max(height, width) <= LARGEST_INPUT_PX:
             pass
         case _:
-            raise ModelFileError(f"{path} takes {signature}; expected one image, uint8 (1, H, W, 3)")
-    missing = {*MESH_OUTPUTS, *HAND_OUTPUTS} - {output.name for output in inference.get_outputs()}
-    if kind == "mesh" and missing:
+            expected = f"one image, uint8 (1, H, W, 3) of at most {LARGEST_INPUT_PX} pixels a side"
+            raise ModelFileError(f"{path} takes {signature}; expected {expected}")
+    missing = _OUTPUTS[kind].keys() - {"hand_posedirs"} - {output.name for output in inference.get_outputs()}
+    if missing:
         raise ModelFileError(f"{path} lacks the outputs {', '.join(sorted(missing))}: export it again")
+
+
+def _check_outputs(path: Path, kind: Kind, session: Session) -> None:
+    """What the network really gives, for a black image; ModelFileError where the hands of it could not be read."""
+    height, width = session.input_size
+    outputs = session.constants | session.run(np.zeros((1, height, width, 3), np.uint8))
+    sizes = {"rows": -(-height // STRIDE), "columns": -(-width // STRIDE)}
+    for name, shape in _OUTPUTS[kind].items():
+        given = outputs.get(name)
+        if given is None:  # `hand_posedirs`
+            continue
+        fits = given.ndim == len(shape) and all(
+            length == (sizes.setdefault(expected, length) if isinstance(expected, str) else expected)
+            for length, expected in zip(given.shape, shape, strict=True)
+        )
+        if not fits or given.dtype.kind != ("i" if name == "faces" else "f"):
+            expected = f"({', '.join(str(sizes.get(length, length)) for length in shape)})"
+            raise ModelFileError(f"{path} gives {name} as {given.dtype} {given.shape}, not {expected}: export it again")
+    if kind == "mesh" and not _is_a_hand(session.constants):
+        raise ModelFileError(f"{path} holds a damaged hand: export it again")
+
+
+def _is_a_hand(constants: Mapping[str, np.ndarray]) -> bool:
+    faces, vertices = constants["faces"], len(constants["hand_template"])
+    return (
+        bool(vertices and len(faces) and 0 <= faces.min() <= faces.max() < vertices)
+        and all(np.isfinite(value).all() for value in constants.values())
+        and np.abs(constants["hand_weights"].sum(1) - 1).max() < 1e-2
+    )

@@ -29,6 +29,7 @@ from handmesh.geometry import (
     unproject,
 )
 from handmesh.hand.lbs import SkinnedHand
+from handmesh.machine import PerProcess
 from handmesh.tracking.alignment import ALIGN, LEAST_UNCERTAINTY, Alignment
 from handmesh.tracking.backends import Session
 from handmesh.types import OTHER_SIDE, Box, Camera, Hand, Side
@@ -43,7 +44,7 @@ class Stopwatch:
     """Milliseconds by stage; stages that run several times add up, also where two hands go through them at once."""
 
     def __init__(self) -> None:
-        self._adding = threading.Lock()
+        self._adding = PerProcess(threading.Lock)  # a fork may find it taken
         self.restart()
 
     def restart(self) -> None:
@@ -61,7 +62,7 @@ class Stopwatch:
 
     def add(self, name: str, ms: float) -> None:
         """Add what was spent elsewhere."""
-        with self._adding:
+        with self._adding.get():
             self.ms[name] += ms
 
 

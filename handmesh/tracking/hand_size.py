@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from handmesh import skeleton
-from handmesh.types import Hand
+from handmesh.types import Hand, checked_number
 
 SMALLEST_M, LARGEST_M = 0.12, 0.26
 """Lengths from wrist to middle fingertip that are believed: a small child's to a very large man's."""
@@ -33,13 +33,14 @@ class HandSizeError(ValueError):
 
 def checked_hand_size(size_m: float) -> float:
     """`size_m` if a hand can be that long from wrist to middle fingertip; HandSizeError otherwise."""
+    size_m = checked_number("a hand's size in metres", size_m)
     if not SMALLEST_M <= size_m <= LARGEST_M:
         hint = "; give it in metres" if 1 <= size_m <= 300 else ""
         raise HandSizeError(
             f"a hand measures {SMALLEST_M:.2f} to {LARGEST_M:.2f} m from the wrist to the tip of the middle finger, "
             f"got {size_m:.3g} m{hint}"
         )
-    return float(size_m)
+    return size_m
 
 
 class _Sample(NamedTuple):
@@ -57,7 +58,7 @@ class HandSizeCalibration:
 
     def __init__(self, distance_m: float, seconds: float = 5.0) -> None:
         """distance_m: from the camera to the hand's knuckles, along the line of sight. Raises HandSizeError."""
-        if not NEAREST_M <= distance_m <= FARTHEST_M:
+        if not NEAREST_M <= checked_number("a hand's distance in metres", distance_m) <= FARTHEST_M:
             raise HandSizeError(
                 f"hold the hand {NEAREST_M:.2f} to {FARTHEST_M:.0f} m from the camera and give the distance in metres; "
                 f"got {distance_m:g}"

@@ -194,7 +194,7 @@ class HandSmoother:
 
 def checked_preset(smooth: Smooth) -> SmoothingPreset | None:
     """The preset of this name; ValueError for an unknown one."""
-    if smooth not in PRESETS:
+    if not isinstance(smooth, str) or smooth not in PRESETS:
         raise ValueError(f"unknown smoothing {smooth!r}; known are {', '.join(PRESETS)}")
     return PRESETS[smooth]
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 
 from handmesh.assets import DEFAULT, DETECTOR, Backend, Device, detector_path, model_path
 from handmesh.detection import Detection, Detector
 from handmesh.hand.lbs import SkinnedHand
+from handmesh.machine import PerProcess
 from handmesh.tracking.association import (
     SAME_POSITION_OVERLAP,
     Track,
@@ -28,7 +31,15 @@ from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Estimate, Estimator, is_usable
 from handmesh.tracking.hand_size import checked_hand_size
 from handmesh.tracking.smoothing import HandSmoother, Smooth, checked_preset
-from handmesh.types import Camera, Hand, checked_camera, checked_frame, checked_time
+from handmesh.types import Camera, Hand, checked_camera, checked_count, checked_frame, checked_time
+
+
+class _Helpers:
+    """The threads that work for a tracker, and the search that they are busy with."""
+
+    def __init__(self) -> None:
+        self.threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="handmesh")  # starts none yet
+        self.search: Future[tuple[list[Detection], float]] | None = None
 
 
 class HandTracker:
@@ -56,17 +67,15 @@ class HandTracker:
 
         passes: estimates of a newly detected hand; the second is at a box around the joints of the first.
         """
-        if num_hands < 1:
-            raise ValueError(f"num_hands must be at least 1, got {num_hands}")
-        if passes < 1:
-            raise ValueError(f"passes must be at least 1, got {passes}")
         checked_preset(smooth)  # refuses an unknown one now, not at the first hand
-        self.num_hands, self.hand_size_m = num_hands, hand_size_m
+        self.num_hands, self.hand_size_m = checked_count("num_hands", num_hands), hand_size_m
         self._estimator, self._detector = estimator, detector
-        self._smooth, self._passes, self._config = smooth, passes, config or TrackerConfig()
+        self._smooth, self._passes, self._config = smooth, checked_count("passes", passes), config or TrackerConfig()
         self._stopwatch = estimator.stopwatch
-        self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="handmesh")  # starts none yet
+        self._helpers = PerProcess(_Helpers)
+        self._closed = False
         self.side_by_side = _cores() > 1
+        self._empty_images = 0  # in which nothing was found, up to the last that `_check_colours` looks at
         self.reset()
 
     @staticmethod
@@ -90,16 +99,26 @@ class HandTracker:
         Raises ModelFileError (a ValueError) where a file is missing or not one of ours, ValueError
         for an unknown choice.
         """
-        mesh = open_session(model_path(model), "mesh", threads, device, backend)
-        finder = Detector(open_session(detector_path(detector), "detector", threads, device, backend))
+        paths = model_path(model), detector_path(detector)
+        mesh = open_session(paths[0], "mesh", threads, device, backend)
+        finder = Detector(open_session(paths[1], "detector", threads, device, backend))
         return HandTracker(Estimator(mesh), finder, num_hands, smooth, passes, hand_size_m=hand_size_m)
 
     def close(self) -> None:
         """End the threads that help; the tracker cannot be used afterwards."""
-        self._workers.shutdown()
+        self._closed = True
+        self._helpers.get().threads.shutdown()
 
     def __enter__(self) -> HandTracker:
+        self._check_open()
         return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a HandTracker cannot be pickled or copied: load one in every process, or for every video")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError("the tracker is closed: load another one")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -138,11 +157,12 @@ class HandTracker:
 
     def reset(self) -> None:
         """Forget all hands; ids start from 0 again, so that a video played twice gives the same."""
+        self._check_open()
         self._tracks: list[Track] = []
         self._next_id = 0
         self._frames_since_search = 0
         self._frame_shape: tuple[int, ...] | None = None
-        self._search: Future[tuple[list[Detection], float]] | None = None
+        self._helpers.get().search = None
 
     def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]:
         """The hands in one image, the surest first, numbered from 0; neither reads nor changes what is followed.
@@ -150,11 +170,14 @@ class HandTracker:
         image_rgb: (H, W, 3) uint8 RGB, not mirrored. camera: what took it; None assumes a field of
         view of 60 degrees. Raises ValueError for anything else.
         """
+        self._check_open()
         image = checked_frame(image_rgb)
         camera = checked_camera(camera, image)
         self._stopwatch.restart()
         with self._stopwatch.stage("total"):
             found = self._look_at(self._detections(image), image, camera, known=[])
+            if not found:
+                self._check_colours(image, camera)
         found.sort(key=lambda estimate: -estimate.hand.score)
         return [replace(self._sized(estimate.hand), id=i) for i, estimate in enumerate(found)]
 
@@ -165,15 +188,18 @@ class HandTracker:
         now. Where time stands still, jumps or runs backwards, smoothing starts anew. A frame of
         another size starts a new video, in which hands have new ids.
         """
+        self._check_open()
         frame = checked_frame(frame_rgb)
         camera = checked_camera(camera, frame)
         time_s = time.perf_counter() if time_s is None else checked_time(time_s)
         self._stopwatch.restart()
         with self._stopwatch.stage("total"):
             if frame.shape != self._frame_shape:
-                self._tracks, self._frame_shape, self._search = [], frame.shape, None
+                self._tracks, self._frame_shape, self._helpers.get().search = [], frame.shape, None
             self._follow(frame, camera, time_s)
             self._find_missing(frame, camera, time_s)
+            if not self._tracks:
+                self._check_colours(frame, camera)
             return [self._sized(hand) for hand in self._shown(camera, time_s)]
 
     def _shown(self, camera: Camera, time_s: float) -> list[Hand]:
@@ -207,7 +233,7 @@ class HandTracker:
         """The work done on every track, side by side where there are cores for it."""
         if len(tracks) < 2 or not self.side_by_side:
             return [work(track) for track in tracks]
-        others = [self._workers.submit(work, track) for track in tracks[1:]]
+        others = [self._helpers.get().threads.submit(work, track) for track in tracks[1:]]
         return [work(tracks[0]), *(other.result() for other in others)]
 
     def _look_again(self, track: Track, frame: np.ndarray, camera: Camera, time_s: float) -> Estimate | None:
@@ -225,7 +251,8 @@ class HandTracker:
 
     def _find_missing(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
         """Search for hands that are not followed: in this frame if none is, otherwise between this one and the next."""
-        search, self._search = self._search, None
+        helpers = self._helpers.get()
+        search, helpers.search = helpers.search, None
         if search is not None:
             detections, spent_ms = search.result()
             self._stopwatch.add("detect", spent_ms)
@@ -237,7 +264,7 @@ class HandTracker:
         elif self._search_is_due(seen):
             self._frames_since_search = 0
             copy = frame.copy()  # the caller may draw on the frame meanwhile
-            self._search = self._workers.submit(self._detections_and_ms, copy)
+            helpers.search = helpers.threads.submit(self._detections_and_ms, copy)
 
     def _search_is_due(self, seen: int) -> bool:
         """In every frame for one that was lost and is remembered, now and then for one more."""
@@ -289,6 +316,20 @@ class HandTracker:
                 hands.append(estimate)
         return hands[len(known) :]
 
+    def _check_colours(self, image: np.ndarray, camera: Camera) -> None:
+        """Warn, once, where nothing was found but surely would be in RGB; two empty images of a tracker are tried."""
+        if self._empty_images >= _COLOURS_TRIED[-1] or np.array_equal(image[..., 0], image[..., 2]):
+            return
+        self._empty_images += 1
+        if self._empty_images not in _COLOURS_TRIED:
+            return
+        swapped = np.ascontiguousarray(image[..., ::-1])
+        found = self._look_at(self._detections(swapped), swapped, camera, known=[])
+        if any(estimate.hand.score >= _SURE for estimate in found):
+            self._empty_images = _COLOURS_TRIED[-1]
+            remedy = "if the image is BGR, as OpenCV reads it, give image[..., ::-1]"
+            warnings.warn(f"no hand was found, but one is there with red and blue swapped: {remedy}", stacklevel=3)
+
     def _begin(self, estimate: Estimate, camera: Camera, time_s: float) -> Track:
         with self._stopwatch.stage("smooth"):
             track = Track.begin(self._next_id, HandSmoother(self._smooth, self.hand), estimate, camera, time_s)
@@ -298,6 +339,10 @@ class HandTracker:
     def _update(self, track: Track, estimate: Estimate, camera: Camera, time_s: float) -> None:
         with self._stopwatch.stage("smooth"):
             track.update(estimate, camera, time_s)
+
+
+_COLOURS_TRIED = (1, 10)  # which of the images without a hand are looked at again with red and blue swapped
+_SURE = 0.9  # the score of a hand that is worth a warning, far above that from which hands are shown
 
 
 def _is_hand(estimate: Estimate | None, image: np.ndarray, score: float) -> bool:

@@ -114,20 +114,69 @@ def read_config(kind: type[Config], preset: Path, overrides: Sequence[str] = ())
     return parse(kind, [*_flatten(values), *overrides], f"handmesh train {preset}", takes_none=True)
 
 
-def read_preset(preset: Path) -> dict[str, Any]:
-    """The values of a preset over those of the preset that its `base` names, a path beside it."""
-    try:
-        values = yaml.safe_load(preset.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read the preset {preset}: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"the preset {preset} must be a mapping of names to values")
+def read_preset(preset: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The values of a preset over those of the preset that its `base` names, a path beside it.
+
+    above: the presets whose base this is. Raises ValueError where one cannot be read or is its own base.
+    """
+    chain = (*above, preset.resolve())
+    if chain[-1] in above:
+        raise ValueError(f"the preset {preset} is its own base: {' -> '.join(path.name for path in chain)}")
+    values = read_mapping(preset)
     base = values.pop("base", None)
-    return values if base is None else _merged(read_preset(preset.parent / base), values)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ValueError(f"the preset {preset} has a base that is no path but a {type(base).__name__}")
+    return _merged(read_preset(preset.parent / base, chain), values)
+
+
+LARGEST_YAML = 1_000_000  # bytes
+MOST_VALUES = 100_000
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The names and values of a YAML file. Raises ValueError where it is none, or larger than anybody would write it.
+
+    A file of few aliases to aliases is endless to whoever goes through its values, and is refused before.
+    """
+    try:
+        if path.stat().st_size > LARGEST_YAML:
+            raise ValueError(f"it has more than {LARGEST_YAML:,} bytes")
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = {} if values is None else values
+        if not isinstance(values, dict):
+            raise ValueError(f"a mapping of names to values was expected, a {type(values).__name__} came")
+        _check_size(values)
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"cannot read {path}: {reason}; write it anew or bring back a copy") from error
+    return values
+
+
+def _check_size(values: dict[str, Any]) -> None:
+    waiting: list[Any] = [values]
+    for _ in range(MOST_VALUES):
+        if not waiting:
+            return
+        if len(waiting) > MOST_VALUES:
+            break
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                raise ValueError("something in it goes by another name than a word")
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            waiting.extend(value)
+    raise ValueError(f"it has more than {MOST_VALUES:,} values")
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(base[key], value) for key, value in over.items() if isinstance(value, dict) and key in base}
+    both = {
+        key: _merged(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
     return base | over | both
 
 
@@ -155,7 +204,7 @@ def _tokens(value: Any) -> Iterator[Any]:
 
 def task_of(preset: Path) -> str:
     """The `task` that a preset names; 'mesh' where it names none."""
-    return read_preset(preset).get("task", "mesh")
+    return str(read_preset(preset).get("task", "mesh"))[:60]
 
 
 def as_plain(config: Any) -> dict[str, Any]:

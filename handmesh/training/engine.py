@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import yaml
+from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
@@ -22,9 +25,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from handmesh.console import BAD_USAGE
 from handmesh.data.loader import stage_at
-from handmesh.files import write_text
+from handmesh.files import make_folder, remove_parts, write_text
 from handmesh.models import checkpoint
-from handmesh.training.config import MeshConfig, OptimiserConfig, RunConfig, read_config, task_of
+from handmesh.training.config import MeshConfig, OptimiserConfig, RunConfig, read_config, read_mapping, task_of
 
 
 def processes() -> int:
@@ -140,10 +143,43 @@ def train(task: Task, run: RunConfig, optimiser: OptimiserConfig) -> Path:
     fabric = Fabric(accelerator=run.accelerator, devices=run.devices, num_nodes=run.num_nodes, precision=run.precision)
     fabric.launch()
     try:
-        return _train(fabric, task, run, optimiser)
+        _check_processes(fabric, run)
+        with _alone(run.out) if fabric.is_global_zero else nullcontext():
+            return _train(fabric, task, run, optimiser)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _check_processes(fabric: Fabric, run: RunConfig) -> None:
+    """Raise ValueError where fewer or more processes were started than the config names."""
+    wanted = run.devices * run.num_nodes
+    if wanted != fabric.world_size and run.devices > 0:
+        by = "SLURM" if "SLURM_NTASKS" in os.environ else "what started this program"
+        remedy = "srun, with a task for each device, or unset SLURM_NTASKS" if by == "SLURM" else "torchrun"
+        raise ValueError(
+            f"{run.num_nodes} nodes of {run.devices} devices need {wanted} processes, and {by} made it "
+            f"{fabric.world_size}: start it with {remedy}"
+        )
+
+
+LOCK_WAIT_S = 20.0
+"""Loader workers of a run that was killed hold on to its folder for some seconds."""
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other runs out of the folder, until this process ends in whatever way. Raises ValueError, OutputError."""
+    make_folder(out)
+    lock = FileLock(out / "run.lock", timeout=LOCK_WAIT_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"another process trains in {out}: wait for its end, or choose another --run.out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) -> Path:
@@ -173,7 +209,7 @@ def _train(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) 
                 if not progress.console.is_terminal and step % (10 * run.log_every) == 0:
                     print(f"step {step} of {total}: {said}", flush=True)
             if log and (done % run.checkpoint_every == 0 or done == total):
-                checkpoint.save_state(run.out / "last.pt", _state(done, network, average, optimiser))
+                checkpoint.save_checkpoint(run.out, _state(done, network, average, optimiser))
                 _save_average(run.out / "average.safetensors", task, average, done)
             if log and (done % run.validate_every == 0 or done == total):
                 _validate(log, task, task.deployed(average.module), done)
@@ -304,14 +340,14 @@ def _resume(
     if fabric.is_global_zero:
         _write_run_files(task, run.out)
     fabric.barrier()
-    if (run.out / "last.pt").exists():
-        state = checkpoint.load_state(run.out / "last.pt")
+    state = checkpoint.load_checkpoint(run.out)
+    if state is not None:
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         return state["step"]
     if run.init:
-        task.deployed(network).load_state_dict(checkpoint.load_weights(run.init).tensors)
+        checkpoint.fill(task.deployed(network), run.init, checkpoint.load_weights(run.init))
         average.module.load_state_dict(network.state_dict())
     return 0
 
@@ -321,22 +357,34 @@ def _write_run_files(task: Task, out: Path) -> None:
 
     The schedule may have changed: a run can be lengthened.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    remove_parts(out)
     text, path = yaml.safe_dump(task.plain_config, sort_keys=False), out / "config.yaml"
-    if (out / "last.pt").exists() and path.exists() and _resumable(path.read_text()) != _resumable(text):
+    if (
+        checkpoint.has_checkpoint(out)
+        and path.exists()
+        and _resumable(read_mapping(path)) != _resumable(yaml.safe_load(text))
+    ):
         raise ValueError(
             f"{out} holds a run with another config ({path}); choose another --run.out, or restore the config to "
             "resume. Only run.schedule may change"
         )
     write_text(path, text)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
-    write_text(out / "commit.txt", commit or "not a git checkout\n")
+    write_text(out / "commit.txt", _commit() or "not a git checkout\n")
 
 
-def _resumable(config: str) -> dict[str, Any]:
+def _commit() -> str:
+    try:
+        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
+    except OSError:  # git is not installed
+        return ""
+
+
+def _resumable(values: dict[str, Any]) -> dict[str, Any]:
     """What must not change of a config.yaml between a run and its resumption."""
-    values = yaml.safe_load(config)
-    return values | {"run": {name: value for name, value in values.get("run", {}).items() if name != "schedule"}}
+    run = values.get("run")
+    if not isinstance(run, dict):
+        return values
+    return values | {"run": {name: value for name, value in run.items() if name != "schedule"}}
 
 
 def _log_losses(log: SummaryWriter, losses: dict[str, float], optimiser: torch.optim.Optimizer, step: int) -> None:
@@ -364,8 +412,8 @@ def _progress(fabric: Fabric) -> Progress:
 HELP = """usage: handmesh train PRESET.yaml [OPTIONS]
 
 Train a network from a preset. The run's folder takes the resolved config, the commit, a TensorBoard log with
-overlay images, the checkpoint `last.pt` and, at the end, `weights.safetensors`. Started again with the same
-config, a run that was killed goes on from its last checkpoint.
+overlay images, the checkpoints `last.pt` and `before.pt` and, at the end, `weights.safetensors`. Started again with
+the same config, a run that was killed goes on from its last checkpoint.
 
 `handmesh train PRESET.yaml --help` lists what can be changed, as in `--run.out runs/mine`."""
 

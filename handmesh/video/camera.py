@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
+from handmesh.console import interrupted
 from handmesh.types import LARGEST_PX, SMALLEST_PX, Frame, SourceError
 
 # The cameras of this machine: which there are, and how one is opened.
@@ -72,7 +73,10 @@ def open_camera(
 
     Raises SourceError where it cannot be opened.
     """
-    capture = open_capture(index)
+    try:
+        capture = open_capture(index)
+    except cv2.error as error:  # of a number that is too large for it
+        raise SourceError(f"there can be no camera {index}: they are counted from 0") from error
     if not capture.isOpened():
         capture.release()
         raise SourceError(f"camera {index} cannot be opened: is it plugged in, permitted, and free?")
@@ -301,6 +305,7 @@ class CameraFeed:
         return_s: how long to wait for a camera that went away before the source ends.
         """
         self.title = f"camera {index}"
+        self.files: dict[str, Path] = {}
         self.warnings: list[str] = []
         self.while_waiting: Callable[[], bool] | None = None
         """Called some ten times a second while no frame comes, as to keep a window alive; False ends the source."""
@@ -351,7 +356,7 @@ class CameraFeed:
             if not missed and (self._grabber.lost or silent_s > self._patience_s):
                 self.warnings.append(f"{self.title} gives no frames; waiting {self._return_s:g} s for it to return")
                 missed = True
-            if self.while_waiting and not self.while_waiting():
+            if interrupted() or (self.while_waiting and not self.while_waiting()):
                 return None
         return None
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import tyro
 from scipy.spatial.transform import Rotation
 
 from handmesh import console
-from handmesh.files import OutputError, atomic_write, make_folder, output_errors, write_bytes
+from handmesh.files import (
+    OutputError,
+    atomic_write,
+    check_not_input,
+    make_folder,
+    output_errors,
+    parsed_json,
+    write_bytes,
+)
 from handmesh.geometry import mirror_faces
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.render.overlay import SIDE_COLOURS
@@ -160,38 +169,69 @@ def write_npz(clip: Clip, path: Path) -> None:
         np.savez(file, **arrays)
 
 
+MOST_EXPANSION, SMALL_BYTES = 20, 64 << 20
+"""How much larger than its file a clip may be in memory, beside what is no burden: our own files are as large."""
+
+
 def read_npz(path: Path, model: SkinnedHand, vertices: bool = True) -> Clip:
     """Read a clip back. Without `vertices`, recorded meshes, which are most of a file, are left out.
 
-    Raises ClipError where the file is no recording.
+    Raises ValueError, or whatever NumPy and zipfile make of what is damaged.
     """
-    if not zipfile.is_zipfile(path):
-        raise ClipError(f"{path} is damaged or not an .npz archive")
-    with np.load(path, allow_pickle=False) as archive:
-        if "format" not in archive.files or str(archive["format"]) != FORMAT:
-            raise ClipError(f"{path} is not a recorded clip, which has the field 'format' with {FORMAT!r}")
-        if int(archive["version"]) > VERSION:
-            raise ClipError(f"{path} was recorded by a newer handmesh (version {archive['version']}): update this one")
-        try:
-            return _clip(archive, model, vertices)
-        except (KeyError, ValueError) as error:
-            raise ClipError(f"{path} is not a recorded clip as docs/exports.md has it: {error}") from error
-
-
-def _clip(archive: np.lib.npyio.NpzFile, model: SkinnedHand, vertices: bool) -> Clip:
-    rows = np.empty(len(archive["frame"]), HAND_ROW)
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist()}
+        wanted = [*_ABOUT_NPZ, *HAND_ROW.names, *(["vertices_m"] if vertices and "vertices_m" in names else [])]
+        if missing := [name for name in wanted if name not in names]:
+            raise ValueError(f"it lacks {missing[0]!r}")
+        size = sum(archive.getinfo(f"{name}.npy").file_size for name in wanted)
+        if size > MOST_EXPANSION * path.stat().st_size + SMALL_BYTES:
+            raise ValueError(f"it would expand to {size / 1e9:.1f} GB")
+        arrays = {name: _zipped_array(archive, name) for name in wanted}
+    _check_format(arrays["format"].item(), arrays["version"].item())
+    rows = np.empty(len(arrays["frame"]), HAND_ROW)
     for name in HAND_ROW.names:
-        rows[name] = archive[name]
-    kept = archive["vertices_m"] if vertices and "vertices_m" in archive.files else None
-    title, fps = str(archive["source"]), float(archive["fps"])
-    return Clip(title, fps, _heads(archive), rows, archive["faces"], int(archive["num_vertices"]), kept, model)
+        _fill(rows, name, arrays[name], (len(rows),))
+    count = int(arrays["num_vertices"])
+    faces, meshes = _checked_faces(arrays["faces"], count), arrays.get("vertices_m")
+    if meshes is not None and not _are_meshes(meshes, len(rows), count):
+        raise ValueError("'vertices_m' is no finite (hands, vertices, 3)")
+    return Clip(str(arrays["source"]), float(arrays["fps"]), _heads(arrays), rows, faces, count, meshes, model)
 
 
-def _heads(archive: np.lib.npyio.NpzFile) -> list[FrameHead]:
-    names, times = archive["frame_name"].tolist(), archive["time_s"].tolist()
+_ABOUT_NPZ = (
+    *("format", "version", "source", "fps", "frame_name", "time_s", "camera_K", "camera_size_px"),
+    *("faces", "num_vertices"),
+)
+
+
+def _zipped_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as stream:
+        return _array(stream, archive.getinfo(f"{name}.npy").file_size)
+
+
+def _array(stream: IO[bytes], size: int) -> np.ndarray:
+    """The array in an .npy of `size` bytes; what its header announces is not believed beyond that."""
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, by_column, dtype = header[np.lib.format.read_magic(stream)](stream)
+    length = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or min(shape, default=0) < 0 or length != size - stream.tell():
+        raise ValueError(f"an array of {length} bytes cannot be what {size} bytes hold")
+    return np.frombuffer(stream.read(length), dtype, math.prod(shape)).reshape(shape, order="F" if by_column else "C")
+
+
+def _fill(rows: np.ndarray, name: str, values: np.ndarray, first: tuple[int, ...] = ()) -> None:
+    """Set a field of rows; values: of the field's own kind and of the shape (*first, *the field's)."""
+    field_type = HAND_ROW[name]
+    if values.shape != (*first, *field_type.shape) or not np.can_cast(values.dtype, field_type.base, "same_kind"):
+        raise ValueError(f"{name!r} is {values.shape} {values.dtype}, not {(*first, *field_type.shape)}")
+    rows[name] = values
+
+
+def _heads(arrays: Mapping[str, np.ndarray]) -> list[FrameHead]:
+    names, times = arrays["frame_name"].tolist(), arrays["time_s"].tolist()
     cameras = [
         Camera(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]), int(width), int(height))
-        for K, (width, height) in zip(archive["camera_K"], archive["camera_size_px"], strict=True)
+        for K, (width, height) in zip(arrays["camera_K"], arrays["camera_size_px"], strict=True)
     ]
     return [FrameHead(*head) for head in zip(names, times, cameras, strict=True)]
 
@@ -236,21 +276,29 @@ def _rounded(values: np.ndarray, decimals: int) -> list | None:
 
 
 def read_json(path: Path, model: SkinnedHand) -> Clip:
-    """Read a clip back. Raises ClipError where the file is no recording."""
-    try:
-        whole = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ClipError(f"{path} is not JSON: {error}") from error
-    if not isinstance(whole, dict) or whole.get("format") != FORMAT or whole.get("version", 0) > VERSION:
-        raise ClipError(f"{path} is not a recorded clip of version {VERSION}, which has 'format': {FORMAT!r}")
-    try:
-        frames = whole["frames"]
-        heads = [FrameHead(f["file"], f["time_s"], Camera(**f["camera"])) for f in frames]
-        rows = [_read_hand(hand, k) for k, frame in enumerate(frames) for hand in frame["hands"]]
-        table = np.concatenate(rows) if rows else np.empty(0, HAND_ROW)
-        return Clip(whole["source"], whole["fps"], heads, table, model.faces, whole["num_vertices"], model=model)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ClipError(f"{path} is not a recorded clip as docs/exports.md has it: {error!r}") from error
+    """Read a clip back. Raises KeyError, TypeError, ArithmeticError or ValueError where the file is no recording."""
+    whole = _record(parsed_json(path.read_bytes(), "it"))
+    _check_format(whole.get("format"), whole.get("version"))
+    heads = [_read_head(frame, "file") for frame in whole["frames"]]
+    rows = [_read_hand(hand, k) for k, frame in enumerate(whole["frames"]) for hand in frame["hands"]]
+    table = np.concatenate(rows) if rows else np.empty(0, HAND_ROW)
+    count = int(whole["num_vertices"])
+    return Clip(str(whole["source"]), float(whole["fps"]), heads, table, model.faces, count, model=model)
+
+
+def _record(parsed: object) -> dict:
+    if not isinstance(parsed, dict):
+        raise ValueError(f"it holds a {type(parsed).__name__} where a record belongs")
+    return parsed
+
+
+def _read_head(record: object, name: str) -> FrameHead:
+    """name: what the frame's name is called there."""
+    record = _record(record)
+    camera = record["camera"]
+    focal_and_centre = [float(camera[key]) for key in ("fx", "fy", "cx", "cy")]
+    camera = Camera(*focal_and_centre, int(camera["width"]), int(camera["height"]))
+    return FrameHead(str(record[name]), float(record["time_s"]), camera)
 
 
 def _read_hand(record: dict, frame: int) -> np.ndarray:
@@ -258,8 +306,10 @@ def _read_hand(record: dict, frame: int) -> np.ndarray:
     row["frame"] = frame
     row["pose"] = Rotation.from_quat(record["pose_xyzw"]).as_matrix()
     for name in HAND_ROW.names:
-        if name not in ("frame", "pose"):
-            row[name] = np.nan if record[name] is None else record[name]
+        if name in _OPTIONAL and record[name] is None:
+            row[name] = np.nan
+        elif name not in ("frame", "pose"):
+            _fill(row[0], name, np.asarray(record[name]))
     return row
 
 
@@ -284,21 +334,21 @@ class Spool:
         """
         self.folder = folder
         self.frames = 0
+        self._about = {"format": FORMAT, "version": VERSION, "title": title, "fps": fps}
+        self._about["num_vertices"] = len(model.template)
         self._model, self._keeps_vertices = model, vertices
         self._failed = False
-        if (folder / _ABOUT).exists():
-            raise OutputError(
-                f"{folder} holds a recording that was not finished: save it with "
-                f"`handmesh convert-clip {folder} --output FILE`, or delete it"
-            )
+        _check_free(folder)
         with ExitStack() as stack, self._disk_errors():
             folder.mkdir(parents=True, exist_ok=True)
-            np.save(folder / _FACES, model.faces)
             names = (_FRAMES, _HANDS, _VERTICES) if vertices else (_FRAMES, _HANDS)
-            self._files = {name: stack.enter_context(GrowingFile(folder / name, "w")) for name in names}
-            about = {"format": FORMAT, "version": VERSION, "title": title, "fps": fps}
-            (folder / _ABOUT).write_text(json.dumps({**about, "num_vertices": len(model.template)}))
+            self._files = {name: stack.enter_context(GrowingFile(folder / name, "w+")) for name in names}
+            self._describe()
             self._open = stack.pop_all()
+
+    def _describe(self) -> None:
+        np.save(self.folder / _FACES, self._model.faces)
+        (self.folder / _ABOUT).write_text(json.dumps(self._about))
 
     def add(self, head: FrameHead, hands: Sequence[Hand]) -> None:
         """Keep a frame. Raises OutputError where it cannot be written, and then for every later one."""
@@ -317,9 +367,12 @@ class Spool:
                 f"cannot record a hand of {len(hand.vertices_m)} vertices with a model of "
                 f"{len(self._model.template)}: give the export the tracker's own hand"
             )
+        row = hand_row(hand, self.frames)
+        if _are_wrong(row, self.frames + 1).any() or not np.isfinite(hand.vertices_m).all():
+            return  # numbers that are not finite can be told by no format, and would spoil all others
         if self._keeps_vertices:
             self._files[_VERTICES].write(np.asarray(hand.vertices_m, "<f4").tobytes())
-        self._files[_HANDS].write(hand_row(hand, self.frames).tobytes())
+        self._files[_HANDS].write(row.tobytes())
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -327,7 +380,7 @@ class Spool:
             yield
         except OSError as error:
             self._failed = True
-            kept = f"; what was recorded is in {self.folder}" if self.frames else ""
+            kept = "; what was recorded before is kept" if self.frames else ""
             raise OutputError(f"cannot write to {self.folder}: {error.strerror or error}{kept}") from error
 
     @property
@@ -336,12 +389,33 @@ class Spool:
         return self._failed
 
     def close(self) -> None:
-        """Close the files; the folder stays."""
-        self._open.close()
+        """Close the files; the folder stays. Raises OutputError where it was removed and cannot be made again."""
+        with self._open, self._disk_errors():
+            if not is_spool(self.folder):
+                self._restore()
+
+    def _restore(self) -> None:
+        """Write the folder anew from the files that are still open, where someone has removed it meanwhile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, file in self._files.items():
+            file.seek(0)
+            with open(self.folder / name, "wb") as copy:
+                shutil.copyfileobj(file, copy)
+        self._describe()
 
     def remove(self) -> None:
         """Delete the folder, after it has become a file."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _check_free(folder: Path) -> None:
+    if is_spool(folder):
+        raise OutputError(
+            f"{folder} holds a recording that was not finished: save it with "
+            f"`handmesh convert-clip {folder} --output FILE`, or delete it"
+        )
+    if folder.is_dir() and any(folder.iterdir()):  # it is removed in the end
+        raise OutputError(f"{folder} is needed while recording, and holds something else: move or delete it")
 
 
 def is_spool(path: Path) -> bool:
@@ -350,35 +424,111 @@ def is_spool(path: Path) -> bool:
 
 
 def read_spool(folder: Path, model: SkinnedHand) -> Clip:
-    """The clip in a spool's folder, as far as it was written; its tables stay on the disk."""
-    about = json.loads((folder / _ABOUT).read_text())
-    if about.get("format") != FORMAT or about.get("version", 0) > VERSION:
-        raise ClipError(f"{folder} is no recording of this version of handmesh: {about}")
+    """The clip in a spool's folder, as far as it was written; its tables stay on the disk.
+
+    What a power cut has left at the ends of its files, as zeros, is left out with a warning.
+    """
+    about = _record(parsed_json((folder / _ABOUT).read_bytes(), _ABOUT))
+    _check_format(about.get("format"), about.get("version"))
+    count = int(about["num_vertices"])
+    with open(folder / _FACES, "rb") as file:
+        faces = _checked_faces(_array(file, (folder / _FACES).stat().st_size), count)
     heads = list(_whole_lines(folder / _FRAMES))
     rows = _mapped(folder / _HANDS, HAND_ROW, ())
-    rows = rows[: np.searchsorted(rows["frame"], len(heads))]
+    damaged = np.flatnonzero(_are_wrong(rows, len(heads)))
+    if len(damaged):
+        if rows["frame"][damaged[0]] != len(heads):  # the hands of a frame are written before its line
+            console.warn(f"{folder}: hands after frame {rows['frame'][: damaged[0]].max(initial=0)} are damaged")
+        rows = rows[: damaged[0]]
     vertices = None
     if (folder / _VERTICES).exists():
-        vertices = _mapped(folder / _VERTICES, np.dtype("<f4"), (about["num_vertices"], 3))[: len(rows)]
-    faces = np.load(folder / _FACES)
-    return Clip(about["title"], about["fps"], heads, rows, faces, about["num_vertices"], vertices, model)
+        vertices = _mapped(folder / _VERTICES, np.dtype("<f4"), (count, 3))[: len(rows)]
+        if not _are_meshes(vertices, len(rows), count):
+            console.warn(f"{folder}: meshes are damaged, and are posed anew from what else is known of the hands")
+            vertices = None
+    return Clip(str(about["title"]), float(about["fps"]), heads, rows, faces, count, vertices, model)
 
 
 def _whole_lines(path: Path) -> Iterator[FrameHead]:
     with open(path, "rb") as lines:
-        for line in lines:
-            if not line.endswith(b"\n"):
-                return  # cut off in the middle of being written
-            head = json.loads(line)
-            yield FrameHead(head["name"], head["time_s"], Camera(**head["camera"]))
+        for number, line in enumerate(lines):
+            try:
+                yield _read_head(parsed_json(line, path), "name")
+            except (ValueError, KeyError, TypeError, ArithmeticError):
+                if lines.read(1):  # more than what a kill cut off in the middle of being written
+                    console.warn(f"{path} is damaged after {number} frames; what follows is left out")
+                return
 
 
 def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """(M, *shape) the whole records of a file, read from the disk where they are used."""
-    count = path.stat().st_size // (dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
+    count = path.stat().st_size // (dtype.itemsize * math.prod(shape))
     if count == 0:
         return np.empty((0, *shape), dtype)
     return np.memmap(path, dtype, "r", shape=(count, *shape))
+
+
+# What all recordings must be, whoever wrote them. Errors say what is wrong; `read_clip` says of which file.
+
+
+_PIECE = 4096  # rows looked at together, so that a long clip needs no memory
+
+
+def _check_format(found: object, version: object) -> None:
+    if found != FORMAT:
+        raise ValueError(f"it has not 'format': {FORMAT!r}")
+    if not isinstance(version, int) or version > VERSION:
+        raise ValueError(f"its version is {version!r}; this handmesh reads {VERSION}: update it")
+
+
+def _check(clip: Clip) -> None:
+    """Raise ValueError for what no recording can hold, and later steps would stumble over."""
+    times, cameras = clip.times_s, np.array([astuple(head.camera) for head in clip.heads], np.float64).reshape(-1, 6)
+    checks = {
+        "frames a second": math.isfinite(clip.fps) and clip.fps > 0,
+        "number of vertices": clip.num_vertices > 0,
+        "names of frames": all(_is_name(head.name) for head in clip.heads),
+        "times": np.isfinite(times).all() and (np.diff(times) >= 0).all(),
+        "cameras": np.isfinite(cameras).all() and (cameras[:, [0, 1, 4, 5]] > 0).all(),
+        "hands": not _are_wrong(clip.rows, len(clip.heads)).any(),
+    }
+    if wrong := [name for name, right in checks.items() if not right]:
+        raise ValueError(f"its {wrong[0]} are not what a recording has")
+
+
+def _is_name(name: str) -> bool:
+    """Whether a frame's name stands for a file below a folder: clips of strangers write nowhere else."""
+    path = Path(name)
+    return bool(path.name) and "\0" not in name and not path.anchor and ".." not in path.parts
+
+
+def _are_wrong(rows: np.ndarray, frames: int) -> np.ndarray:
+    """(M,) whether each `HAND_ROW` is none of a clip with so many frames: out of order, not finite, no rotations."""
+    of = rows["frame"]
+    wrong = (of < 0) | (of >= frames) | ~np.isin(rows["side"], ("left", "right"))
+    wrong[1:] |= of[1:] < of[:-1]
+    for start in range(0, len(rows), _PIECE):
+        piece = rows[start : start + _PIECE]
+        for name in ("score", "visible_s", "pose", "shape", "joints_m", "joints_px"):
+            wrong[start : start + _PIECE] |= ~np.isfinite(piece[name].reshape(len(piece), -1)).all(1)
+        with np.errstate(invalid="ignore"):
+            rigid = np.abs(np.linalg.det(piece["pose"]) - 1) < 0.1
+        wrong[start : start + _PIECE] |= ~rigid.all(1)
+    return wrong
+
+
+def _checked_faces(faces: np.ndarray, num_vertices: int) -> np.ndarray:
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu" or num_vertices < 1:
+        raise ValueError(f"'faces' are {faces.shape} {faces.dtype}")
+    if faces.min(initial=0) < 0 or faces.max(initial=0) >= num_vertices:
+        raise ValueError(f"'faces' name vertices that are not among {num_vertices}")
+    return faces
+
+
+def _are_meshes(vertices_m: np.ndarray, hands: int, num_vertices: int) -> bool:
+    if vertices_m.shape != (hands, num_vertices, 3) or vertices_m.dtype.kind != "f":
+        return False
+    return all(np.isfinite(vertices_m[k : k + _PIECE]).all() for k in range(0, hands, _PIECE))
 
 
 # Writes hands as a 3D file that other programs open the right way up.
@@ -430,10 +580,27 @@ def read_clip(path: str | Path, model: SkinnedHand | None = None, vertices: bool
     meshes; without them, meshes are posed anew when asked for. Raises ClipError where it cannot be read.
     """
     path, model = Path(path), model or SkinnedHand.open_hand()
+    if not (is_spool(path) or path.is_file()):
+        raise ClipError(f"no recorded clip at {path}")
+    try:
+        clip = _read(path, model, vertices)
+        _check(clip)
+    except MemoryError as error:
+        raise ClipError(f"{path} needs more memory than there is: record less at a time") from error
+    except Exception as error:  # broken files make readers raise almost anything
+        if isinstance(error, ClipError) or (isinstance(error, OSError) and error.filename):
+            raise
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise ClipError(
+            f"{path} is damaged, or not a recorded clip as docs/exports.md has it ({reason or type(error).__name__}): "
+            "use a copy of it, or record again"
+        ) from error
+    return clip
+
+
+def _read(path: Path, model: SkinnedHand, vertices: bool) -> Clip:
     if is_spool(path):
         return read_spool(path, model)
-    if not path.is_file():
-        raise ClipError(f"no recorded clip at {path}")
     if path.suffix.lower() == ".npz":
         return read_npz(path, model, vertices)
     if path.suffix.lower() == ".json":
@@ -540,6 +707,7 @@ class ConvertOptions:
 
 def convert_clip(options: ConvertOptions) -> None:
     """`handmesh convert-clip`: read, write, and say where."""
+    check_not_input([options.output], [options.clip, *(options.clip.iterdir() if options.clip.is_dir() else ())])
     clip = read_clip(options.clip, vertices=options.output.suffix.lower() not in (".glb", ".json"))
     if options.rigged or options.webxr:
         written = save_rigged_hand(clip, options.output, flat=options.webxr)

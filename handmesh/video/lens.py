@@ -7,16 +7,18 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
-from handmesh.files import write_json
+from handmesh.files import open_image, write_json
 from handmesh.types import Camera
 
 # What a photograph's file says of the camera that took it.
@@ -33,7 +35,7 @@ def fov_deg_of(path: Path) -> float | None:
     pixels / 43.27 mm. It is written in whole millimetres: 2 % of a usual one.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
             width, height = image.size
     except Exception:  # whoever reads the image itself says what is wrong with the file
@@ -138,9 +140,10 @@ def scaled_camera(camera: Camera, width: int, height: int) -> Camera:
 
 def number(value: Any, name: str) -> float:
     """`value` as a finite number. Raises LensError where it is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise LensError(f"expected a number for {name}, got {value!r}")
-    return float(value)
+    with suppress(TypeError, ValueError, OverflowError):  # the last for integers that no float can hold
+        if not isinstance(value, (bool, str)) and math.isfinite(value):
+            return float(value)
+    raise LensError(f"expected a number for {name}, got {reprlib.repr(value)}")
 
 
 # Reads the camera files of OpenCV's calibration samples and of ROS (`camera_info`).
@@ -184,7 +187,7 @@ def _intrinsics(nodes: dict[str, cv2.FileNode]) -> Intrinsics:
     if K.size != 9:
         raise LensError(f"expected 9 numbers in camera_matrix, got {K.size}")
     fx, _, cx, _, fy, cy = K[:6].tolist()
-    width, height = (_number(nodes[name]) for name in ("image_width", "image_height"))
+    width, height = (number(_number(nodes[name]), name) for name in ("image_width", "image_height"))
     bends = nodes.get("distortion_coefficients")
     error = nodes.get("avg_reprojection_error")
     date = nodes.get("calibration_time")
@@ -226,6 +229,7 @@ FORMAT = "handmesh camera 1"
 """What the key `format` of our own files says."""
 
 _REMEDY = "write it with `handmesh calibrate-camera`"
+_LARGEST_FILE, _MOST_PARTS = 1_000_000, 1000  # bytes; brackets, tags, keys and entries of lists in it
 
 
 def write_intrinsics(path: Path, intrinsics: Intrinsics) -> None:
@@ -245,14 +249,24 @@ def read_intrinsics(path: Path) -> Intrinsics:
     if not path.is_file():
         raise LensError(f"no camera file at {path}: {_REMEDY}")
     try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise LensError(f"{path}: more than {_LARGEST_FILE:,} bytes, too many for a camera: {_REMEDY}")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LensError(f"{path} is not a text file that can be read: {_REMEDY}") from error
     try:
+        _check_parts(text)
         ours = _parsed(text)
         return _from_record(ours) if ours else parsed(text)
     except LensError as error:
         raise LensError(f"{path}: {error}") from error
+
+
+def _check_parts(text: str) -> None:
+    """Raise LensError for a text with more parts than a camera has: parsers descend into them until the stack ends."""
+    parts = len(re.findall(r"[\[{<]|[:-](?=[\s-])", text))
+    if parts > _MOST_PARTS:
+        raise LensError(f"{parts:,} brackets, keys and entries, more than a camera has: {_EXPECTED}")
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

@@ -7,9 +7,7 @@ import io
 import json
 import math
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -18,46 +16,20 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from handmesh.files import WRITABLE, OutputError, make_folder, write_image
+from handmesh.console import uninterrupted
+from handmesh.files import (
+    WRITABLE,
+    OutputError,
+    atomic_write,
+    check_not_input,
+    free_path,
+    make_folder,
+    write_image,
+)
 from handmesh.types import Frame, Hand
 
 if TYPE_CHECKING:
     import av
-
-# Ctrl-C that waits until what is being written is whole.
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C, or being terminated, inside takes effect at the end. Other threads than the main one see neither."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    usual: dict[int, object] = {}
-    try:
-        for number in _SIGNALS:
-            usual[number] = signal.signal(number, lambda came, _: held.append(came))
-        yield
-    finally:
-        for number, handler in usual.items():
-            _restore(number, handler, held)
-        if held:
-            signal.raise_signal(held[0])
-
-
-def _restore(number: int, handler: object, held: list[int]) -> None:
-    """Set a signal's usual handler. One whose own is set already may come just now: it is held back as well."""
-    while True:
-        try:
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            return
-        except KeyboardInterrupt:
-            held.append(number)
-
 
 # Records an MP4 so that neither a full disk, nor Ctrl-C, nor a kill costs more than its last second.
 
@@ -79,11 +51,16 @@ _LARGEST_FRAGMENT = 16 << 20
 """Bytes up to which a fragment is written in one go; nothing is taken before it is needed."""
 
 
+PART_SUFFIX = ".part.mp4"
+"""Of a video while it grows."""
+
+
 class VideoRecorder:
     """An MP4 that plays everywhere: H.264, 4:2:0, even sides, its index first, each frame at its own time.
 
     It grows as `name.part.mp4`, fragment by fragment: a process that is killed, or a disk that is
-    full, leaves a playable file. Closing it makes a plain MP4 of it and gives it its own name.
+    full, leaves a playable file. Closing it makes a plain MP4 of it and gives it its own name. What an
+    earlier process left is kept: the next one grows as `name.part-2.mp4`.
     Ctrl-C waits until a frame is written or the file is closed.
     """
 
@@ -93,13 +70,16 @@ class VideoRecorder:
 
         make_folder(path.parent)
         self.path = path
-        self._part = path.with_suffix(f".part{path.suffix}")
+        self._part = free_path(path.with_suffix(PART_SUFFIX))
         self._fps = Fraction(min(max(fps, 1.0), 240.0)).limit_denominator(1001)
         self._stream: av.VideoStream | None = None
         self._clock = FrameClock(float(self._fps))
         self._failed = self._closed = False
+        self.seconds = 0.0
+        """How long what has been recorded is shown."""
         try:
-            self._file = GrowingFile(self._part, "w+")
+            self._part.touch(exist_ok=False)
+            self._file = GrowingFile(self._part, "r+")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
         self._container = av.open(self._file, "w", format="mp4", options=_GROWING, buffer_size=_LARGEST_FRAGMENT)
@@ -113,8 +93,10 @@ class VideoRecorder:
                 self._stream = self._open_stream(image_rgb)
             size = (self._stream.width, self._stream.height)
             shown = av.VideoFrame.from_ndarray(fitted(image_rgb, size), format="rgb24")
-            shown.pts, shown.time_base = round(self._clock.shown_s(frame.time_s) / _TIME_BASE), _TIME_BASE
+            shown_s = self._clock.shown_s(frame.time_s)
+            shown.pts, shown.time_base = round(shown_s / _TIME_BASE), _TIME_BASE
             self._container.mux(self._stream.encode(shown))
+            self.seconds = shown_s + float(1 / self._fps)
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -165,13 +147,10 @@ class VideoRecorder:
 
     def _publish(self) -> None:
         """Give the recording its name: as a plain file where the disk has room for it, as it grew otherwise."""
-        plain = self.path.with_name(f".{self.path.name}")
-        made = self._file.plays and _made_plain(self._file, plain)
         empty = not self._file.plays
+        made = not empty and _made_plain(self._file, self.path)
         self._file.close()
         try:
-            if made:
-                os.replace(plain, self.path)
             if made or empty:
                 self._part.unlink(missing_ok=True)
             else:
@@ -225,22 +204,20 @@ class GrowingFile(io.FileIO):
 
 
 def _made_plain(growing: io.FileIO, path: Path) -> bool:
-    """Copy an MP4 of fragments to `path` as one whose index comes first; False, and no file, where that fails."""
+    """Copy an MP4 of fragments to `path` as one whose index comes first; False, and nothing new, where that fails."""
     import av
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # someone may have removed it while we recorded
-        growing.seek(0)
-        faststart = {"movflags": "faststart"}
-        with av.open(growing) as given, av.open(str(path), "w", format="mp4", options=faststart) as copied:
-            stream = copied.add_stream_from_template(given.streams.video[0])
-            for packet in given.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = stream
-                    copied.mux(packet)
+        with atomic_write(path) as part:  # which makes the folder anew, if someone has removed it while we recorded
+            growing.seek(0)
+            faststart = {"movflags": "faststart"}
+            with av.open(growing) as given, av.open(str(part), "w", format="mp4", options=faststart) as copied:
+                stream = copied.add_stream_from_template(given.streams.video[0])
+                for packet in given.demux(video=0):
+                    if packet.dts is not None:
+                        packet.stream = stream
+                        copied.mux(packet)
     except (av.error.FFmpegError, OSError):
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
         return False
     return True
 
@@ -279,13 +256,16 @@ class Sink(Protocol):
         """Finish the files."""
 
 
-def open_sink(path: str | Path, many: bool, fps: float = 30.0) -> Sink:
+def open_sink(path: str | Path, many: bool, fps: float = 30.0, inputs: Mapping[str, Path] | None = None) -> Sink:
     """The output that a path describes: `.mp4` a video, an image's suffix an image, none a folder.
 
-    many: whether more than one frame is to come. Raises OutputError for another suffix, for a
-    image where many frames come, and for a place that cannot be written to.
+    many: whether more than one frame is to come. inputs: what is read, by the names of frames, as a source's `files`.
+    Raises OutputError for another suffix, for an image where many frames come, for a place that cannot be written to,
+    and where an input would be written over.
     """
-    path = Path(path)
+    path, inputs = Path(path), inputs or {}
+    in_folder = (path / name for name in (HANDS_FILE, *map(overlay_name, inputs)))
+    check_not_input([path, *in_folder], inputs.values())
     suffix = path.suffix.lower()
     if path.is_dir() or not suffix:
         return OverlayFolder(path)

@@ -14,7 +14,7 @@ from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations
 from handmesh.hand.lbs import SkinnedHand, joint_transforms, strongest_joints
-from handmesh.render.shading import vertex_normals
+from handmesh.render.rasterizer import vertex_normals
 from handmesh.types import Hand, Side
 from handmesh.xr import WEBXR_JOINTS, to_webxr
 from handmesh.xr.joints import WEBXR_OF_MANO, WEBXR_PARENTS

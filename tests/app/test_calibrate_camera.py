@@ -16,8 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from handmesh import console
 from handmesh.app import calibrate_camera
-from handmesh.app.calibrate_camera import Collector
-from handmesh.app.chessboard import PAPERS_MM, Board, BoardViews, View, solve, write_board
+from handmesh.app.calibrate_camera import PAPERS_MM, Board, BoardViews, Collector, View, solve, write_board
 from handmesh.app.window import WindowError
 from handmesh.cli import main
 from handmesh.files import write_image

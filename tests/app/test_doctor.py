@@ -408,6 +408,16 @@ def test_renderer_and_video_work_here():
     assert "H.264" in look(doctor.video)["ok"][0]
 
 
+def test_a_temporary_cache_is_worth_a_note(monkeypatch):
+    from handmesh.render import rasterizer
+
+    (folder,) = {value.stats.cache_path for value in vars(rasterizer).values() if hasattr(value, "stats")}
+    assert not look(doctor.renderer)["note"]
+    monkeypatch.setattr(machine, "private_temporary_folder", lambda name: Path(folder).parent)
+    (line,) = look(doctor.renderer)["note"]
+    assert "temporary folder" in line and "NUMBA_CACHE_DIR" in line
+
+
 def test_a_cache_without_a_place(monkeypatch):
     def refuse():
         raise RuntimeError("cannot cache function: no locator available")

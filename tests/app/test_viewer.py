@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from handmesh.app.hud import Hud, HudState, Panel, text_width, wrapped
 from handmesh.app.keys import ANGLES, KEYS, Controls, Orbit, ViewSettings, key_name
 from handmesh.app.player import Meter, Pacer, RateMeter, Readings
 from handmesh.app.viewer import SessionState, Viewer, ViewRenderer, canvas, ground, joined
-from handmesh.app.window import MAX_SIDE, Shown, Window, WindowError, first_size, has_display
+from handmesh.app.window import MAX_SIDE, Shown, Window, WindowError, first_size, has_display, letter
 from handmesh.geometry import project
 from handmesh.render.overlay import Style
 from handmesh.types import Camera, Frame, Hand, TrackedFrame
@@ -51,7 +53,19 @@ def test_keys_switch_what_they_say():
     assert controls.after("q").quit and controls.after("space").paused and controls.after("i").info is False
     assert [controls.after(key).action for key in "src"] == ["snapshot", "record", "calibrate"]
     assert controls.after("h").help and controls.after("x") == controls.after("") == controls
-    assert [key_name(ord(c)) for c in " \x1b\r?HQ"] == ["space", "q", "space", "h", "h", "q"]
+    assert [key_name(ord(c)) for c in " \x1b\r\n?HQ"] == ["space", "q", "space", "space", "h", "h", "q"]
+
+
+ARROWS = {"GTK and Qt": (0xFF51, 0xFF52, 0xFF53, 0xFF54), "Windows": (0x250000, 0x260000, 0x270000, 0x280000),
+          "macOS": (63234, 63232, 63235, 63233)}  # fmt: skip
+
+
+@pytest.mark.parametrize("system", ARROWS)
+def test_arrows_are_no_letters(system):
+    codes = [*ARROWS[system], *(code | 0x100000 for code in ARROWS[system] if system == "GTK and Qt"), -1]
+    assert [letter(code) for code in codes] == [None] * len(codes)
+    assert letter(ord("q")) == letter(ord("q") | 0x100000) == ord("q")  # with NumLock
+    assert letter(0x6CA) is None  # a Cyrillic letter
 
 
 def test_every_key_of_the_help_does_something_and_no_other():
@@ -222,6 +236,15 @@ def test_panels_keep_to_the_edges_and_may_be_cut(size):
     assert image.max() > 200
 
 
+def test_nothing_lies_under_the_help():
+    def drawn(**shown: bool) -> np.ndarray:
+        image = np.zeros((480, 640, 3), np.uint8)
+        Hud().draw(image, READINGS, HudState(scene().hands, "up to scale"), **shown)
+        return image
+
+    np.testing.assert_array_equal(drawn(info=True, help=True), drawn(info=False, help=True))
+
+
 def test_a_panel_is_made_again_only_for_other_words(monkeypatch):
     made = []
     monkeypatch.setattr(hud, "times_panel", lambda *args: made.append("times") or Panel(50, 20))
@@ -331,6 +354,13 @@ def test_pause_holds_a_frame_and_stills_wait_for_a_key(tmp_path):
     assert stills.show(scene()) is True and stills.show(scene()) is True and stills.show(scene()) is False
 
 
+def test_ctrl_c_ends_a_pause(tmp_path):
+    with console.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        assert viewer_of(FakeWindow("." * 99), tmp_path, stills=True).show(scene()) is False
+        assert console.take_interrupt()
+
+
 def test_keys_turn_the_view_of_a_frame_that_stays(tmp_path):
     window = FakeWindow("h2.o.")
     viewer_of(window, tmp_path).show(scene(640, 480), wait_s=1e6)
@@ -347,6 +377,26 @@ def test_the_help_shows_itself_at_first_and_goes(tmp_path, monkeypatch):
         helped.append(shown.controls.help)
         clock[0] += 3.0
     assert helped == [True, True, False]
+
+
+def test_the_help_hides_neither_images_that_stay_nor_what_the_user_should_do(tmp_path):
+    stills = viewer_of(FakeWindow("."), tmp_path, stills=True)
+    stills.show(scene())
+    assert not stills.controls.help
+    measuring = viewer_of(FakeWindow("."), tmp_path)
+    measuring.session_state = lambda: SessionState(task="hold still")
+    measuring.show(scene())
+    assert not measuring.controls.help
+
+
+def test_a_pause_makes_no_frame_slower(tmp_path):
+    meter = Meter()
+    shown = Viewer(FakeWindow(" " + "." * 20), ViewSettings(), ViewRenderer(), meter, Snapshots(tmp_path), False, False)
+    stages = []
+    with_stage = meter.stage
+    meter.stage = lambda name: stages.append(name) or with_stage(name)
+    shown.show(scene())
+    assert stages == ["draw"]
 
 
 def test_actions_are_done_and_told(tmp_path):
@@ -438,6 +488,7 @@ def test_the_demo_goes_on_recording_when_its_display_is_gone(display, tmp_path, 
 
     class Camera40:
         title, live, stills, length, fps, warnings = "camera 0", True, False, None, 30.0, ()
+        files = MappingProxyType({})
 
         def __iter__(self) -> Iterator[Frame]:
             for k in range(40):

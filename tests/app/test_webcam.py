@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -23,10 +24,13 @@ from handmesh import console
 from handmesh.app import image as image_app
 from handmesh.app import options as options_module
 from handmesh.app import webcam as app
+from handmesh.app.player import HandSizing
 from handmesh.files import OutputError, read_image
 from handmesh.types import Camera, Frame, SourceError
+from handmesh.video import clips
 from handmesh.video.camera import CameraInfo
-from handmesh.video.sinks import VideoRecorder
+from handmesh.video.clips import read_clip
+from handmesh.video.sinks import GrowingFile, VideoRecorder
 from handmesh.video.sources import Video
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +72,7 @@ class FakeCamera:
 
     def __init__(self, frames: Sequence[int | np.ndarray]) -> None:
         self._frames, self.warnings, self.closed = frames, [], False
+        self.files: dict[str, Path] = {}
 
     def __iter__(self) -> Iterator[Frame]:
         for k, given in enumerate(self._frames):
@@ -138,6 +143,7 @@ BAD = {
     "lens": (["in/0.png"], {"intrinsics": Path("text.jpg")}, "text.jpg"),
     "distance": (["in/0.png"], {"calibrate_hand": 50.0}, "distance in metres"),
     "recording": (["in/0.png"], {"record": Path("x.avi")}, "x.avi"),
+    "recording into a folder": (["in/0.png"], {"record": Path("folder.mp4")}, "folder.mp4"),
     "export": (["in/0.png"], {"export": Path("x.csv")}, "x.csv"),
 }
 
@@ -148,10 +154,56 @@ def test_bad_input_ends_in_one_clear_line(elsewhere, capsys, case):
     for name in ("text.jpg", "text.mp4"):
         Path(name).write_text("no image")
     Path("empty.png").touch()
+    Path("folder.mp4").mkdir()
     source, options, named = BAD[case]
     assert run(*source, **{"output": Path("out"), **options}) == 1
     (error,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
     assert error.startswith("error: ") and named in error
+
+
+ONTO_INPUTS = {
+    "the same folder": (["in"], {"output": Path("in")}),
+    "a link to the folder": (["in"], {"output": Path("link")}),
+    "a glob's folder": (["in/*.png"], {"output": Path("in")}),
+    "deeper files": (["*/*.png"], {"output": Path(".")}),
+    "the image": (["in/0.png"], {"output": Path("in/../in/0.png")}),
+    "its folder": (["in/0.png"], {"output": Path("in")}),
+    "the video": (["clip.mp4"], {"record": Path("clip.mp4")}),
+    "a hard link to the video": (["clip.mp4"], {"output": Path("same.mp4")}),
+    "the camera": (["clip.mp4"], {"intrinsics": Path("camera.json"), "export": Path("camera.json")}),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+@pytest.mark.parametrize("case", ONTO_INPUTS)
+def test_nothing_is_written_over_what_is_read(elsewhere, capsys, case):
+    images(elsewhere / "in")
+    clip(Path("clip.mp4"))
+    Path("same.mp4").hardlink_to("clip.mp4")
+    Path("link").symlink_to("in")
+    Path("camera.json").write_text('{"fx": 100, "fy": 100, "cx": 64, "cy": 48, "width": 128, "height": 96}')
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    source, options = ONTO_INPUTS[case]
+    assert run(*source, **options) == 1
+    assert "being read; name another place" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_default_places_are_numbered_where_something_lies_there(elsewhere, capsys):
+    assert run(clip(elsewhere / "clip.mp4", 2)) == 0
+    kept = Path("outputs/webcam.mp4").read_bytes()
+    Path("outputs/webcam-2.part.mp4").write_text("what a killed run left")
+    assert run("outputs/webcam.mp4") == 0  # also where the last result is the source
+    assert Path("outputs/webcam.mp4").read_bytes() == kept and len(list(Video(Path("outputs/webcam-3.mp4")))) == 2
+    assert "writing outputs/webcam-3.mp4" in capsys.readouterr().err
+    for _ in range(2):
+        assert run(images(elsewhere / "in", 1)) == 0
+    assert Path("outputs/overlays/0.png").exists() and Path("outputs/overlays-2/0.png").exists()
+
+
+def test_one_file_is_not_asked_for_twice(elsewhere, capsys):
+    assert run(clip(elsewhere / "clip.mp4", 2), record=Path("v.mp4"), output=Path("v.mp4")) == 1
+    assert "v.mp4 twice" in capsys.readouterr().err and not list(Path().glob("v*"))
 
 
 def test_a_broken_model_file_is_one_line(elsewhere, capsys):
@@ -269,6 +321,25 @@ def test_a_full_disk_ends_the_run_and_keeps_the_rest(elsewhere, monkeypatch, cap
     assert 3 <= len(json.loads(Path("h.json").read_text())["frames"]) < 40
 
 
+def test_a_full_disk_is_told_of_every_file_and_where_their_frames_are(elsewhere, monkeypatch, capsys):
+    source, original = clip(elsewhere / "clip.mp4", 40), GrowingFile.write
+
+    def write(self: GrowingFile, data: bytes) -> int:
+        if self.tell() > 12_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(self, data)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(GrowingFile, "write", write)
+    monkeypatch.setattr(clips, "write_npz", refuse)
+    assert run(source, record=Path("v.mp4"), export=Path("h.npz")) == 1
+    said = capsys.readouterr().err
+    assert "what was recorded is in h.npz.part" in said and "cannot write to h.npz.part: No space left" in said
+    assert len(read_clip("h.npz.part").heads) >= 1 and "wrote v.mp4" in said
+
+
 def test_the_scale_is_stated_and_measured(elsewhere, monkeypatch, capsys):
     def stated(**options: object) -> str:
         assert run(clip(elsewhere / "clip.mp4", 2), record=Path("v.mp4"), **options) == 0
@@ -283,6 +354,17 @@ def test_the_scale_is_stated_and_measured(elsewhere, monkeypatch, capsys):
     usual = posed_hand(Camera.from_fov(128, 96))
     assert tracker.hand_size_m == pytest.approx(usual.size_m * 0.5 / usual.joints_m[9, 2], rel=1e-3)
     assert "distances are in metres" in capsys.readouterr().err
+
+
+def test_a_measurement_that_fails_or_does_not_end_is_told(elsewhere, capsys):
+    assert run(clip(elsewhere / "clip.mp4", 3), record=Path("v.mp4"), calibrate_hand=0.5) == 0
+    assert "warning: your hand was not measured, 1 % were done" in capsys.readouterr().err
+    tracker, sizing = FakeTracker(), HandSizing(0.5)
+    camera = Camera.from_fov(128, 96)
+    for k in range(60):  # seconds; in which the hand comes and goes
+        sizing.add(tracker, [posed_hand(camera, (0.0, 0.0, 0.3 + 0.4 * (k % 2)))], k / 8)
+    assert sizing.news and sizing.news in capsys.readouterr().err and not sizing.unfinished
+    assert tracker.hand_size_m is None and not sizing.measured
 
 
 def test_cameras_are_listed(monkeypatch, capsys):
@@ -337,8 +419,14 @@ def test_two_ctrl_c_leave_a_playable_recording_and_a_complete_export(elsewhere):
     assert done.returncode == console.INTERRUPTED, done.stderr
     assert "stopped" in done.stderr and "Traceback" not in done.stderr
     exported = json.loads(Path("h.json").read_text())["frames"]
-    assert len(list(Video(Path("v.mp4")))) == len(exported) == 20
+    assert len(list(Video(Path("v.mp4")))) == len(exported) == 21  # the frame at hand is finished too
     assert not list(Path().glob("*.part*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_ctrl_c_at_any_moment_leaves_whole_files_and_no_hang():
+    done = python(str(ROOT / "tests" / "interrupted_sessions.py"), "4", PYTHONPATH=str(ROOT))
+    assert done.returncode == 0 and "4 rounds" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".stl"])
@@ -353,6 +441,25 @@ def test_image_writes_an_overlay_and_an_upright_mesh(elsewhere, suffix, capsys):
     assert mesh.volume > 0  # outward
     fingers = mesh.vertices[mesh.vertices[:, 1] > low[1] + 0.8 * (high[1] - low[1])]
     assert np.ptp(fingers[:, 0]) < np.ptp(mesh.vertices[:, 0])
+
+
+def image(*names: str, **options: object) -> int:
+    chosen = image_app.Options(images=tuple(map(Path, names)), **options)
+    return console.guarded(lambda: image_app.run(chosen, lambda _: FakeTracker()))
+
+
+def test_image_writes_over_no_image(elsewhere, capsys):
+    images(elsewhere / "outputs", 1)
+    assert image("outputs/0.png") == 0  # a default name gives way
+    names = ["0-2.glb", "0-2.png", "0.png"]
+    assert sorted(path.name for path in Path("outputs").iterdir()) == names
+    assert image("outputs/0.png", output=Path("outputs/0.png")) == 1
+    assert "outputs/0.png is being read" in capsys.readouterr().err
+    assert image("outputs/0.png", "outputs/0-2.png", output=Path("outputs")) == 1
+    assert image("outputs/0.png", "outputs/0-2.png") == 0
+    assert (read_image(Path("outputs/0.png")) == 40).all()
+    names += ["0-2-2.glb", "0-2-2.png", "0-3.glb", "0-3.png"]
+    assert sorted(path.name for path in Path("outputs").iterdir()) == sorted(names)
 
 
 def test_image_without_a_hand_and_with_a_bad_mesh_name(elsewhere, capsys):

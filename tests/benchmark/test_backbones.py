@@ -19,10 +19,9 @@ import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
 from handmesh.benchmark import backbone_runs, backbones  # noqa: E402
-from handmesh.benchmark.backbone_runs import (  # noqa: E402  # noqa: E402  # noqa: E402
+from handmesh.benchmark.backbone_runs import (  # noqa: E402
     MAX_PASSES,
     OnnxRunner,
-    Pooling,
     cost_of,
     create,
     export,
@@ -31,7 +30,7 @@ from handmesh.benchmark.backbone_runs import (  # noqa: E402  # noqa: E402  # no
     metaformer,
     timed_passes,
 )
-from handmesh.benchmark.backbones import (  # noqa: E402  # noqa: E402
+from handmesh.benchmark.backbones import (  # noqa: E402
     FAMILIES,
     FORMS,
     MIXERS,
@@ -191,14 +190,6 @@ def test_chosen_forms_stand_for_the_ones_before_them_where_they_change_nothing()
 # the networks
 
 
-def test_pooling_takes_the_token_from_the_mean_of_its_neighbourhood():
-    image = torch.zeros(1, 1, 3, 3)
-    image[0, 0, 1, 1] = 9
-    mixed = Pooling()(image)[0, 0]
-    assert mixed[1, 1] == 1 - 9
-    assert mixed[0, 0] == 9 / 4  # the corner has four neighbours within the image
-
-
 def test_only_the_token_mixer_differs():
     named = {mixer: dict(metaformer(mixer).named_parameters()) for mixer in ("pooling", "attention")}
     others = {
@@ -255,7 +246,7 @@ def test_passes_to_warm_up_are_not_counted():
 
 
 def test_each_model_gets_its_turns(folder: Path):
-    results = read_results(folder / backbone_runs.RESULTS)
+    results = read_results(folder / backbones.RESULTS)
     assert list(results.cells) == [("repvit_m0_9", "unfused", 64), ("repvit_m0_9", "fused", 64),
                                    ("convnext_atto", "unfused", 64)]  # fmt: skip
     for cell in results.cells.values():
@@ -269,10 +260,10 @@ def test_what_is_measured_is_not_measured_again(folder: Path, monkeypatch: pytes
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} was built again")
 
-    before = (folder / backbone_runs.RESULTS).read_text()
+    before = (folder / backbones.RESULTS).read_text()
     monkeypatch.setattr(backbone_runs, "create", refuse)
     benchmark(options_for(folder))
-    assert (folder / backbone_runs.RESULTS).read_text() == before
+    assert (folder / backbones.RESULTS).read_text() == before
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -287,7 +278,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backbone_runs, "timed_passes", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         benchmark(options_for(tmp_path))
-    rounds = [len(cell.rounds_ms) for cell in read_results(tmp_path / backbone_runs.RESULTS).cells.values()]
+    rounds = [len(cell.rounds_ms) for cell in read_results(tmp_path / backbones.RESULTS).cells.values()]
     assert rounds == [2, 1, 1]
     monkeypatch.setattr(backbone_runs, "timed_passes", lambda runner, seconds: [2.0])
     results = benchmark(options_for(tmp_path))
@@ -301,7 +292,7 @@ def test_another_setting_does_not_mix(folder: Path):
 
 
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path):
-    (tmp_path / backbone_runs.RESULTS).write_text('{"format": 1}')
+    (tmp_path / backbones.RESULTS).write_text('{"format": 1}')
     with pytest.raises(ValueError, match="holds no results of this benchmark"):
         backbone_runs.open_results(options_for(tmp_path))
 
@@ -359,7 +350,7 @@ def made_up() -> Iterator[tuple[str, str, int, float]]:
 
 def results_made_up(folder: Path) -> Results:
     setting = Setting("a machine", "cpu", "torch, eager", "2", "1", "fp32", "channels_last", 2, 1, "wall")
-    results = Results(folder / backbone_runs.RESULTS, setting)
+    results = Results(folder / backbones.RESULTS, setting)
     for name, form, size, ms in made_up():
         known = results.models.setdefault(name, backbones.Model("FastViT", {}, {}, {}))
         known.parameters[form] = 4_000_000
@@ -382,7 +373,7 @@ def test_tables_say_medians_and_ratios(tmp_path: Path):
 def test_all_files_are_written(tmp_path: Path):
     results = results_made_up(tmp_path)
     results.save()
-    paths = write_files(results)
+    paths = write_files(results, report_of(results))
     assert sorted(path.suffix for path in paths) == [".csv", ".html", ".json", ".md", ".png"]
     rows = list(csv.DictReader((tmp_path / "backbones.csv").open()))
     assert len(rows) == 10
@@ -410,7 +401,7 @@ def test_the_command_names_the_remedy(capsys: pytest.CaptureFixture, folder: Pat
     assert "What fusing saves" in capsys.readouterr().out
     assert main([*arguments, "--batch", "2"]) == 1
     assert "choose another --output" in " ".join(capsys.readouterr().err.split())
-    assert json.loads((folder / backbone_runs.RESULTS).read_text())["setting"]["batch"] == 1
+    assert json.loads((folder / backbones.RESULTS).read_text())["setting"]["batch"] == 1
 
 
 def test_mixers_are_drawn_without_backbones(tmp_path: Path):

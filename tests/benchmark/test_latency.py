@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from hand_scenes import SceneDetector, SceneSession, coded_frame, posed_hand
 
-from handmesh.benchmark.interleaved import FRAME_S, BoxCandidate, TrackerCandidate
-from handmesh.benchmark.latency import SizeCandidate, drawn_frames, measure_latency, recorded_frames
+from handmesh.benchmark.latency import (
+    FRAME_S,
+    BoxCandidate,
+    TrackerCandidate,
+    drawn_frames,
+    measure_latency,
+    taken_frames,
+)
 from handmesh.machine import machine
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
@@ -28,7 +34,7 @@ class Listed(SceneSession):
 
 def candidate_of(scene, name="only", runs=None):
     estimator = Estimator(Listed(scene, name, [] if runs is None else runs))
-    return SizeCandidate(estimator, HandTracker(estimator, SceneDetector(scene), smooth="off"))
+    return estimator, HandTracker(estimator, SceneDetector(scene), smooth="off")
 
 
 def one_hand(number):
@@ -82,14 +88,14 @@ def test_drawn_frames_show_a_moving_hand():
 def test_recorded_frames_are_resized(tmp_path):
     for name in "abc":
         cv2.imwrite(str(tmp_path / f"{name}.png"), coded_frame(7, 100, 80))
-    frames = list(recorded_frames(str(tmp_path), 2))
+    frames = [taken.image_rgb for taken in taken_frames(str(tmp_path), 2)]
     assert [frame.shape for frame in frames] == [(480, 640, 3)] * 2
     assert frames[0][0, 0, 0] == 7  # OpenCV wrote blue, green, red
 
 
 def test_a_source_that_is_not_there():
     with pytest.raises(ValueError, match="no file or folder at nowhere"):
-        next(recorded_frames("nowhere.mp4", 5))
+        next(taken_frames("nowhere.mp4", 5))
 
 
 def test_machine_is_one_line():

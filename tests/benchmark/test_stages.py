@@ -16,8 +16,8 @@ import pytest
 from posed_hand import FakeTracker
 
 from handmesh import console
-from handmesh.benchmark import interleaved, latency
-from handmesh.benchmark.interleaved import (
+from handmesh.benchmark import latency
+from handmesh.benchmark.latency import (
     CLIP_SCENES,
     Case,
     CpuLoad,
@@ -29,10 +29,11 @@ from handmesh.benchmark.interleaved import (
     Times,
     Timings,
     TrackerCandidate,
-    measure,
+    interleave,
     timings_of,
 )
 from handmesh.cli import main
+from handmesh.files import write_json
 from handmesh.types import SourceError
 
 ONE, TWO = CLIP_SCENES
@@ -61,6 +62,11 @@ class Switch:
 
     def round_(self, on):
         self.log.append(on)
+
+
+def measure(candidates, frames, cpu_load, warm_up=10):
+    """Quantiles of what is measured."""
+    return {key: timings_of(timed) for key, timed in interleave(candidates, frames, cpu_load, warm_up).items()}
 
 
 def taken(count):
@@ -116,11 +122,11 @@ def test_quantiles():
 
 
 def test_one_of_the_two_hands_is_covered():
-    (first,) = interleaved.taken_frames(None, 1)
+    (first,) = latency.taken_frames(None, 1)
     kept = first.image_rgb.copy()
     covered = ONE.shown(first.image_rgb)
     assert covered.shape == (480, 640, 3)
-    assert (covered[:, 320:] == interleaved.PLAIN).all() and (covered[:, :320] == kept[:, :320]).all()
+    assert (covered[:, 320:] == latency.PLAIN).all() and (covered[:, :320] == kept[:, :320]).all()
     assert (first.image_rgb == kept).all() and TWO.shown(kept) is kept
     assert set(first.stages_ms) == {"capture", "colour"} and min(first.stages_ms.values()) > 0
 
@@ -133,12 +139,12 @@ def test_frames_of_another_size_are_resized_and_begin_again(tmp_path):
     for i in range(3):
         recorder.write(Frame("", i / 30, FRAME), FRAME)
     recorder.close()
-    frames = list(interleaved.taken_frames(str(tmp_path / "small.mp4"), 7))
+    frames = list(latency.taken_frames(str(tmp_path / "small.mp4"), 7))
     assert len(frames) == 7
     assert {frame.image_rgb.shape for frame in frames} == {(480, 640, 3)}
     assert "resize" in frames[0].stages_ms
     with pytest.raises(SourceError, match=r"nowhere\.mp4"):
-        next(interleaved.taken_frames("nowhere.mp4", 1))
+        next(latency.taken_frames("nowhere.mp4", 1))
 
 
 def test_each_setting_once():
@@ -177,18 +183,19 @@ def test_ratios():
     assert [ratio.value for ratio in latency.busy_against_idle(MEASURED)] == [1.5, 5.0]
 
 
-def test_json_is_valid_where_a_metric_is_missing():
+def test_json_is_valid_where_a_metric_is_missing(tmp_path):
     zero = {key: timings(0.0, 0.0) for key in MEASURED}
-    pace = interleaved.Pace(29.9, Times(20, 30, 40), 0.6, [])
+    pace = latency.Pace(29.9, Times(20, 30, 40), 0.6, [])
     content = latency.as_json({"machine": "this"}, zero, {Case("fast", 2, TWO): pace})
-    parsed = json.loads(json.dumps(content, allow_nan=False))
+    write_json(tmp_path / "all.json", content)
+    parsed = json.loads((tmp_path / "all.json").read_text())
     assert parsed["busy_against_idle"][0]["ratio"] is None
     assert parsed["realtime"][0]["age_ms"]["median"] == 20 and parsed["realtime"][0]["name"] == "fast"
     assert len(parsed["cases"]) == len(MEASURED)
 
 
 def test_a_line_on_the_pace():
-    line = latency.pace_line(Case("fast", 2, TWO), interleaved.Pace(29.9, Times(20, 30, 40), 0.6, [0.5, 0.31]), 2)
+    line = latency.pace_line(Case("fast", 2, TWO), latency.Pace(29.9, Times(20, 30, 40), 0.6, [0.5, 0.31]), 2)
     assert "29.9 of 30 FPS" in line and "0.60 of 2 cores (30 % of each)" in line and "50 %, 31 %" in line
 
 
@@ -222,7 +229,7 @@ def ticks(pid: int, seconds: float) -> int:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux whether a process is there")
 def test_spinners_do_not_outlive_a_program_that_is_killed():
     code = (
-        "import os, signal; from handmesh.benchmark.interleaved import CpuLoad\n"
+        "import os, signal; from handmesh.benchmark.latency import CpuLoad\n"
         "cpu_load = CpuLoad(1).__enter__(); cpu_load.round_(True)\n"
         "print(cpu_load.spinners[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -255,7 +262,7 @@ def fake_mediapipe(log: list) -> SimpleNamespace:
 def test_mediapipe_runs_its_full_model_on_a_video(monkeypatch):
     log = []
     monkeypatch.setitem(sys.modules, "mediapipe", fake_mediapipe(log))
-    candidate = MediaPipeCandidate(2, interleaved.load_mediapipe())
+    candidate = MediaPipeCandidate(2, latency.load_mediapipe())
     assert log == [{"static_image_mode": False, "max_num_hands": 2, "model_complexity": 1}]
     assert candidate.see(FRAME, 0.0).hands == 0
     stages, hands = candidate.see(FRAME + 1, 1 / 30)
@@ -266,11 +273,11 @@ def test_mediapipe_runs_its_full_model_on_a_video(monkeypatch):
 
 def test_a_mediapipe_that_cannot_be_used_says_why(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(MediaPipeUnavailable, match=r"not installed.*pip install mediapipe==0\.10\.21"):
-        interleaved.load_mediapipe()
+    with pytest.raises(MediaPipeUnavailable, match=r"not installed.*of its own.*mediapipe==0\.10\.21"):
+        latency.load_mediapipe()
     monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace(__version__="0.10.31"))
     with pytest.raises(MediaPipeUnavailable, match=r"0\.10\.31 has no solutions\.hands"):
-        interleaved.load_mediapipe()
+        latency.load_mediapipe()
 
 
 class QuickTracker(FakeTracker):
@@ -304,7 +311,7 @@ def test_our_candidate_draws_and_records():
 
 
 def test_the_pace_of_a_camera():
-    pace = interleaved.keep_pace(TrackerCandidate(QuickTracker()), None, ONE, 1.0)
+    pace = latency.keep_pace(TrackerCandidate(QuickTracker()), None, ONE, 1.0)
     assert 5 < pace.fps < 33
     assert 0 < pace.age_ms.median <= pace.age_ms.p99
     assert 0 < pace.cores_used < 2.5
@@ -316,7 +323,7 @@ def test_a_slow_candidate_gets_the_newest_frame():
         def see(self, image_rgb, time_s):
             time.sleep(0.1)
 
-    pace = interleaved.keep_pace(Slow(), None, Scene("two", 2, interleaved.as_it_is), 1.0)
+    pace = latency.keep_pace(Slow(), None, Scene("two", 2), 1.0)
     assert pace.fps < 11
     assert pace.age_ms.median < 200  # not the sum of all delays before
 

@@ -206,3 +206,10 @@ def test_the_command_ends_with_1_where_something_is_broken(root, capsys):
     for arguments in ([str(root / "nowhere")], [str(root), "--hand-model", str(root / "training_K.json")]):
         assert run(*arguments) == 1
         assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_what_macos_copies_beside_files_is_no_file_too_many(root):
+    for path in [*root.rglob("*.jpg"), *root.rglob("*.json")]:
+        path.with_name(f"._{path.name}").write_bytes(b"attributes")
+        path.with_name(".DS_Store").write_bytes(b"order")
+    assert broken(root) == {}

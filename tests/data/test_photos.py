@@ -105,6 +105,12 @@ def test_bad_files(tmp_path):
         photos.read_photos(tmp_path, "test")
 
 
+def test_endless_nesting_ends_in_the_name_of_the_file(tmp_path):
+    (tmp_path / photos.LABEL_FILE).write_text("[" * 100_000)
+    with pytest.raises(photos.PhotoError, match=r"pseudo_labels\.json.*nests too deeply"):
+        photos.read_photos(tmp_path, "all")
+
+
 def test_bad_images(tmp_path):
     root = write_set(tmp_path / "set", [entry("a.jpg", width=65), entry("b.jpg"), entry("c.jpg")])
     (root / "images/b.jpg").write_text("not an image")
@@ -123,3 +129,10 @@ def test_list_images(tmp_path):
     assert [path.name for path in photos.list_images(root, "val")] == ["18.jpg", "7.jpg"]
     with pytest.raises(FileNotFoundError, match="no images"):
         photos.list_images(tmp_path / "nothing", "all")
+
+
+def test_what_macos_copies_beside_images_is_no_image(tmp_path):
+    root = write_set(tmp_path / "set", [entry("a.jpg"), entry("b.jpg")])
+    for name in ("._a.jpg", "._b.jpg", ".DS_Store"):
+        (root / "images" / name).write_bytes(b"attributes")
+    assert [path.name for path in photos.list_images(root)] == ["a.jpg", "b.jpg"]

@@ -152,3 +152,34 @@ def test_an_image_that_does_not_decode_is_named(tmp_path):
     write_shard(tmp_path / "shard-00000.tar", {"a": make_parts(1) | {"jpg": b"not an image"}})
     with pytest.raises(ShardError, match="the image of sample a does not decode"):
         read_shards(tmp_path).decode(0)
+
+
+def repacked(path: Path, samples: dict[str, dict[str, bytes]], kind: int) -> Path:
+    """As `tar cf` of a folder writes it, here and on macOS."""
+    with tarfile.open(path, "w", format=kind) as tar:
+        for name in ("./", "./a/"):
+            folder = tarfile.TarInfo(name)
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+        files = {f"./a/{key}.{part}": data for key, parts in samples.items() for part, data in parts.items()}
+        beside = {name.replace("./a/", "./a/._"): b"attributes" for name in files}
+        for name, data in {**beside, **files, "./a/.DS_Store": b"order", "./._a": b"attributes"}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
+def test_shards_that_were_repacked_with_plain_tar_are_read(tmp_path, kind):
+    repacked(tmp_path / "shard-00000.tar", {f"{k:06d}": make_parts(k) for k in range(1, 4)}, kind)
+    (tmp_path / "._shard-00000.tar").write_bytes(b"attributes")
+    samples = read_shards(tmp_path)
+    assert samples.seeds.tolist() == [1, 2, 3] and samples.keys.tolist() == ["a/000001", "a/000002", "a/000003"]
+    np.testing.assert_allclose(samples.decode(1)[5, 5], [200, 40, 20], atol=4)
+
+
+def test_a_shard_of_folders_alone_holds_no_samples(tmp_path):
+    repacked(tmp_path / "shard-00000.tar", {}, tarfile.GNU_FORMAT)
+    with pytest.raises(ShardError, match="holds no samples"):
+        read_shards(tmp_path)

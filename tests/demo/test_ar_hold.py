@@ -13,11 +13,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
+from handmesh.app import webcam
 from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project, unproject
 from handmesh.hand import anatomy
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.hand.poses import default_sampler
-from handmesh.types import Camera, Hand, Side
+from handmesh.types import Camera, Frame, Hand, Side, SourceError
+from handmesh.video.sinks import VideoRecorder
 
 DEMO = Path(__file__).parents[2] / "demo"
 CAMERA = Camera.from_fov(320, 240)
@@ -165,6 +167,21 @@ def test_a_ring_appears_while_a_hand_pinches(ar_hold, tmp_path, monkeypatch, pin
     assert ar_hold.main(["--source", str(source), "--output", str(written), "--no-window"]) == 0
     golden = np.abs(cv2.imread(str(written)).astype(int) - SKY[..., ::-1]).max(-1) > 40
     assert golden.sum() > 100 if pinch else not golden.any()
+
+
+def test_without_a_camera_the_bundled_clip_is_played(ar_hold, tmp_path, monkeypatch, capsys):
+    def no_camera(index: int) -> None:
+        raise SourceError(f"camera {index} cannot be opened")
+
+    clip = tmp_path / "clip.mp4"
+    recorder = VideoRecorder(clip)
+    recorder.write(Frame("0", 0.0, SKY), SKY)
+    recorder.close()
+    monkeypatch.setattr(webcam, "CameraFeed", no_camera)
+    monkeypatch.setattr(webcam, "DEMO_CLIP", clip)
+    monkeypatch.setattr(ar_hold.Options, "load", lambda options: OneHand(pinching_hand()))
+    assert ar_hold.main(["--output", str(tmp_path / "out.mp4"), "--no-window"]) == 0
+    assert "playing the bundled clip" in capsys.readouterr().err and (tmp_path / "out.mp4").exists()
 
 
 def test_a_place_to_show_the_ring_is_needed(ar_hold, capsys):

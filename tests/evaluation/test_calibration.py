@@ -15,24 +15,21 @@ from test_pipeline import HEIGHT, WIDTH, example_of, label_of, make_hand, shifte
 
 from handmesh.data.photos import split_of
 from handmesh.detection import Detection
-from handmesh.evaluation import calibration
-from handmesh.evaluation import calibration_report as calibration_report_module
+from handmesh.evaluation import calibration, metrics
 from handmesh.evaluation.calibration import (
     CalibrationOptions,
     JointErrors,
-    Said,
     Source,
-    bins_of,
-    by_image,
-    equal_mass,
+    calibrate,
+    fit_logistic,
+    held_out,
     joined,
     look,
-    metrics_of,
+    operating_points,
     spread_metrics,
     uncertainty_scale,
 )
-from handmesh.evaluation.calibration_report import calibrate, fit_logistic, held_out, operating_points
-from handmesh.evaluation.metrics import bootstrap
+from handmesh.evaluation.metrics import Said, bins_of, bootstrap, by_image, calibration_metrics, equal_mass
 from handmesh.tracking.estimator import Confidence, Logistic
 from handmesh.types import Box
 
@@ -43,19 +40,19 @@ def said(probability, right, weight=None, image=None) -> Said:
     return Said("said", probability, right, weight, np.arange(len(probability)) if image is None else np.array(image))
 
 
-def values(metrics) -> dict[str, float]:
-    return {metric.name: metric.value for metric in metrics}
+def values(found) -> dict[str, float]:
+    return {metric.name: metric.value for metric in found}
 
 
 def test_calibration_errors_with_known_values():
     """Two bins: 0.9 comes true in 1 of 2, 0.1 in 0 of 2; then the wrong 0.9 counts three times."""
     probability, right = [0.9, 0.9, 0.1, 0.1], [1, 0, 0, 0]
-    found = values(metrics_of(said(probability, right)))
+    found = values(calibration_metrics(said(probability, right)))
     assert found["ECE"] == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
     assert found["Brier score"] == pytest.approx((0.01 + 0.81 + 0.01 + 0.01) / 4)
-    weighted = values(metrics_of(said(probability, right, [1, 3, 1, 1])))
+    weighted = values(calibration_metrics(said(probability, right, [1, 3, 1, 1])))
     assert weighted["ECE"] == pytest.approx((4 * 0.65 + 2 * 0.1) / 6)
-    assert all(np.isnan(value) for value in values(metrics_of(said([], []))).values())
+    assert all(np.isnan(value) for value in values(calibration_metrics(said([], []))).values())
 
 
 def test_bins_of_equal_mass_hold_equal_weight():
@@ -125,8 +122,8 @@ def test_what_is_held_out_is_calibrated_and_knows_nothing_of_its_own_half():
     probabilities, right = drawn_scores()
     image = np.arange(len(right)) // 4
     probability = held_out(probabilities, right, np.ones(len(right)), image)
-    before = values(metrics_of(said(probabilities["presence"], right, image=image)))
-    after = values(metrics_of(said(probability, right, image=image)))
+    before = values(calibration_metrics(said(probabilities["presence"], right, image=image)))
+    after = values(calibration_metrics(said(probability, right, image=image)))
     assert after["ECE"] < 0.03 < before["ECE"]
     # One image's outcomes change what is said of the other half, and nothing in its own.
     changed = np.where(image == 0, ~right, right)
@@ -276,7 +273,7 @@ def photo_folder(root: Path, hands: int, step: int = 4) -> Path:
     return root
 
 
-def fewer_draws(values, statistic, rounds):
+def fewer_draws(values, statistic=np.mean, rounds=1000):
     """A thousand draws take their time."""
     return bootstrap(values, statistic, rounds=20)
 
@@ -302,28 +299,28 @@ def test_a_whole_calibration_is_printed_and_written(tmp_path, monkeypatch, capsy
     pytest.importorskip("matplotlib")
     guesser = Guesser()
     session = SimpleNamespace(metadata={"box_scale": 1.5}, input_size=(160, 160))
-    monkeypatch.setattr(calibration_report_module, "open_session", lambda *_: session)
-    monkeypatch.setattr(calibration_report_module, "model_path", lambda model: Path(__file__))
-    monkeypatch.setattr(calibration_report_module, "Detector", lambda session: guesser)
-    monkeypatch.setattr(calibration_report_module, "Estimator", lambda session: guesser)
-    monkeypatch.setattr(calibration, "bootstrap", fewer_draws)
+    monkeypatch.setattr(calibration, "open_session", lambda *_: session)
+    monkeypatch.setattr(calibration, "model_path", lambda model: Path(__file__))
+    monkeypatch.setattr(calibration, "Detector", lambda session: guesser)
+    monkeypatch.setattr(calibration, "Estimator", lambda session: guesser)
+    monkeypatch.setattr(metrics, "bootstrap", fewer_draws)
     photos, out = photo_folder(tmp_path / "photos", 1), tmp_path / "out"
     nothing = photo_folder(tmp_path / "nothing", 0, step=8)
     options = CalibrationOptions(photos=(photos,), backgrounds=(nothing,), detector=Path(__file__), output=out)
-    result = calibration_report_module.evaluate_calibration(options)
+    result = calibration.evaluate_calibration(options)
     printed = capsys.readouterr().out
     assert "found: logit =" in printed and "photos" in printed
     written = json.loads((out / "calibration.json").read_text())
     assert Confidence.of(written) == result.confidence and "equal probability" in written["mixture"]
-    metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["scores"]["calibrated, on finding"]["ECE"]["count"] == 80
+    written = json.loads((out / "metrics.json").read_text())
+    assert written["scores"]["calibrated, on finding"]["ECE"]["count"] == 80
     assert len(list(csv.DictReader((out / "candidates.csv").open()))) == 80
     for name in ("reliability.png", "side.png", "uncertainty.png"):
         assert cv2.imread(str(out / name)) is not None
     guesser.detect = None  # what was seen is kept: nobody is asked again
-    assert calibration_report_module.evaluate_calibration(options).confidence == result.confidence
+    assert calibration.evaluate_calibration(options).confidence == result.confidence
     with pytest.raises(ValueError, match="another configuration"):
-        calibration_report_module.evaluate_calibration(replace(options, limit=10))
+        calibration.evaluate_calibration(replace(options, limit=10))
 
 
 def test_images_in_other_colours_stand_for_those_of_strangers(tmp_path):
@@ -331,10 +328,10 @@ def test_images_in_other_colours_stand_for_those_of_strangers(tmp_path):
     options = CalibrationOptions(
         photos=(photos,), backgrounds=(nothing,), detector=Path(__file__), colours=True, limit=5
     )
-    for source in calibration_report_module.sources_of(options):
+    for source in calibration.sources_of(options):
         assert len(source.images) == 15 and len({image.name for image in source.images}) == 5
         assert source.images[0].name == source.images[5].name == source.images[10].name
-    assert [len(source.images) for source in calibration_report_module.sources_of(replace(options, colours=False))] == [
+    assert [len(source.images) for source in calibration.sources_of(replace(options, colours=False))] == [
         5,
         5,
     ]

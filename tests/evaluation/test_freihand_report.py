@@ -17,11 +17,17 @@ from handmesh import skeleton
 from handmesh.crop import normalised_from_px, view_rotation
 from handmesh.data.freihand import FreihandError, FreihandSet, read_freihand
 from handmesh.evaluation.datasets import ArrayCache, CacheMismatch
-from handmesh.evaluation.freihand import SCALE_BONE, predict, view_of
-from handmesh.evaluation.freihand_report import evaluate_freihand, score_file
+from handmesh.evaluation.freihand import (
+    SCALE_BONE,
+    FreihandOptions,
+    ScoreOptions,
+    evaluate_freihand,
+    predict,
+    score,
+    view_of,
+)
 from handmesh.evaluation.predictor import (
     CropPredictor,
-    FreihandOptions,
     PredictOptions,
     Predictor,
     each,
@@ -98,7 +104,7 @@ def coded(freihand, monkeypatch) -> Predictor:
     """Coded images in place of those on disk, and the network that reads them in place of any other."""
     predictor = seeing(freihand)
     monkeypatch.setattr(FreihandSet, "image", coded_image)
-    monkeypatch.setattr("handmesh.evaluation.freihand_report.open_predictor", lambda *_: predictor)
+    monkeypatch.setattr("handmesh.evaluation.freihand.open_predictor", lambda *_: predictor)
     return predictor
 
 
@@ -114,9 +120,8 @@ def coded(freihand, monkeypatch) -> Predictor:
 )
 def test_what_the_network_sees_comes_back_in_metres(freihand, predict_options, coded):
     """Crop, rotations and lifting undo each other, whatever the protocol: the truth comes back."""
-    seen = CropPredictor(coded, predict_options).read(
-        [view_of(freihand, i, predict_options.crop, freihand.image(i)) for i in range(4)], batch=3
-    )
+    reader = CropPredictor(coded, predict_options, batch=3)
+    seen = reader.read([view_of(freihand, i, freihand.image(i)) for i in range(4)])
     for i, (hand, located) in enumerate(seen):
         assert located
         np.testing.assert_allclose(hand.vertices_m, freihand.verts[i], atol=1e-4)
@@ -132,8 +137,9 @@ def test_crops_are_taken_where_the_protocol_says(freihand, coded):
 
     def look(predict_options, find=None):
         boxes.clear()
-        views = [view_of(freihand, 1, predict_options.crop, freihand.image(1))]
-        return CropPredictor(replace(coded, run=run), predict_options, find).read(views, 8)
+        return CropPredictor(replace(coded, run=run), predict_options, find).read(
+            [view_of(freihand, 1, freihand.image(1))]
+        )
 
     look(PredictOptions("centre-130"))
     assert boxes[0].size_px == pytest.approx(130, abs=1e-3) and boxes[0].centre_px == pytest.approx(
@@ -154,7 +160,7 @@ def test_crops_are_taken_where_the_protocol_says(freihand, coded):
 
 
 def test_a_mean_hand_and_a_hand_of_known_bone_length(freihand, coded):
-    (seen,) = CropPredictor(coded, PredictOptions()).read([view_of(freihand, 0, "gt-keypoints", freihand.image(0))], 1)
+    (seen,) = CropPredictor(coded, PredictOptions()).read([view_of(freihand, 0, freihand.image(0))])
     hand = seen.hand
     other = replace(hand, vertices_m=hand.vertices_m + 0.02, joints_m=hand.joints_m + 0.02, score=0.0)
     mean = mean_hand([hand, None, other])
@@ -168,7 +174,7 @@ def test_a_mean_hand_and_a_hand_of_known_bone_length(freihand, coded):
 
 def test_a_killed_prediction_goes_on(freihand, coded, tmp_path, monkeypatch):
     monkeypatch.setattr("handmesh.evaluation.freihand.PART", 2)
-    predict_options, asked = PredictOptions(), []
+    asked = []
 
     def run(crops):
         asked.append(len(crops))
@@ -177,8 +183,8 @@ def test_a_killed_prediction_goes_on(freihand, coded, tmp_path, monkeypatch):
         return coded.run(crops)
 
     def go(limit=None):
-        reader = CropPredictor(replace(coded, run=run), predict_options)
-        return predict(freihand, reader, ArrayCache(tmp_path, {"a": 1}), predict_options, True, 8, limit)
+        reader = CropPredictor(replace(coded, run=run), PredictOptions())
+        return predict(freihand, reader, ArrayCache(tmp_path, {"a": 1}), True, limit)
 
     with pytest.raises(KeyboardInterrupt):
         go()
@@ -199,7 +205,7 @@ def test_numbers_that_are_no_hand_become_zeros(freihand, tmp_path, coded):
         return outputs
 
     reader = CropPredictor(replace(coded, run=run), PredictOptions())
-    predictions = predict(freihand, reader, ArrayCache(tmp_path, {}), PredictOptions(), True, 8, None)
+    predictions = predict(freihand, reader, ArrayCache(tmp_path, {}), True, None)
     assert predictions.is_hand.tolist() == [True, True, False, True]
     assert not predictions.vertices_m[2].any() and predictions.vertices_m[3].any()
 
@@ -251,7 +257,7 @@ def test_a_whole_evaluation(root, weights, tmp_path, capsys):
     with zipfile.ZipFile(output / "pred.zip") as archive:
         joints, vertices = json.loads(archive.read("pred.json"))
     assert np.shape(joints) == (4, 21, 3) and np.shape(vertices) == (4, 1689, 3)
-    score_file(root, output / "pred.zip", tmp_path / "again")
+    score(ScoreOptions(root, output / "pred.zip", tmp_path / "again"))
     assert (tmp_path / "again/scores.txt").read_text() == (output / "scores.txt").read_text()
     html = (output / "report.html").read_text()
     assert html.count("<figure>") == 5 and 'src="http' not in html and "not to be compared" in html

@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from handmesh.evaluation.freihand import (
-    PredictionError,
-    PredictionFile,
-    official_scores,
-    official_text,
-    score_samples,
-    write_submission,
-)
-from handmesh.evaluation.freihand_report import score_file
+from handmesh.evaluation.freihand import ScoreOptions, Scores, official_scores, official_text, score, score_samples
+from handmesh.evaluation.predictor import PredictionError, PredictionFile, write_submission
 
 NAMES = [
     *("xyz_mean3d", "xyz_auc3d", "xyz_al_mean3d", "xyz_al_auc3d"),
@@ -120,7 +113,7 @@ CASES = {
 def test_the_twelve_metrics_against_the_slow_twin(case):
     joints, vertices = CASES[case]
     expected = slow_scores(joints, vertices, TRUE_JOINTS, TRUE_VERTICES)
-    given = official_scores(score_samples(joints, vertices, TRUE_JOINTS, TRUE_VERTICES).mesh)
+    given = official_scores(score_samples(joints, vertices, TRUE_JOINTS, TRUE_VERTICES))
     assert list(given) == NAMES
     assert given == {name: pytest.approx(expected[name], abs=1e-9) for name in NAMES}
 
@@ -138,7 +131,7 @@ def test_meshes_of_changing_size_are_scored_by_the_joints_alignment():
     joints, vertices = CASES["near"]
     ragged = [vertices[0][:-1], *vertices[1:]]
     expected = slow_scores(joints, ragged, TRUE_JOINTS, TRUE_VERTICES)
-    given = official_scores(score_samples(joints, ragged, TRUE_JOINTS, TRUE_VERTICES).mesh)
+    given = official_scores(score_samples(joints, ragged, TRUE_JOINTS, TRUE_VERTICES))
     assert given == {name: pytest.approx(expected[name], abs=1e-9) for name in NAMES}
     with pytest.raises(ValueError, match="sample 4 has 59 vertices, its truth 60"):
         score_samples(joints, [*vertices[:4], vertices[4][1:]], TRUE_JOINTS, TRUE_VERTICES)
@@ -172,6 +165,10 @@ def truth(tmp_path: Path) -> Path:
     return write_truth(tmp_path / "truth")
 
 
+def score_file(truth: Path, pred: Path, output: Path) -> Scores:
+    return score(ScoreOptions(truth, pred, output))
+
+
 def test_files_are_scored_and_written(truth, tmp_path, capsys):
     pred, out = write_predictions(tmp_path / "pred.json", *CASES["near"]), tmp_path / "out"
     score_file(truth, pred, out)
@@ -186,6 +183,7 @@ def test_files_are_scored_and_written(truth, tmp_path, capsys):
     assert np.mean([float(row["PA-MPJPE"]) for row in rows]) / 10 == pytest.approx(expected["xyz_al_mean3d"], abs=1e-9)
     assert len(metrics["per_joint_mm"]["root"]) == 21 and metrics["per_joint_mm"]["root"]["middle1"] == 0
     assert "the true one" not in capsys.readouterr().out
+    assert "the server's name" in (out / "report.md").read_text()
 
 
 def test_a_mesh_of_another_count_is_said_to_be_one(truth, tmp_path, capsys):

@@ -106,9 +106,13 @@ def test_auc_of_perfect_and_hopeless():
     assert metrics.auc(np.full((3, 21), 0.0500001)) == 0.0
 
 
+def means(errors: metrics.MeshErrors) -> dict[str, float]:
+    return {name: float(column.mean()) for name, column in errors.per_sample().items()}
+
+
 def test_mesh_errors_of_the_truth(rng):
     joints, vertices = hand_like(rng), hand_like(rng, points=50)
-    summary = metrics.mesh_errors(joints, vertices, joints, vertices).summary()
+    summary = means(metrics.mesh_errors(joints, vertices, joints, vertices))
     lengths = {name: value for name, value in summary.items() if "MP" in name}
     assert set(lengths) == {"MPJPE", "PA-MPJPE", "MPVPE", "PA-MPVPE"} and max(lengths.values()) < 1e-3
     fractions = {name: value for name, value in summary.items() if name not in lengths}
@@ -119,7 +123,7 @@ def test_mesh_errors_of_the_truth(rng):
 def test_joints_and_vertices_are_aligned_separately(rng):
     """Two different moves leave no error."""
     joints, vertices = hand_like(rng), hand_like(rng, points=50)
-    summary = metrics.mesh_errors(joints + 0.05, 1.4 * vertices - 0.1, joints, vertices).summary()
+    summary = means(metrics.mesh_errors(joints + 0.05, 1.4 * vertices - 0.1, joints, vertices))
     assert summary["PA-MPJPE"] < 1e-3 and summary["PA-MPVPE"] < 1e-3
     assert summary["MPJPE"] == pytest.approx(1000 * 0.05 * 3**0.5)
 
@@ -128,7 +132,7 @@ def test_unequal_vertex_counts_take_the_joints_alignment(rng):
     joints, vertices = hand_like(rng, 2), hand_like(rng, 2, points=50)
     predicted_joints, predicted_vertices = hand_like(rng, 2), hand_like(rng, 2, points=40)
     result = metrics.mesh_errors(predicted_joints, predicted_vertices, joints, vertices)
-    assert result.vertices_m is None and "MPVPE" not in result.summary() and "AUC-V" not in result.summary()
+    assert result.vertices_m is None and not {"MPVPE", "AUC-V"} & set(result.per_sample())
     for i in range(2):
         centred, target = predicted_joints[i] - predicted_joints[i].mean(0), joints[i] - joints[i].mean(0)
         u, weights, vt = np.linalg.svd(centred.T @ target)
@@ -182,3 +186,11 @@ def test_a_fingertip_on_its_joint_has_no_direction():
     truth = np.zeros((1, 21, 2))
     truth[0, 0] = (10, 10)
     assert (metrics.tip_errors_along_finger(truth + 3, truth) == 0).all()
+
+
+def test_pairs_are_taken_nearest_first_or_in_turn():
+    distances = np.array([[0.3, 0.1, 0.9], [0.2, 0.4, 0.2]])
+    assert metrics.nearest_pairs(distances, 0.5) == {0: 1, 1: 0}
+    assert metrics.nearest_pairs(distances, 0.5, in_turn=True) == {1: 0, 0: 1}
+    assert metrics.nearest_pairs(np.array([[0.3, 0.1], [0.4, 0.2]]), 0.5, in_turn=True) == {0: 0, 1: 1}
+    assert metrics.nearest_pairs(distances, 0.15) == {0: 1} and metrics.nearest_pairs(np.zeros((2, 0)), 0.5) == {}

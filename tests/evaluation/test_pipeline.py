@@ -29,12 +29,11 @@ from handmesh.evaluation.datasets import (
     from_shards,
     match,
     true_meshes,
-    with_detected_boxes,
     with_given_boxes,
     without_unsure_labels,
 )
+from handmesh.evaluation.pipeline import background_metrics, photo_metrics, synthetic_metrics
 from handmesh.evaluation.review import case_sheet
-from handmesh.evaluation.scoring import background_metrics, photo_metrics, synthetic_metrics
 from handmesh.files import read_image
 from handmesh.geometry import project
 from handmesh.types import Box, Camera, Hand
@@ -171,6 +170,7 @@ def test_the_sheet_draws_the_mesh_over_its_hand():
     hand = make_hand()
     run = Run([(example_of(label_of(hand)), Predictions([Prediction(hand, True, True)], []))])
     sheet = case_sheet(run.cases, np.array([0.1]))
+    assert sheet.shape[1] == 8 * 176
     tile = sheet[16 + 176 : 16 + 2 * 176, :176].astype(int)  # the lower half of the first tile
     drawn = np.argwhere(np.abs(tile - 90).max(-1) > 20)
     box = Box.around(hand.joints_px, 1.0, rotation=False)
@@ -207,11 +207,11 @@ def fake_product(monkeypatch):
     estimator = SimpleNamespace(estimate=lambda *_: SimpleNamespace(hand=make_hand(), handedness_probability=0.9))
     tracker = SimpleNamespace(detect=lambda image, camera: [make_hand()])
     session = SimpleNamespace(metadata={"box_scale": 1.5}, input_size=(160, 160))
-    answerers = {"given": with_given_boxes(estimator), "detected": with_detected_boxes(tracker)}
-    answerers["none"] = answerers["detected"]
     monkeypatch.setattr(evaluation, "open_session", lambda *_: session)
     monkeypatch.setattr(evaluation, "model_path", lambda model: Path(__file__))
-    monkeypatch.setattr(evaluation, "_predict", lambda boxes, *_: answerers[boxes])
+    monkeypatch.setattr(evaluation, "Estimator", lambda session: estimator)
+    monkeypatch.setattr(evaluation, "Detector", lambda session: None)
+    monkeypatch.setattr(evaluation, "HandTracker", lambda *_: tracker)
 
 
 @pytest.mark.usefixtures("fake_product")
@@ -268,8 +268,7 @@ def test_other_colours_are_looked_at_and_compared(tmp_path, monkeypatch):
         red, _, blue = image[0, 0].astype(int)
         return [make_hand()] if red >= blue - 5 else []
 
-    predict = with_detected_boxes(SimpleNamespace(detect=detect))
-    monkeypatch.setattr(evaluation, "_predict", lambda *_: predict)
+    monkeypatch.setattr(evaluation, "HandTracker", lambda *_: SimpleNamespace(detect=detect))
     warm = write_photos(tmp_path / "warm", {"0.png": [make_hand()]}, (200, 120, 90))
     cold = write_photos(tmp_path / "cold", {"0.png": [make_hand()]}, (90, 120, 200))
     options = evaluation.PhotoOptions(unseen=(warm, cold), boxes="detected", colours=True, output=tmp_path / "out")

@@ -14,9 +14,10 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from handmesh.evaluation.datasets import Mesh
 from handmesh.evaluation.metrics import Metric, metric
 from handmesh.evaluation.report import Headline, Image, Report, Section, Table, heat_map
-from handmesh.evaluation.review import PREDICTED, Posed, case_image, tiled
+from handmesh.evaluation.review import PREDICTED, case_image, tiled
 from handmesh.geometry import project
 from handmesh.types import Camera
 
@@ -90,6 +91,13 @@ def test_all_forms_are_written_and_refer_to_the_images(report, tmp_path):
         assert line in markdown.splitlines()
 
 
+def test_what_is_published_is_printed_and_named(report, tmp_path, capsys):
+    report.publish(tmp_path, {"metrics.json": {}})
+    printed = capsys.readouterr().out
+    assert "<ours>" in printed and "report.md, metrics.json, 1 image" in " ".join(printed.split())
+    assert (tmp_path / "metrics.json").is_file() and (tmp_path / "report.html").is_file()
+
+
 def test_the_screen_shows_tables_in_full_however_narrow_it_is(report):
     console = Console(width=20, file=io.StringIO())
     wide = Table("", [f"a long column {k}" for k in range(9)], [["1"] * 9])
@@ -122,11 +130,11 @@ CAMERA = Camera(200.0, 200.0, 63.5, 63.5, 128, 128)
 FACES = np.array([[0, 2, 1], [0, 3, 2]], np.int32)
 
 
-def plate(depth_m: float, thick_m: float = 0.0) -> Posed:
+def plate(depth_m: float, thick_m: float = 0.0) -> Mesh:
     """A square of 10 cm in front of the camera; `thick_m` tilts it in depth from left to right."""
     corners = np.array([[-0.05, -0.05, 0], [0.05, -0.05, thick_m], [0.05, 0.05, thick_m], [-0.05, 0.05, 0]])
     joints = np.linspace([-0.05, -0.05, 0], [0.05, 0.05, thick_m], 21)
-    return Posed(joints + [0, 0, depth_m], corners + [0, 0, depth_m])
+    return Mesh(joints + [0, 0, depth_m], corners + [0, 0, depth_m])
 
 
 def blue(example: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,6 @@ import pytest
 from test_calibration import photo_folder
 from test_pipeline import example_of, label_of, make_hand
 
-from handmesh.evaluation import review
 from handmesh.evaluation.review import (
     ReviewOptions,
     Shown,
@@ -42,7 +42,6 @@ class OneHandTracker:
 
 def test_pages_are_drawn_and_the_sheet_waits_for_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(tracker.HandTracker, "load", lambda *_, **__: OneHandTracker())
-    monkeypatch.setattr(review, "_write_index", lambda options, chosen, shown: None)
     options = ReviewOptions((photo_folder(tmp_path / "photos", 1),), count=14, output=tmp_path / "out")
     cases = draw_overlays(options)
     first, second = (cv2.imread(str(tmp_path / f"out/page-0{k}.png")) for k in (1, 2))
@@ -51,6 +50,8 @@ def test_pages_are_drawn_and_the_sheet_waits_for_answers(tmp_path, monkeypatch):
     if cases[0].answer.found:
         assert np.ptp(plain) == 0 and (np.abs(drawn - plain[0, 0]).max(-1) > 20).any()
     assert (second[316:] == 24).all(), "two hands on the second page"
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert len(index["images"]) == len(index["hands"]) == 14 and index["hands"][0]["number"] == 1
     rows = (tmp_path / "out/review.csv").read_text().splitlines()[1:]
     missed = [not case.answer.found for case in cases]
     assert [row.endswith(",n,n,n,n,n,not found") for row in rows] == missed and 0 < sum(missed) < 14

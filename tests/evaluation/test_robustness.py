@@ -14,11 +14,12 @@ from scipy import ndimage
 from handmesh.data.freihand import FreihandError, read_freihand
 from handmesh.evaluation import robustness
 from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.predictor import CropPrediction, PredictOptions, RobustnessOptions, open_predictor
+from handmesh.evaluation.predictor import CropPrediction, PredictOptions, open_predictor
 from handmesh.evaluation.robustness import (
     CORRUPTIONS,
     SEVERITIES,
     Robustness,
+    RobustnessOptions,
     corrupt,
     corruption_errors,
     evaluate_robustness,
@@ -174,7 +175,7 @@ class Remembering:
     def __init__(self, freihand, calls: int = 1000) -> None:
         self.freihand, self.calls, self.images = freihand, calls, []
 
-    def read(self, views, batch):
+    def read(self, views):
         if not self.calls:
             raise KeyboardInterrupt
         self.calls -= 1
@@ -190,7 +191,7 @@ def test_a_killed_run_goes_on(root, tmp_path):
     freihand = read_freihand(root, "evaluation", progress=False)
 
     def go(reader, limit=2):
-        return predict_corrupted(freihand, reader, ArrayCache(tmp_path, {}), PredictOptions(), 8, limit, "a test")
+        return predict_corrupted(freihand, reader, ArrayCache(tmp_path, {}), limit, "a test")
 
     with pytest.raises(KeyboardInterrupt):
         go(Remembering(freihand, calls=8))
@@ -208,8 +209,7 @@ def test_a_killed_run_goes_on(root, tmp_path):
 def two_kinds(monkeypatch):
     """Two corruptions in place of 15."""
     few = {name: CORRUPTIONS[name] for name in ("gaussian noise", "contrast")}
-    for module in ("corruptions", "robustness"):
-        monkeypatch.setattr(f"handmesh.evaluation.{module}.CORRUPTIONS", few)
+    monkeypatch.setattr(robustness, "CORRUPTIONS", few)
 
 
 @pytest.mark.usefixtures("two_kinds")

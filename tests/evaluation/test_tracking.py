@@ -14,18 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.evaluation import sequences
-from handmesh.evaluation.tracking import (
-    SEQUENCES,
-    TrackingOptions,
-    Truth,
-    acceleration_error,
-    lag_s,
-    match,
-    pooled,
-    rms_about_mean,
-    score,
-)
-from handmesh.evaluation.tracking_report import follow, run_tracking, speed_of
+from handmesh.evaluation.metrics import acceleration_error, lag_s, rms_about_mean
+from handmesh.evaluation.sequences import SEQUENCES, Truth
+from handmesh.evaluation.tracking import TrackingOptions, follow, match, pooled, run_tracking, score
 from handmesh.geometry import project
 from handmesh.synthetic.sequences import HandState, Keyframes, Room, Trajectory, eased_between, with_noise
 from handmesh.video.sources import Video
@@ -87,7 +78,7 @@ def test_a_track_that_is_unlike_the_true_one_has_no_lag():
 
 def test_a_late_hand_is_late_in_the_image_and_in_space():
     truth = truth_of([moved(RIGHT, position) for position in swing()])
-    late = scores_of(truth, [[moved(RIGHT, position)] for position in swing(late_frames=1.5)]).means
+    late = scores_of(truth, [[moved(RIGHT, position)] for position in swing(late_frames=1.5)])
     assert late.lag_image_ms == pytest.approx(1500 * FRAME_S, abs=0.5)
     assert late.lag_position_ms == pytest.approx(1500 * FRAME_S, abs=0.5)
     assert np.isnan(late.lag_form_ms)  # fingers and rotation are still
@@ -97,7 +88,7 @@ def test_a_late_hand_is_late_in_the_image_and_in_space():
 def test_jitter_is_the_rms_about_the_mean():
     truth = truth_of([RIGHT] * 90)
     shifts = [(0.001 * (-1) ** k, 0, 0) for k in range(90)]
-    means = scores_of(truth, [[moved(RIGHT, shift)] for shift in shifts]).means
+    means = scores_of(truth, [[moved(RIGHT, shift)] for shift in shifts])
     assert means.jitter_mm == pytest.approx(1, abs=1e-3)
     assert means.jitter_about_root_mm == pytest.approx(0, abs=1e-3)
     depth = RIGHT.joints_m[:, 2]
@@ -106,7 +97,7 @@ def test_jitter_is_the_rms_about_the_mean():
     assert rms_about_mean(noise) == pytest.approx(0.002 * np.sqrt(3), rel=0.01)
     fingers = moved(RIGHT, (0, 0, 0))
     fingers.joints_m[4] += 0.021
-    means = scores_of(truth, [[fingers if k % 2 else RIGHT] for k in range(90)]).means
+    means = scores_of(truth, [[fingers if k % 2 else RIGHT] for k in range(90)])
     assert means.jitter_about_root_mm == pytest.approx(1e3 * 0.0105 * np.sqrt(3 / 21), rel=1e-3)
 
 
@@ -127,38 +118,38 @@ def test_swapped_ids_count_as_such():
     positions = np.linspace(-0.2, 0.2, 40)
     tracks = [[moved(RIGHT, (x, 0, 0)) for x in positions], [moved(LEFT, (-x, 0, 0)) for x in positions]]
     kept = [[replace(a, id=0), replace(b, id=1)] for a, b in zip(*tracks, strict=True)]
-    assert scores_of(truth_of(*tracks), kept).counts.id_switches == 0
+    assert scores_of(truth_of(*tracks), kept).id_switches == 0
     swapped = [hands if k < 20 else [replace(hand, id=1 - hand.id) for hand in hands] for k, hands in enumerate(kept)]
-    assert scores_of(truth_of(*tracks), swapped).counts.id_switches == 2
+    assert scores_of(truth_of(*tracks), swapped).id_switches == 2
     shuffled = [hands[::-1] if k % 2 else hands for k, hands in enumerate(kept)]
-    assert scores_of(truth_of(*tracks), shuffled).counts.id_switches == 0
+    assert scores_of(truth_of(*tracks), shuffled).id_switches == 0
 
 
 def test_lost_frames_are_counted_while_the_hand_is_visible():
     said = [[] if k in (10, 11, 12, 30) else [RIGHT] for k in range(50)]
-    counts = scores_of(truth_of([RIGHT] * 50), said).counts
+    counts = scores_of(truth_of([RIGHT] * 50), said)
     assert (counts.visible, counts.lost, counts.found, counts.id_switches) == (50, 4, 46, 0)
     seen = np.ones((50, 1))
     seen[10:13] = 0.3  # hidden behind the other hand
     scores = scores_of(truth_of([RIGHT] * 50, seen=seen), said)
-    assert (scores.counts.visible, scores.counts.lost) == (47, 1)
+    assert (scores.visible, scores.lost) == (47, 1)
     assert scores.lost_percent == pytest.approx(100 / 47)
     new = [[moved(RIGHT, (0, 0, 0), id=0 if k < 12 else 1)] if hands else [] for k, hands in enumerate(said)]
-    assert scores_of(truth_of([RIGHT] * 50, seen=seen), new).counts.id_switches == 1
+    assert scores_of(truth_of([RIGHT] * 50, seen=seen), new).id_switches == 1
 
 
 def test_hands_that_are_not_there_and_hands_in_the_wrong_place():
     ghost = moved(RIGHT, (0.2, 0.05, 0), id=1)
     scores = scores_of(truth_of([RIGHT] * 50), [[RIGHT, ghost] if k < 5 else [RIGHT] for k in range(50)])
-    assert (scores.counts.false_positives, scores.counts.lost, scores.false_percent) == (5, 0, 10)
+    assert (scores.false_positives, scores.lost, scores.false_percent) == (5, 0, 10)
     scores = scores_of(truth_of([RIGHT] * 50), [[ghost]] * 50)
-    assert (scores.counts.false_positives, scores.counts.lost) == (50, 50)
-    assert np.isnan(scores.means.error_px)
+    assert (scores.false_positives, scores.lost) == (50, 50)
+    assert np.isnan(scores.error_px)
 
 
 def test_sides():
     said = [[replace(RIGHT, side="left" if k in (20, 21) else "right")] for k in range(50)]
-    counts = scores_of(truth_of([RIGHT] * 50), said).counts
+    counts = scores_of(truth_of([RIGHT] * 50), said)
     assert (counts.side_swaps, counts.wrong_side) == (2, 2)
 
 
@@ -166,12 +157,12 @@ def test_ids_and_sides_of_a_hand_that_is_hardly_visible_do_not_count_but_those_a
     seen = np.ones((50, 1))
     seen[20:24] = 0.3
     said = [[moved(RIGHT, (0, 0, 0), id=1, side="left") if k in (21, 22) else RIGHT] for k in range(50)]
-    counts = scores_of(truth_of([RIGHT] * 50, seen=seen), said).counts
+    counts = scores_of(truth_of([RIGHT] * 50, seen=seen), said)
     assert (counts.id_switches, counts.side_swaps, counts.wrong_side, counts.found) == (0, 0, 0, 50)
     astray = [[moved(RIGHT, (0.03, 0, 0.1))] if seen[k] < 0.5 else hands for k, hands in enumerate(said)]
-    assert scores_of(truth_of([RIGHT] * 50, seen=seen), astray).means.error_px == pytest.approx(0, abs=1e-6)
+    assert scores_of(truth_of([RIGHT] * 50, seen=seen), astray).error_px == pytest.approx(0, abs=1e-6)
     said[24:] = [[moved(RIGHT, (0, 0, 0), id=1)]] * 26
-    assert scores_of(truth_of([RIGHT] * 50, seen=seen), said).counts.id_switches == 1
+    assert scores_of(truth_of([RIGHT] * 50, seen=seen), said).id_switches == 1
 
 
 def test_a_return_is_timed_and_may_bring_a_new_id():
@@ -181,19 +172,19 @@ def test_a_return_is_timed_and_may_bring_a_new_id():
     back = [(0.02, 0, 0), (0.005, 0, 0)]  # a step of 15 mm in the second frame after it is seen again
     said = [[RIGHT]] * 20 + [[]] * 23 + [[moved(RIGHT, shift, id=1)] for shift in back + [back[-1]] * 15]
     scores = scores_of(truth, said)
-    assert (scores.counts.returns, scores.counts.id_switches, scores.counts.lost) == (1, 0, 3)
-    assert scores.means.return_frames == 3
-    assert scores.means.return_jump_mm == pytest.approx(15, abs=1e-3)
+    assert (scores.returns, scores.id_switches, scores.lost) == (1, 0, 3)
+    assert scores.return_frames == 3
+    assert scores.return_jump_mm == pytest.approx(15, abs=1e-3)
     gone = scores_of(truth, said[:40] + [[]] * 20)
-    assert (gone.counts.never_returned, gone.counts.lost) == (1, 20)
-    assert np.isnan(gone.means.return_frames)
+    assert (gone.never_returned, gone.lost) == (1, 20)
+    assert np.isnan(gone.return_frames)
 
 
 def test_depth_and_accuracy():
     depths = np.linspace(-0.1, 0.3, 40)
     true = [moved(RIGHT, (0, 0, depth)) for depth in depths]
     larger = [[replace(hand, joints_m=1.1 * hand.joints_m)] for hand in true]  # looks the same in the image
-    means = scores_of(truth_of(true), larger).means
+    means = scores_of(truth_of(true), larger)
     root = np.array([hand.joints_m[skeleton.ROOT, 2] for hand in true])
     assert means.depth_percent == pytest.approx(10)
     assert means.depth_mm == pytest.approx(100 * root.mean())
@@ -207,8 +198,8 @@ def test_pooling_sums_counts_and_skips_what_was_not_measured():
     truth = truth_of([RIGHT] * 50)
     jittery = [[moved(RIGHT, (0.002 * (-1) ** k, 0, 0))] for k in range(50)]
     both = pooled([scores_of(truth, jittery), scores_of(truth, [[]] * 50)])
-    assert (both.counts.frames, both.counts.visible, both.counts.lost) == (100, 100, 50)
-    assert both.means.jitter_mm == pytest.approx(2, abs=1e-3)
+    assert (both.frames, both.visible, both.lost) == (100, 100, 50)
+    assert both.jitter_mm == pytest.approx(2, abs=1e-3)
 
 
 def test_as_many_frames_as_the_truth_has():
@@ -233,7 +224,7 @@ def room() -> Room:
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_scripts_keep_to_what_hands_can_do(room, name):
-    script = sequences.sequence(name, np.random.default_rng(0))
+    script = SEQUENCES[name].script(np.random.default_rng(0))
     times = np.arange(0, script.seconds, 1 / 15)
     hands = [room.hands(script.trajectories, float(time), CAMERA) for time in times]
     for k in range(len(script.trajectories)):
@@ -275,7 +266,7 @@ def test_noise_is_a_sensors_own_and_the_same_each_time():
 
 
 def test_a_hand_that_stays_looks_the_same_while_the_other_leaves(room):
-    trajectories = sequences.sequence("one of two leaves", np.random.default_rng(0)).trajectories
+    trajectories = SEQUENCES["one of two leaves"].script(np.random.default_rng(0)).trajectories
     early, late = (room.render_scene(trajectories, time_s, CAMERA).astype(int) for time_s in (0.5, 2.5))
     middle = CAMERA.width // 2
     assert np.abs(early - late)[:, :middle].max() > 50
@@ -307,7 +298,7 @@ def test_a_moving_hand_is_blurred(room):
 
 @pytest.fixture(scope="module")
 def still() -> sequences.RenderedSequence:
-    return sequences.render_scene("still, far", 0, TrackingOptions(), Progress(disable=True), limit=2)
+    return sequences.render_scene("still, far", 0, Progress(disable=True), limit=2)
 
 
 def test_a_still_hand_differs_by_noise_alone(still):
@@ -315,7 +306,7 @@ def test_a_still_hand_differs_by_noise_alone(still):
     np.testing.assert_array_equal(still.pngs[0], still.pngs[1])
     assert 0.5 < np.abs(first - second).mean() < 4
     np.testing.assert_array_equal(first, next(still.frames()).image_rgb)
-    speed = speed_of(still)
+    speed = still.speed()
     assert (speed.fastest_px_s, speed.fastest_cm_s, speed.frames) == (0, 0, 2)
     assert speed.nearest_m == pytest.approx(1.1, abs=0.1)
 
@@ -348,7 +339,8 @@ def test_the_tracker_is_told_times_and_if_asked_the_hand_size(still):
 
 
 def test_the_whole_of_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sequences.SCRIPTS, "still, far", sequences.still((0.05, 0.09, 0.9), 1.2))
+    nearer = SEQUENCES["still, far"]._replace(script=sequences.still((0.05, 0.09, 0.9), 1.2))
+    monkeypatch.setitem(SEQUENCES, "still, far", nearer)
     asked = {"model": "fast", "sequences": ("still, far",), "num_hands": 1, "frames": tmp_path / "frames"}
     run_tracking(TrackingOptions(**asked, smooth=("off", "high"), output=tmp_path / "out"))
     written = json.loads((tmp_path / "out" / "tracking.json").read_text())
@@ -366,5 +358,5 @@ def test_the_whole_of_it(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(Room, "render_scene", lambda *_: pytest.fail("rendered again"))
     again = TrackingOptions(**asked, smooth=("off",), draw=tmp_path / "drawn", output=tmp_path / "again")
-    assert run_tracking(again).scores("off").means.pa_mpjpe_mm == pytest.approx(off["pa_mpjpe_mm"], abs=1e-6)
+    assert run_tracking(again).scores("off").pa_mpjpe_mm == pytest.approx(off["pa_mpjpe_mm"], abs=1e-6)
     assert sum(1 for _ in Video(tmp_path / "drawn" / "still-far-off.mp4")) == 36

@@ -33,7 +33,11 @@ from handmesh.tracking import backends  # noqa: E402
 from handmesh.tracking.backends import open_session  # noqa: E402
 from handmesh.training.config import MeshConfig, as_plain  # noqa: E402
 
-PROBABILITIES = {"found": {"bias": -0.5, "presence": 1.2}}
+PROBABILITIES = {
+    "proposed": 0.28,
+    "found": {"bias": -0.5, "presence": 1.2},
+    "followed": {"bias": 0.1, "presence": 0.9},
+}
 
 
 @pytest.fixture(scope="module")

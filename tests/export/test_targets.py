@@ -18,26 +18,26 @@ onnx = pytest.importorskip("onnx", reason="export needs the training extra")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from handmesh import crop  # noqa: E402
-from handmesh.assets import (  # noqa: E402
-    ASSETS,
-    DETECTOR,
-    bundled_models,
-)
+from handmesh.assets import ASSETS, DETECTOR, bundled_models  # noqa: E402
 from handmesh.detection import read_maps  # noqa: E402
-from handmesh.export import parity, targets  # noqa: E402
+from handmesh.export import onnx as onnx_module  # noqa: E402
+from handmesh.export import targets  # noqa: E402
+from handmesh.export.compress import EIGHT_BITS_FROM, convolutions_in_eight_bits  # noqa: E402
 from handmesh.export.onnx import (  # noqa: E402
-    EIGHT_BITS_FROM,
+    CLIP,
+    NOISE,
     ExportMismatch,
-    convolutions_in_eight_bits,
+    ImageGraph,
+    OnnxFile,
+    Parity,
+    check,
+    clip_frames,
+    images_for,
+    measure,
+    read_onnx,
+    runner,
 )
-from handmesh.export.parity import CLIP, NOISE, OnnxFile, Parity, check, images_for, measure, read_onnx, runner  # noqa: E402  # noqa: E402
-from handmesh.export.targets import (  # noqa: E402  # noqa: E402
-    BUDGET_MB,
-    ExportOptions,
-    export,
-    export_openvino,
-    violations,
-)
+from handmesh.export.targets import BUDGET_MB, ExportOptions, export, export_openvino, violations  # noqa: E402
 from handmesh.tracking.backends import HAND_OUTPUTS, MESH_OUTPUTS, open_session  # noqa: E402
 
 MESH = bundled_models()[0]
@@ -46,7 +46,7 @@ MESH = bundled_models()[0]
 @pytest.fixture(scope="module", autouse=True)
 def few_images():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "STEP", 100)
+        patch.setattr(onnx_module, "STEP", 100)
         yield
 
 
@@ -109,7 +109,7 @@ def test_the_detector_in_eight_bits_finds_the_same_hands(web):
     before, after = (open_session(path, "detector", threads=1) for path in (ASSETS / "detector.onnx", web[DETECTOR]))
     assert web[DETECTOR].stat().st_size < 0.6 * (ASSETS / "detector.onnx").stat().st_size
     seen = 0
-    for frame in parity.clip_frames():
+    for frame in clip_frames():
         boxed = crop.letterbox(frame, *before.input_size)
         maps = [{name: value[0] for name, value in s.run(boxed.image[None]).items()} for s in (before, after)]
         expected, given = (read_maps(one, boxed, 0.3) for one in maps)
@@ -204,7 +204,7 @@ def test_openvino_files_say_the_same_and_what_they_are(brightness, tmp_path, mon
     assert not list(tmp_path.glob("*other*"))
 
 
-class Brightness(torch.nn.Module):
+class Brightness(ImageGraph):
     """The smallest graph that Core ML could be given."""
 
     def of_unit(self, image):

@@ -118,12 +118,25 @@ def test_the_numbers_arrive_as_they_were(right, converted) -> None:
     assert fields["side"] == "right" and fields["format_version"] == 1 and len(str(fields["source_sha256"])) == 64
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4])
+FURTHER = {
+    "bs_style": "lbs",
+    "labels": np.array(["thumb", "index"]),
+    "flags": np.array([True, False]),
+    "waves": np.array([1j]),
+    "parts": {"palm": [1, 2.5, None], 3: (4,)},
+    "seen": {"a", "b"},
+    "fixed": frozenset([1]),
+}
+"""Entries that other programs add."""
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_files_that_python_3_wrote_again_are_read(tmp_path, protocol) -> None:
     """People store MANO anew without chumpy: the same arrays, other opcodes."""
     fields = {name: twin.twin_fields()[name] for name in FIELDS}
-    (tmp_path / "again.pkl").write_bytes(pickle.dumps(fields, protocol))
+    (tmp_path / "again.pkl").write_bytes(pickle.dumps(fields | FURTHER, protocol))
     found = read_mano_pickle(tmp_path / "again.pkl")
+    assert set(found) == set(FIELDS)
     assert all(np.array_equal(found[name], fields[name]) for name in FIELDS)
 
 
@@ -319,6 +332,53 @@ def deep_select() -> Instance:
 def test_endless_nesting_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="too deep"):
         read_mano_pickle(rewritten(tmp_path, shapedirs=deep_select()))
+
+
+def doubled(depth: int) -> bytes:
+    """A tuple of a tuple twice, and so on: some hundred bytes that are 2 ** depth values to whoever goes through."""
+    steps = [b"(h" + bytes([k]) + b"h" + bytes([k]) + b"tq" + bytes([k + 1]) + b"0" for k in range(depth)]
+    return b"K\x01q\x000" + b"".join(steps) + b"h" + bytes([depth])
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+BOMBS = {
+    "a key to be hashed": b"\x80\x02}" + doubled(100) + b"K\x01s.",
+    "a set to be hashed": b"\x80\x02}U\x01fc__builtin__\nset\n(" + doubled(100) + b"\x85tRs.",
+    "a field to be gone through": b"\x80\x02}U\x0av_template" + doubled(100) + b"s.",
+    "a type to be named": b"\x80\x02}U\x0av_template" + ARRAY + b"(K\x01(K\x01tcnumpy\ndtype\n(" + doubled(100)
+    + b"K\x00K\x01tR\x89U\x01xtbs.",
+    "places in a memo": b"\x80\x02}r\xff\xff\xff\x7f.",
+    "bytes that are not there": b"\x80\x05}\x8c\x01f\x96\x00\x00\x00\x00\x02\x00\x00\x00s.",
+    "steps": b"\x80\x02}" + b"N0" * 1_000_000 + b".",
+}  # fmt: skip
+UNPACK = """
+import resource, sys
+from pathlib import Path
+from handmesh.hand.mano import FIELDS, DamagedPickleError, read_pickle
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        read_pickle(path.read_bytes(), FIELDS)
+    except DamagedPickleError as error:
+        assert len(str(error)) < 300, path.name
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kilobytes of memory as Linux counts them")
+def test_a_small_file_costs_little_time_and_memory(tmp_path) -> None:
+    for name, data in BOMBS.items():
+        (tmp_path / f"{name}.pkl").write_bytes(data)
+    done = subprocess.run([sys.executable, "-c", UNPACK, str(tmp_path)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 50_000
+
+
+def test_a_matrix_of_zeros_is_no_larger_than_a_hand_needs() -> None:
+    state = {"_shape": (2**40, 1), "data": np.zeros(0), "indices": np.zeros(0, int), "indptr": np.zeros(2, int)}
+    matrix = Instance(Global("scipy.sparse.csc", "csc_matrix"), state)
+    with pytest.raises(DamagedPickleError, match="more than 10,000,000 entries"):
+        read_pickle(python2_pickle.dumps({"J_regressor": matrix}))
 
 
 # Wrong files

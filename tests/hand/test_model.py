@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,7 +17,7 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 
 from handmesh import geometry, skeleton  # noqa: E402
 from handmesh.assets import OPEN_HAND  # noqa: E402
-from handmesh.hand.mano import FIELDS  # noqa: E402
+from handmesh.hand.mano import FIELDS, read_hand, read_texture  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
 
 
@@ -179,3 +183,82 @@ def test_tips_must_be_named_and_exist() -> None:
         HandModel.load(tips={"thumb4": 1, "index4": 2, "middle4": 3, "ring4": 4})
     with pytest.raises(ValueError, match="99999"):
         HandModel.load(tips={**skeleton.OPEN_HAND_TIP_VERTICES, "little4": 99999})
+
+
+def damaged_copy(path: Path, rng: np.random.Generator) -> None:
+    """The open hand's file with a bit flipped, a part missing or zeros in it."""
+    data = bytearray(OPEN_HAND.read_bytes())
+    at, kind = int(rng.integers(len(data))), rng.integers(3)
+    if kind == 0:
+        data[at] ^= 1 << int(rng.integers(8))
+    elif kind == 1:
+        del data[at : at + int(rng.integers(1, 5000))]
+    else:
+        data[at : at + 500] = bytes(500)
+    path.write_bytes(data)
+
+
+def test_a_damaged_file_is_one_line_that_names_it(tmp_path) -> None:
+    path, rng, refused = tmp_path / "hand.npz", np.random.default_rng(0), 0
+    for _ in range(60):
+        damaged_copy(path, rng)
+        try:
+            fields = read_hand(path)  # what was hit is not needed
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error) and "again" in str(error)
+        else:
+            assert all(np.array_equal(fields[name], value) for name, value in read_hand(OPEN_HAND).items())
+    assert refused > 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"v_template": np.zeros((1689, 3), "U3")}, "v_template is"),
+        ({"weights": np.full((1689, 16), np.nan)}, "weights has a value that is not finite"),
+        ({"posedirs": np.zeros((1689, 3, 134))}, "posedirs is"),
+        ({"f": np.full((10, 3), 5000)}, "faces of vertices that are not there"),
+        ({"kintree_table": np.zeros(16, int)}, "kintree_table is"),
+        ({"v_template": np.full((1689, 3), 1e30)}, "a value that no hand has"),
+        ({"hands_mean": np.array(["a"], dtype=object)}, "damaged or not an .npz archive"),
+    ],
+)
+def test_fields_of_another_kind_are_named(tmp_path, changes, expected) -> None:
+    np.savez(tmp_path / "hand.npz", **(read(OPEN_HAND) | changes))
+    with pytest.raises(ValueError, match=rf"^.*hand\.npz is .*{expected}.*again$"):
+        read_hand(tmp_path / "hand.npz")
+
+
+def test_arrays_are_no_larger_than_a_hand_needs(tmp_path) -> None:
+    """A header can claim any shape, and zeros shrink to nothing in an archive."""
+    path, fields = tmp_path / "hand.npz", read(OPEN_HAND)
+    np.savez_compressed(path, **(fields | {"shapedirs": np.zeros(10**8, np.uint8)}))
+    with pytest.raises(ValueError, match="more than 64,000,000 bytes"):
+        read_hand(path)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**13, 3, 10)})
+    np.savez(path, **{name: value for name, value in fields.items() if name != "shapedirs"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("shapedirs.npy", header.getvalue())
+    with pytest.raises(ValueError, match="is damaged"):
+        read_hand(path)
+
+
+def test_numbers_of_the_other_byte_order_are_read(tmp_path) -> None:
+    fields = read(OPEN_HAND)
+    np.savez(tmp_path / "hand.npz", **fields | {"v_template": fields["v_template"].astype(">f8")})
+    found = read_hand(tmp_path / "hand.npz")["v_template"]
+    assert found.dtype.isnative and np.array_equal(found, fields["v_template"])
+
+
+def test_texture_coordinates_fit_their_faces_or_are_refused(tmp_path) -> None:
+    path, fields = tmp_path / "hand.npz", read(OPEN_HAND)
+    uv, faces = read_texture(OPEN_HAND)
+    assert np.array_equal(uv, fields["uv"]) and np.array_equal(faces, fields["ft"])
+    np.savez(path, uv=fields["uv"])
+    assert read_texture(path) is None
+    for uv, faces in ((fields["uv"][:9], fields["ft"]), (fields["uv"].T, fields["ft"]), (np.zeros(3), np.zeros(3))):
+        np.savez(path, uv=uv, ft=faces)
+        with pytest.raises(ValueError, match=r"hand\.npz is damaged: its texture"):
+            read_texture(path)

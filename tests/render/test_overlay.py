@@ -11,7 +11,7 @@ from posed_hand import posed_hand
 
 from handmesh import skeleton
 from handmesh.geometry import project
-from handmesh.render import pyrender, rasterizer, shading
+from handmesh.render import pyrender, rasterizer
 from handmesh.render.overlay import SIDE_COLOURS, Style, overlay, shade
 from handmesh.types import Camera
 
@@ -41,13 +41,13 @@ def test_shade_gives_colour_and_depth_in_the_same_places():
 def test_lit_from_outside(side):
     """Where the camera sees the outside, normals point to it: nothing of an upright hand is in the dark."""
     hand = posed_hand(CAMERA, side=side)
-    normals = shading.vertex_normals(hand.vertices_m, hand.faces)
+    normals = rasterizer.vertex_normals(hand.vertices_m, hand.faces)
     outward = hand.vertices_m - hand.vertices_m.mean(0)
     assert (np.sign((normals * outward).sum(1)) > 0).mean() > 0.7
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
     points = np.concatenate([project(hand.vertices_m, CAMERA), hand.vertices_m[:, 2:]], 1).astype(np.float32)
     fragments = rasterizer.rasterize(points, hand.faces, 240, 320)
-    inside = shading.seen_from_within(points, hand.faces)
+    inside = rasterizer.seen_from_within(points, hand.faces)
     assert inside[fragments.face[fragments.face >= 0]].mean() < 0.02
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import multiprocessing
+import os
+import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -79,6 +84,42 @@ def test_detect_gives_at_most_num_hands():
     hands = [posed_hand((x, 0, 0.9)) for x in (-0.25, 0, 0.25)]
     assert len(tracker_of(lambda _: hands).detect(coded_frame(0), CAMERA)) == 2
     assert len(tracker_of(lambda _: hands, num_hands=4).detect(coded_frame(0), CAMERA)) == 3
+
+
+class RedIsRed(SceneDetector):
+    """A detector that finds nothing in coded frames of number 0 with red and blue swapped, and counts its calls."""
+
+    tried = 0
+
+    def detect(self, image_rgb, threshold):
+        self.tried += 1
+        return [] if image_rgb[..., 2].any() else super().detect(image_rgb, threshold)
+
+
+@pytest.mark.parametrize("call", ["detect", "track"])
+def test_red_and_blue_swapped_by_mistake_are_told_once(call):
+    tracker = tracker_of(both, RedIsRed(both))
+    look = getattr(tracker, call)
+    with pytest.warns(UserWarning, match=r"red and blue swapped.*give image\[\.\.\., ::-1\]") as told:
+        for _ in range(12):
+            assert look(coded_frame(0)[..., ::-1], camera=CAMERA) == []
+    assert len(told) == 1 and told[0].filename == __file__ and tracker.detector.tried == 13
+    assert len(look(coded_frame(0), camera=CAMERA)) == 2
+
+
+@pytest.mark.parametrize(("hands", "presence"), [([], 8.0), ([RIGHT], 1.0)])
+def test_without_a_sure_hand_in_either_order_nothing_is_said(recwarn, hands, presence):
+    """The second is a hand with a score of 0.73."""
+    session = Doctored(lambda _: hands, lambda outputs, _: outputs.update(presence=np.array([presence], np.float32)))
+    tracker = tracker_of(None, RedIsRed(lambda _: hands), session)
+    for _ in range(30):
+        assert tracker.detect(coded_frame(0)[..., ::-1], CAMERA) == []
+    assert tracker.detector.tried == 32 and not recwarn.list
+
+
+def test_grey_images_are_not_looked_at_with_red_and_blue_swapped():
+    tracker = tracker_of(lambda _: [])
+    assert tracker.detect(np.full((48, 64, 3), 90, np.uint8)) == [] and tracker.detector.calls == 1
 
 
 class Given:
@@ -194,7 +235,7 @@ def test_the_whole_frame_is_searched_only_when_hands_are_missing():
     assert tracker.detector.calls == 7
     tracker = tracker_of(visible_in([]))
     play(tracker, range(10))
-    assert tracker.detector.calls == 10
+    assert tracker.detector.calls == 12  # of two frames also with red and blue swapped
     tracker = tracker_of(visible_in(range(100)), num_hands=1)
     play(tracker, range(21))
     assert tracker.detector.calls == 1
@@ -453,9 +494,9 @@ def test_views_are_welcome():
     assert len(tracker_of(both).detect(reversed_twice)) == 2
 
 
-@pytest.mark.parametrize("time_s", [math.nan, math.inf, "now", [1.0]])
+@pytest.mark.parametrize("time_s", [math.nan, math.inf, "now", [1.0], 10**400])
 def test_times_are_finite(time_s):
-    with pytest.raises(ValueError, match="finite seconds"):
+    with pytest.raises(ValueError, match="time_s must be"):
         tracker_of(both).track(FRAME, time_s)
 
 
@@ -495,3 +536,101 @@ def test_another_detector_can_be_loaded():
     """A mesh network in its place is refused: what is given is what is opened."""
     with pytest.raises(ModelFileError, match="holds a 'mesh' network where a 'detector' network is expected"):
         HandTracker.load("fast", threads=1, detector=model_path("fast"))
+
+
+# --- threads, processes, the end ---
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system")
+
+
+def seen_in_a_fork(tracker, number):
+    """The ids that a forked process sees in this frame."""
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    child = context.Process(target=lambda: answers.put(seen(play(tracker, [number]))), daemon=True)
+    child.start()
+    try:
+        return answers.get(timeout=30)
+    finally:
+        child.kill()
+        child.join()
+
+
+@forks
+def test_a_forked_process_follows_hands_with_threads_of_its_own():
+    with tracker_of(both) as tracker:
+        tracker.side_by_side = True
+        play(tracker, range(3))
+        assert seen_in_a_fork(tracker, 3) == seen(play(tracker, [3])) == [[0, 1]]
+
+
+@forks
+def test_a_forked_process_waits_for_no_search_of_its_parent():
+    begun, released = threading.Event(), threading.Event()
+
+    class Held(SceneDetector):
+        def detect(self, image_rgb, threshold):
+            if threading.current_thread() is not threading.main_thread():
+                begun.set()
+                released.wait(60)
+            return super().detect(image_rgb, threshold)
+
+    hands = [RIGHT]
+    with tracker_of(lambda _: hands, Held(lambda _: hands)) as tracker:
+        numbers = iter(range(100))
+        while not begun.is_set():
+            play(tracker, [next(numbers)])
+            begun.wait(0.1)
+        number = next(numbers)
+        assert seen_in_a_fork(tracker, number) == [[0]]
+        released.set()
+        assert seen(play(tracker, [number])) == [[0]]
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_tracker_cannot_be_copied_and_says_so_in_a_line(take):
+    with pytest.raises(TypeError, match=r"^a HandTracker cannot be pickled or copied: load one .*$"):
+        take(tracker_of(both))
+
+
+def test_a_closed_tracker_says_so():
+    with tracker_of(both) as tracker:
+        play(tracker, range(2))
+    uses = [tracker.reset, tracker.__enter__, lambda: tracker.detect(coded_frame(0)), lambda: play(tracker, [2])]
+    for use in uses:
+        with pytest.raises(ValueError, match=r"^the tracker is closed: load another one$"):
+            use()
+    tracker.close()
+
+
+@pytest.mark.parametrize("name", ["num_hands", "passes"])
+@pytest.mark.parametrize("value", [1.5, 0, -1, None, "2", 10**400])
+def test_counts_that_are_none_are_refused_at_once(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must be .*$"):
+        tracker_of(both, **{name: value})
+
+
+@pytest.mark.parametrize("value", [10**400, "0.18", 1j])
+def test_hand_sizes_that_are_no_numbers_are_refused_at_once(value):
+    with pytest.raises(ValueError, match=r"^a hand's size in metres must be a number, got"):
+        tracker_of(both, hand_size_m=value)
+
+
+@pytest.mark.parametrize("value", [10**400, "now", 1j])
+def test_times_that_are_no_numbers_are_refused(value):
+    with pytest.raises(ValueError, match=r"^time_s must be a number, got"):
+        tracker_of(both).track(coded_frame(0), value)
+
+
+@pytest.mark.parametrize("smooth", ["silky", None, ["low"], 10**400])
+def test_unknown_smoothing_is_refused_at_once(smooth):
+    with pytest.raises(ValueError, match="unknown smoothing"):
+        tracker_of(both, smooth=smooth)
+
+
+@pytest.mark.parametrize("name", ["model", "detector"])
+@pytest.mark.parametrize("value", [None, 7, ["fast"]])
+def test_a_network_is_named_by_words(name, value):
+    with pytest.raises(ModelFileError, match=f"a {name} is a name or a path, got a {type(value).__name__}"):
+        HandTracker.load(**{name: value})

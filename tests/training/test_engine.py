@@ -6,6 +6,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
 
-from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
+from handmesh.files import OutputError  # noqa: E402
+from handmesh.models.checkpoint import load_checkpoint, load_state, load_weights, save_checkpoint  # noqa: E402
+from handmesh.training import engine  # noqa: E402
 from handmesh.training.config import (  # noqa: E402
     DEFAULT_LOSSES,
     MeshConfig,
@@ -118,6 +121,53 @@ def test_shipped_presets_parse(preset):
     read_config(DetectorConfig if read_preset(preset).get("task") == "detector" else MeshConfig, preset)
 
 
+def doubled(depth: int, empty: str, twice: str) -> str:
+    """Values of which each has the one before twice, by aliases: 2 ** depth to whoever goes through them."""
+    lines = [f"a0: &a0 {empty}", *(f"a{k + 1}: &a{k + 1} {twice.format(k)}" for k in range(depth))]
+    return "\n".join(lines)
+
+
+BAD_YAML = {
+    "a list": ("- 1\n- 2\n", "a mapping .* was expected, a list came"),
+    "a number": ("7", "a mapping .* was expected, a int came"),
+    "a base that is a list": ("base: [1]", "a base that is no path but a list"),
+    "its own base": ("base: preset.yaml", "is its own base: preset.yaml -> preset.yaml"),
+    "a base that is not there": ("base: other.yaml", "cannot read .*other.yaml"),
+    "no YAML": ("run: {seed: 7", "cannot read"),
+    "no text": (b"\xff\xfe\x00", "cannot read"),
+    "endless lists": (doubled(60, "[1]", "[*a{0}, *a{0}]"), "more than 100,000 values"),
+    "endless mappings": (doubled(60, "{{x: 1}}".format(), "{{x: *a{0}, y: *a{0}}}"), "more than 100,000 values"),
+    "a list of itself": ("a: &a [*a]", "more than 100,000 values"),
+    "numbers as names": ("run: {1: 2}", "another name than a word"),
+    "nesting": ("[" * 100_000, "cannot read"),
+    "too much": ("# " + "x" * 2_000_000, "more than 1,000,000 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_YAML)
+def test_presets_that_are_none_are_one_line(tmp_path, case):
+    content, expected = BAD_YAML[case]
+    path = tmp_path / "preset.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=expected) as caught:
+        read_preset(path)
+    assert "\n" not in str(caught.value) and ".yaml" in str(caught.value)
+
+
+def test_a_value_takes_the_place_of_another_kind_in_the_base(tmp_path):
+    (tmp_path / "base.yaml").write_text("run: 3\nlosses: {mask: 1}\n")
+    (tmp_path / "preset.yaml").write_text("base: base.yaml\nrun: {seed: 7}\nlosses: 2\n")
+    assert read_preset(tmp_path / "preset.yaml") == {"run": {"seed": 7}, "losses": 2}
+
+
+@pytest.mark.parametrize("content", ["", "- 1\n", "run: [1, 2]\n", "{"])
+def test_a_damaged_config_in_a_runs_folder_is_a_line(tmp_path, content):
+    _train(tmp_path)
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"another config|cannot read .*config\.yaml"):
+        _train(tmp_path)
+
+
 def test_a_run_can_be_lengthened_while_its_rate_is_constant(tmp_path):
     short, longer = (dataclasses.replace(run_config(tmp_path), schedule=((steps, 0, 16),)) for steps in (10, STEPS))
     optimiser = OptimiserConfig(decay="last-tenth", warmup_steps=2)
@@ -126,3 +176,119 @@ def test_a_run_can_be_lengthened_while_its_rate_is_constant(tmp_path):
     train(ToyTask(steps=10), short, optimiser)
     train(ToyTask(), longer, optimiser)
     assert load_state(tmp_path / "last.pt")["step"] == STEPS
+
+
+# --- what a run finds in its folder ---
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def state_of(step: int) -> dict:
+    return {"step": step, "weights": torch.full((1000,), float(step))}
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_taken(tmp_path, capsys):
+    for step in (5, 10, 15):
+        save_checkpoint(tmp_path, state_of(step))
+    assert load_checkpoint(tmp_path)["step"] == 15
+    flip_a_bit(tmp_path / "last.pt")
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 15  # torch itself sees nothing
+    assert load_checkpoint(tmp_path)["step"] == 10
+    assert "last.pt is damaged" in capsys.readouterr().err
+    flip_a_bit(tmp_path / "before.pt")
+    with pytest.raises(ValueError, match=r"^the checkpoints in .* are damaged: .*$"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_damaged_run_resumes_to_the_weights_of_an_undisturbed_one(tmp_path):
+    _train(tmp_path / "whole")
+    _train(tmp_path / "damaged")
+    flip_a_bit(tmp_path / "damaged" / "last.pt")
+    _train(tmp_path / "damaged")
+    ours, theirs = (load_weights(tmp_path / name / "weights.safetensors").tensors for name in ("damaged", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("step", ["replace", "write_text"])
+def test_a_kill_while_a_checkpoint_is_written_leaves_one_to_resume_from(tmp_path, monkeypatch, step):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    for number in (5, 10):
+        save_checkpoint(tmp_path, state_of(number))
+    with monkeypatch.context() as patched:
+        target = {"replace": "os.replace", "write_text": "handmesh.models.checkpoint.write_text"}[step]
+        patched.setattr(target, killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path, state_of(15))
+    assert load_checkpoint(tmp_path)["step"] == 10
+
+
+def test_a_run_without_checksums_resumes_and_gets_them(tmp_path):
+    """As runs of former versions left it."""
+    save_checkpoint(tmp_path, state_of(5))
+    (tmp_path / "checkpoints.sha256").unlink()
+    assert load_checkpoint(tmp_path)["step"] == 5
+    save_checkpoint(tmp_path, state_of(10))
+    flip_a_bit(tmp_path / "last.pt")
+    assert load_checkpoint(tmp_path)["step"] == 5
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
+
+    class Meeting(ToyTask):
+        def batches(self, start, rank, world):
+            with pytest.raises(ValueError, match=r"^another process trains in .*: wait for its end, or choose .*$"):
+                _train(tmp_path)
+            return super().batches(start, rank, world)
+
+    train(Meeting(), run_config(tmp_path), OptimiserConfig())
+    assert load_state(tmp_path / "last.pt")["step"] == STEPS
+
+
+def test_without_git_and_after_killed_writers_a_run_begins(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    left = tmp_path / f"last.pt.{2**22 + 1}-1.part"  # no process has such a number
+    left.write_bytes(b"half a checkpoint")
+    _train(tmp_path)
+    assert (tmp_path / "commit.txt").read_text() == "not a git checkout\n"
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("before", [None, 5])
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path, before):
+    resource = pytest.importorskip("resource", reason="limits as POSIX has them")
+    if before:
+        save_checkpoint(tmp_path, state_of(before))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"^cannot write .*last\.pt: File too large$"):
+            save_checkpoint(tmp_path, state_of(10))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not list(tmp_path.glob("*.part"))
+    assert (load_checkpoint(tmp_path) or {}).get("step") == before
+
+
+HALF_A_SLURM = {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "77", "JOB_NAME": "train"}
+
+
+def test_two_devices_in_one_process_are_refused(tmp_path, monkeypatch):
+    """As where a batch script of one task starts a training without `srun`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    for name, value in HALF_A_SLURM.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(ValueError, match="need 2 processes, and SLURM made it 1: start it with srun"):
+        train(ToyTask(), run_config(tmp_path, devices=2), OptimiserConfig())
+    assert not (tmp_path / "last.pt").exists()

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
 
-from handmesh.models.checkpoint import load_state, load_weights  # noqa: E402
+from handmesh.models.checkpoint import load_checkpoint, load_weights  # noqa: E402
 from handmesh.synthetic.config import GenerateConfig  # noqa: E402
 from handmesh.synthetic.writer import write  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
@@ -55,7 +55,7 @@ def test_a_killed_run_resumes_to_the_same_weights(shards, tmp_path):
     victim.kill()
     victim.wait()
     assert not (killed / "weights.safetensors").exists()
-    assert 0 < load_state(killed / "last.pt")["step"] < 6
+    assert 0 < load_checkpoint(killed)["step"] < 6
     subprocess.run(_command(shards, killed), cwd=ROOT, check=True, capture_output=True)
     # the run's folder is part of the config, the tensors are not
     ours, theirs = (load_weights(out / "weights.safetensors").tensors for out in (killed, whole))

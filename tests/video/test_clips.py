@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +217,22 @@ def run(*words: str) -> int:
     return main(["convert-clip", *words])
 
 
+def test_a_clip_is_not_written_over_itself(tmp_path, session, capsys):
+    path = record(tmp_path / "clip.json", session)
+    (tmp_path / "link.json").symlink_to(path)
+    before = path.read_bytes()
+    assert run(str(path), "--output", str(tmp_path / "link.json")) == 1
+    assert "clip.json, which is being read" in capsys.readouterr().err and path.read_bytes() == before
+
+
+def test_a_folder_of_the_users_is_not_taken_for_a_recording(tmp_path):
+    (tmp_path / "clip.npz.part").mkdir()
+    (tmp_path / "clip.npz.part" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"clip.npz.part is needed while recording, and holds something else"):
+        open_hand_sink(tmp_path / "clip.npz")
+    assert (tmp_path / "clip.npz.part" / "mine.txt").read_text() == "mine"
+
+
 def test_the_command_says_in_a_line_what_is_wrong(tmp_path, capsys):
     assert run(str(tmp_path / "none.npz"), "--output", str(tmp_path / "x.glb")) == 1
     assert "error: no recorded clip at" in capsys.readouterr().err
@@ -229,12 +248,25 @@ def test_a_full_disk_costs_only_the_frame_at_hand(tmp_path, session, monkeypatch
 
     with monkeypatch.context() as patched:
         patched.setattr(GrowingFile, "write", full)
-        with pytest.raises(OutputError, match=r"No space left.*what was recorded is in .*clip.npz.part"):
+        with pytest.raises(OutputError, match=r"clip.npz.part: No space left.*what was recorded before is kept"):
             export.add(TrackedFrame(*session[3], CAMERA))
     with pytest.raises(OutputError, match="since an earlier error"):
         export.add(TrackedFrame(*session[4], CAMERA))
     export.close()
     assert_same(read_clip(tmp_path / "clip.npz"), session[:3], 0, 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
+@pytest.mark.parametrize("name", ["clip.npz", "clip.json"])
+def test_a_folder_that_is_removed_comes_back_with_the_clip(tmp_path, session, name):
+    export = open_hand_sink(tmp_path / "out" / name, "camera 0", 30)
+    for k, (frame, hands) in enumerate(session):
+        if k == 4:
+            shutil.rmtree(tmp_path / "out")
+        export.add(TrackedFrame(frame, hands, CAMERA))
+    export.close()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    assert_same(read_clip(tmp_path / "out" / name), session, 2e-5, 0.006)
 
 
 def test_what_cannot_be_finished_stays_as_it_grew(tmp_path, session, monkeypatch):
@@ -332,8 +364,184 @@ def test_what_is_no_clip_is_refused(tmp_path, name, data):
 
 def test_npz_of_something_else_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", a=1)
-    with pytest.raises(ClipError, match="not a recorded clip"):
+    with pytest.raises(ClipError, match="not a recorded clip as"):
         read_clip(tmp_path / "x.npz")
-    np.savez(tmp_path / "x.npz", format="handmesh clip", version=1)
-    with pytest.raises(ClipError, match="frame is not a file in the archive"):
-        read_clip(tmp_path / "x.npz")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory, session) -> Path:
+    """A folder with the session as clip.npz, clip.json and what a killed process leaves."""
+    folder = tmp_path_factory.mktemp("clips")
+    record(folder / "clip.npz", session)
+    record(folder / "clip.json", session)
+    export = open_hand_sink(folder / "left.npz", source_title="camera 0")
+    for frame, hands in session:
+        export.add(TrackedFrame(frame, hands, CAMERA))
+    return folder
+
+
+def refused(path: Path) -> str:
+    """Why a clip is refused, by the command too: one line that names the file."""
+    with pytest.raises(ClipError) as caught:
+        read_clip(path)
+    assert path.name in str(caught.value) and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+NOT_A_CLIP = {
+    "a field is missing": {"pose": None},
+    "the format is an array": {"format": np.zeros(3)},
+    "a version that is no number": {"version": np.array("one")},
+    "a newer version": {"version": np.array(99)},
+    "a rate of nothing": {"fps": np.array(0.0)},
+    "times that are not finite": {"time_s": np.full(FRAMES, np.nan)},
+    "times that run back": {"time_s": np.arange(FRAMES)[::-1]},
+    "too few times": {"time_s": np.arange(3.0)},
+    "cameras without a focal length": {"camera_K": np.zeros((FRAMES, 3, 3))},
+    "cameras of another shape": {"camera_K": np.ones((FRAMES, 3))},
+    "names as numbers": {"frame_name": np.arange(FRAMES)},
+    "names above the folder": {"frame_name": np.array(["../x"] * FRAMES)},
+    "names elsewhere": {"frame_name": np.array(["/tmp/x"] * FRAMES)},
+    "frames out of order": {"frame": np.arange(8)[::-1]},
+    "frames that are not there": {"frame": np.full(8, FRAMES)},
+    "frames before the first": {"frame": np.full(8, -1)},
+    "frames as fractions": {"frame": np.zeros(8)},
+    "sides of something else": {"side": np.array(["third"] * 8)},
+    "scores of another number": {"score": np.ones(7, np.float32)},
+    "poses of another shape": {"pose": np.zeros((8, 15, 3, 3), np.float32)},
+    "poses that are no rotations": {"pose": np.zeros((8, 16, 3, 3), np.float32)},
+    "joints that are not finite": {"joints_m": np.full((8, 21, 3), np.inf, np.float32)},
+    "joints as words": {"joints_px": np.full((8, 21, 2), "a")},
+    "faces of no vertices": {"faces": np.full((4, 3), 1689)},
+    "faces with four corners": {"faces": np.zeros((4, 4), int)},
+    "a number of vertices below zero": {"num_vertices": np.array(-1)},
+    "meshes of another shape": {"vertices_m": np.zeros((8, 778, 3), np.float32)},
+    "meshes that are not finite": {"vertices_m": np.full((8, 1689, 3), np.nan, np.float32)},
+}
+
+
+@pytest.mark.parametrize("case", NOT_A_CLIP)
+def test_an_npz_is_checked_before_it_is_used(clips, tmp_path, case):
+    with np.load(clips / "clip.npz") as archive:
+        arrays = {**archive, **NOT_A_CLIP[case]}
+    np.savez(tmp_path / "x.npz", **{name: values for name, values in arrays.items() if values is not None})
+    refused(tmp_path / "x.npz")
+
+
+def test_an_npz_that_was_saved_compressed_is_read(clips, tmp_path, session):
+    with np.load(clips / "clip.npz") as archive:
+        np.savez_compressed(tmp_path / "x.npz", **archive)
+    assert_same(read_clip(tmp_path / "x.npz"), session, 0, 0)
+
+
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9, 0.99])
+def test_an_npz_with_damaged_bytes_is_refused(clips, tmp_path, at):
+    data = bytearray((clips / "clip.npz").read_bytes())
+    (tmp_path / "cut.npz").write_bytes(data[: int(at * len(data))])
+    refused(tmp_path / "cut.npz")
+    data[int(at * len(data))] ^= 0xFF
+    (tmp_path / "flipped.npz").write_bytes(data)
+    refused(tmp_path / "flipped.npz")
+
+
+def rezipped(source: Path, path: Path, name: str, data: bytes) -> Path:
+    """The .npz with other bytes for one of its arrays."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            new.writestr(member, data if member == f"{name}.npy" else old.read(member))
+    return path
+
+
+def test_what_announces_more_than_its_file_can_hold_takes_no_memory(clips, tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (400_000_000,)})
+    bomb = rezipped(clips / "clip.npz", tmp_path / "bomb.npz", "score", header.getvalue() + bytes(90_000_000))
+    liar = rezipped(clips / "clip.npz", tmp_path / "liar.npz", "score", header.getvalue() + bytes(1000))
+    tracemalloc.start()
+    assert "would expand to 0.1 GB" in refused(bomb)
+    assert "an array of 1600000000 bytes" in refused(liar)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+
+
+NOT_A_RECORD = {
+    "it nests too deeply": ("[" * 100_000, "nests too deeply"),
+    "it is no text": ("\udcff", "is not JSON"),
+    "a number of ten thousand digits": ('{"format": ' + "1" * 10_000 + "}", "is not JSON"),
+    "a list": ("[]", "a list where a record belongs"),
+    "a version of words": ('{"format": "handmesh clip", "version": "one"}', "version is 'one'"),
+    "without frames": ('{"format": "handmesh clip", "version": 1}', "it lacks 'frames'"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_A_RECORD)
+def test_json_of_something_else_is_refused(tmp_path, case):
+    text, reason = NOT_A_RECORD[case]
+    (tmp_path / "x.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert reason in refused(tmp_path / "x.json")
+
+
+CHANGED = {
+    "score": "NaN",
+    "id": str(10**30),
+    "side": '"up"',
+    "joints_m": "[[1, 2], [3]]",
+    "joints_px": "7",
+    "shape": '["a", "b"]',
+    "pose_xyzw": json.dumps([[0, 0, 0, 0]] * 16),
+    "visible_s": "null",
+    "camera": "[]",
+    "time_s": '"now"',
+    "file": '"../../x"',
+    "hands": "5",
+    "fps": "-1",
+    "num_vertices": '"many"',
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_json_is_checked_before_it_is_used(clips, tmp_path, name):
+    whole = json.loads((clips / "clip.json").read_text())
+    frame = whole["frames"][2]
+    (record,) = [record for record in (whole, frame, frame["hands"][0]) if name in record]
+    record[name] = "HERE"
+    (tmp_path / "x.json").write_text(json.dumps(whole).replace('"HERE"', CHANGED[name]))
+    refused(tmp_path / "x.json")
+
+
+def left(clips: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(clips / "left.npz.part", folder / "clip.npz.part"))
+
+
+def test_a_recording_with_damaged_ends_is_read_as_far_as_it_is_whole(clips, tmp_path, session, capsys):
+    part = left(clips, tmp_path)
+    with open(part / "vertices.bin", "r+b") as file:
+        file.truncate(5 * 1689 * 12)
+    assert_same(read_clip(part), session, 1e-5, 0)  # meshes come from the poses
+    assert "meshes are damaged, and are posed anew" in capsys.readouterr().err
+    for name in ("frames.jsonl", "hands.bin"):  # as a power cut leaves them: as long as they were, and empty at the end
+        size = (part / name).stat().st_size
+        os.truncate(part / name, int(0.6 * size))
+        os.truncate(part / name, size)
+    clip = read_clip(part)
+    assert 2 <= len(clip.heads) < FRAMES and 2 <= len(clip.rows) <= 5
+    for (head, found), (frame, _) in zip(clip, session, strict=False):
+        assert head.name == frame.name and all(hand.score > 0.8 for hand in found)
+    assert "hands after frame 3 are damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["clip.json", "faces.npy", "frames.jsonl", "hands.bin"])
+@pytest.mark.parametrize("data", [None, b"", b"[" * 100_000, b"{}", bytes(1000)])
+def test_a_damaged_part_of_a_recording_is_no_traceback(clips, tmp_path, name, data):
+    part = left(clips, tmp_path)
+    (part / name).unlink() if data is None else (part / name).write_bytes(data)
+    code = run(str(part), "--output", str(tmp_path / "saved.npz"))
+    assert code == 1 or not len(read_clip(tmp_path / "saved.npz").rows)
+
+
+def test_hands_that_are_not_finite_spoil_no_recording(tmp_path, session):
+    frame, hands = session[0]
+    broken = replace(hands[0], joints_m=np.full((21, 3), np.nan, np.float32))
+    path = record(tmp_path / "clip.npz", [(frame, [broken, *hands]), (session[1][0], [broken])])
+    assert [len(shown) for _, shown in read_clip(path)] == [1, 0]

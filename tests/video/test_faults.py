@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from posed_hand import FakeTracker
 from simulated_camera import CameraPort, numbered
 
@@ -112,6 +113,19 @@ def test_a_camera_that_gives_odd_images_of_changing_size(plugged_in, capsys):
         assert said.count(oddity) == 1
 
 
+def test_only_images_that_are_left_out_are_counted_as_skipped(elsewhere, capsys):
+    (elsewhere / "in").mkdir()
+    first, second = (Image.new("RGB", (64, 48), (k, 40, 40)) for k in (0, 200))
+    first.save(elsewhere / "in" / "a.webp", save_all=True, append_images=[second])
+    first.save(elsewhere / "in" / "b.png")
+    (elsewhere / "in" / "c.png").write_text("no image")
+    (elsewhere / "in" / "d.mov").touch()
+    assert run("in", FakeTracker(), output=Path("out")) == 0
+    said = capsys.readouterr().err
+    assert "a.webp is animated" in said and "left out: 1 .mov" in said and "skipped: in/c.png" in said
+    assert "images: 2 (1 skipped)" in said
+
+
 class Clip:
     """A source with the times that it is given."""
 
@@ -119,6 +133,7 @@ class Clip:
 
     def __init__(self, times_s: list[float]) -> None:
         self._times_s, self.length, self.warnings = times_s, len(times_s), []
+        self.files: dict[str, Path] = {}
 
     def __iter__(self) -> Iterator[Frame]:
         for k, time_s in enumerate(self._times_s):

@@ -106,6 +106,17 @@ BAD = {
     "short matrix": (ROS.replace(", 0, 0, 1]", "]"), "expected 9 numbers in camera_matrix, got 6"),
     "three bends": (ROS.replace(", -0.0005, 0.01", ""), "distortion coefficients, got 3"),
     "fisheye": (ROS.replace("plumb_bob", "equidistant"), "fisheye"),
+    "deep lists": ("a: " + "[" * 60_000, "brackets, keys and entries, more than a camera has"),
+    "deep keys": ("a: " * 60_000 + "1", "more than a camera has"),
+    "deep entries": ("a:\n  " + "- " * 60_000 + "1", "more than a camera has"),
+    "deep dashes": ("a:\n  " + "-" * 60_000, "more than a camera has"),
+    "deep XML": ("<opencv_storage>" + "<a>" * 60_000, "more than a camera has"),
+    "deep JSON": ('{"a":' + "[" * 60_000, "more than a camera has"),
+    "deep, hidden by strings": ("a: " + '["]",' * 60_000, "more than a camera has"),
+    "far too long": (" " * 1_000_001, "more than 1,000,000 bytes"),
+    "no float": (edited(fx=10**400), "expected a number for fx, got 1000"),
+    "no float in YAML": (ROS.replace("600.5", "1" + 400 * "0"), "focal lengths"),
+    "infinite width in YAML": (ROS.replace("image_width: 640", "image_width: .inf"), "for image_width, got inf"),
     "no width": (ROS.replace("image_width", "breadth"), "no image_width in it"),
 }
 

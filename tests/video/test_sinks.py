@@ -86,6 +86,15 @@ def test_what_was_written_survives_a_kill(tmp_path):
     assert len(json.loads((tmp_path / "out" / "hands.json").read_text())) == 60
 
 
+def test_what_a_killed_process_left_is_kept(tmp_path):
+    for name in ("v.part.mp4", "v.part-2.mp4"):
+        (tmp_path / name).write_text("left")
+    record(tmp_path / "v.mp4", np.arange(3) / 10)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["v.mp4", "v.part-2.mp4", "v.part.mp4"]
+    assert (tmp_path / "v.part.mp4").read_text() == (tmp_path / "v.part-2.mp4").read_text() == "left"
+    assert len(list(Video(tmp_path / "v.mp4"))) == 3
+
+
 def test_the_index_comes_first_so_that_browsers_begin_at_once(tmp_path):
     record(tmp_path / "v.mp4", np.arange(20) / 10)
     data = (tmp_path / "v.mp4").read_bytes()

@@ -113,7 +113,7 @@ export const SIDE_COLOURS = { right: [0.58, 0.8, 1], left: [1, 0.87, 0.42] } as 
 export const OPACITY = 0.9;
 export const TRANSLUCENT = 0.4;
 
-// handmesh.render.shading
+// handmesh.render.rasterizer
 export const KEY_LIGHT = [-0.4466625002869186, -0.7444375004781977, -0.4962916669854651] as const;
 export const LIGHT_WITHIN = 0.43;
 
