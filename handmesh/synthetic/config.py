@@ -65,10 +65,11 @@ def backgrounds_of(materials: Materials, split: Split) -> Split:
 # The hard set: each sample has one of the situations in which hand trackers fail, in turn.
 
 
-Difficulty = Literal["ordinary", "hard"]
+Difficulty = Literal["ordinary", "hard", "two-hands"]
 
-HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first"]
-HARD_CASES: tuple[HardCase, ...] = get_args(HardCase)
+HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first", "two hands"]
+TWO_HANDS: HardCase = "two hands"
+HARD_CASES: tuple[HardCase, ...] = tuple(case for case in get_args(HardCase) if case != TWO_HANDS)
 
 _GRASPS = ("grasp", "grasp", "fist", "claw", "pinch", "relaxed")
 
@@ -96,6 +97,8 @@ FREIHAND_PROBABILITIES = SceneProbabilities(glove=0, torso=0, head=0, second_han
 
 def hard_case_of(difficulty: Difficulty, index: int) -> HardCase | None:
     """What the sample `index` is hard by: each in turn, so that all have equal shares."""
+    if difficulty == "two-hands":
+        return TWO_HANDS
     return HARD_CASES[index % len(HARD_CASES)] if difficulty == "hard" else None
 
 
@@ -105,6 +108,8 @@ def harder(probabilities: SceneProbabilities, hard_case: HardCase | None) -> Sce
         return replace(probabilities, held=1.0)
     if hard_case == "hands touching":
         return replace(probabilities, second_hand=1.0, touching=1.0)
+    if hard_case == TWO_HANDS:
+        return replace(probabilities, second_hand=1.0, touching=0.6, torso=0.45, head=0.4, held=0.03, occluder=0.03)
     return replace(probabilities, cut_off=1.0) if hard_case == "cut off" else probabilities
 
 
@@ -193,7 +198,8 @@ class GenerateConfig:
     SHA-1 is divisible by 5; where there is none, painted skins and procedural light alone."""
     difficulty: Difficulty = "ordinary"
     """`hard`: each sample is, in turn, a grasp of an object, two hands that touch, a hand seen edge-on, cut off by
-    the border, or with its fingers towards the camera; its label says which (`challenge`)."""
+    the border, or with its fingers towards the camera; its label says which (`challenge`). `two-hands`: both hands of
+    one person, near or on one another, half of them in one gesture, before the body and the face more often."""
     environments: Path | None = None
     """Folder of equirectangular .hdr panoramas to light with. Default: procedural light."""
     hand_model: Path | None = None
@@ -207,7 +213,9 @@ class GenerateConfig:
         if self.evaluation_count and self.layout != "freihand":
             raise ValueError("--evaluation-count goes with --layout freihand: shards have no evaluation set")
         if self.difficulty != "ordinary" and self.layout == "freihand":
-            raise ValueError("--difficulty hard goes with --layout shards: FreiHAND's layout cannot say what is hard")
+            raise ValueError(
+                f"--difficulty {self.difficulty} goes with --layout shards: FreiHAND's layout cannot say what is hard"
+            )
 
         backgrounds_of(self.materials, self.backgrounds_split)
 

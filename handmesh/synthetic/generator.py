@@ -11,13 +11,13 @@ from scipy.spatial.transform import Rotation
 from handmesh.geometry import project
 from handmesh.hand.poses import PoseSampler
 from handmesh.synthetic import config, objects, scene
-from handmesh.synthetic.config import HardCase, SceneProbabilities, Sources, backgrounds_of, seed_of
+from handmesh.synthetic.config import TWO_HANDS, HardCase, SceneProbabilities, Sources, backgrounds_of, seed_of
 from handmesh.synthetic.hand_mesh import Arm, PosedHand
 from handmesh.synthetic.renderer import Material, Part, RenderedScene, draw_light, load_environments
 from handmesh.synthetic.scene import Appearance, HandInstance, Stage, aim, beside
 from handmesh.synthetic.sensor import Backgrounds, composite, photograph
 from handmesh.synthetic.skin import Skin, draw_skin, load_skins, painted_skins, skin_material
-from handmesh.types import Camera
+from handmesh.types import Camera, Side
 
 PAINTED_SIZE = 512
 
@@ -96,20 +96,28 @@ class Generator:
         return photograph(composite(rgba, background, rng), rng)
 
     def render_rgba(
-        self, seed: int, index: int, size: int = 384, cover: tuple[float, float] = (0.35, 0.5)
-    ) -> tuple[np.ndarray, np.ndarray, Camera]:
-        """A hand with forearm on transparent ground, without its owner or a second hand.
+        self, seed: int, index: int, size: int = 384, cover: tuple[float, float] = (0.35, 0.5), pair: bool = False
+    ) -> tuple[np.ndarray, dict[Side, np.ndarray], Camera]:
+        """A right hand with forearm on transparent ground, without its owner; with `pair`, the left one beside or on
+        it.
 
-        The longer side of the joints' box takes a fraction in `cover` of the image. Gives
-        (size, size, 4) uint8 RGBA with straight alpha, (21, 2) joints in pixels, and the camera.
+        The longer side of the first hand's joints' box takes a fraction in `cover` of the image. Gives
+        (size, size, 4) uint8 RGBA with straight alpha, (21, 2) joints in pixels of each hand, and the camera.
         """
         rng = self._rng(seed, index)
-        hand_instance = self.draw_actor(rng, None)
-        hand = self.stage.pose([hand_instance])[0]
-        hand_instance, hand, camera = aim(rng, self.stage.arm, hand_instance, hand, size, cover)
+        actors = [self.draw_actor(rng, None)]
+        if pair:
+            actors.append(self._partner(rng, actors[0]))
+        hands = self.stage.pose(actors)
+        first, hand, camera = aim(rng, self.stage.arm, actors[0], hands[0], size, cover)
+        posed = [(first, hand)]
+        if pair:
+            touching = rng.random() < config.harder(self.probabilities, TWO_HANDS).touching
+            posed.append(beside(rng, self.stage.arm, hand, actors[1], hands[1], touching))
         extras = self._things(rng, hand, self.probabilities)
-        image = self.stage.render_scene([(hand_instance, hand)], camera, draw_light(rng, self.environments), extras)
-        return image.rgba, project(hand.joints, camera).astype(np.float32), camera
+        image = self.stage.render_scene(posed, camera, draw_light(rng, self.environments), extras)
+        joints = {one.side: posed_hand.joints * _FLIP[one.side] for one, posed_hand in posed}
+        return image.rgba, {side: project(j, camera).astype(np.float32) for side, j in joints.items()}, camera
 
     def _rng(self, seed: int, index: int) -> np.random.Generator:
         return np.random.default_rng(seed_of(self.sources.materials, seed, index))
@@ -118,6 +126,8 @@ class Generator:
         """The labelled hand and, at times, another: mostly a left one, often the mirror image of the first's
         rotation."""
         first = self.draw_actor(rng, hard_case)
+        if hard_case == TWO_HANDS:
+            return [first, self._partner(rng, first)]
         if rng.random() >= config.harder(self.probabilities, hard_case).second_hand:
             return [first]
         other = self.draw_actor(rng, None)._replace(side="left" if rng.random() < 0.7 else "right")
@@ -129,6 +139,18 @@ class Generator:
                 appearance=other.appearance._replace(skin=first.appearance.skin, sleeve=first.appearance.sleeve)
             )
         return [first, other]
+
+    def _partner(self, rng: np.random.Generator, first: HandInstance) -> HandInstance:
+        """The same person's left hand: mostly turned as the mirror image of the first, every second one in its
+        gesture."""
+        other = self.draw_actor(rng, None)
+        rotations = other.rotations
+        if rng.random() < 0.75:
+            rotations[0] = Rotation.from_rotvec(rng.normal(0, 0.4, 3)).as_matrix() @ first.rotations[0]
+        if rng.random() < 0.5:
+            rotations[1:] = Rotation.from_rotvec(rng.normal(0, 0.12, (15, 3))).as_matrix() @ first.rotations[1:]
+        appearance = first.appearance._replace(seed=other.appearance.seed)
+        return other._replace(side="left", rotations=rotations, shape=first.shape, appearance=appearance)
 
     def draw_actor(self, rng: np.random.Generator, hard_case: HardCase | None) -> HandInstance:
         """A hand in any pose, seen from anywhere, not placed yet."""
@@ -212,6 +234,10 @@ class Generator:
             face = scene.face_appearance(rng, appearance.skin)
             parts.append(Part(scene.draw_head(rng, hand), skin_material(face, 1000.0)))
         return parts
+
+
+_FLIP: dict[Side, np.ndarray] = {"right": np.ones(3), "left": np.array([-1.0, 1, 1])}
+"""A left hand is posed as the right one that is its mirror image."""
 
 
 def _load_skins(sources: Sources, arm: Arm) -> list[Skin]:

@@ -516,7 +516,7 @@ PAINTED_SKINS = 24
 
 @dataclass(frozen=True)
 class HandCutoutOptions:
-    """Render cutout images of single hands with forearms."""
+    """Render cutout images of single hands, or of a person's two, with forearms."""
 
     output: Path
     """Folder for the images and cutouts.json."""
@@ -524,6 +524,8 @@ class HandCutoutOptions:
     """Number of images."""
     size: int = 224
     """Their width and height in pixels."""
+    pairs: float = 0.3
+    """Fraction of them with both hands of one person, near or on one another."""
     skins: Path | None = None
     """Folder of skin textures. Default: painted ones only."""
     environments: Path | None = None
@@ -538,8 +540,11 @@ def write_hands(options: HandCutoutOptions) -> None:
 
     def cutouts() -> Iterator[Cutout]:
         for index in track(range(options.count), "rendering hands"):
-            rgba, joints_px, _ = generator.render_rgba(options.seed, index, options.size)
-            yield Cutout(rgba, (CutoutHand("right", joints_px),))
+            pair = index % 100 < round(100 * options.pairs)
+            cover = (0.2, 0.32) if pair else (0.35, 0.5)
+            size = int(1.5 * options.size) if pair else options.size
+            rgba, joints_px, _ = generator.render_rgba(options.seed, index, size, cover, pair)
+            yield Cutout(rgba, tuple(CutoutHand(side, joints) for side, joints in joints_px.items()))
 
     print(f"wrote {write_cutouts(options.output, cutouts())} images to {options.output}")
 

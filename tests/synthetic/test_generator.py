@@ -122,7 +122,17 @@ def test_cutouts_are_transparent_outside(generator):
     rgba, joints, camera = generator.render_rgba(1, 2, size=128)
     assert rgba.shape == (128, 128, 4) and rgba.dtype == np.uint8
     assert (rgba[..., 3] == 0).mean() > 0.3
-    assert joints.shape == (21, 2) and (camera.width, camera.height) == (128, 128)
+    assert joints.keys() == {"right"} and (camera.width, camera.height) == (128, 128)
+    assert joints["right"].shape == (21, 2)
+
+
+def test_a_pair_is_both_hands_of_one_person_where_their_joints_say(generator):
+    for index in range(4):
+        rgba, joints, _ = generator.render_rgba(1, index, 192, (0.2, 0.3), pair=True)
+        assert joints.keys() == {"right", "left"}
+        for side, points in joints.items():
+            inside = points[((points > 1) & (points < 190)).all(1)].round().astype(int)
+            assert len(inside) < 4 or rgba[inside[:, 1], inside[:, 0], 3].mean() > 200, (index, side)
 
 
 def test_resumed_and_parallel_runs_write_the_same_files(tmp_path):

@@ -100,6 +100,21 @@ def test_views_are_as_the_hard_case_says(hard_samples):
     assert (rotations[:, 2, 0] > 0).all(), "fingers point from -x of the canonical frame: to the camera, not away"
 
 
+def test_two_hands_are_one_persons(monkeypatch):
+    made = Generator(Sources(painted_skins=2, materials="train", difficulty="two-hands"), BARE)
+    drawn, render = [], made.stage.render_scene
+
+    def render_scene(posed, *rest):
+        drawn.append([hand for hand, _ in posed])
+        return render(posed, *rest)
+
+    monkeypatch.setattr(made.stage, "render_scene", render_scene)
+    assert {sample.hard_case for sample in made.samples(3, range(6), size=48)} == {config.TWO_HANDS}
+    for first, other in drawn:
+        assert (first.side, other.side) == ("right", "left") and np.array_equal(first.shape, other.shape)
+        assert first.appearance.skin is other.appearance.skin
+
+
 def test_hands_that_touch_meet_but_do_not_pass_through(generator):
     gaps = []
     for k in range(6):
