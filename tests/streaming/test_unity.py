@@ -19,7 +19,8 @@ from stream_clients import update
 
 from handmesh import xr
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.streaming.protocol import bind_message, json_datagram
+from handmesh.streaming.datagrams import json_datagram
+from handmesh.streaming.protocol import bind_message
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "demo" / "unity").glob("*.cs"))
