@@ -17,6 +17,7 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.geometry import mirror_faces, mirror_rotations, project
+from handmesh.gestures import FINGERS, GESTURES, Finger, Gesture, GestureReader, Reading
 from handmesh.hand.lbs import SkinnedHand, strongest_joints
 from handmesh.render.overlay import SIDE_COLOURS
 from handmesh.types import Camera, Hand, Side, TrackedFrame
@@ -35,9 +36,10 @@ _NO_VERTICES = np.zeros((0, 3), np.float32)
 
 
 class Poser:
-    """Hands to WebXR poses, frame by frame; keeps each hand's radii for some frames."""
+    """Hands to WebXR poses and gestures, frame by frame; keeps each hand's radii for some frames."""
 
     def __init__(self) -> None:
+        self.gestures = GestureReader()
         self._radii: dict[tuple[int, str], tuple[int, np.ndarray]] = {}  # when they are due again, and they
 
     def poses(self, hands: Sequence[Hand], sequence: int) -> list[XRHand]:
@@ -75,6 +77,11 @@ class Update:
     def poses(self) -> list[XRHand]:
         """The 25 WebXR joints of each hand, in the frame of an OpenXR view."""
         return self.poser.poses(self.hands, self.sequence)
+
+    @cached_property
+    def readings(self) -> list[Reading]:
+        """What each hand does."""
+        return self.poser.gestures.read(self.hands)
 
     def vertices_m(self, index: int) -> np.ndarray:
         """(V, 3) float32 vertices of a hand, in the frame of its poses."""
@@ -139,7 +146,7 @@ def frame_message(update: Update, pixels: bool = True) -> str:
 
 
 def _hand_fields(update: Update, index: int, pixels: bool) -> Fields:
-    hand, pose = update.hands[index], update.poses[index]
+    hand, pose, reading = update.hands[index], update.poses[index], update.readings[index]
     fields: Fields = {
         "id": int(hand.id),
         "side": hand.side,
@@ -147,6 +154,10 @@ def _hand_fields(update: Update, index: int, pixels: bool) -> Fields:
         "visible_s": round(float(hand.visible_s), 3),
         "predicted": bool(hand.predicted),
         "pinch_m": round(update.pinch_m(index), 5),
+        "gesture": reading.gesture,
+        "pinches": list(reading.pinches),
+        "pinch_strength": round(reading.pinch_strength, 3),
+        "grab_strength": round(reading.grab_strength, 3),
         "positions_m": rounded(pose.positions_m, 5),
         "orientations_xyzw": rounded(pose.orientations_xyzw, 5),
         "radii_m": rounded(pose.radii_m, 4),
@@ -190,6 +201,7 @@ _JOINT_FLOATS = 8
 _PIXEL_FLOATS = 2 * 21
 _SIDES: tuple[Side, Side] = ("left", "right")
 _METRIC = _PREDICTED = 1
+_PINCH_BIT, _GESTURE_BIT = 1, 5  # the flags' bits 1 to 4 are fingers, index first; 5 to 7 a place in `GESTURES`
 
 
 class BinaryHand(NamedTuple):
@@ -206,6 +218,8 @@ class BinaryHand(NamedTuple):
     radii_m: np.ndarray  # (25,)
     joints_px: np.ndarray  # (21, 2)
     vertices_m: np.ndarray  # (V, 3)
+    gesture: Gesture
+    pinches: tuple[Finger, ...]
 
 
 class BinaryFrame(NamedTuple):
@@ -223,22 +237,22 @@ class BinaryFrame(NamedTuple):
     hands: list[BinaryHand]
 
 
-def frame_bytes(update: Update) -> bytes:
-    """A frame with joints and vertices as one binary message."""
+def frame_bytes(update: Update, vertices: bool = True) -> bytes:
+    """A frame with joints and vertices as one binary message; `vertices` False leaves those out, for datagrams."""
     camera = update.tracked.camera
     times = (update.tracked.frame.time_s, update.captured_unix_ms, update.captured_s * 1000, update.sent_unix_ms)
     lens = (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
     parts = [_HEADER.pack(MAGIC, update.sequence, *times, *lens, len(update.hands), _METRIC * update.metric)]
     for index in range(len(update.hands)):
-        parts += _hand_parts(update, index)
+        parts += _hand_parts(update, index, update.vertices_m(index) if vertices else _NO_VERTICES)
     return b"".join(parts)
 
 
-def _hand_parts(update: Update, index: int) -> list[bytes]:
-    hand, pose = update.hands[index], update.poses[index]
-    vertices_m = update.vertices_m(index)
+def _hand_parts(update: Update, index: int, vertices_m: np.ndarray) -> list[bytes]:
+    hand, pose, reading = update.hands[index], update.poses[index], update.readings[index]
     numbers = (hand.score, hand.visible_s, update.pinch_m(index))
-    flags = _PREDICTED * hand.predicted
+    flags = _PREDICTED * hand.predicted + (GESTURES.index(reading.gesture) << _GESTURE_BIT)
+    flags += sum(1 << _PINCH_BIT + FINGERS.index(finger) for finger in reading.pinches)
     head = _HAND.pack(hand.id, _SIDES.index(hand.side), flags, len(vertices_m), *numbers)
     joints = np.concatenate([pose.positions_m, pose.orientations_xyzw, pose.radii_m[:, None]], axis=1)
     halves = (vertices_m - pose.positions_m[0]).astype("<f2").tobytes()
@@ -275,8 +289,9 @@ def _read_hand(message: bytes, offset: int) -> tuple[BinaryHand, int]:
     positions_m = joints[:, :3]
     vertices_m = halves.astype(np.float32) + positions_m[0]
     numbers = (bool(flags & _PREDICTED), score, visible_s, pinch_m)
-    read = BinaryHand(hand_id, _SIDES[side], *numbers, positions_m, joints[:, 3:7], joints[:, 7], joints_px, vertices_m)
-    return read, offset
+    arrays = (positions_m, joints[:, 3:7], joints[:, 7], joints_px, vertices_m)
+    pinches = tuple(finger for k, finger in enumerate(FINGERS) if flags >> _PINCH_BIT + k & 1)
+    return BinaryHand(hand_id, _SIDES[side], *numbers, *arrays, GESTURES[flags >> _GESTURE_BIT], pinches), offset
 
 
 # What never changes while a stream runs: joint names, the mesh's topology and the pose it is bound in.

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -29,7 +30,14 @@ from handmesh import console
 from handmesh.assets import VIEWER
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.streaming.access import Access, Note, Notes, Refusal, quoted
-from handmesh.streaming.datagrams import Datagrams, json_datagram, osc_datagram
+from handmesh.streaming.datagrams import (
+    Datagrams,
+    Encoder,
+    binary_datagram,
+    json_datagram,
+    osc_datagram,
+    vmc_datagram,
+)
 from handmesh.streaming.protocol import (
     MessageError,
     Poser,
@@ -295,7 +303,7 @@ class Service:
         return outcome
 
     def _page(self, request: Request, url: SplitResult) -> Response | Refusal:
-        headers, method = request.headers, getattr(request, "method", "GET")
+        headers, method = request.headers, request.method
         is_data = url.path == BIND_PATH
         refusal = self.access.refusal_of_data(headers, url) if is_data else self.access.refusal_of_page(headers)
         if refusal:
@@ -409,13 +417,23 @@ class Addresses:
     max_clients: int = 32
     """The most that may follow at once."""
     udp: tuple[str, ...] = ()
-    """HOST:PORT to send JSON datagrams to, as Unity's receiver wants them."""
+    """HOST:PORT to send JSON datagrams to."""
+    udp_binary: tuple[str, ...] = ()
+    """HOST:PORT to send binary datagrams to, as Unity's receiver wants them."""
     osc: tuple[str, ...] = ()
     """HOST:PORT to send OSC bundles to."""
+    vmc: tuple[str, ...] = ()
+    """HOST:PORT to send an avatar's fingers to, by VMC: most programs listen at 39539 or 39540."""
+
+    @property
+    def datagrams(self) -> list[tuple[tuple[str, ...], Encoder]]:
+        """Who gets datagrams, and what makes them."""
+        vmc = [(self.vmc, partial(vmc_datagram, side=side)) for side in ("left", "right")]
+        return [(self.udp, json_datagram), (self.udp_binary, binary_datagram), (self.osc, osc_datagram), *vmc]
 
 
 class StreamServer:
-    """Gives every frame that is published to all who listen: WebSockets, UDP and OSC.
+    """Gives every frame that is published to all who listen: WebSockets, UDP, OSC and VMC.
 
     >>> with StreamServer(SkinnedHand.open_hand()) as server:
     ...     print(server.url)
@@ -432,8 +450,9 @@ class StreamServer:
         self._notes = Notes(note)
         pages = read_pages(VIEWER)
         self.service = Service(bind_message(hand), access, pages, self._notes, self.addresses.max_clients)
-        self._datagrams = [Datagrams(position, json_datagram) for position in self.addresses.udp]
-        self._datagrams += [Datagrams(position, osc_datagram) for position in self.addresses.osc]
+        self._datagrams = [
+            Datagrams(position, encode) for positions, encode in self.addresses.datagrams for position in positions
+        ]
         self._poser = Poser()
         self.sequence, self._newest, self._woken = 0, None, False
         self.loop, self._stop = asyncio.new_event_loop(), asyncio.Event()

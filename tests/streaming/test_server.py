@@ -17,14 +17,16 @@ from scipy.spatial.transform import Rotation
 pytest.importorskip("websockets", reason="the stream is an extra: pip install 'handmesh[stream]'")
 pytest.importorskip("pythonosc", reason="the stream is an extra: pip install 'handmesh[stream]'")
 
+from gesture_hands import apart, hand_doing, pinching, reading_of
 from stream_clients import eventually, follow, get, publish, send_raw, streaming, two_hands, update
 from websockets.exceptions import ConnectionClosed
 
 from handmesh import xr
 from handmesh.benchmark.streaming import Listener, never_reading, request_for
+from handmesh.gestures import PINCH_BEGINS, PINCH_ENDS
 from handmesh.hand.lbs import SkinnedHand, strongest_joints
 from handmesh.streaming.access import Notes
-from handmesh.streaming.datagrams import json_datagram, osc_datagram, split_address
+from handmesh.streaming.datagrams import binary_datagram, json_datagram, osc_datagram, split_address
 from handmesh.streaming.protocol import (
     RADII_EVERY,
     MessageError,
@@ -93,8 +95,43 @@ class TestMessages:
             assert fields["pinch_m"] == pytest.approx(np.linalg.norm(tips[0] - tips[1]), abs=1e-5)
             assert (fields["side"], fields["id"]) == (hand.side, hand.id)
 
-    def test_datagram_is_short(self) -> None:
+    def test_both_formats_tell_the_gestures(self, schema) -> None:
+        for drawn in ("open", "fist", "point", "pinch", "victory"):
+            frame = update([hand_doing(drawn, np.random.default_rng(3), side) for side in ("right", "left")])
+            for reading, fields, binary in zip(
+                frame.readings,
+                json.loads(frame_message(frame))["hands"],
+                read_frame(frame_bytes(frame)).hands,
+                strict=True,
+            ):
+                assert fields["gesture"] == binary.gesture == reading.gesture == drawn.replace("victory", "")
+                assert tuple(fields["pinches"]) == binary.pinches == reading.pinches
+                assert bool(reading.pinches) == (drawn == "pinch")
+                assert fields["grab_strength"] == pytest.approx(reading.grab_strength, abs=1e-3)
+
+    def test_gestures_are_optional(self, schema) -> None:
+        """A server of before sends none; a client of before reads on."""
+        fields = json.loads(frame_message(update()))
+        for hand in fields["hands"]:
+            for name in ("gesture", "pinches", "pinch_strength", "grab_strength"):
+                del hand[name]
+        schema.validate(fields)
+        fields["hands"][0]["gesture"] = "wave"
+        assert not schema.is_valid(fields)
+
+    def test_a_pinch_is_held_from_frame_to_frame(self) -> None:
+        """The stream's gestures have hysteresis, too."""
+        near, poser = pinching(0, 0), Poser()
+        between = next(hand for hand in apart(near) if PINCH_BEGINS < reading_of(hand).pinch_distances[0] < PINCH_ENDS)
+        told = []
+        for hand in (between, near, between):
+            told.append(json.loads(frame_message(replace(update([hand]), poser=poser)))["hands"][0]["pinches"])
+        assert told == [[], ["index"], ["index"]]
+
+    def test_datagrams_are_short(self) -> None:
         assert len(json_datagram(update())) < 4500
+        assert len(binary_datagram(update())) == 64 + 2 * 988
+        assert [len(hand.vertices_m) for hand in read_frame(binary_datagram(update())).hands] == [0, 0]
 
     def test_times_are_of_one_clock(self) -> None:
         before_ms = time.time() * 1000
@@ -160,7 +197,8 @@ class TestMessages:
         told = said["/handmesh/left/joint/index-finger-tip"]
         np.testing.assert_allclose(told[:3], pose.positions_m[joint], rtol=1e-6)
         np.testing.assert_allclose(told[3:7], pose.orientations_xyzw[joint], rtol=1e-6)
-        assert len(said) == 3 + 2 * (2 + 25)
+        assert said["/handmesh/left/gesture"] == [frame.readings[1].gesture]
+        assert len(said) == 3 + 2 * (3 + 25)
 
     def test_osc_tells_of_absence(self) -> None:
         from pythonosc.osc_bundle import OscBundle
