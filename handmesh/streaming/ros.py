@@ -1,7 +1,8 @@
 """Frames of the stream in the layout of ROS 2's messages: plain dictionaries, as rosbridge takes them. No ROS here.
 
-What a message has beyond the fields that are given is as its type has it by default. Poses are in the camera's optical frame, as REP 103 has it: x right, y down, z forward. Joints keep WebXR's axes: -Z along
-the bone to the fingertip, +Y out of the back of the hand.
+What a message has beyond the fields that are given is as its type has it by default. Poses are in the camera's
+optical frame, as REP 103 has it: x right, y down, z forward. Joints keep WebXR's axes: -Z along the bone to the
+fingertip, +Y out of the back of the hand.
 """
 
 from __future__ import annotations
