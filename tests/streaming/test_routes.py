@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -31,7 +32,8 @@ from handmesh.streaming.datagrams import json_datagram, vmc_bones, vmc_datagram
 from handmesh.streaming.protocol import frame_message
 from handmesh.xr.poses import global_rotations
 
-GODOT = Path(__file__).parents[2] / "demo" / "godot" / "handmesh.gd"
+ROOT = Path(__file__).parents[2]
+GODOT = ROOT / "demo" / "godot" / "handmesh.gd"
 GODOT_3 = {
     "Node3D": "Spatial",
     "@export var": "export var",
@@ -141,6 +143,32 @@ class TestRos:
                 stamp_ms = read.header.stamp.sec * 1e3 + read.header.stamp.nanosec / 1e6
                 assert stamp_ms == pytest.approx(frame.captured_unix_ms, abs=1e-2)
                 assert len(read.poses) == 25
+
+    def test_the_program_of_the_docs_feeds_rosbridge(self) -> None:
+        """As it is written there, with a server that is told what rosbridge is told."""
+        from websockets.sync.server import serve
+
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), re.S)
+        (program,) = (block for block in blocks if "handmesh.streaming import ros" in block)
+        told: list[dict] = []
+        with serve(lambda client: told.extend(map(json.loads, client)), "127.0.0.1", 0) as bridge:
+            thread = threading.Thread(target=bridge.serve_forever)
+            thread.start()
+            with streaming() as (server, _):
+                program = program.replace(":8765", f":{server.port}")
+                program = program.replace(":9090", f":{bridge.socket.getsockname()[1]}")
+                runner = threading.Thread(target=exec, args=(program, {}))
+                runner.start()
+                assert eventually(lambda: server.num_clients == 1)
+                publish(server)
+                assert eventually(lambda: len(told) >= 6)
+            runner.join(10)
+            bridge.shutdown()
+            thread.join(10)
+        assert {(said["topic"], said["type"]) for said in told[:3]} == set(ros.TOPICS.items())
+        published = {said["topic"]: said["msg"] for said in told[3:] if said["op"] == "publish"}
+        assert published.keys() == ros.TOPICS.keys()
+        assert len(published["/handmesh/left"]["poses"]) == 25
 
     def test_poses_are_in_the_camera_s_frame(self) -> None:
         frame = update()
