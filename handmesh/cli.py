@@ -92,6 +92,9 @@ COMMANDS = {
     ),
     "data fit-photos": Command("handmesh.evaluation.photo_fits:run", "fit the hand to labelled photographs", "train"),
     "data photo-shards": Command("handmesh.data.shards:run", "pack labelled photographs into shards"),
+    "data check": Command(
+        "handmesh.data.sets.check:run", "is a research data set whole; how many hands; a picture of some", "train"
+    ),
     "data check-freihand": Command(
         "handmesh.data.freihand_check:run", "is a FreiHAND folder whole and consistent", "train"
     ),
