@@ -37,6 +37,12 @@ COMMANDS = {
     "evaluate freihand": Command(
         "handmesh.evaluation.freihand:evaluate_freihand", "FreiHAND's metrics, and a report to read", "train"
     ),
+    "evaluate ho3d": Command(
+        "handmesh.evaluation.sets:evaluate_ho3d", "HO-3D's metrics and its server's file, and a report", "train"
+    ),
+    "evaluate dexycb": Command(
+        "handmesh.evaluation.sets:evaluate_dexycb", "DexYCB's metrics on its splits, and a report", "train"
+    ),
     "evaluate score": Command(
         "handmesh.evaluation.freihand:score", "score a prediction file as FreiHAND's server does", "train"
     ),

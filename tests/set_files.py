@@ -99,6 +99,7 @@ def mano_order(points: np.ndarray) -> np.ndarray:
 def write_ho3d(root: Path, train: int = 4, evaluation: int = 3, truth: bool = True, suffix: str = ".jpg") -> Path:
     """`train` and `evaluation` frames in HO-3D's layout; truth: also the lists of the released ground truth."""
     joints, vertices = [], []
+    root.mkdir(parents=True, exist_ok=True)
     for split, count in (("train", train), ("evaluation", evaluation)):
         frames = [f"{'ABF10' if k % 2 else 'SM1'}/{k:04d}" for k in range(count)]
         for k, frame in enumerate(frames):

@@ -425,27 +425,29 @@ def rotations_from_mano(mano: np.ndarray, hand: HandModel) -> np.ndarray:
 # How the hand is found in a FreiHAND image before its crop is taken: a number means nothing without it.
 
 
-CropProtocol = Literal["gt-keypoints", "centre-130", "detected"]
-"""`gt-keypoints`: an upright square around the labelled points. `centre-130`: the 130 pixels in the
-image's middle, known without labels. `detected`: wherever the tracker's own detector finds the hand."""
+CropProtocol = Literal["gt-keypoints", "given-box", "centre-130", "detected"]
+"""`gt-keypoints`: an upright square around the labelled points. `given-box`: one around the box that a data set gives
+with its images. `centre-130`: the 130 pixels in the image's middle, known without labels. `detected`: wherever the
+tracker's own detector finds the hand."""
 
 CENTRE_PX = 130.0
 
 
-def crop_box(protocol: CropProtocol, joints_px: np.ndarray | None, width: int, height: int, scale: float) -> Box:
+def crop_box(protocol: CropProtocol, around_px: np.ndarray | None, width: int, height: int, scale: float) -> Box:
     """The upright box that the crop is taken of, under a protocol that needs no detector.
 
-    joints_px: (21, 2) labelled points, for `gt-keypoints`, whose tight square is made `scale` times
+    around_px: (K, 2) labelled points or two corners of the given box, whose tight square is made `scale` times
     as large. It is not turned with the hand: that would tell the network a part of the pose.
     Raises ValueError for `detected`, for a protocol that does not exist and where labels are missing.
 
     >>> crop_box("centre-130", None, 224, 224, 1.5)
     Box(centre_px=(111.5, 111.5), size_px=130.0, angle_rad=0.0)
     """
-    if protocol == "gt-keypoints":
-        if joints_px is None:
-            raise ValueError("the crop protocol gt-keypoints needs labelled points; without labels take centre-130")
-        return Box.around(joints_px, scale, rotation=False)
+    if protocol in ("gt-keypoints", "given-box"):
+        if around_px is None:
+            needs = "labelled points" if protocol == "gt-keypoints" else "a given box"
+            raise ValueError(f"the crop protocol {protocol} needs {needs}; without labels take centre-130")
+        return Box.around(around_px, scale, rotation=False)
     if protocol == "centre-130":
         return Box(((width - 1) / 2, (height - 1) / 2), CENTRE_PX)
     if protocol == "detected":
