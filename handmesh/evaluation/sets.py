@@ -130,12 +130,12 @@ def _ho3d_text(measured: Sequence[Measured], f_scores: FScores | None) -> str:
 
 def dexycb_score(joints_m: np.ndarray, true_joints_m: np.ndarray) -> Score:
     """DexYCB's official metrics of (N, 21, 3) joints in keypoint order: absolute, with the wrists together, aligned."""
-    wrist = [skeleton.WRIST]
+    wrist, in_mm = [skeleton.WRIST], (1000 * joints_m, 1000 * true_joints_m)  # the toolkit aligns millimetres
     relative = errors(joints_m - joints_m[:, wrist], true_joints_m - true_joints_m[:, wrist])
     measured = [
         Measured("absolute", "joints", "in the camera's frame", errors(joints_m, true_joints_m)),
         Measured("root-relative", "joints", "wrists together", relative),
-        Measured("procrustes", "joints", "after alignment (PA)", errors(align(joints_m, true_joints_m), true_joints_m)),
+        Measured("procrustes", "joints", "after alignment (PA)", 1e-3 * errors(align(*in_mm), in_mm[1])),
     ]
     rows = [f"| {one.name} | {1000 * one.errors_m.mean():.4f} | {auc(one.errors_m):.4f} |" for one in measured]
     return Score(measured, None, "\n".join(["| alignment | MPJPE (mm) | AUC |", "|---|---:|---:|", *rows]) + "\n")
@@ -201,7 +201,7 @@ def evaluate_ho3d(options: Ho3dOptions) -> Score | None:
         meshes = None if true_meshes is None else (work.predictions.vertices_m, true_meshes)
         listed_joints = np.stack(list(islice(true_points(options.root, "xyz", 21), count)))  # with all their digits
         score = ho3d_score(joints_m, keypoints_from(listed_joints @ OPENGL_TO_CAMERA, "mano"), meshes)
-    warnings = [] if score else [f"Without {ho3d.TRUE_JOINTS} in {options.root} nothing can be measured here."]
+    warnings = [] if score else [f"Without {ho3d.TRUE_JOINTS} nothing can be measured here."]
     if options.submission:
         turned = keypoints_to(joints_m @ OPENGL_TO_CAMERA, "mano")
         write_submission(options.output / "pred.zip", turned, work.predictions.vertices_m @ OPENGL_TO_CAMERA)

@@ -98,8 +98,9 @@ def write_sheet(tables: Sequence[HandTable], path: Path, columns: int = 6, rows:
     """
     lines = []
     for table in tables:
-        shown = np.linspace(0, len(table) - 1, rows * columns).round().astype(int).tolist()
+        shown = np.unique(np.linspace(0, len(table) - 1, rows * columns).round().astype(int)).tolist()
         tiles = [tile(table, i) for i in shown]
+        tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
         lines += [np.hstack(tiles[k : k + columns]) for k in range(0, len(tiles), columns)]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.vstack(lines)).save(path)
@@ -123,7 +124,7 @@ def tile(table: HandTable, i: int) -> np.ndarray:
         for joint in np.flatnonzero(~table.visible[i] & np.isfinite(joints_px).all(1)).tolist():
             cv2.circle(image, tuple(joints_px[joint].round().astype(int).tolist()), 3, (0, 0, 0), cv2.FILLED)
     caption = f"{table.side(i)} {table.image_path(i).parent.parent.name}/{table.image_path(i).stem}"
-    cv2.putText(image, caption[:44], (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 3, cv2.LINE_AA)
+    image[:22] //= 3
     cv2.putText(image, caption[:44], (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _TEXT, 1, cv2.LINE_AA)
     return image
 
