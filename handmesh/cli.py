@@ -43,6 +43,9 @@ COMMANDS = {
     "evaluate dexycb": Command(
         "handmesh.evaluation.sets:evaluate_dexycb", "DexYCB's metrics on its splits, and a report", "train"
     ),
+    "evaluate hint": Command(
+        "handmesh.evaluation.hint:evaluate_hint", "points found in HInt's photographs and frames (PCK)", "train"
+    ),
     "evaluate score": Command(
         "handmesh.evaluation.freihand:score", "score a prediction file as FreiHAND's server does", "train"
     ),

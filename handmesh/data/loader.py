@@ -89,7 +89,9 @@ class MixConfig:
     """How FreiHAND's hands are boxed before the augmentation: upright by a crop protocol, or turned as the
     tracker turns them."""
     freihand_fraction: float = 0.5
-    sets: dict[str, SetConfig] = field(default_factory=lambda: {name: SetConfig() for name in SETS})
+    sets: dict[str, SetConfig] = field(
+        default_factory=lambda: {name: SetConfig() for name, known in SETS.items() if known.trains}
+    )
     """Other research data sets by name: `sets: {ho3d: {root: data/HO3D_v3, fraction: 0.2}}`."""
     synthetic_fraction: float = 0.6
     background_fraction: float = 0.08

@@ -177,6 +177,7 @@ class HandSample(NamedTuple):
     box: Box  # the tight, turned box of the hand, or any box where there is no hand
     joints_px: np.ndarray | None = None  # (21, 2), NaN where a joint is not labelled; None: no hand
     side: Side = "right"
+    side_known: bool = True  # otherwise the hand is looked at as if it were of `side`, and teaches none
     joints_m: np.ndarray | None = None  # (21, 3)
     rotations: np.ndarray | None = None  # (16, 3, 3), the first to the camera
     shape: np.ndarray | None = None  # (10,)
@@ -205,8 +206,9 @@ class Batch(NamedTuple):
     has_vertices: Tensor  # (B,)
     has_parameters: Tensor  # (B,) rotations and shape are known, and give the vertices where these are not
     has_mask: Tensor  # (B,)
+    has_side: Tensor  # (B,) whose hand it is is known
     presence: Tensor  # (B,) 1: a hand, 0: none
-    right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where presence is 0
+    right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where has_side is 0
     taught_mean: Tensor | None = None  # (B, P) a teacher's mean feature; P is 0 where none was taught
     taught_map: Tensor | None = None  # (B, C, h, w) its map over the crop
     has_taught: Tensor | None = None  # (B,)
@@ -228,6 +230,7 @@ class CropSample(NamedTuple):
     has_vertices: float
     has_parameters: float
     has_mask: float
+    has_side: float
     presence: float
     right: float
     taught_mean: np.ndarray
@@ -263,7 +266,7 @@ def _labels(item: HandSample, box: Box, affine: np.ndarray, size: int, mirror: b
     labelled = np.isfinite(in_crop).all(-1)
     labels["joints_crop"] = np.where(labelled[:, None], crop.normalised_from_px(in_crop, size), 0).astype(np.float32)
     labels["has_joints_crop"] = labelled.astype(np.float32)
-    labels |= {"presence": 1.0, "right": float(mirror == (item.side == "left"))}
+    labels |= {"presence": 1.0, "has_side": float(item.side_known), "right": float(mirror == (item.side == "left"))}
     if item.mask is not None:
         labels |= {"mask": _small_mask(item.mask, affine, size), "has_mask": 1.0}
     if item.joints_m is not None and with_3d:
@@ -336,6 +339,7 @@ def mirrored(item: HandSample) -> HandSample:
         box=Box((last - x, y), item.box.size_px, -item.box.angle_rad),
         joints_px=None if item.joints_px is None else item.joints_px * (-1, 1) + (last, 0),
         side=OTHER_SIDE[item.side],
+        side_known=item.side_known,
         joints_m=None if item.joints_m is None else geometry.mirror_points_m(item.joints_m),
         rotations=None if item.rotations is None else geometry.mirror_rotations(item.rotations),
         shape=item.shape,

@@ -194,7 +194,7 @@ def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
 def handedness(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Scalar: binary cross-entropy of (B,) logits: is it a right hand as shown?"""
     error = F.binary_cross_entropy_with_logits(prediction.net.handedness, batch.right, reduction="none")
-    return masked_mean(error, batch.presence)
+    return masked_mean(error, batch.has_side)
 
 
 def mask(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:

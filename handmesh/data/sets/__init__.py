@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from handmesh.data.sets.coco_wholebody import COCO_WHOLEBODY
 from handmesh.data.sets.dexycb import DEXYCB
+from handmesh.data.sets.hint import HINT
 from handmesh.data.sets.ho3d import HO3D
+from handmesh.data.sets.interhand import INTERHAND
+from handmesh.data.sets.onehand10k import ONEHAND10K
+from handmesh.data.sets.rhd import RHD
 from handmesh.data.sets.table import HandSet, HandTable, SetError
 
 SETS: dict[str, HandSet] = {
     "ho3d": HO3D,
     "dexycb": DEXYCB,
+    "interhand": INTERHAND,
+    "rhd": RHD,
+    "coco_wholebody": COCO_WHOLEBODY,
+    "onehand10k": ONEHAND10K,
+    "hint": HINT,
 }
 """Every set that can be read, by the name that configs and commands have for it."""
 

@@ -46,7 +46,8 @@ def check_table(table: HandTable) -> list[Finding]:
     labelled, in_space = np.isfinite(table.joints_px).all(-1), np.isfinite(table.joints_m).all((1, 2))
     left, known = int(table.left.sum()), 0 if table.pose is None else int(np.isfinite(table.pose).all(1).sum())
     images = np.unique(table.images)
-    found = f"{len(table):,} hands in {len(images):,} images: {len(table) - left:,} right, {left:,} left"
+    sides = f"{len(table) - left:,} right, {left:,} left" if table.sides else "nobody says which side"
+    found = f"{len(table):,} hands in {len(images):,} images: {sides}"
     labels = (
         f"{labelled.any(1).sum():,} in 2D ({labelled.mean():.0%} of joints), {in_space.sum():,} in 3D, {known:,} MANO"
     )
@@ -123,7 +124,8 @@ def tile(table: HandTable, i: int) -> np.ndarray:
     if table.visible is not None:
         for joint in np.flatnonzero(~table.visible[i] & np.isfinite(joints_px).all(1)).tolist():
             cv2.circle(image, tuple(joints_px[joint].round().astype(int).tolist()), 3, (0, 0, 0), cv2.FILLED)
-    caption = f"{table.side(i)} {table.image_path(i).parent.parent.name}/{table.image_path(i).stem}"
+    path, side = table.image_path(i), table.side(i) if table.sides else "either"
+    caption = f"{side} {path.parent.parent.name}/{path.stem}"
     image[:22] //= 3
     cv2.putText(image, caption[:44], (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _TEXT, 1, cv2.LINE_AA)
     return image

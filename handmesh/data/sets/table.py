@@ -100,6 +100,7 @@ class HandTable:
     coding: PoseCoding = "absolute"  # of `pose`
     shape: np.ndarray | None = None  # (N, 10) float32 MANO's shape
     masks: np.ndarray | None = None  # (N,) bytes: files below the root
+    sides: bool = True  # whether the set says which hand it is; where it does not, `left` means nothing
     read_mask: Callable[[Path, Side], np.ndarray] | None = None  # gives (H, W) uint8, 255 on the hand of that side
 
     def __len__(self) -> int:
@@ -197,6 +198,7 @@ class TableSource:
             box=table.box_of(i),
             joints_px=table.joints_px[i],
             side=table.side(i),
+            side_known=table.sides,
             joints_m=table.joints_m[i] if self.has_3d[i] else None,
             rotations=self.rotations[i] if known else None,
             shape=table.shape[i] if known else None,
@@ -222,6 +224,7 @@ class HandSet:
     splits: tuple[str, ...]  # the first is the one to train with
     layout: str  # what its folder holds, for people
     read: Callable[[Path, str], HandTable]  # raises SetError
+    trains: bool = True  # False: it is there to measure with
 
     def help(self) -> str:
         """Where to get it, on what terms."""
