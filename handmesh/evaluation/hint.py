@@ -269,7 +269,7 @@ def _report(
     columns = ("images of", "points", "count", *(f"PCK @{threshold:g}, %" for threshold in THRESHOLDS))
     note = (
         "The mean over 21 points of the fraction found, as HaMeR's evaluation takes it; 95 % intervals by bootstrap "
-        "over images. Published numbers are of sizes that come with HaMeR's own metadata, not with HInt: compare with care."
+        "over images. Published numbers are of sizes in HaMeR's own metadata, which HInt lacks: compare with care."
     )
     sections = [
         Section("Points found", [Table("", columns, rows, words=2, note=note)]),
