@@ -24,7 +24,7 @@ def write_hint(root: Path, images: int = 2) -> dict[str, Hand]:
     for folder in FOLDERS:
         for k in range(images):
             camera, side = Camera.from_fov(320, 240), ("right", "left")[k % 2]
-            hand = random_hand(rng, camera, side, (160.0, 120.0 if k else 190.0), 0.5)
+            hand = random_hand(rng, camera, side, (160.0, 120.0 if k % 2 else 222.0), 0.5)
             stem = f"{folder}/P01_01_frame_{k:010d}_{side[0]}"
             image, _ = draw_hands([hand], camera, rng)
             if folder != "TEST_ego4d_img":
