@@ -177,7 +177,6 @@ class HandSample(NamedTuple):
     box: Box  # the tight, turned box of the hand, or any box where there is no hand
     joints_px: np.ndarray | None = None  # (21, 2), NaN where a joint is not labelled; None: no hand
     side: Side = "right"
-    side_known: bool = True  # otherwise the hand is looked at as if it were of `side`, and teaches none
     joints_m: np.ndarray | None = None  # (21, 3)
     rotations: np.ndarray | None = None  # (16, 3, 3), the first to the camera
     shape: np.ndarray | None = None  # (10,)
@@ -185,6 +184,7 @@ class HandSample(NamedTuple):
     vertices_m: np.ndarray | None = None  # (V, 3), from the same origin as joints_m
     mask: np.ndarray | None = None  # (H, W) uint8, 255 on the hand
     weak_3d: bool = False  # joints_m is an estimate, up to scale; so are rotations and shape where given
+    side_known: bool = True  # otherwise the hand is looked at as if it were of `side`, and teaches none
     view: Box | None = None  # the tight box to be looked at in place of a randomly changed one
     wrong_side: bool = False  # look at `view` mirrored the wrong way
     taught: Taught | None = None  # what a teacher saw there

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from handmesh.data.sets.table import HandSet, HandTable, SetError, cached_table, keypoints_from
-from handmesh.files import ImageError, read_image
+from handmesh.files import ImageError, read_quickly
 from handmesh.hand.mano import DamagedPickleError, RefusedPickleError, read_pickle
 from handmesh.types import Side
 
@@ -44,7 +44,7 @@ def read_rhd(root: Path, split: str) -> HandTable:
 def read_mask(path: Path, side: Side) -> np.ndarray:
     """(H, W) uint8, 255 on the hand of that side; SetError where the file is missing or damaged."""
     try:
-        parts = read_image(path, "L")
+        parts = read_quickly(path, "L")
     except ImageError as error:
         raise SetError(f"{error}: unpack RHD again") from None
     return cv2.inRange(parts, *_PARTS[side])

@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from handmesh import geometry, skeleton
 from handmesh.data.cache import cache_folders, stamp_of, tidy, writable
 from handmesh.data.samples import HandSample, are_parameters_of
-from handmesh.files import ImageError, read_image, write_npz
+from handmesh.files import ImageError, read_quickly, write_npz
 from handmesh.hand.model import HandModel, PoseCoding
 from handmesh.types import Box, Camera, Side
 
@@ -119,7 +119,7 @@ class HandTable:
     def image(self, i: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB; SetError where the file is missing or damaged."""
         try:
-            return read_image(self.image_path(i))
+            return read_quickly(self.image_path(i))
         except ImageError as error:
             raise SetError(f"{error}: unpack {self.name} again") from None
 
