@@ -2,8 +2,7 @@
 
 As in HaMeR's evaluation (https://github.com/geopavlakos/hamer, `EvaluatorPCK`): a point is found where it lies no
 farther from its label than a fraction of the hand's size; the fraction found is taken of each of the 21 points, over
-the hands in which it counts, and then the mean of these. The hand is shown in the box around its labelled points, and
-its side is given.
+the hands in which it counts, and then the mean of these. The hand's side is given, and the box that it is shown in.
 """
 
 from __future__ import annotations
@@ -17,18 +16,25 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import cv2
 import numpy as np
 import tyro
-from rich.progress import Progress
 
 from handmesh import skeleton
 from handmesh.crop import crop_affine, warp
 from handmesh.data.sets.hint import FOLDERS, read_hint
 from handmesh.data.sets.table import HandTable, SetError
 from handmesh.evaluation.datasets import ArrayCache
+from handmesh.evaluation.hands import dependencies, read_hands, reader_of, reading_setting, short_name
 from handmesh.evaluation.metrics import Metric, as_json, image_metric
-from handmesh.evaluation.predictor import CropPredictor, Predictor, ReadingOptions, View, open_predictor
+from handmesh.evaluation.predictor import (
+    CropPredictor,
+    PredictOptions,
+    Predictor,
+    ReadingOptions,
+    View,
+    open_predictor,
+)
 from handmesh.evaluation.report import Headline, Image, Report, Section, Table, heat_map
 from handmesh.evaluation.review import best_median_worst, tiled
-from handmesh.geometry import apply_affine
+from handmesh.geometry import apply_affine, project
 from handmesh.types import Box, Camera
 
 if TYPE_CHECKING:
@@ -38,9 +44,6 @@ THRESHOLDS = (0.05, 0.1, 0.15)
 """Of the hand's size, as in the paper."""
 
 TITLES = {"newdays": "New Days", "epick": "VISOR", "ego4d": "Ego4D"}
-PART = 32
-"""Images that are in memory, and predictions that are kept on disk, together."""
-
 SHOWN, SHOWN_PX, MARGIN = 6, 192, 1.6
 
 Size = Literal["keypoints", "box"]
@@ -81,15 +84,19 @@ def evaluate_hint(options: HintOptions) -> list[Metric]:
 
     Raises ValueError (SetError, CacheMismatch, ModelFileError ...) for what cannot be done.
     """
-    if options.predict_options.crop != "gt-keypoints":
-        raise ValueError(f"HInt's hands are shown in their labelled boxes: the crop {options.predict_options.crop!r} "
-                         "does not know which of an image's hands is meant; take gt-keypoints")  # fmt: skip
+    crop = options.predict_options.crop
+    if crop not in ("gt-keypoints", "given-box"):
+        raise ValueError(
+            f"the crop {crop!r} does not know which of an image's hands HInt labels: take --crop given-box"
+        )
     tables, warnings = _tables(options)
     predictor = open_predictor(options.model, options.hand_model, options.device, options.threads)
-    reader = CropPredictor(predictor, options.predict_options, batch=options.batch)
-    cache = ArrayCache(options.output / "predictions", _configuration(options, predictor), options.overwrite)
-    scored = [_score(folder, table, predict(table, reader, cache, folder), options.size) for folder, table in
-              tables.items()]  # fmt: skip
+    reader = reader_of(options, predictor)
+    scored = []
+    for folder, table in tables.items():
+        kept = dependencies(predictor, options.predict_options) | {"data": str(options.root.resolve())}
+        cache = ArrayCache(options.output / "predictions" / folder, kept, options.overwrite)
+        scored.append(_score(folder, table, predict(table, options.predict_options, reader, cache), options.size))
     metrics = [metric for one in scored for metric in metrics_of(one)]
     warnings += [
         f"In {missed} images of {one.title} the network's numbers were no hand; all points of these are missed."
@@ -122,53 +129,20 @@ def _tables(options: HintOptions) -> tuple[dict[str, HandTable], list[str]]:
     return tables, reasons
 
 
-# Predictions.
+def predict(table: HandTable, options: PredictOptions, reader: CropPredictor, cache: ArrayCache) -> np.ndarray:
+    """(N, 21, 2) the joints of each hand's mesh in its image, NaN where the network's numbers are no hand; what the
+    cache holds is not done again."""
+    cameras = [Camera.from_fov(*size) for size in table.camera[:, 4:].astype(int).tolist()]  # as the tracker assumes
 
+    def view(i: int) -> View:
+        labelled = table.joints_px[i][np.isfinite(table.joints_px[i]).all(-1)]
+        around = labelled if options.crop == "gt-keypoints" else table.box[i].reshape(2, 2)
+        return View(table.image(i), cameras[i], around, table.side(i))
 
-def predict(table: HandTable, reader: CropPredictor, cache: ArrayCache, name: str) -> np.ndarray:
-    """(N, 21, 2) the points of each hand in its image; what the cache holds is not done again."""
-    parts = []
-    with Progress(transient=True) as progress:
-        task = progress.add_task(f"predicting {name}", total=len(table))
-        for start in range(0, len(table), PART):
-            rows = range(start, min(start + PART, len(table)))
-            part = cache.get(f"{name}-{start:08d}")
-            if part is None or len(part["joints_px"]) < len(rows):
-                part = {"joints_px": _predict(table, reader, rows)}
-                cache.put(f"{name}-{start:08d}", **part)
-            parts.append(part["joints_px"][: len(rows)])
-            progress.advance(task, len(rows))
-    return np.concatenate(parts)
-
-
-def _predict(table: HandTable, reader: CropPredictor, rows: Sequence[int]) -> np.ndarray:
-    """The network knows right hands: a left one is shown to it as the mirror shows it."""
-    views, widths = [], []
-    for i in rows:
-        image, points = table.image(i), table.joints_px[i]
-        points = points[np.isfinite(points).all(-1)]
-        width = image.shape[1]
-        if table.left[i]:
-            image, points = np.ascontiguousarray(image[:, ::-1]), points * (-1, 1) + (width - 1, 0)
-        views.append(View(image, Camera.from_fov(width, image.shape[0]), points))
-        widths.append(width)
-    found = np.full((len(views), 21, 2), np.nan, np.float32)
-    for k, (i, seen) in enumerate(zip(rows, reader.read(views), strict=True)):
-        if seen.hand is not None:
-            points = seen.hand.joints_px
-            found[k] = points * (-1, 1) + (widths[k] - 1, 0) if table.left[i] else points
-    return found
-
-
-def _configuration(options: HintOptions, predictor: Predictor) -> dict[str, object]:
-    """All that predictions depend on."""
-    return {
-        "model": predictor.file_sha256[:16],
-        "hand": predictor.hand_sha256[:16],
-        "data": str(options.root.resolve()),
-        "passes": options.predict_options.passes,
-        "tta": options.predict_options.tta,
-    }
+    seen = read_hands(view, len(table), reader, cache)
+    joints = zip(seen.joints_m, cameras, seen.is_hand, strict=True)
+    nowhere = np.full((21, 2), np.nan)
+    return np.stack([project(points, camera) if there else nowhere for points, camera, there in joints])
 
 
 # Scores.
@@ -235,15 +209,8 @@ def metrics_of(scored: Scored) -> list[Metric]:
 def _setting(options: HintOptions, tables: dict[str, HandTable], predictor: Predictor) -> dict[str, str]:
     counts = ", ".join(f"{len(table):,} of {folder}" for folder, table in tables.items())
     around = "labelled points" if options.size == "keypoints" else "labelled box"
-    return {
-        "data": f"{options.root.resolve().name}: {counts}",
-        "model": f"{predictor.name} (SHA-256 {predictor.file_sha256[:12]})",
-        "hand model": predictor.hand,
-        **options.predict_options.described(predictor.box_scale),
-        "side of the hand": "given; left hands are shown mirrored",
-        "size of a hand": f"the longer side of its {around}",
-        "hardware": predictor.runs_on,
-    }
+    setting = reading_setting(options, predictor, f"{options.root.resolve().name}: {counts}")
+    return setting | {"hand's side": "given", "hand's size": f"the longer side of its {around}"}
 
 
 def _samples(scored: Sequence[Scored]) -> dict[str, np.ndarray]:
@@ -279,7 +246,7 @@ def _report(
     first = scored[0].title
     return Report(
         title="Hands in HInt's images",
-        subtitle=f"{Path(options.model).stem}: points found within fractions of the hand's size",
+        subtitle=f"{short_name(options.model)}: points found within fractions of the hand's size",
         setting=setting,
         sections=sections,
         headline=[Headline(f"{first}, all points, {metric.name.split()[-1]}", f"{metric.value:.1f}", "%")

@@ -98,10 +98,11 @@ def test_left_and_right_hands_come_back_where_they_are(hint, tmp_path, monkeypat
     assert [hand.side for hand in hands] == ["right", "left"]
     monkeypatch.setattr(HandTable, "image", lambda _, i: coded_frame(i, 320, 240))
     reader = CropPredictor(knowing(hands), PredictOptions())
-    found = predict(table, reader, ArrayCache(tmp_path, {}), "images")
+    options = PredictOptions()
+    found = predict(table, options, reader, ArrayCache(tmp_path, {}))
     assert np.abs(found - np.stack([hand.joints_px for hand in hands])).max() < 1.0
     monkeypatch.setattr(CropPredictor, "read", lambda *_: pytest.fail("done again"))
-    np.testing.assert_array_equal(predict(table, reader, ArrayCache(tmp_path, {}), "images"), found)
+    np.testing.assert_array_equal(predict(table, options, reader, ArrayCache(tmp_path, {})), found)
 
 
 def labels_of(root: Path, folder: str):
@@ -112,7 +113,24 @@ def labels_of(root: Path, folder: str):
 
 def test_the_command_writes_the_numbers_that_its_predictions_have(hint, tmp_path, capsys):
     root, _ = hint
-    assert main(["evaluate", "hint", str(root), "--model", "fast", "--output", str(tmp_path), "--size", "box"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "hint",
+                str(root),
+                "--model",
+                "fast",
+                "--output",
+                str(tmp_path),
+                "--size",
+                "box",
+                "--crop",
+                "given-box",
+            ]
+        )
+        == 0
+    )
     written = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
     for folder, title in (("TEST_newdays_img", "New Days"), ("TEST_epick_img", "VISOR")):
         labels = list(labels_of(root, folder))
@@ -121,8 +139,9 @@ def test_the_command_writes_the_numbers_that_its_predictions_have(hint, tmp_path
         )
         boxes = np.array([label["bbox"][0] for label in labels])
         sizes = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-        with np.load(tmp_path / "predictions" / f"{folder}-00000000.npz") as kept:
-            predicted = kept["joints_px"].astype(float)
+        with np.load(tmp_path / "predictions" / folder / "00000000.npz") as kept:
+            x, y, z = np.moveaxis(np.round(kept["joints_m"].astype(float), 7), -1, 0)
+        predicted = np.stack([CAMERA.fx * x / z + CAMERA.cx, CAMERA.fy * y / z + CAMERA.cy], axis=-1)
         for kind, counts in (("all", exists), ("visible", exists * (1 - hidden)), ("occluded", exists * hidden)):
             for threshold in (0.05, 0.1, 0.15):
                 expected = 100 * reference_pck(predicted, points, counts, sizes, threshold)
@@ -135,7 +154,7 @@ def test_the_command_writes_the_numbers_that_its_predictions_have(hint, tmp_path
 
 
 @pytest.mark.parametrize("options, reason", [
-    (["--crop", "detected"], "take gt-keypoints"),
+    (["--crop", "detected"], "take --crop given-box"),
     (["--folders", "TRAIN_newdays_img"], "unknown folders"),
     (["--folders", "TEST_ego4d_img"], "none of their images"),
 ])  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from handmesh.data.sets.table import HandSet, HandTable, SetError, cached_table, with_bar
-from handmesh.files import parsed_json, visible
+from handmesh.files import ImageError, open_image, parsed_json, visible
 
 FOLDERS = (
     "TEST_newdays_img", "TEST_epick_img", "TEST_ego4d_img", "TEST_ego4d_seq", "VAL_newdays_img", "VAL_epick_img",
@@ -54,10 +54,19 @@ def _columns(root: Path, folder: str, labels: list[Path]) -> dict[str, np.ndarra
         "left": np.array([path.stem.endswith("_l") for path in shown], bool),
         "joints_px": np.where(exists[..., None], points, np.nan).astype(np.float32),
         "joints_m": np.full((len(shown), 21, 3), np.nan, np.float32),
-        "camera": np.full((len(shown), 6), np.nan, np.float32),
+        "camera": np.array([[np.nan] * 4 + _size(path.with_suffix(".jpg")) for path in shown], np.float32),
         "visible": exists & ~hidden,
         "box": np.array([hand["bbox"] for hand in hands], np.float32),
     }
+
+
+def _size(path: Path) -> list[int]:
+    """Width and height of an image, which is not decoded for it."""
+    try:
+        with open_image(path) as file:
+            return list(file.size)
+    except ImageError as error:
+        raise SetError(f"{error}: unpack HInt again") from None
 
 
 def _hand(path: Path) -> dict[str, np.ndarray]:
