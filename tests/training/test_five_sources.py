@@ -28,7 +28,7 @@ STEPS, BATCH = 3, 16
 def preset(tmp_path_factory) -> Path:
     """A preset beside its five small sources, a fifth of the samples from each."""
     root = tmp_path_factory.mktemp("five")
-    write_freihand(root / "freihand", rows=1, evaluation=0, versions=1)
+    write_freihand(root / "freihand", rows=1, evaluation=1, versions=1)
     write_synthetic(GenerateConfig(output=root / "shards", count=2, size=64, workers=1))
     write_interhand(root / "interhand")
     write_rhd(root / "rhd")
