@@ -37,6 +37,15 @@ COMMANDS = {
     "evaluate freihand": Command(
         "handmesh.evaluation.freihand:evaluate_freihand", "FreiHAND's metrics, and a report to read", "train"
     ),
+    "evaluate ho3d": Command(
+        "handmesh.evaluation.sets:evaluate_ho3d", "HO-3D's metrics and its server's file, and a report", "train"
+    ),
+    "evaluate dexycb": Command(
+        "handmesh.evaluation.sets:evaluate_dexycb", "DexYCB's metrics on its splits, and a report", "train"
+    ),
+    "evaluate hint": Command(
+        "handmesh.evaluation.hint:evaluate_hint", "points found in HInt's photographs and frames (PCK)", "train"
+    ),
     "evaluate score": Command(
         "handmesh.evaluation.freihand:score", "score a prediction file as FreiHAND's server does", "train"
     ),
@@ -92,6 +101,9 @@ COMMANDS = {
     ),
     "data fit-photos": Command("handmesh.evaluation.photo_fits:run", "fit the hand to labelled photographs", "train"),
     "data photo-shards": Command("handmesh.data.shards:run", "pack labelled photographs into shards"),
+    "data check": Command(
+        "handmesh.data.sets.check:run", "is a research data set whole; how many hands; a picture of some", "train"
+    ),
     "data check-freihand": Command(
         "handmesh.data.freihand_check:run", "is a FreiHAND folder whole and consistent", "train"
     ),

@@ -229,6 +229,26 @@ def read_image(path: Path, mode: Mode = "RGB") -> np.ndarray:
         return _decoded(file, mode)
 
 
+_WHOLE = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n": b"IEND"}
+"""How JPEG and PNG files begin, and what stands at the end of those that are not cut short."""
+
+
+def read_quickly(path: Path, mode: Literal["RGB", "L"] = "RGB") -> np.ndarray:
+    """(H, W, 3) uint8 RGB or (H, W) grey as `read_image` gives it, but decoded by OpenCV in less than half the time.
+
+    For the many files of training data. Those that OpenCV does not decode or that are cut short, which it would not
+    notice, are left to `read_image`, with its errors.
+    """
+    data = path.read_bytes() if path.is_file() else b""
+    for begin, end in _WHOLE.items():
+        if data.startswith(begin) and end in data[-32:]:
+            flags = cv2.IMREAD_COLOR_RGB if mode == "RGB" else cv2.IMREAD_GRAYSCALE
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if image is not None:
+                return image
+    return read_image(path, mode)
+
+
 def read_shrunk(path: Path) -> ShrunkImage:
     """`read_image`, with images above `LARGEST_PIXELS` shrunk to a half or a quarter of their sides."""
     with open_image(path) as file:

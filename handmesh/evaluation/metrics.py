@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import rankdata
 
 from handmesh.detection import Detection
-from handmesh.skeleton import BONES, KEYPOINT_TIPS
+from handmesh.skeleton import BONES, KEYPOINT_TIPS, ROOT, WRIST
 from handmesh.types import Box, Side
 
 PCK_THRESHOLDS_M = np.linspace(0.0, 0.05, 100)
@@ -57,6 +57,18 @@ def align(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
         found, (centred, norm) = similarity(points, target), _normalised(points)
         aligned.append(centred / norm @ found.rotation * found.scale * found.target_norm + target.mean(0))
     return np.stack(aligned)
+
+
+def scale_and_translation(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
+    """(N, 21, 3) predictions with the wrist where the true one is, and the bone from there to the middle finger's
+    knuckle as long.
+
+    Source: `align_sc_tr` of HO-3D's evaluation (https://github.com/shreyashampali/ho3d).
+    """
+    predicted, truth = _pairs(predicted, truth)
+    own, true = (np.linalg.norm(points[:, ROOT] - points[:, WRIST], axis=-1) for points in (predicted, truth))
+    scaled = predicted / np.where(own > 0, own, 1.0)[:, None, None] * true[:, None, None]
+    return scaled - scaled[:, [WRIST]] + truth[:, [WRIST]]
 
 
 def _pairs(predicted: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -120,14 +120,16 @@ def warm_up() -> None:
 
 
 def draw_skeleton(image: np.ndarray, joints_px: np.ndarray) -> None:
-    """Draw the 20 bones and 21 joints of (21, 2) `joints_px` into `image`, in place, a colour a finger."""
-    if not np.abs(joints_px).max() < _FARTHEST_PX:
+    """Draw the bones and joints of (21, 2) `joints_px` into `image`, in place, a colour a finger; none that are NaN."""
+    there = np.isfinite(joints_px).all(1)
+    if not there.any() or not np.abs(joints_px[there]).max() < _FARTHEST_PX:
         return
-    width = max(1, round(float(np.ptp(joints_px, axis=0).max()) / 90))
+    width = max(1, round(float(np.ptp(joints_px[there], axis=0).max()) / 90))
     for parent, child in skeleton.BONES:
-        ends = _fixed_point(joints_px[[parent, child]])
-        cv2.line(image, *ends, _finger_colour(child), width, cv2.LINE_AA, _SHIFT)
-    for joint, centre in enumerate(_fixed_point(joints_px)):
+        if there[parent] and there[child]:
+            ends = _fixed_point(joints_px[[parent, child]])
+            cv2.line(image, *ends, _finger_colour(child), width, cv2.LINE_AA, _SHIFT)
+    for joint, centre in zip(np.flatnonzero(there).tolist(), _fixed_point(joints_px[there]), strict=True):
         radius = round(1.5 * width * 2**_SHIFT)
         cv2.circle(image, centre, radius, _finger_colour(joint), cv2.FILLED, cv2.LINE_AA, _SHIFT)
         cv2.circle(image, centre, radius, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
