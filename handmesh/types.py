@@ -148,11 +148,24 @@ class Hand:
             joints_uncertainty_m=spread_m,
         )
 
-    def to_trimesh(self) -> trimesh.Trimesh:
-        """A `trimesh.Trimesh` in the camera's frame, ready to `.export('hand.glb')`."""
-        import trimesh
+    def save(self, path: str | Path) -> None:
+        """Write the mesh as a 3D file: .glb, .obj, .ply, .stl, or .usdz, which needs `pip install 'handmesh[usd]'`.
 
-        return trimesh.Trimesh(self.vertices_m, self.faces, process=False)
+        Metres, y up, as seen from the camera, which is at the origin and looks along -z. Raises ValueError, with
+        one clear line, for another suffix and for a path that cannot be written.
+        """
+        from handmesh.xr import mesh_files
+
+        mesh_files.write_meshes(path, [self])
+
+    def to_trimesh(self, frame: Literal["view", "camera"] = "view") -> trimesh.Trimesh:
+        """A `trimesh.Trimesh` with normals and a skin's material.
+
+        frame: 'view', that of `save` and `to_webxr`, y up; or 'camera', that of `vertices_m`, y down.
+        """
+        from handmesh.xr import mesh_files
+
+        return mesh_files.to_trimesh(self, frame)
 
     def to_webxr(self) -> xr.XRHand:
         """The 25 joints of WebXR Hand Input: position, orientation, radius, in an OpenXR view's frame (y up)."""

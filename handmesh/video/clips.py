@@ -32,7 +32,7 @@ from handmesh.render.overlay import SIDE_COLOURS
 from handmesh.types import Camera, Hand, Side
 from handmesh.video.sinks import GrowingFile
 from handmesh.xr.gltf import Track, animated_glb, fit_rig, rigged_glb
-from handmesh.xr.poses import FROM_CAMERA
+from handmesh.xr.mesh_files import WRITABLE, write_meshes
 
 # A recorded clip in memory: one row a hand and frame, as tables, and as `Hand`s where they are asked for.
 
@@ -529,45 +529,6 @@ def _are_meshes(vertices_m: np.ndarray, hands: int, num_vertices: int) -> bool:
     if vertices_m.shape != (hands, num_vertices, 3) or vertices_m.dtype.kind != "f":
         return False
     return all(np.isfinite(vertices_m[k : k + _PIECE]).all() for k in range(0, hands, _PIECE))
-
-
-# Writes hands as a 3D file that other programs open the right way up.
-
-
-WRITABLE = (".glb", ".obj", ".ply", ".stl")
-
-
-def write_meshes(path: Path, hands: Sequence[Hand]) -> None:
-    """Write the hands into one file, in metres, y up, the camera at the origin looking along -z.
-
-    Raises OutputError for a suffix that is not in `WRITABLE`, for no hands at all, and for a path
-    that cannot be written.
-    """
-    check_writable(path)
-    if not hands:
-        raise OutputError(f"cannot write {path}: there is no hand to write")
-    import trimesh
-
-    scene = trimesh.Scene()
-    for hand in hands:
-        mesh = hand.to_trimesh()
-        mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=_rgba(hand))
-        mesh.vertices = mesh.vertices * FROM_CAMERA  # glTF's axes are those of XR: y up, z towards the viewer
-        name = f"{hand.side}_{hand.id}"
-        scene.add_geometry(mesh, node_name=name, geom_name=name)
-    data = scene.export(file_type=path.suffix.lower()[1:])
-    write_bytes(path, data.encode() if isinstance(data, str) else data)
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless meshes can be written as the path's suffix says."""
-    if path.suffix.lower() not in WRITABLE:
-        raise OutputError(f"cannot write {path}: meshes are written as {', '.join(WRITABLE)}")
-
-
-def _rgba(hand: Hand) -> np.ndarray:
-    colour = [*(round(255 * channel) for channel in SIDE_COLOURS[hand.side]), 255]
-    return np.tile(np.array(colour, np.uint8), (len(hand.vertices_m), 1))
 
 
 # Clips to and from files, by suffix.

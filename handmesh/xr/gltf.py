@@ -245,6 +245,8 @@ Colour = tuple[float, float, float]
 SKIN_COLOUR: Colour = (0.85, 0.68, 0.58)
 """sRGB."""
 
+ROUGHNESS = 0.6
+
 
 class HandNodes(NamedTuple):
     """Where a hand is in a document."""
@@ -301,20 +303,25 @@ def _add_primitive(document: Document, skin: Skin, name: str, colour: Colour) ->
     return {
         "attributes": attributes,
         "indices": document.add_numbers(indices, ELEMENT_ARRAY_BUFFER),
-        "material": _add_material(document, name, colour),
+        "material": add_material(document, name, colour),
     }
 
 
-def _add_material(document: Document, name: str, colour: Colour) -> int:
-    srgb = np.array(colour)
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+def linear(srgb: Colour) -> list[float]:
+    """An sRGB colour in linear light (IEC 61966-2-1)."""
+    encoded = np.array(srgb)
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).round(4).tolist()
+
+
+def add_material(document: Document, name: str, colour: Colour) -> int:
+    """Add a skin's material in an sRGB colour; its index."""
     return document.add(
         "materials",
         name=name,
         pbrMetallicRoughness={
-            "baseColorFactor": [*linear.round(4).tolist(), 1.0],
+            "baseColorFactor": [*linear(colour), 1.0],
             "metallicFactor": 0.0,
-            "roughnessFactor": 0.6,
+            "roughnessFactor": ROUGHNESS,
         },
         doubleSided=True,  # the wrist is open: one can look in
     )
