@@ -111,7 +111,7 @@ class ClipSink:
 
     def _finish(self) -> None:
         clip = read_clip(self._spool.folder, self._model)
-        if not len(clip.rows) and self.path.suffix.lower() == ".glb":
+        if not len(clip.rows) and self.path.suffix.lower() in (".glb", ".bvh"):
             self._spool.remove()
             raise OutputError(f"{self.path} was not written: no hand was seen")
         try:

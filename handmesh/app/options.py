@@ -127,7 +127,7 @@ class Options(DrawingOptions, SourceOptions):
     record: Path | None = None
     """Record what is drawn as a video (.mp4). In the window, r starts and stops a recording as well."""
     export: Path | None = None
-    """Write the hands of every frame as numbers or meshes: .npz, .json, .glb (animated), or a folder, which gets
+    """Write the hands of every frame as numbers or meshes: .npz, .json, .glb (animated), .bvh, or a folder, which gets
     a mesh file a frame."""
     output: Path | None = None
     """For images: an image (.png, .jpg, .webp), or a folder, which gets an overlay of every frame and hands.json. An

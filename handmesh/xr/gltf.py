@@ -17,7 +17,7 @@ from handmesh.hand.lbs import SkinnedHand, joint_transforms, strongest_joints
 from handmesh.render.rasterizer import vertex_normals
 from handmesh.types import Hand, Side
 from handmesh.xr import WEBXR_JOINTS, to_webxr
-from handmesh.xr.joints import WEBXR_OF_MANO, WEBXR_PARENTS
+from handmesh.xr.joints import VRM_BONES, WEBXR_OF_MANO, WEBXR_PARENTS
 from handmesh.xr.poses import FROM_CAMERA
 
 # A glTF 2.0 file in the making: its JSON, and the one buffer of numbers that follows it in a `.glb`.
@@ -351,12 +351,14 @@ def _add_joint(
 ) -> int:
     """Add one of the nodes, at its translation and rotation relative to what it hangs from.
 
-    A joint that turns says which joint of `Hand.pose` it is, and how its axes lie in the hand model's frame.
+    A joint that turns says which joint of `Hand.pose` it is, how its axes lie in the hand model's frame, and which
+    bone of a VRM's humanoid.
     """
     extras = None
     if number in WEBXR_OF_MANO:
         joint = skeleton.MANO_JOINTS[WEBXR_OF_MANO.index(number)]
-        extras = {"joint": joint, "axes_xyzw": _quaternion(rig.axes[number])}
+        axes = _quaternion(rig.axes[number])
+        extras = {"joint": joint, "axes_xyzw": axes, "vrm_bone": rig.side + VRM_BONES[number]}
     translation, rotation = position
     return document.add(
         "nodes",

@@ -1,7 +1,7 @@
 """Hands as 3D files that other programs open the right way up: `.glb`, `.obj`, `.ply`, `.stl` and `.usdz`.
 
-Metres, y up, the camera at the origin looking along -z, as in glTF: a viewer shows the hands as the camera saw them. All
-but `.stl` have smooth normals and the colour of skin.
+Metres, y up, the camera at the origin looking along -z, as in glTF: a viewer shows the hands as the camera saw them.
+All but `.stl` have smooth normals and the colour of skin.
 """
 
 from __future__ import annotations
@@ -83,9 +83,7 @@ def check_writable(path: Path) -> None:
         try:
             import pxr  # noqa: F401
         except ImportError:
-            raise OutputError(
-                f"cannot write {path}: USDZ needs Pixar's package, pip install 'handmesh[usd]'"
-            ) from None
+            raise OutputError(f"cannot write {path}: USDZ needs Pixar's package, pip install 'handmesh[usd]'") from None
 
 
 def _glb(meshes: Sequence[Mesh]) -> bytes:
