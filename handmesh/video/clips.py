@@ -30,7 +30,7 @@ from handmesh.files import (
 from handmesh.geometry import mirror_faces
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.render.overlay import SIDE_COLOURS
-from handmesh.types import Camera, Hand, Side
+from handmesh.types import Camera, Hand, Side, hand_record
 from handmesh.video.sinks import GrowingFile
 from handmesh.xr.bvh import bvh_of
 from handmesh.xr.gltf import Track, animated_glb, fit_rig, rigged_glb
@@ -249,9 +249,6 @@ def _heads(arrays: Mapping[str, np.ndarray]) -> list[FrameHead]:
 # A clip as JSON: a record a frame, a line each, with all parameters but the mesh. The schema is in docs/exports.md.
 
 
-_DECIMALS = {"joints_m": 6, "joints_px": 2, "shape": 5, "joints_uncertainty_m": 6, "joints_uncertainty_px": 2}
-
-
 def write_json(clip: Clip, path: Path) -> None:
     """Write the clip without its meshes, which pose and shape give back."""
     about = {"format": FORMAT, "version": VERSION, "source": clip.title, "fps": clip.fps}
@@ -266,23 +263,8 @@ def write_json(clip: Clip, path: Path) -> None:
 
 
 def _frame_record(head: FrameHead, rows: np.ndarray) -> dict[str, object]:
-    hands = [_hand_record(row) for row in rows]
+    hands = [hand_record(row) for row in rows]
     return {"file": head.name, "time_s": round(head.time_s, 6), "camera": asdict(head.camera), "hands": hands}
-
-
-def _hand_record(row: np.void) -> dict[str, object]:
-    scalars = {
-        **{"id": int(row["id"]), "side": str(row["side"]), "score": round(float(row["score"]), 4)},
-        **{"visible_s": round(float(row["visible_s"]), 4), "predicted": bool(row["predicted"])},
-    }
-    arrays = {name: _rounded(row[name], decimals) for name, decimals in _DECIMALS.items()}
-    rotations = Rotation.from_matrix(row["pose"].astype(np.float64)).as_quat(canonical=True)
-    return {**scalars, "pose_xyzw": _rounded(rotations, 6), **arrays}
-
-
-def _rounded(values: np.ndarray, decimals: int) -> list | None:
-    """The values as a list; None where they are unknown."""
-    return None if np.isnan(values).any() else values.astype(np.float64).round(decimals).tolist()
 
 
 def read_json(path: Path, model: SkinnedHand) -> Clip:
