@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple, get_type_hints
 
+import handmesh
 from handmesh.console import BAD_USAGE, EXIT_CODES, complain, guarded, parse
 
 
@@ -134,7 +135,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if word in ("-h", "--help", "help"):
         return guarded(lambda: print(usage(group)))
     if word in ("-V", "--version"):
-        return guarded(lambda: print(f"handmesh {_version()}"))
+        return guarded(lambda: print(f"handmesh {handmesh.__version__}"))
     complain(_unknown(name, group))
     return BAD_USAGE
 
@@ -157,15 +158,6 @@ def usage(group: str = "") -> str:
     codes = [f"  {code:<{width}}  {meaning}" for code, meaning in EXIT_CODES.items()]
     more = ["`handmesh COMMAND --help` lists a command's options; `handmesh --version` says the version."]
     return "\n".join([head, "", about, "", "commands:", *lines, "", "exit codes:", *codes, "", *more])
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("handmesh")
-    except metadata.PackageNotFoundError:
-        return "(not installed: run from its folder)"
 
 
 def _unknown(name: str, group: str) -> str:

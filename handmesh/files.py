@@ -39,6 +39,9 @@ _MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # of these, a second image is a second
 
 Mode = Literal["RGB", "RGBA", "L"]
 
+Picture = np.ndarray | str | Path | Image.Image
+"""What can be taken for an image: (H, W, 3) uint8 RGB, a file's path, or what Pillow holds."""
+
 
 class ImageError(ValueError):
     """An image file that cannot be read; the message is one line that names it."""
@@ -247,6 +250,13 @@ def read_quickly(path: Path, mode: Literal["RGB", "L"] = "RGB") -> np.ndarray:
             if image is not None:
                 return image
     return read_image(path, mode)
+
+
+def pixels(image: Picture) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image's file, or of one that Pillow holds, upright; an array is given back as it is."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    return _decoded(image, "RGB") if isinstance(image, Image.Image) else image
 
 
 def read_shrunk(path: Path) -> ShrunkImage:

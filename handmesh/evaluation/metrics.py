@@ -526,6 +526,26 @@ def lag_s(times_s: np.ndarray, said: np.ndarray, true: np.ndarray, least_motion:
     return float(minimize_scalar(unlike, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x * frame_s)
 
 
+MIDDLE_PERCENT = (2.0, 98.0)
+"""Between these percentiles a path's length is taken: single mistakes have no say."""
+
+
+def overshoot_percent(said: np.ndarray, true: np.ndarray, least_motion: float) -> float:
+    """How much wider the (T, D) path `said` swings than `true` along the latter's main axis, in percent; less than 0
+    where it cuts corners off.
+
+    Rows of `said` that are not numbers are left out of both. Not a number where the truth moves less than
+    `least_motion`, as for `lag_s`, and where fewer than ten rows are left.
+    """
+    usable = np.isfinite(said).all(1)
+    if usable.sum() < 10 or rms_about_mean(true[usable][:, None]) < least_motion:
+        return np.nan
+    about_mean = true[usable] - true[usable].mean(0)
+    axis = np.linalg.svd(about_mean, full_matrices=False)[2][0]
+    widths = [float(np.diff(np.percentile(points[usable] @ axis, MIDDLE_PERCENT))[0]) for points in (said, true)]
+    return 100 * (widths[0] / widths[1] - 1)
+
+
 # How well a detector finds the labelled hands of photographs, and what else it takes for hands.
 
 

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from handmesh import skeleton
+from handmesh.files import Picture, pixels
 from handmesh.geometry import project
 from handmesh.render import rasterizer
 from handmesh.render.rasterizer import Fragments, rasterize
-from handmesh.types import Camera, Hand, Side
+from handmesh.types import Camera, Hand, Side, checked_frame
 
 Renderer = Literal["zbuffer", "pyrender"]
 Colour = tuple[float, float, float]
@@ -90,6 +91,17 @@ def shade(
     depth = np.full((camera.height, camera.width), np.inf, np.float32)
     rgba[view.position], depth[view.position] = _fill(mesh, camera, view, renderer)
     return rgba, depth
+
+
+def draw(
+    image: Picture, hands: Sequence[Hand], camera: Camera | None = None, *, mesh: bool = True, skeleton: bool = False
+) -> np.ndarray:
+    """The image with the hands drawn over it: a new (H, W, 3) uint8 RGB array.
+
+    image: an (H, W, 3) uint8 RGB array, a file's path, or an image of Pillow's. camera: the one that the hands were
+    tracked with. mesh, skeleton: what to draw of them. Raises ValueError for what is no image.
+    """
+    return overlay(checked_frame(pixels(image)), hands, camera, Style(mesh=mesh, skeleton=skeleton))
 
 
 def overlay(
