@@ -8,7 +8,7 @@ import json
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Poser:
     def _pose(self, hand: Hand, sequence: int) -> XRHand:
         due, radii_m = self._radii.get((hand.id, hand.side), (0, None))
         if radii_m is not None and sequence < due:
-            return to_webxr(replace(hand, vertices_m=_NO_VERTICES))._replace(radii_m=radii_m)
+            return to_webxr(hand, radii_m)
         pose = to_webxr(hand)
         self._radii[hand.id, hand.side] = (sequence + RADII_EVERY, pose.radii_m)
         return pose
