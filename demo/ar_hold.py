@@ -15,13 +15,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import trimesh
-from gestures import PAD_BACK_M, PAD_DOWN_M, GestureReader  # beside this file
 from scipy.spatial.transform import Rotation
 
 from handmesh import Camera, Hand, Joint, console
 from handmesh.app.options import CameraOptions
 from handmesh.app.webcam import choose_source
 from handmesh.app.window import has_display
+from handmesh.gestures import GestureReader
 from handmesh.render.overlay import shade
 from handmesh.render.rasterizer import blend
 from handmesh.video.sinks import open_sink
@@ -30,7 +30,8 @@ from handmesh.xr.poses import FROM_CAMERA
 RADIUS_M, THICKNESS_M = 0.018, 0.0035  # 43 mm across
 RING = trimesh.creation.torus(RADIUS_M, THICKNESS_M, major_sections=64, minor_sections=24)  # its axis is z
 GOLD = (1.0, 0.72, 0.25)
-TAKEN_M, DROPPED_M = 0.020, 0.030  # between thumb and index finger; generous, for a ring should not drop by mistake
+TAKEN, DROPPED = 0.11, 0.16  # of the hand's length; generous, for a ring should not drop by mistake
+PAD_BACK_M, PAD_DOWN_M = 0.009, 0.008  # of a finger's pad, from its tip: towards the wrist, and towards the palm
 
 
 def held_ring_m(hand: Hand) -> np.ndarray:
@@ -83,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> int:
     """Put rings into every frame, until it was the last or the user quits."""
-    window, pinches = options.window and has_display(), GestureReader(TAKEN_M, DROPPED_M)
+    window, pinches = options.window and has_display(), GestureReader(TAKEN, DROPPED)
     if not (window or options.output):
         raise ValueError("there is no window to show the ring in: name a file to write, --output ring.mp4")
     lens = options.lens()
@@ -98,7 +99,8 @@ def run(options: Options) -> int:
             height, width = frame.image_rgb.shape[:2]
             image_rgb, camera = lens.rectified(frame.image_rgb), lens.camera_for(width, height)
             hands = tracker.track(image_rgb, frame.time_s, camera)
-            rings_m = [held_ring_m(hand) for hand in hands if pinches.read(hand).gesture == "pinch"]
+            readings = zip(hands, pinches.read(hands), strict=True)
+            rings_m = [held_ring_m(hand) for hand, reading in readings if "index" in reading.pinches]
             image = composed(image_rgb, hands, rings_m, camera)
             if output:
                 output.write(frame, image, hands)

@@ -20,9 +20,9 @@ from handmesh.types import TrackedFrame
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
 @dataclass(frozen=True)
 class Options:
-    """Hands as a stream: a page to look at, WebSockets for programs, UDP for Unity, OSC for instruments.
+    """Hands as a stream: a page to look at, WebSockets for programs, UDP for engines, OSC for instruments.
 
-    Ctrl-C stops. docs/stream.md describes the messages.
+    VMC is for avatars. Ctrl-C stops. docs/stream.md describes the messages.
     """
 
     tracker: SourceOptions = field(default_factory=SourceOptions)
@@ -55,7 +55,8 @@ def run(options: Options, load: Callable[[SourceOptions], Tracker] = SourceOptio
 
 def _greet(server: StreamServer) -> None:
     console.say(f"open {server.url} in a browser; Ctrl-C stops")
-    for kind, positions in (("UDP", server.addresses.udp), ("OSC", server.addresses.osc)):
+    to = server.addresses
+    for kind, positions in (("UDP", (*to.udp, *to.udp_binary)), ("OSC", to.osc), ("VMC", to.vmc)):
         if positions:
             console.say(f"{kind} to {', '.join(positions)}")
     if not (server.addresses.token or _is_private(server.addresses.host)):

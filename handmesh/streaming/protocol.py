@@ -5,13 +5,11 @@ they mean.
 from __future__ import annotations
 
 import json
-import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +17,7 @@ import numpy as np
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
 from handmesh.geometry import mirror_faces, mirror_rotations, project
+from handmesh.gestures import FINGERS, GESTURES, Finger, Gesture, GestureReader, Reading
 from handmesh.hand.lbs import SkinnedHand, strongest_joints
 from handmesh.render.overlay import SIDE_COLOURS
 from handmesh.types import Camera, Hand, Side, TrackedFrame
@@ -33,12 +32,14 @@ RADII_EVERY = 15
 """Frames from one measurement of a hand's thickness to the next: it hardly changes, and takes longest of all."""
 
 _PINCH = [skeleton.KEYPOINTS.index(name) for name in ("thumb4", "index4")]
+_NO_VERTICES = np.zeros((0, 3), np.float32)
 
 
 class Poser:
-    """Hands to WebXR poses, frame by frame; keeps each hand's radii for some frames."""
+    """Hands to WebXR poses and gestures, frame by frame; keeps each hand's radii for some frames."""
 
     def __init__(self) -> None:
+        self.gestures = GestureReader()
         self._radii: dict[tuple[int, str], tuple[int, np.ndarray]] = {}  # when they are due again, and they
 
     def poses(self, hands: Sequence[Hand], sequence: int) -> list[XRHand]:
@@ -76,6 +77,11 @@ class Update:
     def poses(self) -> list[XRHand]:
         """The 25 WebXR joints of each hand, in the frame of an OpenXR view."""
         return self.poser.poses(self.hands, self.sequence)
+
+    @cached_property
+    def readings(self) -> list[Reading]:
+        """What each hand does."""
+        return self.poser.gestures.read(self.hands)
 
     def vertices_m(self, index: int) -> np.ndarray:
         """(V, 3) float32 vertices of a hand, in the frame of its poses."""
@@ -140,7 +146,7 @@ def frame_message(update: Update, pixels: bool = True) -> str:
 
 
 def _hand_fields(update: Update, index: int, pixels: bool) -> Fields:
-    hand, pose = update.hands[index], update.poses[index]
+    hand, pose, reading = update.hands[index], update.poses[index], update.readings[index]
     fields: Fields = {
         "id": int(hand.id),
         "side": hand.side,
@@ -148,6 +154,10 @@ def _hand_fields(update: Update, index: int, pixels: bool) -> Fields:
         "visible_s": round(float(hand.visible_s), 3),
         "predicted": bool(hand.predicted),
         "pinch_m": round(update.pinch_m(index), 5),
+        "gesture": reading.gesture,
+        "pinches": list(reading.pinches),
+        "pinch_strength": round(reading.pinch_strength, 3),
+        "grab_strength": round(reading.grab_strength, 3),
         "positions_m": rounded(pose.positions_m, 5),
         "orientations_xyzw": rounded(pose.orientations_xyzw, 5),
         "radii_m": rounded(pose.radii_m, 4),
@@ -191,6 +201,7 @@ _JOINT_FLOATS = 8
 _PIXEL_FLOATS = 2 * 21
 _SIDES: tuple[Side, Side] = ("left", "right")
 _METRIC = _PREDICTED = 1
+_PINCH_BIT, _GESTURE_BIT = 1, 5  # the flags' bits 1 to 4 are fingers, index first; 5 to 7 a place in `GESTURES`
 
 
 class BinaryHand(NamedTuple):
@@ -207,6 +218,8 @@ class BinaryHand(NamedTuple):
     radii_m: np.ndarray  # (25,)
     joints_px: np.ndarray  # (21, 2)
     vertices_m: np.ndarray  # (V, 3)
+    gesture: Gesture
+    pinches: tuple[Finger, ...]
 
 
 class BinaryFrame(NamedTuple):
@@ -224,22 +237,22 @@ class BinaryFrame(NamedTuple):
     hands: list[BinaryHand]
 
 
-def frame_bytes(update: Update) -> bytes:
-    """A frame with joints and vertices as one binary message."""
+def frame_bytes(update: Update, vertices: bool = True) -> bytes:
+    """A frame with joints and vertices as one binary message; `vertices` False leaves those out, for datagrams."""
     camera = update.tracked.camera
     times = (update.tracked.frame.time_s, update.captured_unix_ms, update.captured_s * 1000, update.sent_unix_ms)
     lens = (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
     parts = [_HEADER.pack(MAGIC, update.sequence, *times, *lens, len(update.hands), _METRIC * update.metric)]
     for index in range(len(update.hands)):
-        parts += _hand_parts(update, index)
+        parts += _hand_parts(update, index, update.vertices_m(index) if vertices else _NO_VERTICES)
     return b"".join(parts)
 
 
-def _hand_parts(update: Update, index: int) -> list[bytes]:
-    hand, pose = update.hands[index], update.poses[index]
-    vertices_m = update.vertices_m(index)
+def _hand_parts(update: Update, index: int, vertices_m: np.ndarray) -> list[bytes]:
+    hand, pose, reading = update.hands[index], update.poses[index], update.readings[index]
     numbers = (hand.score, hand.visible_s, update.pinch_m(index))
-    flags = _PREDICTED * hand.predicted
+    flags = _PREDICTED * hand.predicted + (GESTURES.index(reading.gesture) << _GESTURE_BIT)
+    flags += sum(1 << _PINCH_BIT + FINGERS.index(finger) for finger in reading.pinches)
     head = _HAND.pack(hand.id, _SIDES.index(hand.side), flags, len(vertices_m), *numbers)
     joints = np.concatenate([pose.positions_m, pose.orientations_xyzw, pose.radii_m[:, None]], axis=1)
     halves = (vertices_m - pose.positions_m[0]).astype("<f2").tobytes()
@@ -276,8 +289,9 @@ def _read_hand(message: bytes, offset: int) -> tuple[BinaryHand, int]:
     positions_m = joints[:, :3]
     vertices_m = halves.astype(np.float32) + positions_m[0]
     numbers = (bool(flags & _PREDICTED), score, visible_s, pinch_m)
-    read = BinaryHand(hand_id, _SIDES[side], *numbers, positions_m, joints[:, 3:7], joints[:, 7], joints_px, vertices_m)
-    return read, offset
+    arrays = (positions_m, joints[:, 3:7], joints[:, 7], joints_px, vertices_m)
+    pinches = tuple(finger for k, finger in enumerate(FINGERS) if flags >> _PINCH_BIT + k & 1)
+    return BinaryHand(hand_id, _SIDES[side], *numbers, *arrays, GESTURES[flags >> _GESTURE_BIT], pinches), offset
 
 
 # What never changes while a stream runs: joint names, the mesh's topology and the pose it is bound in.
@@ -330,98 +344,10 @@ def _side_fields(hand: SkinnedHand, side: Side) -> Fields:
 
 
 def _texture_fields(hand: SkinnedHand, side: Side) -> Fields:
-    """The bundled hand's texture coordinates, v up; a user's own hand has none here."""
-    if hand is not SkinnedHand.open_hand():
+    """The bundled hand's texture coordinates, v up; a user's own hand, whose triangles are others, has none here."""
+    if not np.array_equal(hand.faces, SkinnedHand.open_hand().faces):
         return {}
     with np.load(OPEN_HAND, allow_pickle=False) as data:
         uv, uv_faces = data["uv"], data["ft"].astype(np.int64)
     uv_faces = mirror_faces(uv_faces) if side == "left" else uv_faces
     return {"uvs": rounded(uv, 5), "uv_faces": uv_faces.ravel().tolist()}
-
-
-# The same frames as datagrams: JSON over UDP, for Unity, and OSC. Nobody listening is no error.
-
-
-Encoder = Callable[[Update], bytes]
-
-
-class Datagrams:
-    """Sends one datagram a frame to one address and never waits; what cannot be sent at once is lost."""
-
-    def __init__(self, address: str, encode: Encoder) -> None:
-        """address: HOST:PORT. Raises ValueError for one that is not, or that cannot be found."""
-        host, port = split_address(address)
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            raise ValueError(f"cannot find {address}: {error.strerror or error}") from error
-        family, kind, _, _, position = min(found, key=lambda entry: entry[0] != socket.AF_INET)  # as Unity listens
-        self._encode, self._position = encode, position
-        self._socket = socket.socket(family, kind)
-        self._socket.setblocking(False)
-        if family == socket.AF_INET:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-
-    def deliver(self, update: Update) -> None:
-        """Send a frame."""
-        datagram = self._encode(update)
-        with suppress(OSError):  # a full buffer, no route or no listener: the next frame may fare better
-            self._socket.sendto(datagram, self._position)
-
-    def close(self) -> None:
-        """Give the socket back."""
-        self._socket.close()
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """'HOST:PORT' or '[IPv6]:PORT' in its parts. Raises ValueError for anything else."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError(f"an address is HOST:PORT, like 127.0.0.1:9000; got {address!r}")
-    return host.strip("[]"), int(port)
-
-
-def json_datagram(update: Update) -> bytes:
-    """The JSON frame without the joints in the image: about 3 kB for two hands."""
-    return frame_message(update, pixels=False).encode()
-
-
-def osc_datagram(update: Update) -> bytes:
-    """The frame as one OSC bundle: about 5 kB for two hands; docs/stream.md has the addresses."""
-    messages = [_osc("/handmesh/frame", "idi", update.sequence, update.captured_unix_ms, len(update.hands))]
-    for side in ("left", "right"):
-        shown = [index for index, hand in enumerate(update.hands) if hand.side == side]
-        messages.append(_osc(f"/handmesh/{side}/present", "i", bool(shown)))
-        if shown:
-            surest = max(shown, key=lambda index: update.hands[index].score)
-            messages += _osc_hand(f"/handmesh/{side}", update, surest)
-    return _BUNDLE + b"".join(struct.pack(">i", len(message)) + message for message in messages)
-
-
-_BUNDLE = struct.pack(">8sQ", b"#bundle", 1)  # 1: to be handled at once
-
-
-def _osc_hand(address: str, update: Update, index: int) -> list[bytes]:
-    hand, pose = update.hands[index], update.poses[index]
-    joints = np.concatenate([pose.positions_m, pose.orientations_xyzw, pose.radii_m[:, None]], axis=1).tolist()
-    return [
-        _osc(f"{address}/hand", "iff", hand.id, hand.score, hand.visible_s),
-        _osc(f"{address}/pinch", "f", update.pinch_m(index)),
-        *(_osc(f"{address}/joint/{name}", "f" * 8, *joint) for name, joint in zip(pose.names, joints, strict=True)),
-    ]
-
-
-def _osc(address: str, types: str, *values: float) -> bytes:
-    """A message; OSC's letters for 32-bit integers, floats and doubles are those of `struct`."""
-    return _osc_head(address, types) + struct.pack(f">{types}", *values)
-
-
-@cache
-def _osc_head(address: str, types: str) -> bytes:
-    """A message up to its numbers, laid out by python-osc, which takes too long to be asked in every frame."""
-    from pythonosc.osc_message_builder import OscMessageBuilder
-
-    message = OscMessageBuilder(address)
-    for kind in types:
-        message.add_arg(0 if kind == "i" else 0.0, kind)
-    return message.build().dgram[: -struct.calcsize(f">{types}")]

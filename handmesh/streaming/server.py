@@ -5,16 +5,16 @@ client.
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -29,145 +29,25 @@ from websockets.http11 import Request, Response
 from handmesh import console
 from handmesh.assets import VIEWER
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.streaming.protocol import (
+from handmesh.streaming.access import Access, Note, Notes, Refusal, quoted
+from handmesh.streaming.datagrams import (
     Datagrams,
+    Encoder,
+    binary_datagram,
+    json_datagram,
+    osc_datagram,
+    vmc_datagram,
+)
+from handmesh.streaming.protocol import (
     MessageError,
     Poser,
     Update,
     bind_message,
     frame_bytes,
     frame_message,
-    json_datagram,
-    osc_datagram,
     pong_message,
 )
 from handmesh.types import TrackedFrame
-
-# The log of what was refused: one line each, and no more lines than a person can read.
-
-
-Note = Callable[[str], None]
-"""Takes a line for the user."""
-
-_LINES_A_SECOND = 5
-
-
-class Notes:
-    """Passes lines on, at most five in a second; then says how many there were more."""
-
-    def __init__(self, note: Note) -> None:
-        self._note = note
-        self._second = 0
-        self._lines = 0
-
-    def __call__(self, line: str) -> None:
-        """Say `line`, unless this second has had its share."""
-        second = int(time.monotonic())
-        if second != self._second:
-            unsaid = self._lines - _LINES_A_SECOND
-            if unsaid > 0:
-                self._note(f"{unsaid} more lines like these within a second")
-            self._second, self._lines = second, 0
-        self._lines += 1
-        if self._lines <= _LINES_A_SECOND:
-            self._note(line)
-
-
-# Who may connect: the checks that keep other people's web pages and machines away from a camera's hands.
-
-
-_LONGEST_QUOTE = 80
-
-
-class Refusal(NamedTuple):
-    """Why a request is not answered; `reason` is one line."""
-
-    status: HTTPStatus
-    reason: str
-
-
-@dataclass(frozen=True)
-class Access:
-    """The rules of one server.
-
-    A browser says in `Origin` whose page asks; by default that must be a page of this server. `Host`
-    must be an address or a name of this machine, or else a stranger's page could have its own name lead
-    here (DNS rebinding) and pass as one of ours. Other programs send no `Origin`: only a token stops them.
-    """
-
-    host: str = "127.0.0.1"
-    allow_origins: tuple[str, ...] = ()
-    token: str | None = None
-
-    def __post_init__(self) -> None:
-        for origin in self.allow_origins:
-            if origin not in ("*", "null") and not (urlsplit(origin).scheme and urlsplit(origin).netloc):
-                raise ValueError(f"an origin is like http://localhost:5173, or * for any; got {origin!r}")
-        if self.token is not None and not self.token.strip():
-            raise ValueError("the token is empty; leave it out, or give one that is hard to guess")
-
-    def refusal_of_page(self, headers: Headers) -> Refusal | None:
-        """Why a plain HTTP request is refused; None where it is not."""
-        hosts = headers.get_all("Host")
-        if len(hosts) != 1:
-            return Refusal(HTTPStatus.BAD_REQUEST, f"expected one Host header, got {len(hosts)}")
-        if not self._is_own_name(hosts[0]):
-            return Refusal(HTTPStatus.FORBIDDEN, f"host {quoted(hosts[0])} is not a name of this machine")
-        return None
-
-    def refusal_of_data(self, headers: Headers, url: SplitResult) -> Refusal | None:
-        """Why a request for hands or their mesh is refused: what a page's is for, the origin, or the token."""
-        return self.refusal_of_page(headers) or self._refusal_of_origin(headers) or self._refusal_of_token(headers, url)
-
-    def _refusal_of_origin(self, headers: Headers) -> Refusal | None:
-        origins = headers.get_all("Origin")
-        if not origins or "*" in self.allow_origins:
-            return None
-        if len(origins) == 1:
-            own = headers.get_all("Host")[0].lower()
-            origin = origins[0].lower()
-            if origin in (f"http://{own}", f"https://{own}") or origins[0] in self.allow_origins:
-                return None
-        return Refusal(HTTPStatus.FORBIDDEN, f"cross-origin: {quoted(', '.join(origins))} (see --allow-origin)")
-
-    def _refusal_of_token(self, headers: Headers, url: SplitResult) -> Refusal | None:
-        if self.token is None:
-            return None
-        given = parse_qs(url.query).get("token", [])
-        given += [value[len("Bearer ") :] for value in headers.get_all("Authorization") if value.startswith("Bearer ")]
-        expected = self.token.encode()
-        if len(given) == 1 and hmac.compare_digest(given[0].encode(errors="replace"), expected):
-            return None
-        return Refusal(HTTPStatus.UNAUTHORIZED, "wrong token" if given else "no token")
-
-    def _is_own_name(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-        except ValueError:
-            return False
-        own = {"localhost", self.host.lower(), *_machine_names()}
-        own |= {urlsplit(origin).hostname or "" for origin in self.allow_origins}
-        return name in own - {""} or _is_address(name)
-
-
-def _machine_names() -> set[str]:
-    name = socket.gethostname().lower()
-    return {name, f"{name.split('.')[0]}.local"}
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
-def quoted(text: str) -> str:
-    """A stranger's text, short and without control characters, fit for a line of a log."""
-    short = text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
-    return ascii(short)
-
 
 # The viewer's files, read once at the start: nothing that a request says is ever a path.
 
@@ -208,9 +88,6 @@ def read_pages(folder: Path) -> dict[str, Page]:
     if "/index.html" not in pages:
         raise FileNotFoundError(f"no index.html in {folder}; build the viewer: npm ci && npm run build in its folder")
     return {"/": pages["/index.html"], **pages}
-
-
-# The stream's server: a thread of its own, fed by the tracker's loop, which never waits for it or for a slow
 
 
 # One client's connection, which holds at most one message: a slow client misses frames, no one waits for it.
@@ -286,6 +163,11 @@ class Client(ServerConnection):
         peer = self.remote_address
         return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unknown"
 
+    @property
+    def host(self) -> str:
+        """The address without its port."""
+        return self.address.rpartition(":")[0]
+
 
 # What the server's port answers: the viewer's pages, the mesh's data, and WebSockets that get every frame.
 
@@ -296,7 +178,8 @@ LARGEST_MESSAGE_BYTES = 1024
 """Of what clients send: they have only pings to send."""
 
 _ENCODERS = {"json": frame_message, "binary": frame_bytes}
-_SPARE_CONNECTIONS = 32  # for pages and for requests that are about to be refused
+_MOST_GUESTS = 32
+"""Connections that follow no stream: pages on their way, requests about to be refused, and those that say nothing."""
 _MESSAGES_A_SECOND = 20
 _FAULTS = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG)
 
@@ -311,9 +194,9 @@ class Service:
     notes: Notes
     max_clients: int = 32
     stuck_s: float = 20.0  # after which a client that takes nothing is dropped
-    open_timeout_s: float = 10.0
+    open_timeout_s: float = 3.0
     clients: dict[Format, set[Client]] = field(default_factory=lambda: {name: set() for name in FORMATS})
-    _connections: int = 0
+    _guests: dict[Client, str] = field(default_factory=dict)  # their hosts, the first to come first
     _update: Update | None = None
     _encoded: dict[Format, str | bytes] = field(default_factory=dict)
 
@@ -375,17 +258,21 @@ class Service:
 
     def _connection(self, *args: object, **options: object) -> Client:
         client = Client(*args, **options)
-        client.on_made, client.on_lost, client.on_ready = self._count, self._uncount, self._catch_up
+        client.on_made, client.on_lost, client.on_ready = self._welcome, self._see_off, self._catch_up
         return client
 
-    def _count(self, client: Client) -> None:
-        self._connections += 1
-        if self._connections > self.max_clients + _SPARE_CONNECTIONS:
-            self._refuse(client, "too many connections")
-            client.transport.abort()
+    def _welcome(self, client: Client) -> None:
+        """Where there is no room, whoever has been here longest goes, of the address that has most of it."""
+        self._guests[client] = client.host
+        if len(self._guests) > _MOST_GUESTS:
+            (crowd, _), *_ = Counter(self._guests.values()).most_common(1)
+            eldest = next(guest for guest, host in self._guests.items() if host == crowd)
+            del self._guests[eldest]
+            self._refuse(eldest, "too many connections, and this one was the oldest")
+            eldest.transport.abort()
 
-    def _uncount(self, client: Client) -> None:
-        self._connections -= 1
+    def _see_off(self, client: Client) -> None:
+        self._guests.pop(client, None)
         fault, sent = client.protocol.handshake_exc, client.protocol.close_sent
         if fault is not None:
             self._refuse(client, f"malformed request: {quoted(str(fault.__cause__ or fault))}")
@@ -416,17 +303,21 @@ class Service:
         return outcome
 
     def _page(self, request: Request, url: SplitResult) -> Response | Refusal:
-        headers = request.headers
+        headers, method = request.headers, request.method
         is_data = url.path == BIND_PATH
         refusal = self.access.refusal_of_data(headers, url) if is_data else self.access.refusal_of_page(headers)
         if refusal:
             return refusal
-        if getattr(request, "method", "GET") != "GET":
+        if method not in ("GET", "HEAD"):
             return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "pages can be got and nothing else")
         if is_data:
-            return _response(HTTPStatus.OK, Page("application/json", self.bind.encode()), *headers.get_all("Origin"))
-        page = self.pages.get(url.path)
-        return _response(HTTPStatus.OK, page) if page else _response(HTTPStatus.NOT_FOUND, _NOT_FOUND)
+            answer = _response(HTTPStatus.OK, Page("application/json", self.bind.encode()), *headers.get_all("Origin"))
+        else:
+            page = self.pages.get(url.path)
+            answer = _response(HTTPStatus.OK, page) if page else _response(HTTPStatus.NOT_FOUND, _NOT_FOUND)
+        if method == "HEAD":
+            answer.body = b""
+        return answer
 
     def _stream(self, client: Client, request: Request, url: SplitResult) -> Refusal | None:
         refusal = self.access.refusal_of_data(request.headers, url)
@@ -434,8 +325,6 @@ class Service:
             return refusal
         if url.path != STREAM_PATH:
             return Refusal(HTTPStatus.NOT_FOUND, f"the stream is at {STREAM_PATH}, not at {quoted(url.path)}")
-        if self.num_clients >= self.max_clients:
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"{self.max_clients} clients are here already")
         wanted = parse_qs(url.query).get("format", ["json"])[-1]
         if wanted not in FORMATS:
             return Refusal(HTTPStatus.BAD_REQUEST, f"format must be {' or '.join(FORMATS)}, got {quoted(wanted)}")
@@ -450,12 +339,15 @@ class Service:
         client, clients = connection, self.clients
         if client.subprotocol:
             client.format = SUBPROTOCOLS[client.subprotocol]
-        if self.num_clients >= self.max_clients:  # others were let in during the handshake
-            await client.close(CloseCode.TRY_AGAIN_LATER, "too many clients")
+        if self.num_clients >= self.max_clients:  # told now, as browsers tell pages nothing of a refused handshake
+            reason = f"{self.max_clients} clients are here already"
+            self._refuse(client, reason)
+            await client.close(CloseCode.TRY_AGAIN_LATER, reason)
             return
         if client.format == "binary":
             broadcast([client], self.bind)
         clients[client.format].add(client)
+        self._guests.pop(client, None)
         try:
             if client.ready:
                 self._catch_up(client)
@@ -525,13 +417,23 @@ class Addresses:
     max_clients: int = 32
     """The most that may follow at once."""
     udp: tuple[str, ...] = ()
-    """HOST:PORT to send JSON datagrams to, as Unity's receiver wants them."""
+    """HOST:PORT to send JSON datagrams to."""
+    udp_binary: tuple[str, ...] = ()
+    """HOST:PORT to send binary datagrams to, as Unity's receiver wants them."""
     osc: tuple[str, ...] = ()
     """HOST:PORT to send OSC bundles to."""
+    vmc: tuple[str, ...] = ()
+    """HOST:PORT to send an avatar's fingers to, by VMC: most programs listen at 39539 or 39540."""
+
+    @property
+    def datagrams(self) -> list[tuple[tuple[str, ...], Encoder]]:
+        """Who gets datagrams, and what makes them."""
+        vmc = [(self.vmc, partial(vmc_datagram, side=side)) for side in ("left", "right")]
+        return [(self.udp, json_datagram), (self.udp_binary, binary_datagram), (self.osc, osc_datagram), *vmc]
 
 
 class StreamServer:
-    """Gives every frame that is published to all who listen: WebSockets, UDP and OSC.
+    """Gives every frame that is published to all who listen: WebSockets, UDP, OSC and VMC.
 
     >>> with StreamServer(SkinnedHand.open_hand()) as server:
     ...     print(server.url)
@@ -548,8 +450,9 @@ class StreamServer:
         self._notes = Notes(note)
         pages = read_pages(VIEWER)
         self.service = Service(bind_message(hand), access, pages, self._notes, self.addresses.max_clients)
-        self._datagrams = [Datagrams(position, json_datagram) for position in self.addresses.udp]
-        self._datagrams += [Datagrams(position, osc_datagram) for position in self.addresses.osc]
+        self._datagrams = [
+            Datagrams(position, encode) for positions, encode in self.addresses.datagrams for position in positions
+        ]
         self._poser = Poser()
         self.sequence, self._newest, self._woken = 0, None, False
         self.loop, self._stop = asyncio.new_event_loop(), asyncio.Event()

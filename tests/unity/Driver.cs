@@ -1,5 +1,9 @@
-// Runs HandmeshReceiver outside Unity: takes datagrams at a port until a whole frame has come, then prints its joints;
-// then, of a file with the bind message, the first vertex and triangle of a hand's mesh.
+// Runs HandmeshReceiver outside Unity. It does what each line of its input says, and prints what came of it.
+//   update SECONDS       waits for datagrams, then Update at this time
+//   joints               every joint of both sides, and whether its hand is shown
+//   look                 from now on, handlers look at both hands, and not only at their own
+//   frames COUNT FILE    a frame of this file COUNT times, and the collections of garbage that this took
+//   skin FILE            of a file with the bind message, the first vertex and triangle of a hand's mesh
 
 using System;
 using System.Globalization;
@@ -11,44 +15,95 @@ using UnityEngine;
 
 public static class Driver
 {
+    private const BindingFlags Hidden = BindingFlags.Instance | BindingFlags.NonPublic;
+    private static HandmeshReceiver receiver;
+
     public static int Main(string[] arguments)
     {
         CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
-        HandmeshReceiver receiver = new GameObject("handmesh").AddComponent<HandmeshReceiver>();
+        receiver = new GameObject("handmesh").AddComponent<HandmeshReceiver>();
         receiver.port = int.Parse(arguments[0]);
-        Call(receiver, "OnEnable");
+        receiver.HandChanged += Changed;
+        Call("OnEnable");
         Console.WriteLine("ready");
-        for (int rotation = 0; rotation < 1000 && receiver.Frame == null; rotation++)
+        for (string line = Console.ReadLine(); line != null; line = Console.ReadLine())
         {
-            Thread.Sleep(10);
-            Call(receiver, "Update");
+            string[] words = line.Split(' ');
+            switch (words[0])
+            {
+                case "update": Thread.Sleep(50); Time.unscaledTime = float.Parse(words[1]); Call("Update"); break;
+                case "joints": Call("OnDrawGizmos"); PrintJoints("left"); PrintJoints("right"); break;
+                case "look": looks = true; break;
+                case "frames": CountCollections(int.Parse(words[1]), File.ReadAllBytes(words[2])); break;
+                case "skin": PrintMesh(JsonUtility.FromJson<BindMessage>(File.ReadAllText(words[1]))); break;
+            }
+            Console.WriteLine("done");
         }
-        Call(receiver, "OnDrawGizmos");
-        foreach (HandMessage hand in receiver.Frame.hands)
-        {
-            PrintJoints(hand.side, receiver.Joints(hand.side));
-        }
-        Time.unscaledTime = 1f;
-        Call(receiver, "Update");
-        Console.WriteLine("hidden " + !receiver.Joints("left")[0].parent.gameObject.activeSelf);
-        Call(receiver, "OnDisable");
-        PrintMesh(JsonUtility.FromJson<BindMessage>(File.ReadAllText(arguments[1])));
+        Call("OnDisable");
         return 0;
     }
 
-    private static void Call(HandmeshReceiver receiver, string method)
+    /// <summary>A user's handler.</summary>
+    private static void Changed(string side, HandMessage hand)
     {
-        typeof(HandmeshReceiver).GetMethod(method, BindingFlags.Instance | BindingFlags.NonPublic).Invoke(receiver, null);
+        if (quiet)
+        {
+            return;
+        }
+        string what = hand == null ? "none" : hand.gesture.ToString();
+        if (looks)
+        {
+            what += " " + receiver.Joints("left")[0].localPosition.x + " " + receiver.Joints("right")[0].localPosition.x;
+        }
+        Console.WriteLine("changed " + side + " " + what);
     }
 
-    private static void PrintJoints(string side, Transform[] joints)
+    private static bool looks;
+    private static bool quiet;
+
+    private static void Call(string method)
     {
+        typeof(HandmeshReceiver).GetMethod(method, Hidden).Invoke(receiver, null);
+    }
+
+    private static void PrintJoints(string side)
+    {
+        Transform[] joints = receiver.Joints(side);
+        Console.WriteLine("shown " + side + " " + joints[0].parent.gameObject.activeSelf);
         foreach (Transform joint in joints)
         {
             Vector3 p = joint.localPosition;
             Quaternion q = joint.localRotation;
             Console.WriteLine("joint " + side + " " + joint.name + " " + string.Join(" ", p.x, p.y, p.z, q.x, q.y, q.z, q.w));
         }
+    }
+
+    private static void CountCollections(int count, byte[] frame)
+    {
+        var offer = (Func<byte[], int, byte[]>)Delegate.CreateDelegate(
+            typeof(Func<byte[], int, byte[]>), receiver, typeof(HandmeshReceiver).GetMethod("Offer", Hidden));
+        var update = (Action)Delegate.CreateDelegate(
+            typeof(Action), receiver, typeof(HandmeshReceiver).GetMethod("Update", Hidden));
+        byte[] buffer = new byte[65536];
+        quiet = true;
+        long first = receiver.Frame.sequence, before = 0;
+        for (int number = 0; number < count; number++)
+        {
+            if (number == count / 10)
+            {
+                before = GC.CollectionCount(0); // what is made once has been made
+            }
+            Buffer.BlockCopy(frame, 0, buffer, 0, frame.Length);
+            uint sequence = (uint)(first + 1 + number);
+            for (int place = 0; place < 4; place++)
+            {
+                buffer[4 + place] = (byte)(sequence >> (8 * place));
+            }
+            buffer = offer(buffer, frame.Length);
+            update();
+        }
+        quiet = false;
+        Console.WriteLine("frames " + (receiver.Frame.sequence - first) + " collections " + (GC.CollectionCount(0) - before));
     }
 
     private static void PrintMesh(BindMessage bind)

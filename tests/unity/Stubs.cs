@@ -14,6 +14,8 @@ namespace UnityEngine
         public float x, y, z;
         public Vector3(float x, float y, float z) { this.x = x; this.y = y; this.z = z; }
         public static Vector3 one { get { return new Vector3(1, 1, 1); } }
+        public static Vector3 operator +(Vector3 a, Vector3 b) { return new Vector3(a.x + b.x, a.y + b.y, a.z + b.z); }
+        public static Vector3 operator *(Vector3 a, float k) { return new Vector3(k * a.x, k * a.y, k * a.z); }
     }
 
     public struct Quaternion
@@ -31,6 +33,7 @@ namespace UnityEngine
     {
         public static Matrix4x4 TRS(Vector3 position, Quaternion rotation, Vector3 scale) { return new Matrix4x4(); }
         public Matrix4x4 inverse { get { return this; } }
+        public static Matrix4x4 identity { get { return new Matrix4x4(); } }
     }
 
     public struct BoneWeight
@@ -63,10 +66,13 @@ namespace UnityEngine
     {
         public Vector3 localPosition { get; set; }
         public Quaternion localRotation { get; set; }
-        public Vector3 position { get { return localPosition; } }
+        public Vector3 localScale { get; set; }
+        public Vector3 position { get { return localPosition; } set { localPosition = value; } }
         public Transform parent { get; private set; }
         public void SetParent(Transform to, bool worldPositionStays) { parent = to; }
     }
+
+    public enum PrimitiveType { Sphere }
 
     public class GameObject : Object
     {
@@ -79,6 +85,7 @@ namespace UnityEngine
             activeSelf = true;
             transform = new Transform { gameObject = this, name = name };
         }
+        public static GameObject CreatePrimitive(PrimitiveType type) { return new GameObject(type.ToString()); }
         public void SetActive(bool active) { activeSelf = active; }
         public T AddComponent<T>() where T : Component, new()
         {

@@ -17,7 +17,7 @@ import web_workspace
 pytest.importorskip("websockets", reason="the stream is an extra: pip install 'handmesh[stream]'")
 
 from chromium import CHROMIUM, Page, browsing
-from stream_clients import publish, streaming, two_hands
+from stream_clients import follow, publish, streaming, two_hands
 
 from handmesh.app.player import Pacer, Player
 from handmesh.app.stream import publishing as sending
@@ -159,6 +159,30 @@ class TestInBrowser:
             assert page.value("document.documentElement.scrollWidth") == 390
             bottom = page.value("document.querySelector('.switches').getBoundingClientRect().bottom")
             assert bottom <= 844
+
+    def test_says_which_hands_it_sees(self, page) -> None:
+        """By name and colour; and says so where there are none."""
+        seen = "['left', 'right'].map((side) => document.getElementById(side).dataset.seen).join(' ')"
+        hint = "document.getElementById('hint')"
+        with streaming() as (server, _):
+            page.open(server.url)
+            right, left = ([hand] for hand in two_hands())
+            for hands, expected in ((right, "false true"), (left, "true false"), ([], "false false")):
+                with publishing(server, hands):
+                    page.wait_for(f"{seen} === '{expected}' && handmesh.connection.frames > 0")
+                    if not hands:
+                        page.wait_for(f"!{hint}.hidden && {hint}.textContent.startsWith('No hand in view')")
+        for side, colour in SIDE_COLOURS.items():
+            shown = page.value(f"getComputedStyle(document.getElementById('{side}'), '::before').backgroundColor")
+            np.testing.assert_allclose([int(n) for n in re.findall(r"\d+", shown)], 255 * np.array(colour), atol=2)
+
+    def test_a_full_stream_is_not_a_missing_one(self, page) -> None:
+        with streaming(max_clients=1) as (server, _), publishing(server, two_hands()):
+            with follow(server):
+                page.open(server.url)
+                page.wait_for("document.getElementById('state').dataset.state === 'full'")
+                assert "--max-clients" in page.value("document.getElementById('hint').textContent")
+            page.wait_for("document.getElementById('state').dataset.state === 'live'")
 
     def test_comes_back_by_itself(self, page) -> None:
         with streaming() as (server, _), publishing(server, two_hands()):

@@ -5,8 +5,9 @@ import { readFrame, type Bind, type Frame, type FrameFields } from './protocol.t
 const PING_EVERY_MS = 2000;
 const QUIET_AFTER_MS = 1500;
 const RETRY_MS = [500, 1000, 2000, 4000];
+const TRY_AGAIN_LATER = 1013; // a WebSocket's close code: there are as many clients as the server takes
 
-export type State = 'connecting' | 'live' | 'waiting' | 'lost';
+export type State = 'connecting' | 'live' | 'waiting' | 'lost' | 'full';
 export type Format = 'binary' | 'json';
 
 type Message = ({ type: 'bind' } & Bind) | Pong | ({ type: 'frame' } & FrameFields);
@@ -50,13 +51,11 @@ export class Connection {
     const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/stream?${query}`);
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => {
-      this.failures = 0;
       this.bestTripMs = Infinity;
-      this.onState('waiting');
       this.ping();
     };
     socket.onmessage = ({ data }: MessageEvent<ArrayBuffer | string>) => this.receive(data);
-    socket.onclose = () => socket === this.socket && this.comeBack();
+    socket.onclose = ({ code }) => socket === this.socket && this.comeBack(code === TRY_AGAIN_LATER ? 'full' : 'lost');
     this.socket = socket;
   }
 
@@ -85,6 +84,7 @@ export class Connection {
     if ('type' in message && message.type === 'bind') return this.onBind(message);
     if ('type' in message && message.type === 'pong') return this.setClock(message);
     this.newest = readFrame(message);
+    this.failures = 0;
     this.frames += 1;
     this.lastFrameMs = nowMs();
     return this.onState('live');
@@ -110,9 +110,9 @@ export class Connection {
     if (this.isOpen && nowMs() - this.lastFrameMs > QUIET_AFTER_MS) this.onState('waiting');
   }
 
-  private comeBack(): void {
+  private comeBack(state: State): void {
     this.newest = null;
-    this.onState('lost');
+    this.onState(state);
     const wait = RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)];
     this.failures += 1;
     this.retry = setTimeout(() => this.open(this.format), wait);

@@ -2,6 +2,7 @@
 
 import { Box3, Vector3 } from 'three';
 
+import { SIDES } from '../common/constants.ts';
 import { element } from '../common/dom.ts';
 import { Connection, type State } from './connection.ts';
 import { HandView } from './hand.ts';
@@ -15,7 +16,10 @@ const STATES: Readonly<Record<State, readonly [string, string]>> = {
   live: ['live', ''],
   waiting: ['connected, no frames', 'Connected. The stream has not begun, or has ended.'],
   lost: ['reconnecting', 'No stream here. Is demo/stream.py running? If it has a token, open the address it printed.'],
+  full: ['full', 'The stream has as many listeners as it takes. Close another page, or start it with more: --max-clients.'],
 };
+const NO_HAND = 'No hand in view. Hold one before the camera.';
+const NO_HAND_AFTER_MS = 1000;
 
 const stage = new Stage(element('scene'));
 const meter = new Meter({ fps: element('fps'), latency: element('latency'), rate: element('rate') });
@@ -26,6 +30,7 @@ const views = new Map<string, HandView>(); // by the hand's id and side
 let bind: Bind | null = null;
 let newest: Frame | null = null;
 let lastMs = performance.now();
+let lastHandMs = lastMs;
 
 function showState(state: State): void {
   const [text, hint] = STATES[state];
@@ -33,12 +38,19 @@ function showState(state: State): void {
   if (line.dataset['state'] === state) return;
   line.dataset['state'] = state;
   line.textContent = text;
-  element('hint').textContent = hint;
-  element('hint').hidden = !hint;
+  showHint(hint);
+  lastHandMs = performance.now();
   if (state !== 'live') {
     newest = null;
     removeViews(() => true);
+    for (const side of SIDES) element(side).dataset['seen'] = 'false';
   }
+}
+
+function showHint(text: string): void {
+  const hint = element('hint');
+  if (hint.textContent !== text) hint.textContent = text;
+  hint.hidden = !text;
 }
 
 function setBind(message: Bind): void {
@@ -74,6 +86,9 @@ function showHands({ hands, camera }: Frame, bound: Bind): void {
     present.add(key);
   }
   removeViews((key) => !present.has(key));
+  for (const side of SIDES) element(side).dataset['seen'] = String(hands.some((hand) => hand.side === side));
+  if (hands.length) lastHandMs = performance.now();
+  showHint(performance.now() - lastHandMs > NO_HAND_AFTER_MS ? NO_HAND : '');
   stage.showOrigin(shown.axes, camera);
 }
 

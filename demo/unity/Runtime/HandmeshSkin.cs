@@ -38,7 +38,7 @@ namespace Handmesh
     [RequireComponent(typeof(HandmeshReceiver))]
     public class HandmeshSkin : MonoBehaviour
     {
-        [Tooltip("The address that demo/stream.py prints, without what follows #.")]
+        [Tooltip("The address that handmesh stream prints, without what follows #.")]
         public string server = "http://127.0.0.1:8765";
 
         [Tooltip("The stream's --token, if it has one.")]
@@ -73,8 +73,8 @@ namespace Handmesh
                 return;
             }
             HandmeshReceiver receiver = GetComponent<HandmeshReceiver>();
-            AddSkin(receiver.Joints("left"), bind, bind.hands.left);
-            AddSkin(receiver.Joints("right"), bind, bind.hands.right);
+            AddSkin(receiver.Joints(HandmeshReceiver.Left), bind, bind.hands.left);
+            AddSkin(receiver.Joints(HandmeshReceiver.Right), bind, bind.hands.right);
         }
 
         private void AddSkin(Transform[] bones, BindMessage bind, BoundHand hand)
@@ -143,8 +143,9 @@ namespace Handmesh
 
         private static Matrix4x4[] BindPoses(BoundHand hand)
         {
-            Matrix4x4[] poses = new Matrix4x4[HandmeshReceiver.JointCount];
-            for (int joint = 0; joint < poses.Length; joint++)
+            Matrix4x4[] poses = new Matrix4x4[HandmeshReceiver.JointNames.Length];
+            poses[HandMessage.JointCount] = Matrix4x4.identity; // the palm moves nothing
+            for (int joint = 0; joint < HandMessage.JointCount; joint++)
             {
                 Vector3 position = Axes.Position(hand.positions_m, joint);
                 Quaternion rotation = Axes.Orientation(hand.orientations_xyzw, joint);

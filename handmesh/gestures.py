@@ -1,0 +1,149 @@
+"""What a hand does, read off its 21 joints: pinches of each finger, point, thumb up, fist, open hand. NumPy only.
+
+Lengths are fractions of the hand's own length, so that a child's pinch and one seen at a wrong scale are pinches, too.
+Everything has hysteresis: what has begun ends only well beyond where it began, so that nothing flickers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+
+from handmesh import skeleton
+from handmesh.skeleton import Joint
+from handmesh.types import hand_length_m
+
+Gesture = Literal["", "pinch", "open", "point", "fist", "thumb up"]
+GESTURES: tuple[Gesture, ...] = get_args(Gesture)
+Finger = Literal["index", "middle", "ring", "little"]
+FINGERS: tuple[Finger, ...] = get_args(Finger)
+
+PINCH_BEGINS, PINCH_ENDS = 0.09, 0.12
+"""Of the hand's length, between the last phalanges: skins are some 3 mm apart where a pinch begins and 9 where it ends
+(medians of 1,600 sampled poses, by the mesh)."""
+PINCH_FAR = 0.32  # its strength begins to rise: six centimetres on a grown-up's hand
+
+STRAIGHT_DEG, FOLDED_DEG, FIST_DEG = 65.0, 90.0, 170.0  # a finger's bend, all its joints together
+GRAB_DEG = (60.0, 210.0)  # the fingers' mean bend of an open hand and of a fist
+UP_DEG = 53.0  # the last phalanx of the thumb, from upwards in the image
+THUMB_AWAY = 0.33  # the thumb's tip from the middle finger's second joint, of the hand's length
+HELD_DEG, HELD_AWAY = 15.0, 0.04  # what a gesture may lack once it is there
+
+_CHAINS = np.array([[0, *(skeleton.KEYPOINTS.index(f"{finger}{k}") for k in (1, 2, 3, 4))] for finger in FINGERS])
+
+
+class SeenHand(Protocol):
+    """What is needed of a `Hand`."""
+
+    @property
+    def id(self) -> int:
+        """Of one hand while it is followed."""
+
+    @property
+    def joints_m(self) -> np.ndarray:
+        """(21, 3) in keypoint order, the camera's frame, up to one scale."""
+
+
+class Reading(NamedTuple):
+    """What one hand does in one frame."""
+
+    gesture: Gesture  # 'pinch' where a finger pinches, unless the hand points; '' for none that is known
+    pinches: tuple[Finger, ...]  # the fingers that meet the thumb
+    pinch_distances: np.ndarray  # (4,) between the last phalanges of the thumb and FINGERS, of the hand's length
+    pinch_strength: float  # the index finger's, 0 from PINCH_FAR, 1 where a pinch begins
+    grab_strength: float  # 0 for straight fingers, 1 for a fist
+
+
+class GestureReader:
+    """Reads the hands of one video, frame by frame; remembers what each was doing."""
+
+    def __init__(self, pinch_begins: float = PINCH_BEGINS, pinch_ends: float = PINCH_ENDS) -> None:
+        """Both of the hand's length. Raises ValueError where a pinch would end before it begins."""
+        if not 0 < pinch_begins <= pinch_ends:
+            raise ValueError(f"a pinch begins nearer than it ends; got {pinch_begins} and {pinch_ends}")
+        self._begins, self._ends = pinch_begins, pinch_ends
+        self._before: dict[int, tuple[str, tuple[Finger, ...]]] = {}  # by the hand's id: its form and its pinches
+
+    def read(self, hands: Sequence[SeenHand]) -> list[Reading]:
+        """The gestures of a frame's hands, in their order; hands that are not among them are forgotten."""
+        readings, now = [], {}
+        for hand in hands:
+            reading, now[hand.id] = self._read(hand.joints_m, *self._before.get(hand.id, ("", ())))
+            readings.append(reading)
+        self._before = now
+        return readings
+
+    def _read(
+        self, joints_m: np.ndarray, form: str, pinches: tuple[Finger, ...]
+    ) -> tuple[Reading, tuple[str, tuple[Finger, ...]]]:
+        joints = np.asarray(joints_m, np.float64) / hand_length_m(joints_m)
+        bends, distances = finger_bends_deg(joints), pinch_distances(joints)
+        bounds = [self._ends if finger in pinches else self._begins for finger in FINGERS]
+        touching = (distances < bounds) & (bends < FIST_DEG)  # the thumb on a fist is no pinch
+        pinches = tuple(finger for finger, touches in zip(FINGERS, touching, strict=True) if touches)
+        form = _form(joints, bends, form)
+        reading = Reading(
+            form if form == "point" or not pinches else "pinch",  # the thumb may rest on a folded finger
+            pinches,
+            distances,
+            float(np.clip((PINCH_FAR - distances[0]) / (PINCH_FAR - self._begins), 0, 1)),
+            float(np.clip((bends.mean() - GRAB_DEG[0]) / (GRAB_DEG[1] - GRAB_DEG[0]), 0, 1)),
+        )
+        return reading, (form, pinches)
+
+
+def finger_bends_deg(joints_m: np.ndarray) -> np.ndarray:
+    """(4,) the angles from each bone to the next, summed from the wrist to the tip; (21, 3) joints at any scale."""
+    bones = np.diff(joints_m[_CHAINS], axis=1)
+    bones /= np.linalg.norm(bones, axis=2, keepdims=True)
+    cosines = (bones[:, 1:] * bones[:, :-1]).sum(2)
+    return np.degrees(np.arccos(np.clip(cosines, -1, 1))).sum(1)
+
+
+def pinch_distances(joints_m: np.ndarray) -> np.ndarray:
+    """(4,) between the last phalanges of the thumb and of each finger, as lines; the unit is that of `joints_m`.
+
+    Tips alone tell less: people pinch with pads and with the fingers' sides. Of 1,600 sampled poses, the best bound on
+    it tells touching skins (mesh within 3 mm) from others (over 12 mm) in 99.8 %; on the tips' distance in 96.4 %.
+    """
+    thumb, fingers = joints_m[[Joint.THUMB_IP, Joint.THUMB_TIP]], joints_m[_CHAINS[:, 3:]]
+    return _between_lines(thumb[0], thumb[1] - thumb[0], fingers[:, 0], fingers[:, 1] - fingers[:, 0])
+
+
+def _between_lines(p: np.ndarray, u: np.ndarray, q: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """(N,) the distances of the lines q + [0, 1] v, (N, 3) each, from the line p + [0, 1] u, (3,) each.
+
+    Ericson, Real-Time Collision Detection (2005), 5.1.9.
+    """
+    r = p - q
+    a, e, b = u @ u, (v * v).sum(1), v @ u
+    c, f = r @ u, (v * r).sum(1)
+    s = np.clip((b * f - c * e) / np.maximum(a * e - b * b, 1e-12), 0, 1)
+    t = np.clip((b * s + f) / e, 0, 1)
+    s = np.clip((b * t - c) / a, 0, 1)
+    return np.linalg.norm(r + s[:, None] * u - t[:, None] * v, axis=1)
+
+
+def _form(joints: np.ndarray, bends_deg: np.ndarray, before: str) -> Gesture:
+    """The form of the whole hand; each has a margin, 1 being what it may lack once it is there."""
+    curled = (bends_deg.min() - FIST_DEG) / HELD_DEG
+    up = _thumb_up(joints)
+    margins: dict[Gesture, float] = {
+        "open": (STRAIGHT_DEG - bends_deg.max()) / HELD_DEG,
+        "point": min(STRAIGHT_DEG - bends_deg[0], bends_deg[1:].min() - FOLDED_DEG) / HELD_DEG,
+        "fist": min(curled, -up),
+        "thumb up": min(curled, up),
+    }
+    surest = max(margins, key=margins.__getitem__)
+    still = next((form for form in margins if form == before and margins[form] > -1), None)
+    return still or (surest if margins[surest] > 0 else "")
+
+
+def _thumb_up(joints: np.ndarray) -> float:
+    """The margin by which the thumb stands away from the fingers, and upwards in the image."""
+    away = np.linalg.norm(joints[Joint.THUMB_TIP] - joints[Joint.MIDDLE_PIP])
+    thumb = joints[Joint.THUMB_TIP] - joints[Joint.THUMB_IP]
+    from_up_deg = np.degrees(np.arccos(np.clip(-thumb[1] / np.linalg.norm(thumb), -1, 1)))
+    return float(min((UP_DEG - from_up_deg) / HELD_DEG, (away - THUMB_AWAY) / HELD_AWAY))
