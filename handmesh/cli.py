@@ -33,7 +33,7 @@ COMMANDS = {
     "calibrate-camera": Command("handmesh.app.calibrate_camera:run", "measure a camera with a printed chessboard"),
     "convert-clip": Command("handmesh.video.clips:convert_clip", "recorded hands to another format"),
     "doctor": Command("handmesh.app.doctor:main", "what this machine offers, and how to get what is missing"),
-    "train": Command("handmesh.training.engine:main", "train a network from a preset", "train"),
+    "train": Command("handmesh.training.command:main", "train a network from a preset", "train"),
     "export": Command("handmesh.export.targets:run", "weights to ONNX, browsers, OpenVINO or Core ML", "train"),
     "evaluate freihand": Command(
         "handmesh.evaluation.freihand:evaluate_freihand", "FreiHAND's metrics, and a report to read", "train"

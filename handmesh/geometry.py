@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -23,6 +26,48 @@ def unproject(points_px: np.ndarray, depth_m: np.ndarray, camera: Camera) -> np.
     return np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) * np.asarray(depth_m)[..., None]
 
 
+class _Sight(NamedTuple):
+    """How joints are seen: rays x / z and y / z, and what a least-squares fit needs of them."""
+
+    joints_m: np.ndarray  # (J, 3)
+    fraction: np.ndarray  # (J, 1) that each counts
+    mean: np.ndarray  # (2,) of the rays
+    variance: float  # of the rays, both axes together
+    mean_ahead: np.ndarray  # (2,) what tx and ty would be with tz = 0
+    lean: float  # the sum that tz depends on
+
+    @staticmethod
+    def of(joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, weights: np.ndarray | None) -> _Sight:
+        rays = (joints_px - np.array([camera.cx, camera.cy])) / np.array([camera.fx, camera.fy])
+        squares = np.ones((len(rays), 1)) if weights is None else np.square(weights)[:, None]
+        fraction = squares / squares.sum()
+        aheads = rays * joints_m[:, 2:] - joints_m[:, :2]
+        mean = (fraction * rays).sum(0)
+        off = rays - mean
+        weighed = fraction * off
+        variance, lean = float((weighed * off).sum()), float((weighed * aheads).sum())
+        return _Sight(joints_m, fraction, mean, variance, (fraction * aheads).sum(0), lean)
+
+    def at(self, tz: float) -> np.ndarray:
+        """The (3,) translation of this tz: given it, the best tx and ty are means."""
+        return np.append(self.mean_ahead + self.mean * tz, tz)
+
+    def least_squares(self) -> np.ndarray:
+        """The best (3,) translation. Raises ValueError where the joints do not determine it."""
+        if not self.variance > _LEAST_SPREAD * (1.0 + float(self.mean @ self.mean)):  # true for what is no number, too
+            raise ValueError("the joints do not determine a distance: they all lie at one pixel")
+        return self.at(-self.lean / self.variance)
+
+    def larger_from(self, translation: np.ndarray) -> float:
+        """How many times as far apart the joints would be seen from there."""
+        placed = self.joints_m + translation
+        return math.sqrt(self.variance_of(placed[:, :2] / placed[:, 2:]) / max(self.variance, _LEAST_VARIANCE))
+
+    def variance_of(self, points: np.ndarray) -> float:
+        """Of (J, 2) points, both axes together."""
+        return float((self.fraction * np.square(points - (self.fraction * points).sum(0))).sum())
+
+
 def least_squares_translation(
     joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, weights: np.ndarray | None = None
 ) -> np.ndarray:
@@ -33,22 +78,14 @@ def least_squares_translation(
     translation: X + tx = a (Z + tz), two such rows a joint. Given tz, the best tx and ty are means; what
     is left of the rows determines tz. Raises ValueError where it does not (all joints at one pixel).
     """
-    rays = (joints_px - np.array([camera.cx, camera.cy])) / np.array([camera.fx, camera.fy])
-    squares = np.ones((len(rays), 1)) if weights is None else np.square(weights)[:, None]
-    fraction = squares / squares.sum()
-    ahead = rays * joints_m[:, 2:] - joints_m[:, :2]  # what tx and ty would be with tz = 0
-    mean_ray, mean_ahead = (fraction * rays).sum(0), (fraction * ahead).sum(0)
-    off = rays - mean_ray
-    weighed = fraction * off
-    spread = float((weighed * off).sum())
-    if not spread > _LEAST_SPREAD * (1.0 + float(mean_ray @ mean_ray)):  # true for what is no number, too
-        raise ValueError("the joints do not determine a distance: they all lie at one pixel")
-    tz = -float((weighed * ahead).sum()) / spread
-    return np.append(mean_ahead + mean_ray * tz, tz)
+    return _Sight.of(joints_m, joints_px, camera, weights).least_squares()
 
 
 _LEAST_SPREAD = 1e-12
 """The variance of rays, of their own squared length, below which they are all one."""
+
+_LEAST_VARIANCE = 1e-18
+"""Rays are never taken to lie closer together than this."""
 
 
 NEAREST_M = 0.05
@@ -70,33 +107,43 @@ def _reliability(name: str) -> float:
 _RELIABILITY = np.array([_reliability(name) for name in skeleton.KEYPOINTS])
 
 
+DISTANCE_BAND = (0.8, 1.25)
+"""Of the distance from which a hand is seen as large as it is: least squares alone places joints that do not fit their
+image far nearer or farther, and draws them boxes away from where they were seen."""
+
+
 def solve_translation(
     joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, reliability: np.ndarray | None = None
 ) -> np.ndarray:
     """(3,) where the root lies in the camera's frame; always finite and in front of the camera.
 
-    joints_m: (21, 3) relative to the root, in the camera's axes; joints_px: (21, 2); trust: (21,) how far each joint is
-    believed, where that is known better than from its name. Where least squares places the hand behind or far from the
-    camera, its apparent size decides.
+    joints_m: (21, 3) relative to the root, in the camera's axes; joints_px: (21, 2); reliability: (21,) how far each
+    joint is believed, where that is known better than from its name. Least squares; its distance is held to
+    `DISTANCE_BAND`, and where it is none, behind the camera or out of reach, the hand's size alone decides.
     """
-    nearest = NEAREST_M - joints_m[:, 2].min()
+    nearest = NEAREST_M - float(joints_m[:, 2].min())
+    sight = _Sight.of(joints_m, joints_px, camera, _RELIABILITY if reliability is None else reliability)
+    least, most = DISTANCE_BAND
     try:
-        root = least_squares_translation(
-            joints_m, joints_px, camera, _RELIABILITY if reliability is None else reliability
-        )
+        root = sight.least_squares()
     except ValueError:
-        return _root_by_size(joints_m, joints_px, camera, nearest)
-    if nearest <= root[2] <= FARTHEST_M:
+        return sight.at(_distance_by_size(sight, nearest))
+    if not nearest <= root[2] <= FARTHEST_M:
+        return sight.at(_distance_by_size(sight, nearest))
+    if 1 / most <= sight.larger_from(root) <= 1 / least:
         return root
-    return _root_by_size(joints_m, joints_px, camera, nearest)
+    by_size = _distance_by_size(sight, nearest)
+    return sight.at(min(max(float(root[2]), least * by_size, nearest), most * by_size, FARTHEST_M))
 
 
-def _root_by_size(joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, nearest: float) -> np.ndarray:
-    """The root on the ray through its own pixel, as far away as the joints' spread in the image says."""
-    spread_m = joints_m[:, :2].std(0).max()
-    spread_px = max(float(joints_px.std(0).max()), 1e-6)
-    depth = np.clip(max(camera.fx, camera.fy) * spread_m / spread_px, nearest, FARTHEST_M)
-    return unproject(joints_px[skeleton.ROOT], depth, camera)
+def _distance_by_size(sight: _Sight, nearest: float) -> float:
+    """The root's depth from which the joints are seen as far apart as they are: that of a weak perspective, about their
+    mean depth, corrected by how far apart they would be seen there."""
+    middle = float((sight.fraction[:, 0] * sight.joints_m[:, 2]).sum())
+    spread_m = math.sqrt(sight.variance_of(sight.joints_m[:, :2]))
+    weak = min(max(spread_m / math.sqrt(max(sight.variance, _LEAST_VARIANCE)) - middle, nearest), FARTHEST_M)
+    exact = (weak + middle) * sight.larger_from(sight.at(weak)) - middle
+    return min(max(exact, nearest), FARTHEST_M)
 
 
 MIRROR = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)

@@ -76,3 +76,8 @@ def test_links_lead_somewhere(page):
 def test_python_is_python(page):
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
         ast.parse(block)
+
+
+def test_wheels_that_the_docs_name_are_of_the_constrained_versions():
+    named = re.findall(r"\b(torch(?:vision)?==[\d.]+)", (ROOT / "docs" / "training.md").read_text())
+    assert len(named) == 2 and {*named} <= {*(ROOT / "constraints.txt").read_text().split()}

@@ -20,7 +20,9 @@ FILE = Path(__file__).parent / "src" / "common" / "constants.ts"
 SOURCES = {
     "handmesh.skeleton": "KEYPOINTS MANO_JOINTS KEYPOINT_OF_MANO PARENTS BONES WRIST ROOT BACK_OF_HAND THUMBNAIL",
     "handmesh.types": "_KNUCKLES",
-    "handmesh.geometry": "LEAST_RAY_SPREAD=_LEAST_SPREAD SUREST _RELIABILITY NEAREST_M FARTHEST_M",
+    "handmesh.geometry": (
+        "LEAST_RAY_SPREAD=_LEAST_SPREAD _LEAST_VARIANCE SUREST _RELIABILITY NEAREST_M FARTHEST_M DISTANCE_BAND"
+    ),
     "handmesh.detection": "STRIDE THRESHOLD _SAME_HAND _LARGEST_LOG_SIZE",
     "handmesh.crop": "PADDING",
     "handmesh.tracking.estimator": (

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -193,11 +194,11 @@ class _Run:
         ms: dict[str, float] = {}
         with stage(ms, "wall"), stage(ms, "processor", time.process_time):
             for _ in range(steps):
-                batch = self._fabric.to_device(next(self._batches))
+                parts = list(islice(self._batches, self._task.config.run.accumulate))
                 optimiser_config = self._task.config.optimiser
-                take_step(self._fabric, self._task, self._model, self._optimiser, batch, optimiser_config, self._folder)
-                crops += len(batch.image)
-                taught += float(torch.maximum(batch.has_parameters, batch.has_weak_3d).sum())
+                take_step(self._fabric, self._task, self._model, self._optimiser, parts, optimiser_config, self._folder)
+                crops += sum(len(part.image) for part in parts)
+                taught += sum(float(torch.maximum(part.has_parameters, part.has_weak_3d).sum()) for part in parts)
         return 1000 * crops / ms["wall"], 1000 * crops / ms["processor"], taught / crops
 
 

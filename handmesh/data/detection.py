@@ -402,9 +402,9 @@ class DetectionBatches(StepBatches):
 
     def __init__(
         self, sources: Sequence[tuple[float, SceneSource]], stages: Sequence[Stage], colour: bool = True,
-        seed: int = 0, rank: int = 0, world: int = 1, teacher: SceneTeacher | None = None,
+        seed: int = 0, rank: int = 0, world: int = 1, teacher: SceneTeacher | None = None, parts: int = 1,
     ) -> None:  # fmt: skip
-        super().__init__(sources, stages, seed, rank, world)
+        super().__init__(sources, stages, seed, rank, world, parts)
         self.colour, self.teacher = colour, teacher
 
     def make(self, source: SceneSource, size: int, rng: np.random.Generator) -> Scene:

@@ -75,7 +75,8 @@ class MixConfig:
     cutouts: tuple[Path, ...] = ()
     """Folders of hands cut out of photographs (`handmesh data cutouts`), to be pasted onto the backgrounds."""
     backgrounds: tuple[Path, ...] = ()
-    """Folders of images without hands."""
+    """Folders of images without hands. Beside FreiHAND, whose images have surroundings of their own to learn this from,
+    one that is missing is passed over with a warning."""
     hard_negatives: tuple[Path, ...] = ()
     """Folders of candidates that a detector took for hands (`handmesh data hard-negatives`)."""
     taught: tuple[Path, ...] = ()
@@ -104,42 +105,54 @@ class MixConfig:
 class StepBatches(Dataset):
     """`batches[step]` is one process's fraction of that step's global batch: a function of seed and step alone.
 
-    Subclasses say what a draw from a source becomes and how draws are put together.
+    Where it comes in parts, `batches[step * parts + part]` is one of them. Subclasses say what a draw from a source
+    becomes and how draws are put together.
     """
 
     def __init__(
-        self, sources: Sequence[tuple[float, Any]], stages: Sequence[Stage], seed: int, rank: int = 0, world: int = 1
-    ) -> None:
-        """sources: (fraction, source) pairs. Raises ValueError where there are none."""
+        self, sources: Sequence[tuple[float, Any]], stages: Sequence[Stage], seed: int, rank: int = 0, world: int = 1,
+        parts: int = 1,
+    ) -> None:  # fmt: skip
+        """sources: (fraction, source) pairs; parts: how many batches this process's fraction of a step comes in.
+
+        Raises ValueError where there are no sources, or a batch cannot be shared equally.
+        """
         if not sources:
             raise ValueError(f"no training data: name at least one of {self.folders}")
         self.sources = [source for _, source in sources]
         fractions = np.array([fraction for fraction, _ in sources], dtype=np.float64)
         self.fractions = fractions / fractions.sum()
-        self.stages, self.seed, self.rank, self.world = tuple(stages), seed, rank, world
-        uneven = sorted({stage.batch for stage in self.stages if stage.batch % world})
+        self.stages, self.seed, self.rank, self.world, self.parts = tuple(stages), seed, rank, world, parts
+        uneven = sorted({stage.batch for stage in self.stages if stage.batch % (world * parts)})
         if uneven:
-            raise ValueError(f"a global batch of {uneven[0]} cannot be shared equally by {world} processes")
+            by = f"{world} processes" + (f" in {parts} parts each (run.accumulate)" if parts > 1 else "")
+            raise ValueError(f"a global batch of {uneven[0]} cannot be shared equally by {by}")
 
     folders = "data.shards, data.photos, data.freihand, data.sets, data.stream, data.backgrounds"
     """The config's names for where sources come from."""
 
     def __len__(self) -> int:
-        return sum(stage.steps for stage in self.stages)
+        return self.parts * sum(stage.steps for stage in self.stages)
 
-    def __getitem__(self, step: int) -> Any:
+    def __getitem__(self, index: int) -> Any:
+        step, part = divmod(index, self.parts)
         stage = stage_at(self.stages, step)
         sources = [source.at(step) if isinstance(source, Changing) else source for source in self.sources]
-        samples = range(self.rank, stage.batch, self.world)
+        samples = range(self.rank + part * self.world, stage.batch, self.world * self.parts)
         return self.collate([self._draw(sources, step, sample, stage.crop_size) for sample in samples])
 
     def _draw(self, sources: Sequence[Any], step: int, sample: int, size: int) -> Any:
         rng = np.random.default_rng([self.seed, step, sample])
-        return self.make(sources[rng.choice(len(sources), p=self.fractions)], size, rng)
+        number = rng.choice(len(sources), p=self.fractions)
+        return self.from_source(self.make(sources[number], size, rng), number)
 
     def make(self, source: Any, size: int, rng: np.random.Generator) -> Any:
         """One slot of a batch, drawn from `source`, of a stage with this crop size."""
         raise NotImplementedError
+
+    def from_source(self, sample: Any, number: int) -> Any:
+        """The slot with a note of which source it came from, where its batch keeps that."""
+        return sample
 
     def collate(self, samples: list[Any]) -> Any:
         """The slots as one batch."""
@@ -151,13 +164,16 @@ class TrainingBatches(StepBatches):
 
     def __init__(
         self, sources: Sequence[tuple[float, Source | Changing]], stages: Sequence[Stage], augment: AugmentConfig,
-        box_scale: float, seed: int, rank: int = 0, world: int = 1,
+        box_scale: float, seed: int, rank: int = 0, world: int = 1, parts: int = 1,
     ) -> None:  # fmt: skip
-        super().__init__(sources, stages, seed, rank, world)
+        super().__init__(sources, stages, seed, rank, world, parts)
         self.augment, self.box_scale = augment, box_scale
 
     def make(self, source: Source, size: int, rng: np.random.Generator) -> CropSample:
         return make_crop_sample(source.draw(rng), size, self.box_scale, self.augment, rng)
+
+    def from_source(self, sample: CropSample, number: int) -> CropSample:
+        return sample._replace(source=float(number))
 
     def collate(self, samples: list[CropSample]) -> Batch:
         return collate(samples)
@@ -173,7 +189,7 @@ def stage_at(stages: Sequence[Stage], step: int) -> Stage:
 
 
 class _StepsFrom(Sampler):
-    """The steps from `start` to the end, in order."""
+    """The numbers from `start` to the end, in order."""
 
     def __init__(self, start: int, end: int) -> None:
         self.steps = range(start, end)
@@ -190,7 +206,8 @@ _PREFETCHED = 4
 
 
 def batches_from(dataset: StepBatches, start: int, workers: int) -> Iterable[Any]:
-    """The batches of `dataset` from step `start` on, made ahead by `workers` processes; with 0, in this one.
+    """The batches of `dataset` from step `start` on, all parts of each, made ahead by `workers` processes; with 0,
+    in this one.
 
     They come through shared memory where there is room for them all. Where there is little, as in containers, a
     worker would wait for room that never comes: there, they come through pipes.
@@ -199,7 +216,7 @@ def batches_from(dataset: StepBatches, start: int, workers: int) -> Iterable[Any
     loader = DataLoader(
         _Pickled(dataset) if piped else dataset,
         batch_size=None,
-        sampler=_StepsFrom(start, len(dataset)),
+        sampler=_StepsFrom(start * dataset.parts, len(dataset)),
         num_workers=workers,
         prefetch_factor=_PREFETCHED if workers else None,
     )
@@ -216,7 +233,8 @@ def _free_shared_memory() -> float:
 
 def _about_bytes(dataset: StepBatches) -> int:
     """Of the largest batch that one process makes: its images, and as much again for labels and what is taught."""
-    return max(2 * 3 * stage.crop_size**2 * -(-stage.batch // dataset.world) for stage in dataset.stages)
+    shared_by = dataset.world * dataset.parts
+    return max(2 * 3 * stage.crop_size**2 * -(-stage.batch // shared_by) for stage in dataset.stages)
 
 
 class _Pickled(Dataset):

@@ -17,6 +17,7 @@ from rich.progress import track
 from scipy.spatial.transform import Rotation
 
 from handmesh import crop, geometry
+from handmesh.console import warn
 from handmesh.data.cutouts import LIST_FILE as CUTOUT_FILE
 from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet
 from handmesh.data.detection import Scene, SceneSource, Size
@@ -133,10 +134,23 @@ class HardNegativeSource:
 # Where training crops are drawn from: shards, labelled photographs, cutouts, and images without hands.
 
 
+class Mixed(NamedTuple):
+    """A source with its part in a mixture."""
+
+    name: str  # what the config calls it: `photos/people`, `freihand`
+    fraction: float  # of the crops, before all are made to sum to 1
+    source: Source | Changing
+
+
 def sources_of(
     mix: MixConfig, hand: HandModel, box_scale: float, masks: bool = False, seed: int = 0
 ) -> list[tuple[float, Source | Changing]]:
-    """(fraction, source) for everything that `mix` names; photographs share by their number.
+    """(fraction, source) for everything that `mix` names; see `mixed_sources`."""
+    return [(mixed.fraction, mixed.source) for mixed in mixed_sources(mix, hand, box_scale, masks, seed)]
+
+
+def mixed_sources(mix: MixConfig, hand: HandModel, box_scale: float, masks: bool = False, seed: int = 0) -> list[Mixed]:
+    """Everything that `mix` names; photographs share by their number.
 
     hand and box_scale: those that are trained with. masks: whether masks are labels too. seed: of the order
     in which streamed shards come.
@@ -146,36 +160,58 @@ def sources_of(
     if unknown := banks.keys() - {bank_name(folder) for folder in named}:
         raise ValueError(f"data.taught: a bank is of {min(unknown)}, which the data does not name")
 
-    def taught(root: Path, source: Source) -> Source:
-        bank = banks.get(bank_name(root))
-        return TaughtSource(source, bank, mix.taught_fraction) if bank else source
+    def taught(root: Path, source: Source) -> tuple[str, Source]:
+        name = bank_name(root)
+        return name, (TaughtSource(source, banks[name], mix.taught_fraction) if name in banks else source)
 
-    found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, hand, masks, seed, taught)
+    found = _synthetic_sources(mix, hand, masks, seed, taught)
     found += [
-        (of.fraction, TableSource(read_set(name, of.root, of.split), hand, masks))
+        Mixed(name, of.fraction, TableSource(read_set(name, of.root, of.split), hand, masks))
         for name, of in mix.sets.items()
         if of.root
     ]
+    freihand = None
     if mix.freihand:
         freihand = FreihandSource(read_freihand(mix.freihand, "training", mix.freihand_versions), hand, masks)
-        found.append((mix.freihand_fraction, WithCropProtocol(freihand, mix.freihand_boxes, box_scale)))
+        boxed = WithCropProtocol(freihand, mix.freihand_boxes, box_scale)
+        found.append(Mixed("freihand", mix.freihand_fraction, boxed))
     fits = _fits(mix, hand)
     photos = [with_fits(read_photos(root, "train"), fits) for root in mix.photos]
     labelled = [taught(root, PhotoSource(group)) for root, group in zip(mix.photos, photos, strict=True)]
     labelled += [taught(root, PhotoSource(read_photos(root, "train"), flat=True)) for root in mix.stretched_photos]
     if mix.stream.photos:
-        labelled.append(Stream(mix.stream.photos, mix.stream, partial(_open_photos, hand=hand), seed))
+        stream = Stream(mix.stream.photos, mix.stream, partial(_open_photos, hand=hand), seed)
+        labelled.append(("stream/photos", stream))
     labelled += [taught(root, CutoutSource(CutoutSet(root), mix.backgrounds, fits)) for root in mix.cutouts]
-    taken = sum(fraction for fraction, _ in found) + mix.background_fraction
+    taken = sum(mixed.fraction for mixed in found) + mix.background_fraction
     fraction = max(0.0, 1.0 - taken) / max(1, len(labelled))
-    found += [(fraction, source) for source in labelled]
-    empty = [BackgroundSource(folder) for folder in mix.backgrounds]
-    empty += [NegativeSource(group) for group in photos if any(len(photo.hands) >= 2 for photo in group)]
+    found += [Mixed(name, fraction, source) for name, source in labelled]
+    return found + _handless_sources(mix, photos, freihand, taught)
+
+
+Named = Callable[[Path, Source], tuple[str, Source]]
+"""From a folder and its source to what it is called and, where a teacher saw the folder, the source with that."""
+
+
+def _handless_sources(
+    mix: MixConfig, photos: Sequence[Sequence[Photo]], freihand: FreihandSource | None, taught: Named
+) -> list[Mixed]:
+    """Images without hands, and parts without any of those with hands; mined regions have half where there are some."""
+    empty: list[tuple[str, Source]] = []
+    for folder in mix.backgrounds:
+        if freihand and not folder.is_dir():
+            warn(f"there is no folder {folder}: of images without hands, only FreiHAND's own surroundings are seen")
+            continue
+        empty.append((bank_name(folder), BackgroundSource(folder)))
+    for root, group in zip(mix.photos, photos, strict=True):
+        if any(len(photo.hands) >= 2 for photo in group):
+            empty.append((f"beside {bank_name(root)}", NegativeSource(group)))
+    if freihand:
+        empty.append(("beside freihand", BesideHands(freihand)))
     mined = [taught(folder, HardNegativeSource(folder)) for folder in mix.hard_negatives]
-    for group in (empty, mined):
-        fraction = mix.background_fraction / 2 if empty and mined else mix.background_fraction
-        found += [(fraction / len(group), source) for source in group]
-    return found
+    fraction = mix.background_fraction / 2 if empty and mined else mix.background_fraction
+    groups = [group for group in (empty, mined) if group]
+    return [Mixed(name, fraction / len(group), source) for group in groups for name, source in group]
 
 
 def bank_name(root: Path) -> str:
@@ -197,21 +233,20 @@ def _are_fits_of(hand: HandModel, fits: Sequence[Fit]) -> bool:
     return are_parameters_of(hand, rotations, shape, joints_m)
 
 
-def _synthetic_sources(
-    mix: MixConfig, hand: HandModel, masks: bool, seed: int, taught: Callable[[Path, Source], Source]
-) -> list[tuple[float, Source | Changing]]:
+def _synthetic_sources(mix: MixConfig, hand: HandModel, masks: bool, seed: int, taught: Named) -> list[Mixed]:
     """Local folders and the stream share by their numbers of samples; a streamed shard counts as a mean local one."""
     sets = [read_shards(folder) for folder in mix.shards]
-    sized: list[tuple[float, Source | Changing]] = [
-        (len(shards), taught(folder, ShardSource(shards, hand, masks)))
+    sized = [
+        Mixed(name, len(shards), source)
         for folder, shards in zip(mix.shards, sets, strict=True)
+        for name, source in [taught(folder, ShardSource(shards, hand, masks))]
     ]
     if mix.stream.shards:
         stream = Stream(mix.stream.shards, mix.stream, partial(open_synthetic, hand=hand, masks=masks), seed)
         mean = sum(map(len, sets)) / max(1, sum(len(shards.files) for shards in sets)) or 1
-        sized.append((len(stream.shards) * mean, stream))
-    total = sum(size for size, _ in sized)
-    return [(mix.synthetic_fraction * size / total, source) for size, source in sized]
+        sized.append(Mixed("stream/shards", len(stream.shards) * mean, stream))
+    total = sum(mixed.fraction for mixed in sized)
+    return [mixed._replace(fraction=mix.synthetic_fraction * mixed.fraction / total) for mixed in sized]
 
 
 def open_synthetic(file: Path, hand: HandModel, masks: bool) -> ShardSource:
@@ -386,6 +421,28 @@ class NegativeSource:
             if not any(_near(box, hand.box()) for hand in photo.hands):
                 return HandSample(image, box)
         return HandSample(image, Box((0.0, 0.0), 16.0))
+
+
+class BesideHands:
+    """Upright boxes beside the hand in FreiHAND's images: arms, objects, other ground."""
+
+    SIZE = (0.12, 0.35)
+    """Least and largest side of a tight box, of the image's."""
+
+    def __init__(self, hands: FreihandSource) -> None:
+        self.hands = hands
+
+    def draw(self, rng: np.random.Generator) -> HandSample:
+        item = self.hands.draw(rng)
+        height, width = item.image.shape[:2]
+        hand = Box.around(item.joints_px, rotation=False)
+        for _ in range(40):
+            size = float(rng.uniform(*self.SIZE)) * min(height, width)
+            centre = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
+            apart = max(abs(a - b) for a, b in zip(centre, hand.centre_px, strict=True))
+            if apart > 0.75 * size + 0.6 * hand.size_px:  # its crop ends where the hand's box with a margin begins
+                return HandSample(item.image, Box(centre, size))
+        return HandSample(item.image, Box((0.0, 0.0), 0.1 * min(height, width)))
 
 
 def _any_box(image: np.ndarray, rng: np.random.Generator) -> Box:

@@ -212,6 +212,7 @@ class Batch(NamedTuple):
     taught_mean: Tensor | None = None  # (B, P) a teacher's mean feature; P is 0 where none was taught
     taught_map: Tensor | None = None  # (B, C, h, w) its map over the crop
     has_taught: Tensor | None = None  # (B,)
+    source: Tensor | None = None  # (B,) the number of the source that the crop came from
 
 
 class CropSample(NamedTuple):
@@ -236,6 +237,7 @@ class CropSample(NamedTuple):
     taught_mean: np.ndarray
     taught_map: np.ndarray
     has_taught: float
+    source: float = 0.0
 
 
 def make_crop_sample(

@@ -42,6 +42,12 @@ def stored_in(precision: Precision, proto: onnx.ModelProto, halved_from: int = H
     return _checked(halved, casts)
 
 
+def storage_of(proto: onnx.ModelProto) -> Precision:
+    """How the weights of a graph that `stored_in` gave are stored, the larger ones at least."""
+    halved = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
+    return "fp16" if halved else "fp32"
+
+
 EIGHT_BITS_FROM = 16_000
 """The detector's convolutions with as many weights, all of them 1x1, go to browsers in eight bits."""
 

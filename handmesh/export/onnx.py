@@ -5,7 +5,7 @@ far its numbers are from another runtime's.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -233,11 +233,12 @@ class MeshGraph(ImageGraph):
 
 def export_mesh(
     network: HandNet, model: HandModel, path: Path, crop_size: int, box_scale: float, name: str,
-    precision: Precision = "fp16", confidence: Mapping[str, Any] | None = None,
+    precision: Precision | None = None, confidence: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Write the merged network and the hand model to `path`; gives each output's largest difference from torch.
 
-    precision: of the stored weights; with fp16, as many of the smaller layers stay whole as the vertices need.
+    precision: of the stored weights; with fp16, as many of the smaller layers stay whole as the vertices need, and with
+    None all of them where that is not enough.
     confidence: what makes a probability of the network's scores, kept in the file's metadata (`confidence` of a
     calibration.json). Raises ExportMismatch where ONNX Runtime, given the file, and the network in its training form
     disagree; nothing is written then.
@@ -248,19 +249,29 @@ def export_mesh(
     metadata |= {"confidence": confidence} if confidence else {}
     example = torch.zeros(1, crop_size, crop_size, 3, dtype=torch.uint8)
     proto = to_onnx(graph, example, list(MeshOutputs._fields), metadata, hand_constants(model))
-    tolerance_mm = VERTEX_TOLERANCE_MM[precision]
-    for halved_from in HALVED_FROM if precision == "fp16" else HALVED_FROM[:1]:
-        stored = shared(stored_in(precision, proto, halved_from))
+    tolerance_mm = VERTEX_TOLERANCE_MM[precision or "fp16"]
+    for stored_as, halved_from in _ways_to_store(precision):
+        stored = shared(stored_in(stored_as, proto, halved_from))
         differences = worst_on_noise(reference, stored, example)
         difference_mm = differences["vertices_m"] * 1000
         if difference_mm < tolerance_mm:  # false for what is no number, too
             write_bytes(path, stored.SerializeToString())
             return differences
     raise ExportMismatch(
-        f"vertices differ by {difference_mm:.4f} mm between ONNX (weights stored as {precision}) and torch, "
-        f"expected less than {tolerance_mm}; nothing was written"
-        + (": try --precision fp32" if precision == "fp16" else "")
+        f"vertices differ by {difference_mm:.4f} mm between ONNX (weights stored as {stored_as}) and torch, "
+        f"expected less than {tolerance_mm}; nothing was written" + _REMEDY[precision]
     )
+
+
+def _ways_to_store(precision: Precision | None) -> Iterator[tuple[Precision, int]]:
+    """How weights may be stored, the smallest file first; None leaves it open."""
+    if precision != "fp32":
+        yield from (("fp16", halved_from) for halved_from in HALVED_FROM)
+    if precision != "fp16":
+        yield "fp32", HALVED_FROM[0]
+
+
+_REMEDY = {"fp16": ": leave --precision out, or try --precision fp32", "fp32": "", None: ""}
 
 
 def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
@@ -343,21 +354,30 @@ def load_detector(path: Path) -> DetectorNet:
 
 
 def export_detector(
-    network: DetectorNet, path: Path, size: Size = INPUT_SIZE, name: str = "detector", precision: Precision = "fp16"
+    network: DetectorNet,
+    path: Path,
+    size: Size = INPUT_SIZE,
+    name: str = "detector",
+    precision: Precision | None = None,
 ) -> dict[str, float]:
     """Write the reparameterised network to `path`; gives each output's largest difference from torch.
 
-    size: of the images that the file takes; precision: of the stored weights. Raises ExportMismatch
-    where ONNX Runtime, given the file, and the network in its training form disagree; nothing is
+    size: of the images that the file takes; precision: of the stored weights, None as for `export_mesh`. Raises
+    ExportMismatch where ONNX Runtime, given the file, and the network in its training form disagree; nothing is
     written then.
     """
     graph = DetectorGraph(network.reparameterised()).eval()
     example = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
     metadata = {"kind": "detector", "name": name, "backbone": network.config.backbone}
-    proto = stored_in(precision, to_onnx(graph, example, list(DetectorOutput._fields), metadata))
-    differences = worst_on_noise(DetectorGraph(network.eval()), proto, example)
-    difference = max(differences.values())
-    if not difference < TOLERANCE[precision]:
-        raise ExportMismatch(f"outputs differ by {difference:.5f} between ONNX and torch; nothing was written")
-    write_bytes(path, proto.SerializeToString())
-    return differences
+    proto = to_onnx(graph, example, list(DetectorOutput._fields), metadata)
+    for stored_as, halved_from in _ways_to_store(precision):
+        stored = stored_in(stored_as, proto, halved_from)
+        differences = worst_on_noise(DetectorGraph(network.eval()), stored, example)
+        difference = max(differences.values())
+        if difference < TOLERANCE[precision or "fp16"]:  # false for what is no number, too
+            write_bytes(path, stored.SerializeToString())
+            return differences
+    raise ExportMismatch(
+        f"outputs differ by {difference:.5f} between ONNX (weights stored as {stored_as}) and torch; "
+        "nothing was written" + _REMEDY[precision]
+    )

@@ -24,13 +24,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from handmesh.assets import ASSETS
-from handmesh.export.compress import Precision, for_browsers
+from handmesh.export.compress import Precision, for_browsers, storage_of
 from handmesh.export.onnx import (
     CLIP,
     INPUT_SIZE,
     NOISE,
     OPSET,
     DetectorGraph,
+    ExportMismatch,
     ImageGraph,
     MeshGraph,
     MeshOutputs,
@@ -299,7 +300,7 @@ class ExportOptions:
     """Mesh weights: a converted MANO .npz. Default: the training's."""
     precision: Precision | None = None
     """How weights are stored. fp16 makes a file half as large that computes in fp32 all the same; but Core ML computes
-    in what it stores. Default: fp16."""
+    in what it stores. Default: fp16, of as many layers as keep vertices within 0.5 mm, and else fp32."""
     calibration: Path | None = None
     """Mesh weights: calibration.json of `handmesh evaluate calibration` on an export of these; it goes along."""
 
@@ -312,7 +313,7 @@ def export(options: ExportOptions) -> str:
     if options.crop_size is not None and options.crop_size < SMALLEST_CROP:
         raise ValueError(f"--crop-size must be at least {SMALLEST_CROP} pixels, got {options.crop_size}")
     export_to = {"onnx": _to_onnx, "onnx-web": _to_web, "openvino": _to_openvino, "coreml": _to_coreml}
-    files, *lines = export_to[options.target](options, options.precision or "fp16")
+    files, *lines = export_to[options.target](options, options.precision)
     path = options.output.with_suffix(".bin") if options.target == "openvino" else options.output
     parts = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     megabytes = sum(part.stat().st_size for part in parts) / 1e6
@@ -356,7 +357,7 @@ class Trained(NamedTuple):
         """What to compare it on: (1, H, W, 3) uint8 images by where they come from."""
         return images_for(self.metadata["kind"], self.size, self.box_scale)
 
-    def write_onnx(self, path: Path, precision: Precision) -> OnnxFile:
+    def write_onnx(self, path: Path, precision: Precision | None) -> OnnxFile:
         """Write the graph, compared with torch."""
         if self.model is None:
             height, width = self.size
@@ -368,7 +369,7 @@ class Trained(NamedTuple):
         return read_onnx(path)
 
 
-def _to_onnx(options: ExportOptions, precision: Precision) -> list[str]:
+def _to_onnx(options: ExportOptions, precision: Precision | None) -> list[str]:
     trained = _trained(options)
     file = trained.write_onnx(options.output, precision)
     parity = measure(
@@ -376,38 +377,64 @@ def _to_onnx(options: ExportOptions, precision: Precision) -> list[str]:
     )
     use = f'use: handmesh.HandTracker.load(model="{options.output}")'
     return [
-        f"weights stored as {precision}",
+        f"weights stored as {storage_of(file.proto)}",
         "largest difference of each output from torch:",
         parity.table(),
         *(f"note: not for every target: {line}" for line in violations(file.proto)),
+        *_uncalibrated(options.output, file.metadata),
         *([use] if trained.model else []),
     ]
 
 
-def _to_web(options: ExportOptions, precision: Precision) -> list[str]:
-    parity = _with_onnx(options, precision, lambda file: export_web(file, options.output))
+def _uncalibrated(path: Path, metadata: Mapping[str, Any]) -> list[str]:
+    """What to do about scores that nobody has compared with what came true."""
+    if metadata["kind"] != "mesh" or metadata.get("confidence"):
+        return []
+    return [
+        "not calibrated: scores are what the network says of itself, no probabilities; thresholds may not suit them. "
+        "Make a calibration on images that it was not trained on, and export again with it:",
+        f"  handmesh evaluate calibration --model {path} --photos FOLDER --backgrounds FOLDER --output calibration",
+        "  the same export with --calibration calibration/calibration.json",
+    ]
+
+
+def _to_web(options: ExportOptions, precision: Precision | None) -> list[str]:
+    metadata, parity = _with_onnx(options, precision, lambda file: (file.metadata, export_web(file, options.output)))
     gzipped_mb = len(gzip.compress(options.output.read_bytes(), 6)) / 1e6
     budget = f"a mesh network and the detector have {BUDGET_MB} MB together"
     return [
         f"{gzipped_mb:.2f} MB where the server compresses; {budget}",
         "largest difference of each output from the .onnx file, both in ONNX Runtime on the CPU:",
         parity.table(),
+        *_uncalibrated(options.output, metadata),
         "use: ort.InferenceSession.create(url, { executionProviders: ['webgpu', 'wasm'] }), input `image`: "
         "uint8 RGB (1, H, W, 3)",
     ]
 
 
-def _to_openvino(options: ExportOptions, precision: Precision) -> list[str]:
-    parities = _with_onnx(options, precision, lambda file: export_openvino(file, options.output, precision))
-    lines = [f"and {options.output}, weights stored as {precision}"]
+def _to_openvino(options: ExportOptions, precision: Precision | None) -> list[str]:
+    stored_as, parities = _with_onnx(options, precision, lambda file: _openvino(file, options.output, precision))
+    lines = [f"and {options.output}, weights stored as {stored_as}"]
     for arithmetic, parity in parities.items():
         lines += [f"largest difference of each output from ONNX Runtime, OpenVINO in {arithmetic}:", parity.table()]
     use = f'openvino.Core().compile_model("{options.output}", "CPU")'
     return [*lines, f"use: {use}, input `image`: uint8 RGB (1, H, W, 3)"]
 
 
-def _to_coreml(options: ExportOptions, precision: Precision) -> list[str]:
-    trained = _trained(options)
+def _openvino(
+    source: OnnxFile, path: Path, precision: Precision | None
+) -> tuple[Precision, dict[str, Parity]]:  # fmt: skip
+    """Write it in `precision`, by itself in half where numbers bear that; which one it was, and how far they are."""
+    try:
+        return precision or "fp16", export_openvino(source, path, precision or "fp16")
+    except ExportMismatch:
+        if precision is not None:
+            raise
+        return "fp32", export_openvino(source, path, "fp32")
+
+
+def _to_coreml(options: ExportOptions, precision: Precision | None) -> list[str]:
+    trained, precision = _trained(options), precision or "fp16"
     merged = trained.graph(trained.network.reparameterised())
     report = export_coreml(
         merged, trained.outputs, trained.metadata, options.output, trained.size, trained.images(), precision
@@ -424,7 +451,7 @@ def _to_coreml(options: ExportOptions, precision: Precision) -> list[str]:
     ]
 
 
-def _with_onnx(options: ExportOptions, precision: Precision, export_file: Callable[[OnnxFile], Any]) -> Any:
+def _with_onnx(options: ExportOptions, precision: Precision | None, export_file: Callable[[OnnxFile], Any]) -> Any:
     """What `export_file` makes of the source as an exported graph, which is made first where there are weights only."""
     path = _bundled(options.source, ".onnx")
     if path.suffix == ".safetensors":

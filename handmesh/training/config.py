@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,12 +48,30 @@ class RunConfig:
     accelerator: str = "auto"
     devices: int = 1
     num_nodes: int = 1
+    accumulate: int = 1
+    """Parts that a step works its global batch through in, one after another: memory for one part, the gradient of all.
+    Statistics of batch normalisation are a part's own, and so are means over the crops that have a label."""
+    synchronise_norm: Literal["auto", "on", "off"] = "auto"
+    """Whether batch normalisation takes the statistics of all processes' crops; `auto` does on GPUs alone, for on two
+    processes of a CPU the exchange takes longer than the step (docs/freihand.md)."""
     checkpoint_every: int = 200
     """Steps between checkpoints that a killed run resumes from."""
+    keep_every: int = 0
+    """Steps between averaged weights that are kept for good, as `kept/step_001000.safetensors`; 0 keeps none."""
+    best: str | None = None
+    """The metric of the validation by which `best.safetensors` is chosen, such as `freihand/pa_mpjpe_mm`."""
+    best_is: Literal["lowest", "highest"] = "lowest"
     validate_every: int = 1000
     log_every: int = 20
+    wandb: bool = False
+    """Log to Weights & Biases as well (pip install wandb); the project is WANDB_PROJECT's, or `handmesh`."""
     init: Path | None = None
     """Weights (.safetensors) to start from; shapes must fit."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("accumulate", 1), ("keep_every", 0), ("checkpoint_every", 1), ("validate_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"run.{name} must be at least {least}, got {getattr(self, name)}")
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -114,10 +133,21 @@ def read_config(kind: type[Config], preset: Path, overrides: Sequence[str] = ())
     return parse(kind, [*_flatten(values), *overrides], f"handmesh train {preset}", takes_none=True)
 
 
-def read_preset(preset: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_preset(preset: Path) -> dict[str, Any]:
     """The values of a preset over those of the preset that its `base` names, a path beside it.
 
-    above: the presets whose base this is. Raises ValueError where one cannot be read or is its own base.
+    Raises ValueError where one cannot be read or is its own base.
+    """
+    values: dict[str, Any] = {}
+    for _, layer in preset_layers(preset):
+        values = _merged(values, layer)
+    return values
+
+
+def preset_layers(preset: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """A preset's own values and those of each one that it is based on, the last base first.
+
+    above: the presets whose base this is. Raises ValueError as `read_preset` does.
     """
     chain = (*above, preset.resolve())
     if chain[-1] in above:
@@ -125,10 +155,58 @@ def read_preset(preset: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     values = read_mapping(preset)
     base = values.pop("base", None)
     if base is None:
-        return values
+        return [(preset, values)]
     if not isinstance(base, str):
         raise ValueError(f"the preset {preset} has a base that is no path but a {type(base).__name__}")
-    return _merged(read_preset(preset.parent / base, chain), values)
+    return [*preset_layers(preset.parent / base, chain), (preset, values)]
+
+
+def explained(config: Any, preset: Path, overrides: Sequence[str]) -> list[str]:
+    """A line for each value of a config that `read_config` made of these: its name, it, and where it comes from."""
+    values = dict(_leaves(as_plain(config)))
+    given = {_option_name(word) for word in overrides if word.startswith("--")}
+    layers = [(path, dict(_leaves(layer))) for path, layer in preset_layers(preset)]
+    rows = []
+    for name, value in values.items():
+        by = [_shown_path(path) for path, layer in layers if any(_within(name, key) for key in layer)]
+        by += ["command line"] if name in given or _with_no(name) in given else []
+        text = yaml.safe_dump(value, default_flow_style=True, width=100_000).removesuffix("\n...\n").strip()
+        rows.append((name, text, (by or ["default"])[-1] + (f" (over {', '.join(by[-2::-1])})" if by[1:] else "")))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    widths[1] = min(widths[1], _LONGEST_VALUE)
+    return [f"{name:<{widths[0]}}  {text:<{widths[1]}}  {origin}" for name, text, origin in rows]
+
+
+_LONGEST_VALUE = 48  # a longer one moves its own line's origin to the right
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested mapping by their dotted names."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _option_name(word: str) -> str:
+    """`--optimiser.learning-rate=1` is of `optimiser.learning_rate`."""
+    return word.removeprefix("--").partition("=")[0].replace("-", "_")
+
+
+def _with_no(name: str) -> str:
+    """What switches a value off: `run.no_wandb`."""
+    head, dot, last = name.rpartition(".")
+    return f"{head}{dot}no_{last}"
+
+
+def _within(name: str, key: str) -> bool:
+    return name == key or name.startswith(f"{key}.")
+
+
+def _shown_path(path: Path) -> str:
+    """Without the way down and up again that a base's path has."""
+    return os.path.relpath(path)
 
 
 LARGEST_YAML = 1_000_000  # bytes

@@ -21,6 +21,7 @@ from handmesh.evaluation.metrics import LEAST_SCORE, Detect, false_alarm_scores,
 from handmesh.files import read_image
 from handmesh.models.detector_net import DetectorNet, DetectorNetworkConfig, DetectorOutput
 from handmesh.training.config import OptimiserConfig, RunConfig, as_plain
+from handmesh.training.engine import StepLosses
 from handmesh.training.losses import detection_losses, map_matching_loss, network_input
 
 LOSS_WEIGHTS = {"heat": 1.0, "offset": 0.5, "log_size": 1.0, "direction": 1.0, "handedness": 0.5}
@@ -77,7 +78,9 @@ class DetectionTask:
 
     def batches(self, start: int, rank: int, world: int) -> Iterable[DetectionBatch]:
         data, run = self.config.data, self.config.run
-        dataset = DetectionBatches(self.sources, run.stages, data.colour, run.seed, rank, world, self.teacher)
+        dataset = DetectionBatches(
+            self.sources, run.stages, data.colour, run.seed, rank, world, self.teacher, run.accumulate
+        )
         return batches_from(dataset, start, data.workers)
 
     def _open_teacher(self, path: Path) -> SceneTeacher:
@@ -86,13 +89,13 @@ class DetectionTask:
         scenes = DetectionBatches(self.sources, [Stage(1, run.stages[-1].crop_size, 64)], True, run.seed + 1)
         return SceneTeacher(path, scenes[0].image.numpy(), self.config.data.taught_fraction)
 
-    def losses(self, model: nn.Module, batch: DetectionBatch) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: DetectionBatch) -> StepLosses:
         image = network_input(batch.image, self.config.run.channels_last)
         output, projected = model(image) if self.teacher else (model(image), [])
         losses = {name: LOSS_WEIGHTS[name] * value for name, value in detection_losses(output, batch).items()}
         if self.teacher:
             losses["taught"] = self.config.matching * map_matching_loss(projected, batch.taught)
-        return losses
+        return StepLosses(losses)
 
     def deployed(self, model: nn.Module) -> nn.Module:
         return model.network if self.teacher else model

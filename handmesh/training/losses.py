@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from handmesh.models.detector_net import DetectorOutput
 from handmesh.models.mesh_net import HandNet, HandNetOutput
 from handmesh.skeleton import KEYPOINTS, ROOT
 from handmesh.training.config import MeshConfig
-from handmesh.training.engine import mean_over_processes, processes
+from handmesh.training.distributed import mean_over_processes, processes
 
 # The training losses, each with a name, on one `Batch` of labelled crops.
 #
@@ -72,15 +72,40 @@ def root_relative(hand: HandOutput) -> tuple[Tensor, Tensor]:
     return hand.vertices - root, hand.joints - root
 
 
+Columns = TypeVar("Columns", bound=tuple)
+
+
+def rows(values: Columns, chosen: Tensor) -> Columns:
+    """A named tuple of tensors, or of such tuples, with those of B rows that a (B,) mask chooses."""
+
+    def of(value: Any) -> Any:
+        return value if value is None else rows(value, chosen) if isinstance(value, tuple) else value[chosen]
+
+    return type(values)(*map(of, values))
+
+
 def masked_mean(per_sample: Tensor, mask: Tensor) -> Tensor:
     """The mean of (B, ...) values where a mask of that shape is 1, over all processes' batches; 0 if it is nowhere."""
     return (per_sample * mask).sum() / mean_over_processes(mask.sum()).clamp_min(_LEAST)
 
 
 def joints_2d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
-    """Scalar: L1 of the (B, 21, 2) joints found in the crop, in half crop sides."""
+    """Scalar: L1 of the (B, 21, 2) joints found in the crop, in half crop sides; those out of reach do not count."""
     error = (prediction.joints_crop - batch.joints_crop).abs().mean(-1)
-    return masked_mean(error, batch.has_joints_crop)
+    return masked_mean(error, batch.has_joints_crop * within_reach(prediction, batch.joints_crop))
+
+
+def within_reach(prediction: Prediction, joints_crop: Tensor) -> Tensor:
+    """(B, 21) 1 where the network can find a joint at these (B, 21, 2) positions in the crop, else 0.
+
+    The soft mean of an attention map lies between the centres of its outermost cells, half a cell inside the crop's
+    border. A joint beyond would only draw the map to the border, and never be met.
+    """
+    if prediction.net.attention is None:  # it is drawn by a camera, which reaches anywhere
+        return joints_crop.new_ones(joints_crop.shape[:-1])
+    height, width = prediction.net.attention.shape[-2:]
+    reach = joints_crop.new_tensor([1 - 1 / width, 1 - 1 / height])
+    return (joints_crop.abs() <= reach).all(-1).to(joints_crop)
 
 
 HEAT_SPREAD = 0.75
@@ -234,7 +259,7 @@ def weighted_losses(
 
 
 class Teacher:
-    """A frozen network that answers with the hand that it sees."""
+    """A frozen network that answers with the hand that it sees, in crops of the size that it was trained with."""
 
     def __init__(self, config: MeshConfig, model: HandModel) -> None:
         """Raises ValueError where the teacher saw other crops or another hand than `config` trains with."""
@@ -248,10 +273,16 @@ class Teacher:
             )
         self.network = network.requires_grad_(False)
         self.model = model
+        self.size = int(theirs["run"]["schedule"][-1][1])
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Prediction:
-        """What the teacher sees in (B, 3, S, S) images, 0..1."""
+        """What the teacher sees in (B, 3, S, S) images, 0..1, whatever size the student's crops have.
+
+        At another scale than its own a network sees another hand: fingers of other widths, and cells of other sizes.
+        """
+        if image.shape[-1] != self.size:
+            image = F.interpolate(image, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
         net = self.network.to(image.device)(image)
         with torch.autocast(image.device.type, enabled=False):
             return pose_hand(net, self.model)
@@ -262,8 +293,9 @@ def _name(hand_model: Path | str | None) -> str:
 
 
 def distil_joints_2d(student: Prediction, teacher: Prediction) -> Tensor:
-    """(B,) L1 of the (B, 21, 2) joints in the crop, in half crop sides."""
-    return (student.joints_crop - teacher.joints_crop).abs().mean((1, 2))
+    """(B,) L1 of the (B, 21, 2) joints in the crop, in half crop sides; none that is out of the student's reach."""
+    error = (student.joints_crop - teacher.joints_crop).abs().mean(-1)
+    return (error * within_reach(student, teacher.joints_crop)).mean(1)
 
 
 def distil_joints_3d(student: Prediction, teacher: Prediction) -> Tensor:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from handmesh.crop import px_from_normalised
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import TrainingBatches, batches_from
-from handmesh.data.mixture import PhotoSource, ShardSource, WithCropProtocol, sources_of
+from handmesh.data.mixture import PhotoSource, ShardSource, WithCropProtocol, mixed_sources
 from handmesh.data.photos import read_photos
 from handmesh.data.samples import Batch, collate, make_crop_sample
 from handmesh.data.shards import read_shards
@@ -24,6 +25,8 @@ from handmesh.hand.rotations import procrustes
 from handmesh.models.mesh_net import HandNet
 from handmesh.skeleton import BONES
 from handmesh.training.config import MeshConfig, as_plain
+from handmesh.training.distributed import apart
+from handmesh.training.engine import StepLosses
 from handmesh.training.losses import (
     FeatureStudent,
     Prediction,
@@ -32,6 +35,7 @@ from handmesh.training.losses import (
     matching_losses,
     network_input,
     pose_hand,
+    rows,
     true_vertices,
     weighted_losses,
 )
@@ -55,15 +59,18 @@ class MeshTask:
         segments = config.losses.get("mask", 0) > 0
         if segments != config.network.segmentation:
             raise ValueError("the loss 'mask' and network.segmentation belong together: set both or neither")
-        self.sources = sources_of(config.data, self.hand_model, config.box_scale, segments, config.run.seed)
+        self.sources = mixed_sources(config.data, self.hand_model, config.box_scale, segments, config.run.seed)
         self.validation = dict(self._validation_batches())
 
     def batches(self, start: int, rank: int, world: int) -> Iterable[Batch]:
         data, run = self.config.data, self.config.run
-        dataset = TrainingBatches(self.sources, run.stages, data.augment, self.config.box_scale, run.seed, rank, world)
+        dataset = TrainingBatches(
+            [(mixed.fraction, mixed.source) for mixed in self.sources], run.stages, data.augment,
+            self.config.box_scale, run.seed, rank, world, run.accumulate,
+        )  # fmt: skip
         return batches_from(dataset, start, data.workers)
 
-    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: Batch) -> StepLosses:
         device = batch.image.device
         self.hand_model.to(device)
         image = network_input(batch.image, self.config.run.channels_last)
@@ -79,7 +86,19 @@ class MeshTask:
             if matched:
                 found = matching_losses(matched, batch)
                 losses |= {name: self.config.matching * value for name, value in found.items()}
-        return losses
+        return StepLosses(losses, partial(self.losses_by_source, prediction, batch))
+
+    @torch.no_grad()
+    def losses_by_source(self, prediction: Prediction, batch: Batch) -> dict[str, float]:
+        """The losses on labels of the batch's crops from each source, weighted, as `source/loss`."""
+        found = {}
+        with apart(), torch.autocast(batch.image.device.type, enabled=False):
+            for number in batch.source.unique().tolist():
+                ours = [rows(values, batch.source == number) for values in (prediction, batch)]
+                losses = weighted_losses(*ours, self.hand_model, self.config.losses)
+                name = self.sources[int(number)].name
+                found |= {f"{name}/{loss}": float(value) for loss, value in losses.items()}
+        return found
 
     def deployed(self, model: nn.Module) -> nn.Module:
         return model.network if self.config.data.taught else model

@@ -14,10 +14,11 @@ pytest.importorskip("torch", reason="training data is part of the training extra
 from freihand_files import write_freihand
 from set_files import another_hand, true_hand
 
+from handmesh.crop import crop_affine, warp
 from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, write_cutouts
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import MixConfig
-from handmesh.data.mixture import CutoutSource, WithCropProtocol, sources_of
+from handmesh.data.mixture import CutoutSource, WithCropProtocol, mixed_sources, sources_of
 from handmesh.data.samples import make_crop_sample
 from handmesh.data.shards import write_tar
 from handmesh.hand.model import HandModel
@@ -67,7 +68,26 @@ def test_sources_share_as_the_mix_says(cutouts, tmp_path):
         background_fraction=0.1,
     )  # fmt: skip
     fractions = {type(source).__name__: fraction for fraction, source in sources_of(mix, HandModel.load(), 1.5)}
-    assert fractions == pytest.approx({"WithCropProtocol": 0.5, "CutoutSource": 0.4, "BackgroundSource": 0.1})
+    shares = {"WithCropProtocol": 0.5, "CutoutSource": 0.4, "BackgroundSource": 0.05, "BesideHands": 0.05}
+    assert fractions == pytest.approx(shares)
+
+
+def test_freihand_shows_what_is_no_hand_even_without_a_folder_of_backgrounds(tmp_path, capsys):
+    root = write_freihand(tmp_path, rows=8, evaluation=0, versions=1)
+    mix = MixConfig(freihand=root, freihand_versions=("gs",), backgrounds=(tmp_path / "nowhere",))
+    hands, beside = mixed_sources(mix, HandModel.load(), 1.5, masks=True)
+    assert "there is no folder" in capsys.readouterr().err
+    assert (hands.name, beside.name, beside.fraction) == ("freihand", "beside freihand", mix.background_fraction)
+    skin = []
+    for seed in range(24):
+        item = beside.source.draw(np.random.default_rng(seed))
+        assert item.joints_px is None
+        hand = next(hands.source[k] for k in range(8) if np.array_equal(hands.source[k].image, item.image))
+        crop = warp(hand.mask, crop_affine(item.box.scaled(1.5), 32), 32)
+        skin.append((crop > 127).mean())
+    assert max(skin) < 0.1 and np.mean(skin) < 0.01
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        mixed_sources(MixConfig(backgrounds=(tmp_path / "nowhere",)), HandModel.load(), 1.5)
 
 
 @pytest.mark.parametrize("boxes, side_px", [("centre-130", 130.0), ("gt-keypoints", None), ("rotated", None)])

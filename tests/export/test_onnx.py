@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,11 @@ torch = pytest.importorskip("torch", reason="export needs the training extra")
 onnx = pytest.importorskip("onnx", reason="export needs the training extra")
 
 from handmesh.assets import ASSETS, DEFAULT, bundled_models, model_path  # noqa: E402
+from handmesh.console import parse  # noqa: E402
+from handmesh.evaluation.calibration import CalibrationOptions  # noqa: E402
 from handmesh.export import onnx as onnx_module  # noqa: E402
+from handmesh.export import targets  # noqa: E402
+from handmesh.export.compress import storage_of  # noqa: E402
 from handmesh.export.onnx import (  # noqa: E402
     HALVED_FROM,
     OPSET,
@@ -113,6 +118,61 @@ def test_layers_stay_whole_where_their_rounding_costs_too_much(network, model, t
     all_halved, difference_mm = exported(0.5)
     some_halved, smaller_mm = exported(0.9 * difference_mm)
     assert smaller_mm < 0.9 * difference_mm and 0 <= some_halved < all_halved
+
+
+ANY = [("repvit_m0_9", "keypoint", 64, 1), ("fastvit_t8", "keypoint", 96, 2), ("fastvit_t8", "pooled", 64, 3)]
+
+
+@pytest.mark.parametrize("backbone, head, size, seed", ANY)
+def test_any_network_is_exported_without_a_flag(backbone, head, size, seed, model, tmp_path):
+    """As it is initialised, with statistics of noise: storage is chosen so that vertices agree."""
+    torch.manual_seed(seed)
+    network = HandNet(NetworkConfig(backbone, head=head), model.mean_pose)
+    network(torch.rand(4, 3, 64, 64))
+    export_mesh(network, model, tmp_path / "any.onnx", size, 1.5, "any")
+    image = np.random.default_rng(seed).integers(0, 256, (1, size, size, 3), np.uint8)
+    with torch.no_grad():
+        expected = MeshGraph(network.eval(), model)(torch.from_numpy(image)).vertices_m.numpy()
+    given = open_session(tmp_path / "any.onnx", "mesh", threads=1).run(image)["vertices_m"]
+    assert 1000 * np.abs(given - expected).max() < 0.5
+
+
+def test_where_no_rounding_is_borne_all_stays_whole(exported, network, model, tmp_path, monkeypatch):
+    """With a tolerance that only single precision meets; asked for by name, half precision is refused."""
+    monkeypatch.setitem(
+        onnx_module.VERTEX_TOLERANCE_MM, "fp16", 1000 * exported["fp32"].differences["vertices_m"] + 1e-4
+    )
+    monkeypatch.setattr(onnx_module, "to_onnx", lambda *_: onnx.load(exported["fp32"].path))
+    export_mesh(network, model, tmp_path / "whole.onnx", 64, 1.5, "whole")
+    assert storage_of(onnx.load(tmp_path / "whole.onnx")) == "fp32"
+    assert storage_of(onnx.load(exported["fp16"].path)) == "fp16"
+    with pytest.raises(ExportMismatch, match="nothing was written: leave --precision out"):
+        export_mesh(network, model, tmp_path / "half.onnx", 64, 1.5, "half", "fp16")
+    assert not (tmp_path / "half.onnx").exists()
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_an_export_without_a_calibration_says_so_and_how_to_make_one(
+    exported, network, tmp_path, monkeypatch, calibrated
+):
+    proto = onnx.load(exported["fp32"].path)
+    written = json.loads(proto.metadata_props[0].value)
+    onnx.helper.set_model_props(
+        proto, {"handmesh": json.dumps(written if calibrated else written | {"confidence": None})}
+    )
+    monkeypatch.setattr(targets, "export_mesh", lambda *given: onnx.save(proto, given[2]))
+    config = {"task": "mesh", **as_plain(MeshConfig())}
+    save_weights(tmp_path / "weights.safetensors", network.state_dict(), {"config": config})
+    output = tmp_path / "mine.onnx"
+    said = targets.export(targets.ExportOptions(str(tmp_path / "weights.safetensors"), output, crop_size=64))
+    assert ("not calibrated" in said) != calibrated and "weights stored as fp32" in said
+    command = (
+        f"handmesh evaluate calibration --model {output} --photos FOLDER --backgrounds FOLDER --output calibration"
+    )
+    assert (command in said) != calibrated
+    if not calibrated:
+        options = parse(CalibrationOptions, command.split()[3:], "handmesh evaluate calibration")
+        assert options.model == str(output)
 
 
 def test_half_precision_halves_the_file_and_rounds_its_weights_alone(exported):

@@ -115,7 +115,39 @@ def test_a_hand_seen_as_its_own_mirror_image_is_placed_by_its_size():
     image = 2 * image[skeleton.ROOT] - image  # turned by half a turn: least squares finds it behind the camera
     root = solve_translation(relative(truth), image, CAMERA)
     assert root[2] == pytest.approx(0.5, rel=0.15)
-    assert np.allclose(project(root, CAMERA), image[skeleton.ROOT])
+    drawn = project(relative(truth) + root, CAMERA)
+    assert np.linalg.norm(drawn.mean(0) - image.mean(0)) < 0.1 * Box.around(image).size_px
+
+
+def test_a_hand_that_does_not_fit_its_image_is_not_drawn_far_from_it():
+    """Joints in space of one hand, joints in the image of another: the distance is held near what the size says."""
+    off_boxes, alone_boxes, ratios = [], [], []
+    rng = np.random.default_rng(0)
+    for seed in range(60):
+        joints = relative(posed_hand((0, 0, 0.5), rng.normal(0, 1.5, 3), seed=seed))
+        seen = posed_hand((0.05, 0, 0.5), rng.normal(0, 1.5, 3), seed=seed + 500)
+        box = Box.around(seen.joints_px)
+        for places, off in ((solve_translation, off_boxes), (least_squares_translation, alone_boxes)):
+            drawn = project(joints + places(joints, seen.joints_px, CAMERA), CAMERA)
+            off.append(np.linalg.norm(drawn - seen.joints_px, axis=1).mean() / box.size_px)
+        size = np.linalg.norm(joints[:, :2].std(0)) / np.linalg.norm(seen.joints_px.std(0)) * CAMERA.fx
+        ratios.append(solve_translation(joints, seen.joints_px, CAMERA)[2] / size)
+    assert max(off_boxes) < 0.7 < 1.7 < max(alone_boxes)
+    assert min(ratios) > 0.6 and max(ratios) < 1.7  # of a weak perspective's distance, which no exact one is
+
+
+@pytest.mark.parametrize("distance_m", [0.12, 0.2, 0.5, 3.0])
+def test_an_exact_hand_is_placed_exactly_at_any_distance(distance_m):
+    """The hold on the distance does not touch what fits, however strong the perspective."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        truth = posed_hand((0.2 * distance_m, 0, distance_m), rng.normal(0, 1, 3), seed=seed)
+        if truth.joints_m[:, 2].min() > NEAREST_M:
+            assert np.allclose(
+                solve_translation(relative(truth), truth.joints_px, CAMERA),
+                [0.2 * distance_m, 0, distance_m],
+                atol=1e-6,
+            )
 
 
 def test_weighing_the_joints_helps_where_errors_grow_along_the_fingers():

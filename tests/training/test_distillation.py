@@ -17,6 +17,7 @@ from handmesh.training.config import MeshConfig, as_plain  # noqa: E402
 from handmesh.training.losses import (  # noqa: E402
     DISTILLATION,
     Teacher,
+    distil_joints_2d,
     distillation_losses,
     pose_hand,
 )
@@ -71,3 +72,24 @@ def test_unknown_names_are_refused(taught, hand):
     answer = Teacher(taught, hand)(torch.rand(2, 3, 64, 64))
     with pytest.raises(ValueError, match="joints_2d"):
         distillation_losses(answer, answer, torch.ones(2), {"logits": 1.0})
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_a_teacher_sees_crops_of_the_size_that_it_was_trained_with(taught, hand, size, monkeypatch):
+    """A small student's crops are enlarged for it, and a large one's made smaller; its own it sees as they are."""
+    teacher, seen = Teacher(taught, hand), []
+    assert teacher.size == MeshConfig().run.stages[-1].crop_size == 96
+    forward = teacher.network.forward
+    monkeypatch.setattr(teacher.network, "forward", lambda image: seen.append(image) or forward(image))
+    ramp = torch.linspace(0, 1, size).expand(1, 3, size, size)
+    answer = teacher(ramp)
+    assert seen[0].shape[-1] == 96 and answer.joints_crop.abs().max() < 1
+    torch.testing.assert_close(seen[0][0, 0, 40, 8:-8], torch.linspace(0, 1, 96)[8:-8], atol=0.01, rtol=0)
+
+
+def test_where_a_teacher_sees_beyond_the_students_reach_it_is_not_followed(taught, hand):
+    answer = Teacher(taught, hand)(torch.rand(1, 3, 96, 96))
+    at_border = answer._replace(joints_crop=torch.full_like(answer.joints_crop, 0.95))
+    student = answer._replace(net=answer.net._replace(attention=torch.zeros(1, 21, 8, 8)))
+    assert distil_joints_2d(student, at_border) == 0
+    assert distil_joints_2d(student, at_border._replace(joints_crop=0.8 * at_border.joints_crop)) > 0

@@ -18,12 +18,8 @@ from handmesh.hand.model import HandModel  # noqa: E402
 from handmesh.models.checkpoint import load_weights  # noqa: E402
 from handmesh.models.mesh_net import HandNet, NetworkConfig  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
-from handmesh.training.engine import (  # noqa: E402
-    SyncedBatchNorm2d,
-    SyncedBatchNormAct2d,
-    synchronise_batch_norm,
-    train,
-)
+from handmesh.training.distributed import SyncedBatchNorm2d, SyncedBatchNormAct2d, synchronise_batch_norm  # noqa: E402
+from handmesh.training.engine import train  # noqa: E402
 from handmesh.training.mesh import MeshTask  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +34,7 @@ def preset(tmp_path_factory) -> Path:
     path = folder / "preset.yaml"
     path.write_text(
         "task: mesh\n"
-        "run: {schedule: [[3, 64, 4], [2, 96, 2]], precision: 32-true, accelerator: cpu}\n"
+        "run: {schedule: [[3, 64, 4], [2, 96, 2]], precision: 32-true, accelerator: cpu, synchronise_norm: 'on'}\n"
         f"data: {{freihand: '{folder}/freihand', freihand_fraction: 0.7, backgrounds: "
         f"['{folder}/freihand/training/rgb'],"
         " background_fraction: 0.3, workers: 0}\n"

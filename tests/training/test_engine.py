@@ -16,7 +16,7 @@ pytest.importorskip("lightning_fabric", reason="training needs the training extr
 
 from handmesh.files import OutputError  # noqa: E402
 from handmesh.models.checkpoint import load_checkpoint, load_state, load_weights, save_checkpoint  # noqa: E402
-from handmesh.training import engine  # noqa: E402
+from handmesh.training import run_folder  # noqa: E402
 from handmesh.training.config import (  # noqa: E402
     DEFAULT_LOSSES,
     MeshConfig,
@@ -26,7 +26,7 @@ from handmesh.training.config import (  # noqa: E402
     read_preset,
 )
 from handmesh.training.detector import DetectorConfig  # noqa: E402
-from handmesh.training.engine import NonFiniteLoss, learning_rate, train  # noqa: E402
+from handmesh.training.engine import NonFiniteLoss, StepLosses, learning_rate, train  # noqa: E402
 
 STEPS = 12
 
@@ -50,7 +50,7 @@ class ToyTask:
             yield batch * float("nan") if step == self.spoil_at else batch
 
     def losses(self, model, batch):
-        return {"square": (model(batch)[:, 0] - batch.sum(1)).square().mean()}
+        return StepLosses({"square": (model(batch)[:, 0] - batch.sum(1)).square().mean()})
 
     def deployed(self, model):
         return model
@@ -239,7 +239,7 @@ def test_a_run_without_checksums_resumes_and_gets_them(tmp_path):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(run_folder, "LOCK_WAIT_S", 0.1)
 
     class Meeting(ToyTask):
         def batches(self, start, rank, world):

@@ -129,3 +129,21 @@ def test_a_wide_attention_map_costs_though_its_mean_is_right(model):
     assert LOSSES["heatmap"](wide, centred, model) > 0.5
     outside = batch._replace(joints_crop=torch.full_like(batch.joints_crop, 1.1))
     assert LOSSES["heatmap"](wide, outside, model) == 0
+
+
+def test_joints_that_a_soft_mean_cannot_reach_do_not_draw_the_map(model):
+    """On 8 cells a soft mean ends at 0.875, wherever the joint lies."""
+    prediction, batch = _case(model, 0.0)
+    logits = torch.zeros(3, 21, 8, 8, requires_grad=True)
+    centres = (torch.arange(8) + 0.5) / 4 - 1
+    cells = torch.stack([centres.repeat(8), centres.repeat_interleave(8)], -1)
+    found = logits.flatten(2).softmax(-1) @ cells
+    prediction = prediction._replace(joints_crop=found, net=prediction.net._replace(attention=logits))
+    labels = torch.zeros(3, 21, 2) + 0.5
+    labels[:, 4], labels[:, 8], labels[:, 12] = torch.tensor([[0.9, 0.0], [0.0, -1.4], [0.87, -0.87]])
+    LOSSES["joints_2d"](prediction, batch._replace(joints_crop=labels), model).backward()
+    moved = logits.grad.abs().amax((0, 2, 3)) > 0
+    assert not moved[4] and not moved[8] and moved[12] and moved.sum() == 19
+    drawn = prediction._replace(net=prediction.net._replace(attention=None))  # by a camera, which reaches anywhere
+    far = batch._replace(joints_crop=torch.full_like(labels, 1.4))
+    assert LOSSES["joints_2d"](prediction, far, model) == 0 < LOSSES["joints_2d"](drawn, far, model)

@@ -21,6 +21,7 @@ import web_workspace
 from hand_scenes import hand_constants, network_outputs, posed_hand
 from scipy.spatial.transform import Rotation
 
+from handmesh import geometry
 from handmesh.assets import DEMO_CLIP, detector_path, model_path
 from handmesh.crop import Letterbox, crop_affine, letterbox, warp
 from handmesh.detection import Detector, read_maps
@@ -132,16 +133,22 @@ def test_letterboxes(ask, size):
     assert given["shiftPx"] == pytest.approx(expected.shift_px)
 
 
-def test_places_in_space_also_where_the_image_tells_none(ask):
+def test_places_in_space_also_where_the_image_tells_none(ask, monkeypatch):
     camera = Camera(520.0, 500.0, 310.0, 242.0, 640, 480)
     joints = RNG.normal(0, 0.05, (21, 3))
     seen = (joints + [0.05, -0.02, 0.6])[:, :2] / (joints[:, 2:] + 0.6) * 510 + [310, 242]
     images = [seen, np.full((21, 2), 200.0), 620 - seen, RNG.uniform(0, 600, (21, 2)), seen * 1e-3]
+    misfits = [seen + RNG.normal(0, 4 * k, (21, 2)) for k in range(20)]  # of which some are held to what the size gives
+    images += misfits
     cases = [
         {"joints": joints.ravel().tolist(), "pixels": p.ravel().tolist(), "camera": asdict(camera)} for p in images
     ]
     expected = [solve_translation(joints, pixels, camera) for pixels in images]
     np.testing.assert_allclose(ask("root", cases), expected, rtol=1e-9)
+    monkeypatch.setattr(geometry, "DISTANCE_BAND", (1e-9, 1e9))
+    free = [solve_translation(joints, pixels, camera) for pixels in misfits]
+    held = [not np.allclose(one, other) for one, other in zip(free, expected[-len(misfits) :], strict=True)]
+    assert any(held) and not all(held)
 
 
 def test_boxes_around_joints(ask):

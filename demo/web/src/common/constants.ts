@@ -25,12 +25,14 @@ export const KNUCKLES = [5, 9, 13] as const;
 
 // handmesh.geometry
 export const LEAST_RAY_SPREAD = 1e-12;
+export const LEAST_VARIANCE = 1e-18;
 export const SUREST = 1e-06;
 export const RELIABILITY = [
   0.6, 0.6, 0.7, 0.5, 0.4, 1, 0.7, 0.5, 0.4, 1, 0.7, 0.5, 0.4, 1, 0.7, 0.5, 0.4, 1, 0.7, 0.5, 0.4,
 ] as const;
 export const NEAREST_M = 0.05;
 export const FARTHEST_M = 20;
+export const DISTANCE_BAND = [0.8, 1.25] as const;
 
 // handmesh.detection
 export const STRIDE = 8;

@@ -1,6 +1,8 @@
 /** Projection, the distance of a hand from its joints in an image, affines, mirroring, probabilities. */
 
-import { FARTHEST_M, LEAST_RAY_SPREAD, NEAREST_M, ROOT, SUREST, RELIABILITY } from '../common/constants.ts';
+import {
+  DISTANCE_BAND, FARTHEST_M, LEAST_RAY_SPREAD, LEAST_VARIANCE, NEAREST_M, RELIABILITY, SUREST,
+} from '../common/constants.ts';
 import { nearestOf, type Points, type Vector } from './linear.ts';
 import type { Camera } from './types.ts';
 
@@ -28,62 +30,113 @@ export function unproject(xPx: number, yPx: number, depthM: number, camera: Came
   return [((xPx - camera.cx) / camera.fx) * depthM, ((yPx - camera.cy) / camera.fy) * depthM, depthM];
 }
 
+/** How joints are seen: their rays x / z and y / z and the fraction that each counts. */
+interface Sight {
+  readonly jointsM: Float64Array;
+  readonly fractions: readonly number[];
+  readonly axes: readonly [Axis, Axis];
+  readonly variance: number;
+}
+
+/** Of the rays along x or y, and of what the translation would be with tz = 0 ("ahead"). */
+interface Axis {
+  readonly ray: number;
+  readonly ahead: number;
+  readonly variance: number;
+  readonly lean: number; // the sum that tz depends on
+}
+
+function sightOf(
+  jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, weights: readonly number[],
+): Sight {
+  const total = weights.reduce((sum, weight) => sum + weight * weight, 0);
+  const fractions = weights.map((weight) => (weight * weight) / total);
+  const x = axisOf(0, fractions, jointsM, jointsPx, camera.fx, camera.cx);
+  const y = axisOf(1, fractions, jointsM, jointsPx, camera.fy, camera.cy);
+  return { jointsM, fractions, axes: [x, y], variance: x.variance + y.variance };
+}
+
+function axisOf(
+  axis: 0 | 1, fractions: number[], jointsM: Float64Array, jointsPx: Float64Array, focal: number, centre: number,
+): Axis {
+  const rays = fractions.map((_, i) => (jointsPx[2 * i + axis]! - centre) / focal);
+  const aheads = rays.map((ray, i) => ray * jointsM[3 * i + 2]! - jointsM[3 * i + axis]!);
+  const ray = weighed(fractions, rays);
+  const lean = weighed(fractions, rays.map((value, i) => (value - ray) * aheads[i]!));
+  return { ray, ahead: weighed(fractions, aheads), variance: varianceOf(fractions, rays), lean };
+}
+
+const weighed = (fractions: readonly number[], values: readonly number[]) =>
+  values.reduce((sum, value, i) => sum + fractions[i]! * value, 0);
+
+function varianceOf(fractions: readonly number[], values: readonly number[]): number {
+  const mean = weighed(fractions, values);
+  return weighed(fractions, values.map((value) => (value - mean) ** 2));
+}
+
+/** The translation of this tz: given it, the best tx and ty are means. */
+function translationAt({ axes: [x, y] }: Sight, tz: number): Vector {
+  return [x.ahead + x.ray * tz, y.ahead + y.ray * tz, tz];
+}
+
 /**
- * The translation that makes root-relative joints project to their pixels, weighted least squares; null
- * where the joints do not determine it (all at one pixel).
+ * The tz that makes root-relative joints project to their pixels, weighted least squares; NaN where the joints do not
+ * determine it (all at one pixel).
  *
  * With normalised image coordinates a = (u - cx) / fx the pinhole equation is linear in the
  * translation: X + tx = a (Z + tz). Given tz, the best tx and ty are means; what is left determines tz.
  */
-export function byLeastSquares(
-  jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, weights: readonly number[],
-): Vector | null {
-  const total = weights.reduce((sum, weight) => sum + weight * weight, 0);
-  const fractions = weights.map((weight) => (weight * weight) / total);
-  const x = solveAxis(0, fractions, jointsM, jointsPx, camera.fx, camera.cx);
-  const y = solveAxis(1, fractions, jointsM, jointsPx, camera.fy, camera.cy);
-  const spread = x.spread + y.spread;
-  if (!(spread > LEAST_RAY_SPREAD * (1 + x.ray * x.ray + y.ray * y.ray))) {
-    return null; // true for what is no number, too
-  }
-  const tz = -(x.lean + y.lean) / spread;
-  return [x.ahead + x.ray * tz, y.ahead + y.ray * tz, tz];
+function leastSquaresDistance({ axes: [x, y], variance }: Sight): number {
+  const determined = variance > LEAST_RAY_SPREAD * (1 + x.ray * x.ray + y.ray * y.ray);
+  return determined ? -(x.lean + y.lean) / variance : NaN;
 }
 
-/** The means of rays and of what the translation would be with tz = 0, and the sums that tz depends on. */
-function solveAxis(
-  axis: 0 | 1, fractions: number[], jointsM: Float64Array, jointsPx: Float64Array, focal: number, centre: number,
-): { ray: number; ahead: number; spread: number; lean: number } {
-  const rays = fractions.map((_, i) => (jointsPx[2 * i + axis]! - centre) / focal);
-  const aheads = rays.map((ray, i) => ray * jointsM[3 * i + 2]! - jointsM[3 * i + axis]!);
-  const weighed = (values: number[]) => values.reduce((sum, value, i) => sum + fractions[i]! * value, 0);
-  const ray = weighed(rays);
-  const spread = weighed(rays.map((value) => (value - ray) ** 2));
-  const lean = weighed(rays.map((value, i) => (value - ray) * aheads[i]!));
-  return { ray, ahead: weighed(aheads), spread, lean };
+/** How many times as far apart the joints would be seen from there. */
+function largerFrom(sight: Sight, translation: Vector): number {
+  const { jointsM, fractions, variance } = sight;
+  const depths = column(jointsM, 3, 2).map((depth) => depth + translation[2]);
+  const seen = ([0, 1] as const).map((axis) =>
+    varianceOf(fractions, column(jointsM, 3, axis).map((value, i) => (value + translation[axis]) / depths[i]!)),
+  );
+  return Math.sqrt((seen[0]! + seen[1]!) / Math.max(variance, LEAST_VARIANCE));
 }
 
-/** Where the root lies in the camera's frame; always finite and in front of the camera. `reliability`: of each joint. */
+/**
+ * Where the root lies in the camera's frame; always finite and in front of the camera. `reliability`: of each joint.
+ *
+ * Least squares; its distance is held to `DISTANCE_BAND` of that which the hand's size gives, and where it is none,
+ * behind the camera or out of reach, the size alone decides.
+ */
 export function solveTranslation(
   jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, reliability: readonly number[] = RELIABILITY,
 ): Vector {
   const nearest = NEAREST_M - nearestOf(jointsM);
-  const root = byLeastSquares(jointsM, jointsPx, camera, reliability);
-  return root && nearest <= root[2] && root[2] <= FARTHEST_M ? root : bySize(jointsM, jointsPx, camera, nearest);
+  const sight = sightOf(jointsM, jointsPx, camera, reliability);
+  const [least, most] = DISTANCE_BAND;
+  const tz = leastSquaresDistance(sight);
+  if (!(nearest <= tz && tz <= FARTHEST_M)) {
+    return translationAt(sight, distanceBySize(sight, nearest));
+  }
+  const root = translationAt(sight, tz);
+  const larger = largerFrom(sight, root);
+  if (1 / most <= larger && larger <= 1 / least) {
+    return root;
+  }
+  const bySize = distanceBySize(sight, nearest);
+  return translationAt(sight, Math.min(Math.max(tz, least * bySize, nearest), most * bySize, FARTHEST_M));
 }
 
-/** The root on the ray through its own pixel, as far away as the joints' spread in the image says. */
-function bySize(jointsM: Float64Array, jointsPx: Float64Array, camera: Camera, nearest: number): Vector {
-  const largest = (points: Float64Array, width: number) =>
-    Math.max(deviation(column(points, width, 0)), deviation(column(points, width, 1)));
-  const depth = (Math.max(camera.fx, camera.fy) * largest(jointsM, 3)) / Math.max(largest(jointsPx, 2), 1e-6);
-  const bounded = Math.min(Math.max(depth, nearest), FARTHEST_M);
-  return unproject(jointsPx[2 * ROOT]!, jointsPx[2 * ROOT + 1]!, bounded, camera);
-}
-
-function deviation(values: number[]): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+/**
+ * The root's depth from which the joints are seen as far apart as they are: that of a weak perspective, about their
+ * mean depth, corrected by how far apart they would be seen there.
+ */
+function distanceBySize(sight: Sight, nearest: number): number {
+  const { jointsM, fractions, variance } = sight;
+  const bounded = (depth: number) => Math.min(Math.max(depth, nearest), FARTHEST_M);
+  const middle = weighed(fractions, column(jointsM, 3, 2));
+  const spread = Math.sqrt(varianceOf(fractions, column(jointsM, 3, 0)) + varianceOf(fractions, column(jointsM, 3, 1)));
+  const weak = bounded(spread / Math.sqrt(Math.max(variance, LEAST_VARIANCE)) - middle);
+  return bounded((weak + middle) * largerFrom(sight, translationAt(sight, weak)) - middle);
 }
 
 /** How far (N, 3) points reach along the axis that tells them best apart. */
