@@ -19,7 +19,7 @@ overlay images, the checkpoints `last.pt` and `before.pt`, the averaged weights 
 `--run.best` and `--run.keep-every` ask for and, at the end, `weights.safetensors`. Started again with the same config,
 a run that was killed goes on from its last checkpoint.
 
---explain prints every value and where it comes from: a default, a preset, or the command line.
+--explain prints every value and where it comes from: the package, a preset, or the command line.
 --dry-run trains nothing: it draws some crops of each source to an image, says what their labels are like, names
 mistakes in them (sides, units, camera, boxes), takes a few steps, and estimates the hours; 1 where something is wrong.
 `average` writes the mean of several weights files.
