@@ -1,10 +1,12 @@
 /** What the page says in words and numbers. */
 
 import { element } from '../common/dom.ts';
+import type { Progress } from '../tracker/files.ts';
 import { PAGE_STAGES, type Timings } from '../tracker/stopwatch.ts';
 import type { Hand } from '../tracker/types.ts';
 
 const FRACTION = 0.1; // of the newest frame in the means shown
+const SILENCE_MS = 3000; // after which a camera is said to send nothing
 
 /** Frame rate, milliseconds a stage, hands: running means, so that they can be read. */
 export class Panel {
@@ -23,10 +25,34 @@ export class Panel {
     [state.textContent, state.dataset['tone']] = [text, tone];
   }
 
+  /** How much of the files has come. */
+  loaded({ loadedBytes, totalBytes }: Progress): void {
+    const bar = element<HTMLProgressElement>('progress');
+    bar.value = Math.max(bar.value, totalBytes > 0 ? loadedBytes / totalBytes : 0); // sizes become known one by one
+    const isAll = loadedBytes === totalBytes;
+    this.say(isAll ? 'starting' : `loading, ${megabytes(loadedBytes)} of ${megabytes(totalBytes)} MB`, 'busy');
+  }
+
+  /** Say so while no frames come from what is called `name`; gives what ends the watch. */
+  watch(name: string): () => void {
+    let isSilent = false;
+    const begin = performance.now();
+    const timer = setInterval(() => {
+      const was = isSilent;
+      isSilent = !document.hidden && performance.now() - Math.max(begin, this.last) > SILENCE_MS;
+      if (isSilent !== was) {
+        this.say(isSilent ? `no images come from the ${name}` : name, isSilent ? 'wrong' : 'live');
+      }
+    }, 500);
+    return () => clearInterval(timer);
+  }
+
   /** Another video begins: its frames have nothing to do with those before. */
   restart(): void {
     [this.last, this.period] = [0, 0];
     this.means.clear();
+    [...PAGE_STAGES, 'fps'].forEach((stage) => (element(stage).textContent = '–'));
+    element('hands').replaceChildren();
   }
 
   /** Take in a frame's metrics and show them. */
@@ -45,6 +71,8 @@ export class Panel {
     element('hands').replaceChildren(...hands.map(chip));
   }
 }
+
+const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
 
 /** A hand as a word in the colour of its side. */
 function chip(hand: Hand): HTMLElement {
