@@ -18,13 +18,14 @@ import trimesh
 from gestures import PAD_BACK_M, PAD_DOWN_M, GestureReader  # beside this file
 from scipy.spatial.transform import Rotation
 
-from handmesh import Camera, Hand, console
+from handmesh import Camera, Hand, Joint, console
 from handmesh.app.options import CameraOptions
 from handmesh.app.webcam import choose_source
 from handmesh.app.window import has_display
 from handmesh.render.overlay import shade
 from handmesh.render.rasterizer import blend
 from handmesh.video.sinks import open_sink
+from handmesh.xr.poses import FROM_CAMERA
 
 RADIUS_M, THICKNESS_M = 0.018, 0.0035  # 43 mm across
 RING = trimesh.creation.torus(RADIUS_M, THICKNESS_M, major_sections=64, minor_sections=24)  # its axis is z
@@ -37,13 +38,14 @@ def held_ring_m(hand: Hand) -> np.ndarray:
     pose = hand.to_webxr()
     tips = [pose.names.index(name) for name in ("thumb-tip", "index-finger-tip")]
     axes = Rotation.from_quat(pose.orientations_xyzw[tips]).as_matrix()  # columns: x; y out of the nail; z to the wrist
-    pads_m = pose.positions_m[tips] + PAD_BACK_M * axes[..., 2] - PAD_DOWN_M * axes[..., 1]
+    on_skin_m = hand.joints_m[[Joint.THUMB_TIP, Joint.INDEX_TIP]] * FROM_CAMERA
+    pads_m = on_skin_m + PAD_BACK_M * axes[..., 2] - PAD_DOWN_M * axes[..., 1]
     pinch_m = pads_m.mean(0)
     across = axes[1, :, 1] - axes[0, :, 1]  # the ring's axis, by where the nails face: surer than by places so near
     to_wrist = pose.positions_m[0] - pinch_m  # as far as it is perpendicular to that: the ring's x
     rotation = Rotation.align_vectors([across, to_wrist], [[0, 0, 1], [1, 0, 0]], weights=[np.inf, 1])[0]
     ring_m = rotation.apply(RING.vertices + (RADIUS_M, 0, 0)) + pinch_m
-    return ring_m * (1, -1, -1)  # from WebXR's axes to the camera's: y down, z forward
+    return ring_m * FROM_CAMERA  # from WebXR's axes to the camera's: y down, z forward
 
 
 def composed(image_rgb: np.ndarray, hands: Sequence[Hand], rings_m: Sequence[np.ndarray], camera: Camera) -> np.ndarray:

@@ -25,10 +25,12 @@ from handmesh.app.options import TrackerOptions
 from handmesh.app.window import has_display
 from handmesh.assets import DEMO_CLIP
 from handmesh.render.overlay import Style, overlay
+from handmesh.skeleton import Joint
 from handmesh.types import Hand
 from handmesh.video.sinks import open_sink
 from handmesh.video.sources import open_source
 from handmesh.xr import WEBXR_JOINTS
+from handmesh.xr.poses import FROM_CAMERA
 
 PINCH_BEGINS_M, PINCH_ENDS_M = 0.015, 0.020
 PINCH_FAR_M = 0.060  # here its strength begins to rise
@@ -66,7 +68,8 @@ class GestureReader:
         """The gesture of a hand that is known by its `id`."""
         poses = hand.to_webxr()
         axes = Rotation.from_quat(poses.orientations_xyzw).as_matrix()
-        distance = pinch_distance_m(poses.positions_m, axes)
+        tips_m = hand.joints_m[[Joint.THUMB_TIP, Joint.INDEX_TIP]] * FROM_CAMERA
+        distance = pinch_distance_m(tips_m, axes[[_THUMB_TIP, _INDEX_TIP]])
         bends = finger_bends_deg(poses.positions_m)
         if distance < (self._ends_m if hand.id in self._pinching else self._begins_m):
             self._pinching.add(hand.id)
@@ -82,12 +85,13 @@ class GestureReader:
         )
 
 
-def pinch_distance_m(positions_m: np.ndarray, axes: np.ndarray) -> float:
-    """Between thumb and index finger: of the tips or of the pads, whichever are nearer."""
-    pair = [_THUMB_TIP, _INDEX_TIP]
-    tips = positions_m[pair]
-    pads = tips + PAD_BACK_M * axes[pair, :, 2] - PAD_DOWN_M * axes[pair, :, 1]
-    return float(min(np.linalg.norm(tips[0] - tips[1]), np.linalg.norm(pads[0] - pads[1])))
+def pinch_distance_m(tips_m: np.ndarray, axes: np.ndarray) -> float:
+    """Between the (2, 3) tips of thumb and index finger on the skin, or their pads, whichever are nearer.
+
+    axes: (2, 3, 3), the tips' X, Y and Z as columns.
+    """
+    pads = tips_m + PAD_BACK_M * axes[..., 2] - PAD_DOWN_M * axes[..., 1]
+    return float(min(np.linalg.norm(tips_m[0] - tips_m[1]), np.linalg.norm(pads[0] - pads[1])))
 
 
 def finger_bends_deg(positions_m: np.ndarray) -> np.ndarray:

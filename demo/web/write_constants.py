@@ -40,7 +40,11 @@ SOURCES = {
         "STREAM_VERSION=VERSION STREAM_MAGIC=MAGIC HEADER_BYTES=_HEADER.size HAND_BYTES=_HAND.size "
         "JOINT_FLOATS=_JOINT_FLOATS SIDES=_SIDES"
     ),
-    "handmesh.xr.joints": "WEBXR_JOINTS",
+    "handmesh.xr.joints": "WEBXR_JOINTS METACARPALS=_METACARPALS LITTLE_TWIST_DEG",
+    "handmesh.xr.poses": (
+        "SMALLEST_RADIUS_M=SMALLEST_M LARGEST_RADIUS_M=LARGEST_M _NEAREST_FRACTION _TIP_INSIDE "
+        "DEFAULT_RADII_M=DEFAULT_M"
+    ),
 }
 """The names that TypeScript needs, by module: as they are without a leading underscore, or `OTHER_NAME=name`."""
 

@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from typing import NamedTuple
 
@@ -33,7 +33,6 @@ RADII_EVERY = 15
 """Frames from one measurement of a hand's thickness to the next: it hardly changes, and takes longest of all."""
 
 _PINCH = [skeleton.KEYPOINTS.index(name) for name in ("thumb4", "index4")]
-_NO_VERTICES = np.zeros((0, 3), np.float32)
 
 
 class Poser:
@@ -52,7 +51,7 @@ class Poser:
     def _pose(self, hand: Hand, sequence: int) -> XRHand:
         due, radii_m = self._radii.get((hand.id, hand.side), (0, None))
         if radii_m is not None and sequence < due:
-            return to_webxr(replace(hand, vertices_m=_NO_VERTICES))._replace(radii_m=radii_m)
+            return to_webxr(hand, radii_m)
         pose = to_webxr(hand)
         self._radii[hand.id, hand.side] = (sequence + RADII_EVERY, pose.radii_m)
         return pose

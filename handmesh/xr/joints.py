@@ -2,7 +2,7 @@
 
 OpenXR's 26 joints set the order here, palm and wrist first; WebXR has the same without the palm, and
 Unity puts the wrist before the palm. Each joint, and each bone that leaves one, is a sum of weighted
-keypoints: one matrix gives all positions, another all bones.
+points: one matrix gives all positions, another all bones.
 """
 
 from __future__ import annotations
@@ -59,10 +59,26 @@ UNITY_ORDER: tuple[int, ...] = (1, 0, *range(2, len(JOINTS)))
 UNITY_JOINTS: tuple[str, ...] = tuple("".join(word.title() for word in JOINTS[k]) for k in UNITY_ORDER)
 """The 26 names of `XRHandJointID`, in the order of their values, which begin at 1."""
 
-_METACARPAL_START = 0.25  # of the way from the wrist to the middle knuckle, as Monado places it
-_METACARPAL_SPREAD = 0.6  # of the knuckles' distance from the middle one
+_METACARPALS: dict[str, tuple[float, float, float]] = {
+    "index": (0.37, 0.15, 0.09),
+    "middle": (0.375, 0.01, 0.08),
+    "ring": (0.43, -0.135, 0.025),
+    "little": (0.475, -0.12, 0.025),
+}
+"""Where the bases of the metacarpals lie, which no keypoint shows: how far along the line from the wrist to the
+finger's knuckle; how far across, of the way from the little finger's knuckle to the index finger's; and how deep in
+the palm, of the length from the wrist to the middle knuckle. Means of the three poses of a Quest that Meta publishes
+with IWER 2.5 (`relaxed`, `pinch`, `point`)."""
 
-_KEYPOINT_WEIGHTS = np.eye(len(skeleton.KEYPOINTS))
+LITTLE_TWIST_DEG = 23.0
+"""How far the little finger's metacarpal is rolled outwards about its bone, against the wrist: 23.4 degrees in those
+poses, 22.9 and 23.6 in the two hands of WebXR's `generic-hand`. Those of the other three are not rolled."""
+
+POINTS: tuple[str, ...] = (*skeleton.KEYPOINTS, "palmar")
+"""What all joints are sums of: the keypoints, and a point out of the palm, as far from the wrist as the middle knuckle
+is."""
+
+_POINT_WEIGHTS = np.eye(len(POINTS))
 
 
 def keypoint_name(joint: Joint) -> str | None:
@@ -81,26 +97,26 @@ WEBXR_OF_MANO: tuple[int, ...] = tuple(
 """The joints of WebXR that rotate, in MANO's order."""
 
 
-def _keypoint(name: str) -> np.ndarray:
-    return _KEYPOINT_WEIGHTS[skeleton.KEYPOINTS.index(name)]
+def _point(name: str) -> np.ndarray:
+    return _POINT_WEIGHTS[POINTS.index(name)]
 
 
 def _position(joint: Joint) -> np.ndarray:
-    """(21,) weights of the keypoints whose sum is the joint's position."""
+    """(22,) weights of the points whose sum is the joint's position."""
     name = keypoint_name(joint)
     if name:
-        return _keypoint(name)
-    middle = _keypoint("middle1")
-    start = _keypoint("wrist") + _METACARPAL_START * (middle - _keypoint("wrist"))
-    if joint.part == "palm":
-        return (start + middle) / 2
-    return start + _METACARPAL_SPREAD * (_keypoint(f"{joint.finger}1") - middle)
+        return _point(name)
+    finger, wrist = joint.finger or "middle", _point("wrist")
+    along, across, deep = _METACARPALS[finger]
+    base = wrist + along * (_point(f"{finger}1") - wrist) + across * (_point("index1") - _point("little1"))
+    base += deep * (_point("palmar") - wrist)
+    return (base + _point("middle1")) / 2 if joint.part == "palm" else base
 
 
 def _bone(joint: Joint) -> np.ndarray:
-    """(21,) weights of the keypoints whose sum is the bone towards the fingertip; a tip has its last phalanx's."""
+    """(22,) weights of the points whose sum is the bone towards the fingertip; a tip has its last phalanx's."""
     if not joint.finger:
-        return _keypoint("middle1") - _keypoint("wrist")
+        return _point("middle1") - _point("wrist")
     parts = THUMB_PARTS if joint.finger == "thumb" else FINGER_PARTS
     start = min(parts.index(joint.part), len(parts) - 2)
     return _position(Joint(joint.finger, parts[start + 1])) - _position(Joint(joint.finger, parts[start]))
@@ -112,16 +128,24 @@ def _rotated_by(joint: Joint) -> int:
     return skeleton.MANO_JOINTS.index(name.replace("4", "3"))
 
 
+def _back(joint: Joint) -> tuple[float, ...]:
+    if joint == Joint("little", "metacarpal"):
+        twist = np.radians(LITTLE_TWIST_DEG)
+        return (0.0, np.cos(twist), -np.sin(twist))
+    return skeleton.THUMBNAIL if joint.finger == "thumb" else skeleton.BACK_OF_HAND
+
+
 POSITIONS: np.ndarray = np.stack([_position(joint) for joint in JOINTS])
-"""(26, 21): `POSITIONS @ joints_m` are the joints."""
+"""(26, 22): `POSITIONS @ points` are the joints, tips on the skin."""
 
 BONES: np.ndarray = np.stack([_bone(joint) for joint in JOINTS])
-"""(26, 21): `BONES @ joints_m` are vectors from each joint along its bone towards the fingertip."""
+"""(26, 22): `BONES @ points` are vectors from each joint along its bone towards the fingertip."""
 
 ROTATED_BY: tuple[int, ...] = tuple(_rotated_by(joint) for joint in JOINTS)
 """For each joint, the rotating joint in MANO's order that carries it."""
 
-BACKS: np.ndarray = np.array(
-    [skeleton.THUMBNAIL if joint.finger == "thumb" else skeleton.BACK_OF_HAND for joint in JOINTS]
-)
+BACKS: np.ndarray = np.array([_back(joint) for joint in JOINTS])
 """(26, 3) where the back of each joint's bone faces at rest. Without an x, so the same on a mirrored hand."""
+
+IS_TIP: np.ndarray = np.array([joint.part == "tip" for joint in JOINTS])
+"""(26,) bool."""

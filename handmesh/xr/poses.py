@@ -40,20 +40,19 @@ DEFAULT_M: np.ndarray = np.array(
 )
 """(26,) the radii of a hand without a mesh."""
 
-_IS_TIP = np.array([[joint.part == "tip"] for joint in xr.JOINTS])
-_CENTRES = xr.POSITIONS - _TIP_INSIDE * _IS_TIP * xr.BONES
+_CENTRES = xr.POSITIONS - _TIP_INSIDE * xr.IS_TIP[:, None] * xr.BONES
 
 
-def joint_radii_m(joints_m: np.ndarray, vertices_m: np.ndarray) -> np.ndarray:
+def joint_radii_m(points_m: np.ndarray, vertices_m: np.ndarray) -> np.ndarray:
     """(26,) float32, in the order of OpenXR: the mean distance of the nearest 64th of the vertices, 4 to 30 mm.
 
-    joints_m: (21, 3) in keypoint order; vertices_m: (V, 3) of the same hand, in the same frame. Without
+    points_m: (22, 3), `joints.POINTS`; vertices_m: (V, 3) of the same hand, in the same frame. Without
     vertices it is `DEFAULT_M`.
     """
     if len(vertices_m) == 0:
         return DEFAULT_M.copy()
-    middle = joints_m[0]  # float32 keeps micrometres only near the origin
-    centres = (_CENTRES @ (joints_m - middle)).astype(np.float32)
+    middle = points_m[0]  # float32 keeps micrometres only near the origin
+    centres = (_CENTRES @ (points_m - middle)).astype(np.float32)
     skin = (vertices_m - middle).astype(np.float32)
     squared = (centres * centres).sum(1)[:, None] - 2 * centres @ skin.T + (skin * skin).sum(1)
     count = max(1, round(len(skin) * _NEAREST_FRACTION))
@@ -108,10 +107,13 @@ class XRHand(NamedTuple):
     angular_velocities_rad_s: np.ndarray | None = None  # (N, 3) axis times angle a second, right-handed
 
 
-def to_webxr(hand: PosedHand) -> XRHand:
-    """The 25 joints of WebXR Hand Input, in its order; see the module for the axes."""
-    poses = to_openxr(hand)
-    return XRHand(xr.WEBXR_JOINTS, *(array[1:] for array in poses[1:4]))
+def to_webxr(hand: PosedHand, radii_m: np.ndarray | None = None) -> XRHand:
+    """The 25 joints of WebXR Hand Input, in its order; see the module for the axes.
+
+    radii_m: (25,) what this function gave for the same hand before; None measures them on the mesh.
+    """
+    radii_m = None if radii_m is None else np.concatenate([DEFAULT_M[:1], radii_m])
+    return XRHand(xr.WEBXR_JOINTS, *(array[1:] for array in _posed(hand, radii_m)))
 
 
 def to_openxr(hand: PosedHand, previous: XRHand | None = None, elapsed_s: float | None = None) -> XRHand:
@@ -121,18 +123,30 @@ def to_openxr(hand: PosedHand, previous: XRHand | None = None, elapsed_s: float 
     velocities, mean ones over that time. Raises ValueError where only one of the two is given, or
     where no time has passed.
     """
-    points = np.asarray(hand.joints_m, np.float64)
-    positions = xr.POSITIONS @ points
-    rotations = _joint_axes(points, np.asarray(hand.pose, np.float64))
-    still = XRHand(
-        xr.OPENXR_JOINTS,
-        (positions * FROM_CAMERA).astype(np.float32),
-        Rotation.from_matrix(rotations).as_quat(canonical=True).astype(np.float32),
-        joint_radii_m(points, hand.vertices_m),
-    )
+    still = XRHand(xr.OPENXR_JOINTS, *_posed(hand, None))
     if previous is None and elapsed_s is None:
         return still
     return _with_velocities(still, previous, elapsed_s)
+
+
+def _posed(hand: PosedHand, radii_m: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(26, 3) positions, (26, 4) orientations and (26,) radii of OpenXR's joints, float32, in the view's frame."""
+    joints, pose = np.asarray(hand.joints_m, np.float64), np.asarray(hand.pose, np.float64)
+    points = np.vstack([joints, _palmar(joints, pose[0])])
+    radii_m = joint_radii_m(points, hand.vertices_m) if radii_m is None else radii_m
+    axes = _joint_axes(points, pose)
+    inwards = (xr.IS_TIP * radii_m)[:, None] * axes[:, :, 2]  # the last keypoints lie on the skin
+    positions = xr.POSITIONS @ points * FROM_CAMERA + inwards
+    orientations = Rotation.from_matrix(axes).as_quat(canonical=True)
+    return positions.astype(np.float32), orientations.astype(np.float32), radii_m
+
+
+def _palmar(joints: np.ndarray, wrist: np.ndarray) -> np.ndarray:
+    """(3,) the last of `joints.POINTS`, by (21, 3) joints and the wrist's (3, 3) rotation."""
+    bone = joints[skeleton.ROOT] - joints[skeleton.WRIST]
+    back = wrist @ np.array(skeleton.BACK_OF_HAND)
+    back = np.cross(bone, np.cross(back, bone))
+    return joints[skeleton.WRIST] - back * np.linalg.norm(bone) / np.linalg.norm(back)
 
 
 def _joint_axes(points: np.ndarray, pose: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from handmesh.tracking.smoothing import PRESETS, Cutoff, HandSmoother, RotationO
 from handmesh.tracking.tracker import HandTracker
 from handmesh.types import Box, Camera, Hand
 from handmesh.video.sources import Video
+from handmesh.xr import to_webxr
 
 TWINS = Path(__file__).parent / "twins.mjs"
 RNG = np.random.default_rng(0)
@@ -409,6 +410,23 @@ def test_whole_videos_are_tracked_alike(ask, monkeypatch, preset):
             assert one["visibleS"] == pytest.approx(hand.visible_s, abs=1e-9)
     assert max(hand.id for hands in expected for hand in hands) > 1  # some were lost
     assert any(hand.predicted for hands in expected for hand in hands)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_hands_are_those_of_webxr_alike(ask, side):
+    """In poses at random, with radii measured, known, and of a hand without a mesh."""
+    hands = [posed_hand((0.1, -0.1, 0.5), RNG.normal(0, 2, 3), side, seed=k, camera=CAMERA) for k in range(8)]
+    hands.append(replace(hands[0], vertices_m=hands[0].vertices_m[:0]))
+    cases = [{"hand": {**as_hand(hand), "verticesM": numbers(hand.vertices_m)}} for hand in hands]
+    known = np.full(25, 0.007, np.float32)
+    given = ask("webxr", [*cases, {**cases[1], "radii": numbers(known)}])
+    expected = [*(hand.to_webxr() for hand in hands), to_webxr(hands[1], known)]
+    for ours, theirs in zip(given, expected, strict=True):
+        assert tuple(ours["names"]) == theirs.names
+        np.testing.assert_allclose(np.reshape(ours["positionsM"], (25, 3)), theirs.positions_m, atol=2e-6)
+        np.testing.assert_allclose(np.reshape(ours["radiiM"], 25), theirs.radii_m, atol=2e-6)
+        alike = (np.reshape(ours["orientationsXyzw"], (25, 4)) * theirs.orientations_xyzw).sum(1)
+        np.testing.assert_allclose(np.abs(alike), 1, atol=1e-6)
 
 
 def test_frames_of_the_stream_are_read_alike(ask):

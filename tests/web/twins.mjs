@@ -8,11 +8,11 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const load = (name) => import(pathToFileURL(join(process.argv[2], `${name}.js`)));
-const [alignment, association, cameraFrame, confidence, crop, detection, estimator, geometry, lbs, smoothing, trackers, types] =
+const [alignment, association, cameraFrame, confidence, crop, detection, estimator, geometry, lbs, smoothing, trackers, types, webxr] =
   await Promise.all(
     [
       'alignment', 'association', 'camera_frame', 'confidence', 'crop', 'detection', 'estimator', 'geometry', 'lbs',
-      'smoothing', 'tracker', 'types',
+      'smoothing', 'tracker', 'types', 'webxr',
     ].map((name) => load(`tracker/${name}`)),
   );
 const protocol = await load('viewer/protocol');
@@ -89,6 +89,7 @@ const answers = {
     }
     return frames;
   },
+  webxr: ({ hand, radii }) => plain(webxr.toWebXR(handOf(hand), radii && Float32Array.from(radii))),
   frame: ({ binary, text }) => {
     const { hands, ...rest } = protocol.readFrame(binary ? bytes(binary).buffer : JSON.parse(text));
     return { ...rest, hands: hands.map(plain) };

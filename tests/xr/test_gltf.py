@@ -103,11 +103,11 @@ def test_a_rigged_hand_has_the_joints_of_webxr(flat):
     assert np.abs(binds - np.eye(4)).max() < 1e-6
 
 
-def test_a_tip_lies_on_its_fingers_end():
+def test_a_tip_lies_within_its_fingers_end():
     glb = Glb(rigged_glb())
     positions, skin = glb.globals()[:, :3, 3], glb.skinned()
     for name in (n for n in WEBXR_JOINTS if n.endswith("tip")):
-        assert np.linalg.norm(skin - positions[glb.node(name)], axis=1).min() < 1e-6
+        assert 0.0015 < np.linalg.norm(skin - positions[glb.node(name)], axis=1).min() < 0.008
 
 
 @pytest.mark.parametrize("side", SIDES)

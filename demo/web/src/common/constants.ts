@@ -135,3 +135,20 @@ export const WEBXR_JOINTS = [
   'pinky-finger-metacarpal', 'pinky-finger-phalanx-proximal', 'pinky-finger-phalanx-intermediate',
   'pinky-finger-phalanx-distal', 'pinky-finger-tip',
 ] as const;
+export const METACARPALS = {
+  index: [0.37, 0.15, 0.09],
+  middle: [0.375, 0.01, 0.08],
+  ring: [0.43, -0.135, 0.025],
+  little: [0.475, -0.12, 0.025],
+} as const;
+export const LITTLE_TWIST_DEG = 23;
+
+// handmesh.xr.poses
+export const SMALLEST_RADIUS_M = 0.004;
+export const LARGEST_RADIUS_M = 0.03;
+export const NEAREST_FRACTION = 0.015625;
+export const TIP_INSIDE = 0.3333333333333333;
+export const DEFAULT_RADII_M = [
+  0.016, 0.02, 0.016, 0.014, 0.013, 0.012, 0.016, 0.011, 0.0105, 0.01, 0.01, 0.016, 0.011, 0.0105, 0.01, 0.01, 0.016,
+  0.011, 0.0105, 0.01, 0.01, 0.016, 0.011, 0.0105, 0.01, 0.01,
+] as const;
