@@ -26,10 +26,15 @@ def require_packages() -> None:
         pytest.skip("needs node 20.19 or newer, and `npm ci` in demo/web")
 
 
-def npx(*command: str | Path) -> None:
-    """Run a tool of the workspace, with this Python for what the build asks of one."""
+def run(*command: str | Path) -> None:
+    """Run a command in the workspace, with this Python for what the build asks of one."""
     environment = {**os.environ, "PYTHON": sys.executable}
-    subprocess.run(["npx", *map(str, command)], cwd=WEB, env=environment, check=True)
+    subprocess.run([*map(str, command)], cwd=WEB, env=environment, check=True)
+
+
+def npx(*command: str | Path) -> None:
+    """Run a tool of the workspace."""
+    run("npx", *command)
 
 
 def build(page: str, folder: Path) -> None:

@@ -95,6 +95,28 @@ const browser: UserConfig = {
   preview: { headers },
 };
 
+/** The npm package: modules as they are, so that bundlers drop what is not used, and a worker with all that it needs. */
+const npmPackage: UserConfig = {
+  ...page('package'),
+  publicDir: false,
+  plugins: [packagedFiles],
+  resolve: browser.resolve,
+  worker: { format: 'es' },
+  build: {
+    emptyOutDir: true,
+    target: 'es2022',
+    minify: false,
+    assetsInlineLimit: 0,
+    modulePreload: false,
+    rollupOptions: {
+      input: Object.fromEntries(['index', 'three', 'iwer'].map((name) => [name, here(`src/package/${name}.ts`)])),
+      external: ['three', 'iwer'],
+      preserveEntrySignatures: 'strict',
+      output: { preserveModules: true, preserveModulesRoot: here('src'), entryFileNames: '[name].js' },
+    },
+  },
+};
+
 /** Hands from a stream: the Python package has the built page and serves it. */
 const viewer: UserConfig = {
   ...page('viewer'),
@@ -116,4 +138,4 @@ const viewer: UserConfig = {
   },
 };
 
-export default defineConfig(({ mode }) => (mode === 'viewer' ? viewer : browser));
+export default defineConfig(({ mode }) => ({ viewer, package: npmPackage })[mode] ?? browser);

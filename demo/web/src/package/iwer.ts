@@ -70,17 +70,17 @@ export class CameraHands {
     const fromWorld = matrixOf({ x, y, z }, ray).inverse(); // joints hang on the ray
     const { hand: spaces, gripSpace } = input.inputSource;
     [...spaces!.values()].forEach((space, k) => {
-      space[P_SPACE].offsetMatrix.set(fromWorld.multiply(joints[k]!).toFloat32Array());
+      space[P_SPACE].offsetMatrix = fromWorld.multiply(joints[k]!).toFloat32Array();
       space[P_JOINT_SPACE].radius = radiiM[k]!;
     });
-    gripSpace![P_SPACE].offsetMatrix.set(fromWorld.multiply(joints[PALM]!).toFloat32Array());
+    gripSpace![P_SPACE].offsetMatrix = fromWorld.multiply(joints[PALM]!).toFloat32Array();
   }
 }
 
 interface Xyz { readonly x: number; readonly y: number; readonly z: number }
 
 const matrixOf = ({ x, y, z }: Xyz, q: Xyz & { readonly w: number }): DOMMatrix =>
-  DOMMatrix.fromFloat32Array(new XRRigidTransform({ x, y, z }, { x: q.x, y: q.y, z: q.z, w: q.w }).matrix);
+  new DOMMatrix([...new XRRigidTransform({ x, y, z }, { x: q.x, y: q.y, z: q.z, w: q.w }).matrix]);
 
 function distance(joints: Float64Array, a: number, b: number): number {
   return Math.hypot(...[0, 1, 2].map((axis) => joints[3 * a + axis]! - joints[3 * b + axis]!));

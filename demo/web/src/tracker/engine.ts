@@ -1,8 +1,7 @@
 /** The page's end of the worker that tracks. */
 
 import type { Progress } from './files.ts';
-import { DEFAULTS, type Faces, type Reply, type Request, type Settings } from './messages.ts';
-import type { Provider } from './session.ts';
+import { DEFAULTS, type Faces, type Provider, type Reply, type Request, type Settings } from './messages.ts';
 import type { Timings } from './stopwatch.ts';
 import type { Hand } from './types.ts';
 import { nextFrame } from './video.ts';

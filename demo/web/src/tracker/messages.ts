@@ -3,10 +3,11 @@
 import { DEFAULT_MODEL } from '../common/constants.ts';
 import type { Progress } from './files.ts';
 import type { Model } from './networks.ts';
-import type { Provider } from './session.ts';
 import type { Smooth } from './smoothing.ts';
 import type { Timings } from './stopwatch.ts';
 import type { Hand, Side } from './types.ts';
+
+export type Provider = 'webgpu' | 'wasm';
 
 /** What to track with. */
 export interface Settings {

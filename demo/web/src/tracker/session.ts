@@ -4,9 +4,8 @@ import type { InferenceSession, TypedTensor } from 'onnxruntime-web';
 import type * as Ort from 'onnxruntime-web';
 
 import type { Downloads } from './files.ts';
+import type { Provider } from './messages.ts';
 import { readMetadata, type Kind, type Metadata } from './model_file.ts';
-
-export type Provider = 'webgpu' | 'wasm';
 
 /** ONNX Runtime as loaded for one provider. */
 export interface Runtime {
