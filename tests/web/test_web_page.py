@@ -35,7 +35,7 @@ def click(page, control: str) -> None:
 
 
 def choose(page, control: str, value: str) -> None:
-    page.value(f"{{ const c = document.getElementById('{control}'); c.value = {value}; c.onchange() }}")
+    page.value(f"{{ const c = document.getElementById('{control}'); c.value = {value}; void c.onchange() }}")
 
 
 def says(text: str) -> str:
@@ -140,6 +140,10 @@ def test_cameras_are_chosen_lost_and_stopped(page):
     page.wait_for("endedTracks().join() == 'ended,live'", PATIENCE_S)
     assert page.value("streams[1].getVideoTracks()[0].getSettings().deviceId") == wanted
     page.wait_for(says("camera"), PATIENCE_S)
+    page.value("streams[1].getVideoTracks()[0].dispatchEvent(new Event('mute'))")
+    assert page.value(says("no images come from the camera"))
+    page.value("streams[1].getVideoTracks()[0].dispatchEvent(new Event('unmute'))")
+    assert page.value(says("camera"))
     page.value("streams[1].getVideoTracks()[0].dispatchEvent(new Event('ended'))")  # as when it is unplugged
     page.wait_for("document.getElementById('state').dataset.tone == 'wrong'")
     assert "the camera is gone" in str(page.value("document.getElementById('state').textContent"))

@@ -32,7 +32,6 @@ class App {
   private engine!: Engine;
   private overlay!: Overlay;
   private playing = new AbortController(); // ends what plays, or is about to
-  private stopWatching = () => {};
 
   /** Loads the networks and plays what the address asks for. */
   async start(): Promise<void> {
@@ -97,6 +96,7 @@ class App {
     let source: Source | null = null;
     try {
       source = await open();
+      signal.addEventListener('abort', source.close); // at once, not when the frame that is being tracked is done
       if (!signal.aborted) {
         await this.follow(source, AbortSignal.any([signal, source.lost]));
       }
@@ -114,7 +114,6 @@ class App {
   /** End what plays: its camera is free again. Gives what will end the next one. */
   private end(): AbortController {
     this.playing.abort();
-    this.stopWatching();
     this.engine.reset();
     this.panel.restart();
     this.panel.say('ready', 'live');
@@ -129,7 +128,7 @@ class App {
     element('stop').hidden = false;
     if (source.isCamera) {
       void this.offerCameras(source.deviceId);
-      this.stopWatching = this.panel.watch(source.name);
+      this.tellOfSilence(source, signal);
     }
     for await (const tracked of this.engine.follow(source.video, signal)) {
       if (signal.aborted) {
@@ -137,6 +136,13 @@ class App {
       }
       this.show(tracked);
     }
+  }
+
+  /** Say so while a camera sends nothing: it is covered by the system, or another program has it. */
+  private tellOfSilence({ name, video }: Source, signal: AbortSignal): void {
+    const [track] = (video.srcObject as MediaStream).getVideoTracks();
+    track!.addEventListener('mute', () => this.panel.say(`no images come from the ${name}`, 'wrong'), { signal });
+    track!.addEventListener('unmute', () => this.panel.say(name, 'live'), { signal });
   }
 
   /** The image that was tracked, not a newer one: so that hands lie where they were seen. */

@@ -6,7 +6,6 @@ import { PAGE_STAGES, type Timings } from '../tracker/stopwatch.ts';
 import type { Hand } from '../tracker/types.ts';
 
 const FRACTION = 0.1; // of the newest frame in the means shown
-const SILENCE_MS = 3000; // after which a camera is said to send nothing
 
 /** Frame rate, milliseconds a stage, hands: running means, so that they can be read. */
 export class Panel {
@@ -31,20 +30,6 @@ export class Panel {
     bar.value = Math.max(bar.value, totalBytes > 0 ? loadedBytes / totalBytes : 0); // sizes become known one by one
     const isAll = loadedBytes === totalBytes;
     this.say(isAll ? 'starting' : `loading, ${megabytes(loadedBytes)} of ${megabytes(totalBytes)} MB`, 'busy');
-  }
-
-  /** Say so while no frames come from what is called `name`; gives what ends the watch. */
-  watch(name: string): () => void {
-    let isSilent = false;
-    const begin = performance.now();
-    const timer = setInterval(() => {
-      const was = isSilent;
-      isSilent = !document.hidden && performance.now() - Math.max(begin, this.last) > SILENCE_MS;
-      if (isSilent !== was) {
-        this.say(isSilent ? `no images come from the ${name}` : name, isSilent ? 'wrong' : 'live');
-      }
-    }, 500);
-    return () => clearInterval(timer);
   }
 
   /** Another video begins: its frames have nothing to do with those before. */
