@@ -50,7 +50,7 @@ window.withThree = async (given) => {
   spaces.forEach((space) => space.update(hands));
   await models;
   const camera = new THREE.PerspectiveCamera(50, innerWidth / innerHeight, 0.01, 10); // where the hands' camera is
-  renderer.render(scene, camera);
+  [0, 1].forEach(() => renderer.render(scene, camera)); // three's model moves its bones after a frame's matrices
   const places = spaces.map((space) => {
     const mesh = space.getObjectByProperty('type', 'SkinnedMesh');
     return Object.fromEntries(mesh.skeleton.bones.map((bone) => [bone.name, bone.getWorldPosition(new THREE.Vector3()).toArray()]));
