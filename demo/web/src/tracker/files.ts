@@ -32,7 +32,7 @@ export class Downloads {
     for (let attempt = 0; ; attempt++) {
       try {
         const bytes = await this.fetched(url);
-        void keep(url, bytes);
+        keep(url, bytes).catch(() => {}); // without room for it, it comes anew the next time
         return bytes;
       } catch (error) {
         const pause = PAUSES_MS[attempt];
@@ -77,13 +77,16 @@ async function cache(): Promise<Cache | null> {
   return (await globalThis.caches?.open(CACHE).catch(() => null)) ?? null;
 }
 
-/** Store a file in place of its other versions; a browser without room for it does without. */
+/** Store a file in place of its other versions, if its name tells them apart. */
 async function keep(url: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const files = await cache();
   const stem = stemOf(url);
-  const outdated = (await files?.keys())?.filter((request) => request.url !== url && stemOf(request.url) === stem);
-  await Promise.all(outdated?.map((request) => files!.delete(request)) ?? []);
-  await files?.put(url, new Response(bytes)).catch(() => {});
+  if (files === null || stem === url) {
+    return;
+  }
+  const outdated = (await files.keys()).filter((request) => request.url !== url && stemOf(request.url) === stem);
+  await Promise.all(outdated.map((request) => files.delete(request)));
+  await files.put(url, new Response(bytes));
 }
 
 /** The address without the part of the name that tells versions apart: `.../fast-1a2b3c4d.onnx` is `.../fast.onnx`. */
