@@ -12,10 +12,11 @@ declare const PAGE_HASH: string;
 
 const PREFIX = 'handmesh-page-';
 const CACHE = PREFIX + PAGE_HASH;
+const FILES = [...PAGE_FILES].map((file) => new URL(file, location.href).href);
 
 self.addEventListener('install', (event) => {
   self.skipWaiting();
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll([...PAGE_FILES])));
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES)));
 });
 
 self.addEventListener('activate', (event) => event.waitUntil(takeOver()));
@@ -30,7 +31,7 @@ self.addEventListener('fetch', (event) => {
   const { request } = event;
   if (request.mode === 'navigate') {
     event.respondWith(fetch(request).catch(async () => (await kept('./')) ?? Response.error())); // newest first
-  } else if (request.method === 'GET' && new URL(request.url).origin === location.origin) {
+  } else if (FILES.includes(request.url)) {
     event.respondWith(kept(request).then((response) => response ?? fetch(request)));
   }
 });

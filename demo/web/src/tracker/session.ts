@@ -19,8 +19,11 @@ const MOST_THREADS = 4;
 export async function loadRuntime(wanted: Provider | 'auto', downloads: Downloads, threads?: number): Promise<Runtime> {
   const provider = wanted === 'auto' ? ((await hasWebGPU()) ? 'webgpu' : 'wasm') : wanted;
   const [ort, mjs, wasm] = await (provider === 'webgpu' ? webgpuBuild() : wasmBuild());
-  ort.env.wasm.wasmPaths = { mjs: absolute(mjs.default) };
-  ort.env.wasm.wasmBinary = await downloads.get(absolute(wasm.default));
+  const file = await downloads.get(absolute(wasm.default));
+  // Read again by ONNX Runtime, browsers have it compiled since the last visit.
+  const binary = file.isInBrowser ? { wasm: absolute(wasm.default) } : {};
+  ort.env.wasm.wasmPaths = { mjs: absolute(mjs.default), ...binary };
+  ort.env.wasm.wasmBinary = file.isInBrowser ? undefined : file.bytes;
   ort.env.wasm.numThreads = threads ?? defaultThreads();
   ort.env.logLevel = 'error';
   return { ort, provider };

@@ -1,7 +1,7 @@
 /** Tracks hands beside the page, so that a network at work never makes the page stutter. */
 
 import { MODELS } from '../common/constants.ts';
-import { DownloadError, Downloads } from './files.ts';
+import { DownloadError, Downloads, FROM_BROWSER } from './files.ts';
 import { mirrorFaces } from './geometry.ts';
 import { SkinnedHand, type HandConstants } from './lbs.ts';
 import type { Reply, Request, Settings } from './messages.ts';
@@ -11,6 +11,9 @@ import { HandTracker } from './tracker.ts';
 import { cameraFromFov, type RgbaImage } from './types.ts';
 
 declare const self: DedicatedWorkerGlobalScope;
+
+const fetchAs = self.fetch;
+self.fetch = (input, init) => fetchAs(input, { ...FROM_BROWSER, ...init }); // ONNX Runtime's, too
 
 let settings: Settings;
 let tracker: HandTracker | null = null;
@@ -49,14 +52,15 @@ async function load(wanted: Settings): Promise<void> {
     downloads.get(meshUrl),
     downloads.get(detectorUrl),
   ]);
-  const mesh = await Session.open(runtime, meshFile, 'mesh', wanted.model);
-  const detector = await Session.open(runtime, detectorFile, 'detector', 'detector');
+  const mesh = await Session.open(runtime, meshFile.bytes, 'mesh', wanted.model);
+  const detector = await Session.open(runtime, detectorFile.bytes, 'detector', 'detector');
   const { faces, ...constants } = await mesh.constants();
   tracker = new HandTracker(mesh, detector, new SkinnedHand(constants as HandConstants), wanted.smooth, wanted.numHands);
   const right = Uint32Array.from(faces as Int32Array); // as WebGL wants indices
   const { provider, ort } = runtime;
   const threads = ort.env.wasm.numThreads ?? 1;
   reply({ kind: 'ready', provider, threads, model: mesh.metadata.name, faces: { right, left: mirrorFaces(right) } });
+  downloads.keep();
 }
 
 async function track(bitmap: ImageBitmap, timeS: number): Promise<void> {
