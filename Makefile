@@ -29,5 +29,5 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[train,dev,stream,openvino,heif]'
+	$(PIP) --editable '.[train,dev,stream,openvino,heif,usd]'
 	touch $@ $(VENV)/core.stamp

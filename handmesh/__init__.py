@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from handmesh.render.overlay import draw as draw
     from handmesh.skeleton import Joint as Joint
     from handmesh.tracking.tracker import HandTracker as HandTracker
     from handmesh.types import Box as Box
@@ -24,13 +25,16 @@ _HOME = {
     "Joint": "handmesh.skeleton",
     "HandTracker": "handmesh.tracking.tracker",
     "Lens": "handmesh.video.lens",
+    "draw": "handmesh.render.overlay",
     "open_source": "handmesh.video.sources",
 }
 
-__all__ = ["Box", "Camera", "Hand", "HandTracker", "Joint", "Lens", "open_source"]
+__all__ = ["Box", "Camera", "Hand", "HandTracker", "Joint", "Lens", "draw", "open_source"]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
     if name not in _HOME:
         raise AttributeError(f"module 'handmesh' has no attribute {name!r}; it has {', '.join(__all__)}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
@@ -38,4 +42,13 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("handmesh")
+    except metadata.PackageNotFoundError:
+        return "(not installed: run from its folder)"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple, get_type_hints
 
+import handmesh
 from handmesh.console import BAD_USAGE, EXIT_CODES, complain, guarded, parse
 
 
@@ -36,6 +37,15 @@ COMMANDS = {
     "export": Command("handmesh.export.targets:run", "weights to ONNX, browsers, OpenVINO or Core ML", "train"),
     "evaluate freihand": Command(
         "handmesh.evaluation.freihand:evaluate_freihand", "FreiHAND's metrics, and a report to read", "train"
+    ),
+    "evaluate ho3d": Command(
+        "handmesh.evaluation.sets:evaluate_ho3d", "HO-3D's metrics and its server's file, and a report", "train"
+    ),
+    "evaluate dexycb": Command(
+        "handmesh.evaluation.sets:evaluate_dexycb", "DexYCB's metrics on its splits, and a report", "train"
+    ),
+    "evaluate hint": Command(
+        "handmesh.evaluation.hint:evaluate_hint", "points found in HInt's photographs and frames (PCK)", "train"
     ),
     "evaluate score": Command(
         "handmesh.evaluation.freihand:score", "score a prediction file as FreiHAND's server does", "train"
@@ -92,6 +102,9 @@ COMMANDS = {
     ),
     "data fit-photos": Command("handmesh.evaluation.photo_fits:run", "fit the hand to labelled photographs", "train"),
     "data photo-shards": Command("handmesh.data.shards:run", "pack labelled photographs into shards"),
+    "data check": Command(
+        "handmesh.data.sets.check:run", "is a research data set whole; how many hands; a picture of some", "train"
+    ),
     "data check-freihand": Command(
         "handmesh.data.freihand_check:run", "is a FreiHAND folder whole and consistent", "train"
     ),
@@ -122,7 +135,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if word in ("-h", "--help", "help"):
         return guarded(lambda: print(usage(group)))
     if word in ("-V", "--version"):
-        return guarded(lambda: print(f"handmesh {_version()}"))
+        return guarded(lambda: print(f"handmesh {handmesh.__version__}"))
     complain(_unknown(name, group))
     return BAD_USAGE
 
@@ -145,15 +158,6 @@ def usage(group: str = "") -> str:
     codes = [f"  {code:<{width}}  {meaning}" for code, meaning in EXIT_CODES.items()]
     more = ["`handmesh COMMAND --help` lists a command's options; `handmesh --version` says the version."]
     return "\n".join([head, "", about, "", "commands:", *lines, "", "exit codes:", *codes, "", *more])
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("handmesh")
-    except metadata.PackageNotFoundError:
-        return "(not installed: run from its folder)"
 
 
 def _unknown(name: str, group: str) -> str:

@@ -39,6 +39,9 @@ _MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # of these, a second image is a second
 
 Mode = Literal["RGB", "RGBA", "L"]
 
+Picture = np.ndarray | str | Path | Image.Image
+"""What can be taken for an image: (H, W, 3) uint8 RGB, a file's path, or what Pillow holds."""
+
 
 class ImageError(ValueError):
     """An image file that cannot be read; the message is one line that names it."""
@@ -227,6 +230,33 @@ def read_image(path: Path, mode: Mode = "RGB") -> np.ndarray:
     """
     with open_image(path) as file:
         return _decoded(file, mode)
+
+
+_WHOLE = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n": b"IEND"}
+"""How JPEG and PNG files begin, and what stands at the end of those that are not cut short."""
+
+
+def read_quickly(path: Path, mode: Literal["RGB", "L"] = "RGB") -> np.ndarray:
+    """(H, W, 3) uint8 RGB or (H, W) grey as `read_image` gives it, but decoded by OpenCV in less than half the time.
+
+    For the many files of training data. Those that OpenCV does not decode or that are cut short, which it would not
+    notice, are left to `read_image`, with its errors.
+    """
+    data = path.read_bytes() if path.is_file() else b""
+    for begin, end in _WHOLE.items():
+        if data.startswith(begin) and end in data[-32:]:
+            flags = cv2.IMREAD_COLOR_RGB if mode == "RGB" else cv2.IMREAD_GRAYSCALE
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if image is not None:
+                return image
+    return read_image(path, mode)
+
+
+def pixels(image: Picture) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an image's file, or of one that Pillow holds, upright; an array is given back as it is."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    return _decoded(image, "RGB") if isinstance(image, Image.Image) else image
 
 
 def read_shrunk(path: Path) -> ShrunkImage:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -101,10 +102,33 @@ class Camera:
         focal = 0.5 * max(width, height) / math.tan(math.radians(fov_deg) / 2)
         return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
 
+    @staticmethod
+    def from_matrix(K: np.ndarray, width: int, height: int) -> Camera:
+        """The camera of a (3, 3) intrinsic matrix, as OpenCV calibrates it, for images of `width` x `height` pixels.
+
+        Raises ValueError where it is none of a pinhole camera: another shape, no numbers, skew, focal lengths not
+        above 0.
+        """
+        try:
+            matrix = np.asarray(K, np.float64)
+        except (TypeError, ValueError):
+            matrix = np.empty(0)
+        if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+            got = " ".join(repr(K).split())[:60]
+            raise ValueError(f"expected a (3, 3) intrinsic matrix of numbers, got {matrix.shape}: {got}")
+        fx, fy, cx, cy = matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+        if not (min(fx, fy) > 0 and np.allclose(matrix, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]])):
+            raise ValueError(f"a camera's matrix is [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {matrix.tolist()}")
+        return Camera(fx, fy, cx, cy, width, height)
+
     @property
     def K(self) -> np.ndarray:
         """(3, 3) intrinsic matrix."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
+
+
+MIN_SCORE = 0.55
+"""The least score of a hand that is newly found, unless another is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +158,11 @@ class Hand:
         """From the wrist along the bones of the middle finger to its tip: the hand's length, however it is bent."""
         return hand_length_m(self.joints_m)
 
+    def __repr__(self) -> str:
+        carried = ", predicted" if self.predicted else ""
+        away = f"{float(self.joints_m[:, 2].mean()):.2f} m away"
+        return f"Hand({self.side}, id={self.id}, score={self.score:.2f}, {away}{carried})"
+
     def scaled(self, factor: float) -> Hand:
         """The hand `factor` times as large and as far away, which looks the same in the image."""
         spread_m = (
@@ -148,11 +177,38 @@ class Hand:
             joints_uncertainty_m=spread_m,
         )
 
-    def to_trimesh(self) -> trimesh.Trimesh:
-        """A `trimesh.Trimesh` in the camera's frame, ready to `.export('hand.glb')`."""
-        import trimesh
+    def to_dict(self, mesh: bool = False) -> dict[str, object]:
+        """All of the hand but its mesh as plain numbers, strings and lists; the fields of docs/exports.md.
 
-        return trimesh.Trimesh(self.vertices_m, self.faces, process=False)
+        mesh: with `vertices_m`, (V, 3), and `faces`, (F, 3), too.
+        """
+        fields = hand_record(vars(self))
+        if mesh:
+            fields |= {"vertices_m": _rounded(self.vertices_m, 6), "faces": self.faces.tolist()}
+        return fields
+
+    def to_json(self, mesh: bool = False) -> str:
+        """`to_dict` as JSON, in one line."""
+        return json.dumps(self.to_dict(mesh), allow_nan=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the mesh as a 3D file: .glb, .obj, .ply, .stl, or .usdz, which needs `pip install 'handmesh[usd]'`.
+
+        Metres, y up, as seen from the camera, which is at the origin and looks along -z. Raises ValueError, with
+        one clear line, for another suffix and for a path that cannot be written.
+        """
+        from handmesh.xr import mesh_files
+
+        mesh_files.write_meshes(path, [self])
+
+    def to_trimesh(self, frame: Literal["view", "camera"] = "view") -> trimesh.Trimesh:
+        """A `trimesh.Trimesh` with normals and a skin's material.
+
+        frame: 'view', that of `save` and `to_webxr`, y up; or 'camera', that of `vertices_m`, y down.
+        """
+        from handmesh.xr import mesh_files
+
+        return mesh_files.to_trimesh(self, frame)
 
     def to_webxr(self) -> xr.XRHand:
         """The 25 joints of WebXR Hand Input: position, orientation, radius, in an OpenXR view's frame (y up)."""
@@ -171,6 +227,29 @@ class Hand:
         from handmesh import xr
 
         return xr.to_mediapipe(self, width, height)
+
+
+_DECIMALS = {"joints_m": 6, "joints_px": 2, "shape": 5, "joints_uncertainty_m": 6, "joints_uncertainty_px": 2}
+
+
+def hand_record(values: Mapping[str, Any]) -> dict[str, object]:
+    """A hand as JSON can hold it, rotations as quaternions. values: the fields of `Hand` by their names."""
+    from scipy.spatial.transform import Rotation
+
+    scalars = {
+        **{"id": int(values["id"]), "side": str(values["side"]), "score": round(float(values["score"]), 4)},
+        **{"visible_s": round(float(values["visible_s"]), 4), "predicted": bool(values["predicted"])},
+    }
+    arrays = {name: _rounded(values[name], decimals) for name, decimals in _DECIMALS.items()}
+    rotations = Rotation.from_matrix(values["pose"].astype(np.float64)).as_quat(canonical=True)
+    return {**scalars, "pose_xyzw": _rounded(rotations, 6), **arrays}
+
+
+def _rounded(values: np.ndarray | None, decimals: int) -> list | None:
+    """The values as a list; None where they are unknown."""
+    if values is None or np.isnan(values).any():
+        return None
+    return values.astype(np.float64).round(decimals).tolist()
 
 
 def hand_length_m(joints_m: np.ndarray) -> float:

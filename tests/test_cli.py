@@ -56,7 +56,7 @@ def test_what_is_written_goes_to_output(name, capsys):
     assert "--output" in help_of(name, capsys)
 
 
-TRACKER = ("--model", "--num-hands", "--backend", "--device", "--threads")
+TRACKER = ("--model", "--num-hands", "--min-score", "--backend", "--device", "--threads")
 
 
 @pytest.mark.parametrize("name", ["webcam", "image", "stream", "benchmark soak"])

@@ -31,6 +31,30 @@ def test_a_camera_by_its_view_is_of_numbers(size):
         Camera.from_fov(*size)
 
 
+def test_a_camera_of_its_matrix():
+    camera = Camera(**GIVEN)
+    assert Camera.from_matrix(camera.K, 640, 480) == camera
+    assert Camera.from_matrix(camera.K.tolist(), 640, 480).K.tolist() == camera.K.tolist()
+
+
+@pytest.mark.parametrize(
+    ("matrix", "reason"),
+    [
+        (np.zeros((2, 2)), "expected a (3, 3) intrinsic matrix of numbers, got (2, 2)"),
+        ("500", "got ()"),
+        ([[500, 0], [0, 500, 0]], "got (0,): [[500"),
+        (np.full((3, 3), np.nan), "of numbers"),
+        ([[500, 3, 320], [0, 500, 240], [0, 0, 1]], "a camera's matrix is"),
+        ([[-500, 0, 320], [0, 500, 240], [0, 0, 1]], "a camera's matrix is"),
+        ([[500, 0, 320], [0, 500, 240], [0, 0, 2]], "a camera's matrix is"),
+    ],
+)
+def test_what_is_no_cameras_matrix_is_refused(matrix, reason):
+    with pytest.raises(ValueError) as caught:
+        Camera.from_matrix(matrix, 640, 480)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("fov_deg", [None, "60", 10**400, 1j, float("nan"), 0])
 def test_fields_of_view_that_none_has_are_refused(fov_deg):
     with pytest.raises(ValueError, match=r"^the field of view must .*$"):

@@ -27,9 +27,9 @@ from handmesh.video.clips import (
     is_mesh_folder,
     read_clip,
     save_clip,
-    write_meshes,
 )
 from handmesh.video.sinks import PART_SUFFIX, FrameClock, Sink, VideoRecorder, open_sink
+from handmesh.xr.mesh_files import write_meshes
 
 # Writes a session's hands to a file with all their parameters, frame by frame, and loses nothing of them.
 
@@ -111,7 +111,7 @@ class ClipSink:
 
     def _finish(self) -> None:
         clip = read_clip(self._spool.folder, self._model)
-        if not len(clip.rows) and self.path.suffix.lower() == ".glb":
+        if not len(clip.rows) and self.path.suffix.lower() in (".glb", ".bvh"):
             self._spool.remove()
             raise OutputError(f"{self.path} was not written: no hand was seen")
         try:

@@ -43,6 +43,7 @@ EXTRAS = {
     "openvino": "another runtime for the networks, faster on Intel's processors",
     "stream": "to send hands to browsers and engines",
     "heif": "to read the HEIC images of phones",
+    "usd": "to write hands as USDZ, for Apple's devices",
 }
 """What is installed with `handmesh[name]`, and what for."""
 

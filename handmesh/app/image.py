@@ -14,7 +14,7 @@ from handmesh.app.player import Tracker
 from handmesh.files import check_not_input, check_writable, free_path, read_shrunk, write_image
 from handmesh.render.overlay import overlay
 from handmesh.types import Hand
-from handmesh.video import clips
+from handmesh.xr import mesh_files
 
 DEFAULT_OUTPUTS = Path("outputs")
 
@@ -28,8 +28,8 @@ class Options(DrawingOptions, CameraOptions):
     output: Path | None = None
     """The overlay (.png, .jpg, .webp); of several images a folder. Default: outputs/NAME.png."""
     mesh: Path | None = None
-    """The meshes (.glb, .obj, .ply, .stl), in metres; of several images a folder, which gets .glb files. Default:
-    outputs/NAME.glb."""
+    """The meshes (.glb, .obj, .ply, .stl, .usdz), in metres; of several images a folder, which gets .glb files.
+    Default: beside the overlay."""
 
 
 def run(options: Options, load: Callable[[Options], Tracker] = Options.load) -> int:
@@ -66,11 +66,9 @@ def _jobs(options: Options) -> Iterator[_Job]:
     for image in options.images:
         name = image.stem if sum(other.stem == image.stem for other in options.images) == 1 else image.name
         chosen.append(free_path(DEFAULT_OUTPUTS / f"{name}.png", ".glb", taken=chosen))
-        overlay_path, mesh_path = (
-            chosen[-1].with_suffix(suffix) if asked is None else _within(asked, f"{name}{suffix}", options)
-            for asked, suffix in ((options.output, ".png"), (options.mesh, ".glb"))
-        )
-        yield _Job(image, overlay_path, mesh_path)
+        drawn = chosen[-1] if options.output is None else _within(options.output, f"{name}.png", options)
+        mesh = drawn.with_suffix(".glb") if options.mesh is None else _within(options.mesh, f"{name}.glb", options)
+        yield _Job(image, drawn, mesh)
 
 
 def _within(asked: Path, name: str, options: Options) -> Path:
@@ -83,7 +81,7 @@ def _check_writable(jobs: Sequence[_Job], inputs: Sequence[Path]) -> None:
         if [other.overlay for other in jobs].count(job.overlay) > 1:
             raise ValueError(f"{job.overlay} would be written twice: images need different names")
         check_writable(job.overlay)
-        clips.check_writable(job.mesh)
+        mesh_files.check_writable(job.mesh)
     check_not_input([path for job in jobs for path in (job.overlay, job.mesh)], inputs)
 
 
@@ -103,7 +101,7 @@ def _do(job: _Job, tracker: Tracker, options: Options) -> None:
     if not hands:
         console.say("no hand found, hence no mesh")
         return
-    clips.write_meshes(job.mesh, hands)
+    mesh_files.write_meshes(job.mesh, hands)
     console.say(f"wrote {job.mesh}")
 
 

@@ -13,6 +13,7 @@ from handmesh.app.keys import View, ViewSettings
 from handmesh.assets import DEFAULT, Backend, Device, model_help
 from handmesh.render.overlay import Renderer, Style
 from handmesh.tracking.smoothing import Smooth
+from handmesh.types import MIN_SCORE
 from handmesh.video.lens import Lens, chosen_lens
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class TrackerOptions(RuntimeOptions):
     model: Annotated[str, tyro.conf.arg(help=model_help())] = DEFAULT
     num_hands: int = 2
     """The most hands to look for."""
+    min_score: float = MIN_SCORE
+    """The least score, 0 to 1, of a hand that is newly found: higher is surer, and finds fewer."""
 
     def load(self) -> HandTracker:
         """The tracker that the options describe."""
@@ -50,7 +53,7 @@ class TrackerOptions(RuntimeOptions):
 
     def settings(self) -> dict[str, Any]:
         """What `HandTracker.load` is told beside the model."""
-        return {name: getattr(self, name) for name in ("num_hands", "backend", "device", "threads")}
+        return {name: getattr(self, name) for name in ("num_hands", "min_score", "backend", "device", "threads")}
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Options(DrawingOptions, SourceOptions):
     record: Path | None = None
     """Record what is drawn as a video (.mp4). In the window, r starts and stops a recording as well."""
     export: Path | None = None
-    """Write the hands of every frame as numbers or meshes: .npz, .json, .glb (animated), or a folder, which gets
+    """Write the hands of every frame as numbers or meshes: .npz, .json, .glb (animated), .bvh, or a folder, which gets
     a mesh file a frame."""
     output: Path | None = None
     """For images: an image (.png, .jpg, .webp), or a folder, which gets an overlay of every frame and hands.json. An

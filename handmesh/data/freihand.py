@@ -4,12 +4,8 @@ training.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,10 +16,10 @@ import cv2
 import numpy as np
 import rich.progress
 from rich.console import Console
-from scipy.spatial.transform import Rotation
 
-from handmesh.data.samples import HandSample
-from handmesh.files import ImageError, atomic_write, read_image, remove_parts
+from handmesh.data.cache import cache_folders, tidy, writable
+from handmesh.data.samples import HandSample, are_parameters_of
+from handmesh.files import ImageError, atomic_write, read_image
 from handmesh.geometry import project
 from handmesh.hand.model import HandModel
 from handmesh.types import Box, Camera
@@ -44,10 +40,8 @@ LISTS: dict[str, tuple[int | None, ...]] = {
 }
 """Each list and the shape of one of its rows; None: any number, the same in each row."""
 
-CACHE_FOLDER = "handmesh_cache"
 _CACHE_VERSION = 1
 CHUNK = 1 << 24
-_ABANDONED_S = 3600.0
 _AFTER_ROW = re.compile(r"\s*([,\]])\s*")
 
 
@@ -64,22 +58,15 @@ def load_list(path: Path, name: str, progress: bool = True) -> np.ndarray:
     """
     stat = path.stat()
     file = f"{path.stem}.{_CACHE_VERSION}-{stat.st_size}-{stat.st_mtime_ns}.npy"
-    folders = (path.parent / CACHE_FOLDER, _user_folder(path.parent))
+    folders = cache_folders(path.parent)
     for folder in folders:
         array = _load(folder / file)
         if array is not None:
             return array
-    cached = _writable(folders) / file
+    cached = writable(folders) / file
     _write(cached, parsed_rows(path, name, progress))
-    _tidy(cached, path.stem)
+    tidy(cached, path.stem)
     return np.load(cached, mmap_mode="r")
-
-
-def _user_folder(root: Path) -> Path:
-    """A place of its own in the user's cache folder for the lists of `root`."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    digest = hashlib.sha1(str(root.resolve()).encode(), usedforsecurity=False).hexdigest()
-    return base / "handmesh" / "freihand" / digest[:16]
 
 
 def _load(cached: Path) -> np.ndarray | None:
@@ -89,30 +76,10 @@ def _load(cached: Path) -> np.ndarray | None:
         return None
 
 
-def _writable(folders: Sequence[Path]) -> Path:
-    """The first of the folders that lets itself be written, made where need be."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return folder
-    tried = " nor ".join(str(folder) for folder in folders)
-    raise FreihandError(f"the cache can be written neither to {tried}: set XDG_CACHE_HOME to a folder that can")
-
-
 def _write(path: Path, rows: Iterator[np.ndarray]) -> None:
     """Write the rows as one array, in one step: an error or a kill leaves no half file of that name."""
     with atomic_write(path) as part, part.open("wb") as file:
         _write_npy(file, rows)
-
-
-def _tidy(cached: Path, stem: str) -> None:
-    """Remove what older lists of this name and killed readings left beside the cached list."""
-    remove_parts(cached.parent, f"{stem}.", _ABANDONED_S)
-    for other in cached.parent.glob(f"{stem}.*"):
-        if other != cached and other.suffix != ".part":
-            with contextlib.suppress(OSError):
-                other.unlink()
 
 
 def _write_npy(file: BinaryIO, rows: Iterator[np.ndarray]) -> None:
@@ -407,7 +374,9 @@ class FreihandSource:
         self.vertices = freihand.verts if freihand.verts is not None and _fits(freihand, hand) else None
         self.rotations = None
         if freihand.mano is not None and self.vertices is not None:
-            self.rotations = rotations_from_mano(freihand.mano, hand)
+            rotations = rotations_from_mano(freihand.mano, hand)
+            known = are_parameters_of(hand, rotations, freihand.mano[:, SHAPE], freihand.xyz)
+            self.rotations = rotations if known else None
 
     def __len__(self) -> int:
         return len(self.freihand)
@@ -450,35 +419,35 @@ def rotations_from_mano(mano: np.ndarray, hand: HandModel) -> np.ndarray:
 
     hand: whose mean pose the fingers' numbers are relative to.
     """
-    vectors = mano[:, POSE].reshape(-1, 16, 3).astype(np.float64)
-    vectors[:, 1:] += Rotation.from_matrix(hand.mean_pose.cpu().numpy()).as_rotvec()
-    return Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().astype(np.float32).reshape(-1, 16, 3, 3)
+    return hand.rotations_from(mano[:, POSE], "relative")
 
 
 # How the hand is found in a FreiHAND image before its crop is taken: a number means nothing without it.
 
 
-CropProtocol = Literal["gt-keypoints", "centre-130", "detected"]
-"""`gt-keypoints`: an upright square around the labelled points. `centre-130`: the 130 pixels in the
-image's middle, known without labels. `detected`: wherever the tracker's own detector finds the hand."""
+CropProtocol = Literal["gt-keypoints", "given-box", "centre-130", "detected"]
+"""`gt-keypoints`: an upright square around the labelled points. `given-box`: one around the box that a data set gives
+with its images. `centre-130`: the 130 pixels in the image's middle, known without labels. `detected`: wherever the
+tracker's own detector finds the hand."""
 
 CENTRE_PX = 130.0
 
 
-def crop_box(protocol: CropProtocol, joints_px: np.ndarray | None, width: int, height: int, scale: float) -> Box:
+def crop_box(protocol: CropProtocol, around_px: np.ndarray | None, width: int, height: int, scale: float) -> Box:
     """The upright box that the crop is taken of, under a protocol that needs no detector.
 
-    joints_px: (21, 2) labelled points, for `gt-keypoints`, whose tight square is made `scale` times
+    around_px: (K, 2) labelled points or two corners of the given box, whose tight square is made `scale` times
     as large. It is not turned with the hand: that would tell the network a part of the pose.
     Raises ValueError for `detected`, for a protocol that does not exist and where labels are missing.
 
     >>> crop_box("centre-130", None, 224, 224, 1.5)
     Box(centre_px=(111.5, 111.5), size_px=130.0, angle_rad=0.0)
     """
-    if protocol == "gt-keypoints":
-        if joints_px is None:
-            raise ValueError("the crop protocol gt-keypoints needs labelled points; without labels take centre-130")
-        return Box.around(joints_px, scale, rotation=False)
+    if protocol in ("gt-keypoints", "given-box"):
+        if around_px is None:
+            needs = "labelled points" if protocol == "gt-keypoints" else "a given box"
+            raise ValueError(f"the crop protocol {protocol} needs {needs}; without labels take centre-130")
+        return Box.around(around_px, scale, rotation=False)
     if protocol == "centre-130":
         return Box(((width - 1) / 2, (height - 1) / 2), CENTRE_PX)
     if protocol == "detected":

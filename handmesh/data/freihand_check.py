@@ -89,8 +89,8 @@ def check_values(split: str, lists: Lists, size_px: tuple[int, int]) -> list[Fin
     return [finding._replace(what=f"{split} {finding.what}") for finding in findings]
 
 
-def _in_range(what: str, values: np.ndarray, limits: tuple[float, float], unit: str, remedy: str) -> Finding:
-    """values: (N,), one a row."""
+def in_range(what: str, values: np.ndarray, limits: tuple[float, float], unit: str, remedy: str) -> Finding:
+    """Whether (N,) `values`, one a row, lie within limits."""
     outside = (values < limits[0]) | (values > limits[1])
     found = f"{values.min():.3g} to {values.max():.3g} {unit}"
     if not outside.any():
@@ -122,7 +122,7 @@ def _cameras(K: np.ndarray, size_px: tuple[int, int]) -> Finding:
 
 def _depths(xyz: np.ndarray) -> Finding:
     remedy = "points must be metres in the camera's frame, x right, y down, z forward"
-    return _in_range("depth of joints", xyz[:, :, 2].min(1), DEPTH_M, "m", remedy)
+    return in_range("depth of joints", xyz[:, :, 2].min(1), DEPTH_M, "m", remedy)
 
 
 def _projections(xyz: np.ndarray, K: np.ndarray, size_px: tuple[int, int]) -> Finding:
@@ -144,7 +144,7 @@ def bone_lengths_m(xyz: np.ndarray) -> np.ndarray:
 
 def _bones(xyz: np.ndarray, scale: np.ndarray) -> Finding:
     lengths = bone_lengths_m(xyz)
-    size = _in_range("middle finger's first bone", lengths, BONE_M, "m", "xyz must be metres")
+    size = in_range("middle finger's first bone", lengths, BONE_M, "m", "xyz must be metres")
     if size.verdict != "ok":
         return size
     return _agree("scale = |xyz9 - xyz10|", np.abs(lengths - scale), EXACT_M, 10 * EXACT_M, _MIXED)
@@ -443,6 +443,11 @@ def run(options: CheckOptions) -> int:
     if options.output:
         write_sheet(read_freihand(options.root, splits[0]), options.output)
         print(f"wrote {options.output}")
+    return verdict(findings)
+
+
+def verdict(findings: Sequence[Finding]) -> int:
+    """Print whether something is broken; the exit code, 1 where it is."""
     broken = sum(finding.verdict == "broken" for finding in findings)
     print(f"{broken} of {len(findings)} findings say that something is broken" if broken else "nothing is broken")
     return 1 if broken else 0

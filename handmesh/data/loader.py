@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from handmesh.data.remote import StreamConfig
 from handmesh.data.samples import AugmentConfig, Batch, CropSample, HandSample, collate, make_crop_sample
+from handmesh.data.sets import SETS
 
 
 class Source(Protocol):
@@ -43,6 +44,18 @@ class Stage:
     crop_size: int
     batch: int
     """Global batch: samples a step over all processes."""
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """What to take of a research data set; see docs/datasets.md."""
+
+    root: Path | None = None
+    """Its folder. Default: the set is left out."""
+    split: str = ""
+    """Default: the one to train with."""
+    fraction: float = 0.1
+    """Of all samples."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,10 @@ class MixConfig:
     """How FreiHAND's hands are boxed before the augmentation: upright by a crop protocol, or turned as the
     tracker turns them."""
     freihand_fraction: float = 0.5
+    sets: dict[str, SetConfig] = field(
+        default_factory=lambda: {name: SetConfig() for name, known in SETS.items() if known.trains}
+    )
+    """Other research data sets by name: `sets: {ho3d: {root: data/HO3D_v3, fraction: 0.2}}`."""
     synthetic_fraction: float = 0.6
     background_fraction: float = 0.08
     """Half of it are the hard negatives, where there are some. The rest are photographs and cutouts; fractions of
@@ -104,7 +121,7 @@ class StepBatches(Dataset):
         if uneven:
             raise ValueError(f"a global batch of {uneven[0]} cannot be shared equally by {world} processes")
 
-    folders = "data.shards, data.photos, data.freihand, data.stream, data.backgrounds"
+    folders = "data.shards, data.photos, data.freihand, data.sets, data.stream, data.backgrounds"
     """The config's names for where sources come from."""
 
     def __len__(self) -> int:

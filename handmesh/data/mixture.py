@@ -39,12 +39,14 @@ from handmesh.data.photos import (
     with_fits,
 )
 from handmesh.data.remote import Stream
-from handmesh.data.samples import HandSample
+from handmesh.data.samples import HandSample, are_parameters_of
+from handmesh.data.sets import read_set
+from handmesh.data.sets.table import TableSource
 from handmesh.data.shards import PhotoShard, ShardSet, read_shard_files, read_shards
 from handmesh.data.teacher import TaughtSource, open_landmark_teacher, read_banks, write_bank
 from handmesh.detection import Detection
 from handmesh.files import read_image, write_image, write_json
-from handmesh.hand.model import MANO_VERTICES, HandModel
+from handmesh.hand.model import HandModel
 from handmesh.types import Box
 
 # Candidates that a detector takes for hands and that are none: what teaches the mesh network to say no.
@@ -148,7 +150,12 @@ def sources_of(
         bank = banks.get(bank_name(root))
         return TaughtSource(source, bank, mix.taught_fraction) if bank else source
 
-    found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, masks, seed, taught)
+    found: list[tuple[float, Source | Changing]] = _synthetic_sources(mix, hand, masks, seed, taught)
+    found += [
+        (of.fraction, TableSource(read_set(name, of.root, of.split), hand, masks))
+        for name, of in mix.sets.items()
+        if of.root
+    ]
     if mix.freihand:
         freihand = FreihandSource(read_freihand(mix.freihand, "training", mix.freihand_versions), hand, masks)
         found.append((mix.freihand_fraction, WithCropProtocol(freihand, mix.freihand_boxes, box_scale)))
@@ -157,7 +164,7 @@ def sources_of(
     labelled = [taught(root, PhotoSource(group)) for root, group in zip(mix.photos, photos, strict=True)]
     labelled += [taught(root, PhotoSource(read_photos(root, "train"), flat=True)) for root in mix.stretched_photos]
     if mix.stream.photos:
-        labelled.append(Stream(mix.stream.photos, mix.stream, _open_photos, seed))
+        labelled.append(Stream(mix.stream.photos, mix.stream, partial(_open_photos, hand=hand), seed))
     labelled += [taught(root, CutoutSource(CutoutSet(root), mix.backgrounds, fits)) for root in mix.cutouts]
     taken = sum(fraction for fraction, _ in found) + mix.background_fraction
     fraction = max(0.0, 1.0 - taken) / max(1, len(labelled))
@@ -177,43 +184,56 @@ def bank_name(root: Path) -> str:
 
 
 def _fits(mix: MixConfig, hand: HandModel) -> dict[Key, Fit]:
-    if mix.fits and hand.num_vertices == MANO_VERTICES:
-        raise ValueError("data.fits are of the bundled hand: leave them out where MANO is trained with")
-    return read_accepted(mix.fits)
+    fits = read_accepted(mix.fits)
+    if fits and not _are_fits_of(hand, list(fits.values())):
+        raise ValueError("data.fits are of another hand than the one trained with: leave them out, or fit it anew")
+    return fits
+
+
+def _are_fits_of(hand: HandModel, fits: Sequence[Fit]) -> bool:
+    rotations, shape, joints_m = (
+        np.array([getattr(fit, name) for fit in fits]) for name in ("rotations", "shape", "joints_m")
+    )
+    return are_parameters_of(hand, rotations, shape, joints_m)
 
 
 def _synthetic_sources(
-    mix: MixConfig, masks: bool, seed: int, taught: Callable[[Path, Source], Source]
+    mix: MixConfig, hand: HandModel, masks: bool, seed: int, taught: Callable[[Path, Source], Source]
 ) -> list[tuple[float, Source | Changing]]:
     """Local folders and the stream share by their numbers of samples; a streamed shard counts as a mean local one."""
     sets = [read_shards(folder) for folder in mix.shards]
     sized: list[tuple[float, Source | Changing]] = [
-        (len(shards), taught(folder, ShardSource(shards, masks)))
+        (len(shards), taught(folder, ShardSource(shards, hand, masks)))
         for folder, shards in zip(mix.shards, sets, strict=True)
     ]
     if mix.stream.shards:
-        stream = Stream(mix.stream.shards, mix.stream, partial(open_synthetic, masks=masks), seed)
+        stream = Stream(mix.stream.shards, mix.stream, partial(open_synthetic, hand=hand, masks=masks), seed)
         mean = sum(map(len, sets)) / max(1, sum(len(shards.files) for shards in sets)) or 1
         sized.append((len(stream.shards) * mean, stream))
     total = sum(size for size, _ in sized)
     return [(mix.synthetic_fraction * size / total, source) for size, source in sized]
 
 
-def open_synthetic(file: Path, masks: bool) -> ShardSource:
-    return ShardSource(read_shard_files([file]).hold(), masks)
+def open_synthetic(file: Path, hand: HandModel, masks: bool) -> ShardSource:
+    return ShardSource(read_shard_files([file]).hold(), hand, masks)
 
 
-def _open_photos(file: Path) -> ContextSource:
-    return ContextSource(PhotoShard(file))
+def _open_photos(file: Path, hand: HandModel) -> ContextSource:
+    shard = PhotoShard(file)
+    fits = [fit for fit in (hand.fit for hand in shard.hands()) if fit]
+    return ContextSource(shard, fitted=not fits or _are_fits_of(hand, fits))
 
 
 class ShardSource:
-    """Synthetic right hands with exact labels."""
+    """Synthetic right hands with exact labels; their parameters where they are those of the hand trained with."""
 
-    def __init__(self, shards: ShardSet, masks: bool = False) -> None:
+    def __init__(self, shards: ShardSet, hand: HandModel | None, masks: bool = False) -> None:
+        """hand: the model that is trained; without one, parameters are no labels."""
         self.shards, self.masks = shards, masks
-        self.rotations = Rotation.from_rotvec(shards.pose.reshape(-1, 3)).as_matrix().astype(np.float32)
-        self.rotations = self.rotations.reshape(-1, 16, 3, 3)
+        rotations = Rotation.from_rotvec(shards.pose.reshape(-1, 3)).as_matrix().astype(np.float32)
+        rotations = rotations.reshape(-1, 16, 3, 3)
+        known = hand is not None and are_parameters_of(hand, rotations, shards.shape, shards.joints_m)
+        self.rotations = rotations if known else None
 
     def __len__(self) -> int:
         return len(self.shards)
@@ -223,11 +243,11 @@ class ShardSource:
 
     def __getitem__(self, i: int) -> HandSample:
         shards = self.shards
-        return HandSample(
-            shards.decode(i), Box.around(shards.joints_px[i]), shards.joints_px[i], "right",
-            shards.joints_m[i], self.rotations[i], shards.shape[i], shards.camera_of(i),
-            mask=shards.mask(i) if self.masks else None,
+        item = HandSample(
+            shards.decode(i), Box.around(shards.joints_px[i]), shards.joints_px[i], "right", shards.joints_m[i],
+            camera=shards.camera_of(i), mask=shards.mask(i) if self.masks else None,
         )  # fmt: skip
+        return item if self.rotations is None else item._replace(rotations=self.rotations[i], shape=shards.shape[i])
 
 
 class WithCropProtocol:
@@ -256,9 +276,9 @@ class WithCropProtocol:
 class ContextSource:
     """Labelled hands of photographs, each a compressed image of its surroundings."""
 
-    def __init__(self, items: Sequence[Context], flat: bool = False) -> None:
-        """flat: leave out what labels say of space."""
-        self.items, self.flat = items, flat
+    def __init__(self, items: Sequence[Context], flat: bool = False, fitted: bool = True) -> None:
+        """flat: leave out what labels say of space. fitted: learn from the hands' fits, where they have some."""
+        self.items, self.flat, self.fitted = items, flat, fitted
 
     def __len__(self) -> int:
         return len(self.items)
@@ -268,7 +288,7 @@ class ContextSource:
 
     def __getitem__(self, i: int) -> HandSample:
         context = self.items[i]
-        item = _of_photograph(context.image(), context.hand, context.hand.fit)
+        item = _of_photograph(context.image(), context.hand, context.hand.fit if self.fitted else None)
         return item._replace(joints_m=None, rotations=None, shape=None) if self.flat else item
 
 
@@ -418,7 +438,7 @@ def cache_teacher(options: TeacherOptions) -> None:
     elif (options.data / CUTOUT_FILE).is_file():
         source = CutoutSource(CutoutSet(options.data), options.backgrounds)
     else:
-        source = ShardSource(read_shards(options.data))
+        source = ShardSource(read_shards(options.data), None)
     rows = write_bank(
         options.output, source, name, open_landmark_teacher(options.teacher), options.box_scale, options.views,
         options.limit, lambda samples: track(samples, f"teacher sees {name}"),

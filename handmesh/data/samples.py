@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from handmesh import crop, geometry, skeleton
+from handmesh.hand.model import HandModel
 from handmesh.types import OTHER_SIDE, Box, Camera, Side
 
 
@@ -117,6 +118,44 @@ def cover_patch(image: np.ndarray, rng: np.random.Generator, probability: float 
     return image
 
 
+# Whose parameters are they? Rotations and shapes mean a hand only together with the model that they are of.
+
+
+SAME_HAND_M = 1.5e-3
+"""How far, on average, joints may lie from their labels when a hand is posed by the labelled parameters. FreiHAND's
+own miss theirs by 0.6 mm."""
+_COMPARED = 32
+_NOT_TIPS = [k for k in range(len(skeleton.KEYPOINTS)) if k not in skeleton.KEYPOINT_TIPS]
+
+
+def are_parameters_of(
+    hand: HandModel, rotations: np.ndarray, shape: np.ndarray, joints_m: np.ndarray, left: np.ndarray | None = None
+) -> bool:
+    """Whether parameters are those of this very hand model: posed by them, it has the labelled joints.
+
+    rotations: (N, 16, 3, 3), the first to the camera; shape: (N, 10); joints_m: (N, 21, 3); left: (N,) whose rotations
+    and joints are a left hand's; None: they may be either's. Some of the N are looked at. Fingertips do not count:
+    data sets take different vertices for them.
+    """
+    if not len(rotations):
+        return False
+    rows = np.unique(np.linspace(0, len(rotations) - 1, _COMPARED).round().astype(int))
+    rotations, shape, joints_m = (np.asarray(values, np.float32)[rows] for values in (rotations, shape, joints_m))
+    as_right = _posing_errors_m(hand, rotations, shape, joints_m)
+    as_left = _posing_errors_m(hand, geometry.mirror_rotations(rotations), shape, geometry.mirror_points_m(joints_m))
+    errors_m = np.minimum(as_right, as_left) if left is None else np.where(left[rows], as_left, as_right)
+    return float(errors_m.mean()) < SAME_HAND_M
+
+
+def _posing_errors_m(hand: HandModel, *of: np.ndarray) -> np.ndarray:
+    """(N,) mean distances of the posed right hand's joints from their labels, the roots together."""
+    rotations, shape, joints_m = (torch.from_numpy(values).to(hand.template) for values in of)
+    with torch.inference_mode():
+        posed = hand(rotations, shape).joints
+        apart = posed - posed[:, [skeleton.ROOT]] - joints_m + joints_m[:, [skeleton.ROOT]]
+    return apart[:, _NOT_TIPS].norm(dim=-1).mean(1).cpu().numpy()
+
+
 # Labelled hands, the crops made of them, and the batches these are collated to. One list of fields.
 
 
@@ -136,7 +175,7 @@ class HandSample(NamedTuple):
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     box: Box  # the tight, turned box of the hand, or any box where there is no hand
-    joints_px: np.ndarray | None = None  # (21, 2); None: no hand
+    joints_px: np.ndarray | None = None  # (21, 2), NaN where a joint is not labelled; None: no hand
     side: Side = "right"
     joints_m: np.ndarray | None = None  # (21, 3)
     rotations: np.ndarray | None = None  # (16, 3, 3), the first to the camera
@@ -145,6 +184,7 @@ class HandSample(NamedTuple):
     vertices_m: np.ndarray | None = None  # (V, 3), from the same origin as joints_m
     mask: np.ndarray | None = None  # (H, W) uint8, 255 on the hand
     weak_3d: bool = False  # joints_m is an estimate, up to scale; so are rotations and shape where given
+    side_known: bool = True  # otherwise the hand is looked at as if it were of `side`, and teaches none
     view: Box | None = None  # the tight box to be looked at in place of a randomly changed one
     wrong_side: bool = False  # look at `view` mirrored the wrong way
     taught: Taught | None = None  # what a teacher saw there
@@ -160,14 +200,15 @@ class Batch(NamedTuple):
     rotations: Tensor  # (B, 16, 3, 3) relative to the parent, the first to the crop's view
     shape: Tensor  # (B, 10)
     mask: Tensor  # (B, S/8, S/8) fraction of each cell that is hand
-    has_joints_crop: Tensor  # (B,) 0 or 1
+    has_joints_crop: Tensor  # (B, 21) 0 or 1
     has_joints_m: Tensor  # (B,) joints_m is exact
     has_weak_3d: Tensor  # (B,) joints_m is an estimate
     has_vertices: Tensor  # (B,)
     has_parameters: Tensor  # (B,) rotations and shape are known, and give the vertices where these are not
     has_mask: Tensor  # (B,)
+    has_side: Tensor  # (B,) whose hand it is is known
     presence: Tensor  # (B,) 1: a hand, 0: none
-    right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where presence is 0
+    right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where has_side is 0
     taught_mean: Tensor | None = None  # (B, P) a teacher's mean feature; P is 0 where none was taught
     taught_map: Tensor | None = None  # (B, C, h, w) its map over the crop
     has_taught: Tensor | None = None  # (B,)
@@ -183,12 +224,13 @@ class CropSample(NamedTuple):
     rotations: np.ndarray
     shape: np.ndarray
     mask: np.ndarray
-    has_joints_crop: float
+    has_joints_crop: np.ndarray
     has_joints_m: float
     has_weak_3d: float
     has_vertices: float
     has_parameters: float
     has_mask: float
+    has_side: float
     presence: float
     right: float
     taught_mean: np.ndarray
@@ -221,8 +263,10 @@ def _labels(item: HandSample, box: Box, affine: np.ndarray, size: int, mirror: b
     if item.joints_px is None:
         return labels
     in_crop = geometry.apply_affine(affine, item.joints_px)
-    labels["joints_crop"] = crop.normalised_from_px(in_crop, size).astype(np.float32)
-    labels |= {"has_joints_crop": 1.0, "presence": 1.0, "right": float(mirror == (item.side == "left"))}
+    labelled = np.isfinite(in_crop).all(-1)
+    labels["joints_crop"] = np.where(labelled[:, None], crop.normalised_from_px(in_crop, size), 0).astype(np.float32)
+    labels["has_joints_crop"] = labelled.astype(np.float32)
+    labels |= {"presence": 1.0, "has_side": float(item.side_known), "right": float(mirror == (item.side == "left"))}
     if item.mask is not None:
         labels |= {"mask": _small_mask(item.mask, affine, size), "has_mask": 1.0}
     if item.joints_m is not None and with_3d:
@@ -234,6 +278,7 @@ def _no_labels(size: int) -> dict[str, Any]:
     nothing = {name: 0.0 for name in CropSample._fields if name.startswith("has_")}
     return nothing | {
         "joints_crop": np.zeros((21, 2), np.float32),
+        "has_joints_crop": np.zeros(21, np.float32),
         "joints_m": np.zeros((21, 3), np.float32),
         "vertices_m": np.zeros((0, 3), np.float32),
         "rotations": np.tile(np.eye(3, dtype=np.float32), (16, 1, 1)),
@@ -294,6 +339,7 @@ def mirrored(item: HandSample) -> HandSample:
         box=Box((last - x, y), item.box.size_px, -item.box.angle_rad),
         joints_px=None if item.joints_px is None else item.joints_px * (-1, 1) + (last, 0),
         side=OTHER_SIDE[item.side],
+        side_known=item.side_known,
         joints_m=None if item.joints_m is None else geometry.mirror_points_m(item.joints_m),
         rotations=None if item.rotations is None else geometry.mirror_rotations(item.rotations),
         shape=item.shape,

@@ -301,6 +301,10 @@ class PhotoShard(Sequence[Context]):
         jpeg = np.frombuffer(self._map, np.uint8, span.length, span.offset)
         return Context(jpeg, self._hands[i], f"{self.file}: {self._keys[i]}.jpg")
 
+    def hands(self) -> Sequence[LabelledHand]:
+        """The labels of all, without their images."""
+        return self._hands
+
     def _read(self, key: str, span: Span) -> LabelledHand:
         try:
             return read_hand(json.loads(self._map[span.offset : span.offset + span.length]))

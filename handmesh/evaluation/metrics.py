@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import rankdata
 
 from handmesh.detection import Detection
-from handmesh.skeleton import BONES, KEYPOINT_TIPS
+from handmesh.skeleton import BONES, KEYPOINT_TIPS, ROOT, WRIST
 from handmesh.types import Box, Side
 
 PCK_THRESHOLDS_M = np.linspace(0.0, 0.05, 100)
@@ -57,6 +57,18 @@ def align(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
         found, (centred, norm) = similarity(points, target), _normalised(points)
         aligned.append(centred / norm @ found.rotation * found.scale * found.target_norm + target.mean(0))
     return np.stack(aligned)
+
+
+def scale_and_translation(predicted: ArrayLike, truth: ArrayLike) -> np.ndarray:
+    """(N, 21, 3) predictions with the wrist where the true one is, and the bone from there to the middle finger's
+    knuckle as long.
+
+    Source: `align_sc_tr` of HO-3D's evaluation (https://github.com/shreyashampali/ho3d).
+    """
+    predicted, truth = _pairs(predicted, truth)
+    own, true = (np.linalg.norm(points[:, ROOT] - points[:, WRIST], axis=-1) for points in (predicted, truth))
+    scaled = predicted / np.where(own > 0, own, 1.0)[:, None, None] * true[:, None, None]
+    return scaled - scaled[:, [WRIST]] + truth[:, [WRIST]]
 
 
 def _pairs(predicted: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -512,6 +524,26 @@ def lag_s(times_s: np.ndarray, said: np.ndarray, true: np.ndarray, least_motion:
         return np.nan
     bounds = (coarse[best - 1], coarse[best + 1])
     return float(minimize_scalar(unlike, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x * frame_s)
+
+
+MIDDLE_PERCENT = (2.0, 98.0)
+"""Between these percentiles a path's length is taken: single mistakes have no say."""
+
+
+def overshoot_percent(said: np.ndarray, true: np.ndarray, least_motion: float) -> float:
+    """How much wider the (T, D) path `said` swings than `true` along the latter's main axis, in percent; less than 0
+    where it cuts corners off.
+
+    Rows of `said` that are not numbers are left out of both. Not a number where the truth moves less than
+    `least_motion`, as for `lag_s`, and where fewer than ten rows are left.
+    """
+    usable = np.isfinite(said).all(1)
+    if usable.sum() < 10 or rms_about_mean(true[usable][:, None]) < least_motion:
+        return np.nan
+    about_mean = true[usable] - true[usable].mean(0)
+    axis = np.linalg.svd(about_mean, full_matrices=False)[2][0]
+    widths = [float(np.diff(np.percentile(points[usable] @ axis, MIDDLE_PERCENT))[0]) for points in (said, true)]
+    return 100 * (widths[0] / widths[1] - 1)
 
 
 # How well a detector finds the labelled hands of photographs, and what else it takes for hands.

@@ -28,7 +28,7 @@ from handmesh.machine import import_onnxruntime, machine
 from handmesh.models.checkpoint import load_trained
 from handmesh.tracking.backends import default_threads, open_session
 from handmesh.tracking.estimator import Crop, image_joints_px, to_camera_frame
-from handmesh.types import Box, Camera, Hand
+from handmesh.types import Box, Camera, Hand, Side
 
 onnxruntime = import_onnxruntime()
 
@@ -157,8 +157,8 @@ class PredictOptions:
     """How an image is looked at. All of it belongs to a figure."""
 
     crop: CropProtocol = "gt-keypoints"
-    """Where the crop is taken: an upright square around the labelled keypoints, the 130 pixels in
-    the image's middle, or where the tracker's detector finds the hand."""
+    """Where the crop is taken: an upright square around the labelled keypoints, or around the box that the data set
+    gives, the 130 pixels in the image's middle, or where the tracker's detector finds the hand."""
     passes: int = 1
     """Estimates of each hand. Every further one is at a turned box around the joints of the one before,
     as the tracker does; it needs no labels."""
@@ -176,6 +176,7 @@ class PredictOptions:
         """Protocol and augmentation in words."""
         where = {
             "gt-keypoints": f"upright square around the labelled keypoints x {box_scale:g}",
+            "given-box": f"upright square around the data set's own box x {box_scale:g}",
             "centre-130": f"the {CENTRE_PX:.0f} pixels in the image's middle",
             "detected": f"the bundled detector's box x {box_scale:g}; where it finds none, as centre-130",
         }[self.crop]
@@ -186,11 +187,12 @@ class PredictOptions:
 
 
 class View(NamedTuple):
-    """An image, its camera, and the labelled joints where the crop protocol wants them."""
+    """An image, its camera, and what the crop protocol wants of its labels."""
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     camera: Camera
-    joints_px: np.ndarray | None = None  # (21, 2)
+    around_px: np.ndarray | None = None  # (K, 2): the labelled points, or two corners of the given box
+    side: Side = "right"
 
 
 class CropPrediction(NamedTuple):
@@ -201,7 +203,7 @@ class CropPrediction(NamedTuple):
 
 
 class CropPredictor:
-    """A network with a way of looking: images in, one right hand each out, in the camera's frame."""
+    """A network with a way of looking: images in, one hand each out, in the camera's frame."""
 
     def __init__(
         self, predictor: Predictor, options: PredictOptions, find: Finder | None = None, batch: int = 32
@@ -242,7 +244,7 @@ class CropPredictor:
         """Where to take the crop, and whether the protocol found it there."""
         scale, (height, width) = self._predictor.box_scale, view.image.shape[:2]
         if self._find is None:
-            return crop_box(self._options.crop, view.joints_px, width, height, scale), True
+            return crop_box(self._options.crop, view.around_px, width, height, scale), True
         box = self._find(view.image)
         if box is None:
             return crop_box("centre-130", None, width, height, scale), False
@@ -250,7 +252,7 @@ class CropPredictor:
 
     def _outputs(self, views: Sequence[View], boxes: Sequence[Box]) -> Iterator[tuple[Outputs, Crop]]:
         """What the network makes of each view in its box."""
-        crops = [Crop(box, "right", self._predictor.crop_size) for box in boxes]
+        crops = [Crop(box, view.side, self._predictor.crop_size) for view, box in zip(views, boxes, strict=True)]
         pixels = [warp(view.image, crop.affine, crop.size) for view, crop in zip(views, crops, strict=True)]
         return zip(each(self._predictor(np.stack(pixels), self._batch)), crops, strict=True)
 
@@ -279,7 +281,7 @@ def with_bone_length(hand: Hand, length_m: float, bone: tuple[int, int]) -> Hand
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """What evaluations on FreiHAND look at, and how."""
+    """What evaluations of one hand an image look at, and how."""
 
     root: Path
     """FreiHAND's folder, which holds evaluation_K.json and evaluation/rgb."""

@@ -17,17 +17,10 @@ from rich.progress import Progress
 from handmesh import skeleton
 from handmesh.data.freihand import FreihandSet
 from handmesh.evaluation.datasets import ArrayCache
-from handmesh.evaluation.freihand import (
-    configuration,
-    open_set,
-    parts_of,
-    predict_part,
-    reader_of,
-    reading_setting,
-    short_name,
-)
+from handmesh.evaluation.freihand import configuration, data_of, open_set, view_of
+from handmesh.evaluation.hands import parts_of, read_part, reader_of, reading_setting, short_name
 from handmesh.evaluation.metrics import align, errors
-from handmesh.evaluation.predictor import CropPredictor, ReadingOptions, open_predictor
+from handmesh.evaluation.predictor import CropPredictor, ReadingOptions, View, open_predictor
 from handmesh.evaluation.report import COLOURS, Headline, Image, Report, Section, Table, panels
 from handmesh.evaluation.review import strip
 from handmesh.machine import compiled
@@ -372,7 +365,7 @@ def evaluate_robustness(options: RobustnessOptions) -> list[Robustness]:
         joints = predict_corrupted(freihand, reader, cache, options.limit, name)
         results.append(measure(name, joints, freihand.xyz[: joints[CLEAN].shape[1]], options.error))
     count = min(options.limit or len(freihand), len(freihand))
-    setting = reading_setting(options, freihand, predictors[0], count)
+    setting = reading_setting(options, predictors[0], data_of(freihand, count))
     baselines = [results[models.index(model)] for model in options.baseline]  # a network may be its own
     report = _report(options, setting, results[0], baselines, freihand)
     report.publish(options.output, {"metrics.json": _as_json(options, setting, results[0], baselines)})
@@ -397,8 +390,10 @@ def predict_corrupted(
     joints: dict[str, np.ndarray] = {}
 
     def predicted(image_of: Callable[[int], np.ndarray]) -> np.ndarray:
-        parts = [predict_part(freihand, reader, part, image_of)["joints_m"] for part in parts_of(count)]
-        return np.concatenate(parts)
+        def view(i: int) -> View:
+            return view_of(freihand, i, image_of(i))
+
+        return np.concatenate([read_part(view, reader, part)["joints_m"] for part in parts_of(count)])
 
     with Progress(transient=True) as progress:
         task = progress.add_task(what, total=count * (1 + len(CORRUPTIONS) * len(SEVERITIES)))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from rich.progress import Progress
+from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
@@ -176,6 +177,15 @@ class Truth(NamedTuple):
     joints_px: np.ndarray  # (T, H, 21, 2)
     inside: np.ndarray  # (T, H) fraction of the outline that is in the image
     seen: np.ndarray  # (T, H) fraction of the outline that is in the image and not hidden
+
+    def later(self, seconds: float) -> Truth:
+        """Where the joints are so long after each frame, by cubic splines; nothing is to be seen after the last one."""
+        if not seconds or len(self.times_s) < 2:
+            return self
+        at_s = self.times_s + seconds
+        joints_m, joints_px = (CubicSpline(self.times_s, joints)(at_s) for joints in (self.joints_m, self.joints_px))
+        seen = np.where((at_s <= self.times_s[-1])[:, None], self.seen, 0.0)
+        return self._replace(joints_m=joints_m, joints_px=joints_px, seen=seen)
 
 
 class Speed(NamedTuple):

@@ -27,12 +27,14 @@ from handmesh.evaluation.metrics import (
     errors_2d,
     lag_s,
     match_joints,
+    overshoot_percent,
     rms_about_mean,
 )
 from handmesh.evaluation.report import COLOURS, UNKNOWN, Image, Report, Section, Setting, Table, panels, setting_of
 from handmesh.evaluation.review import strip
 from handmesh.evaluation.sequences import FPS, SEQUENCES, RenderedSequence, Speed, Truth, render_scene
 from handmesh.render.overlay import overlay
+from handmesh.tracking.association import LONGEST_AHEAD_S
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.smoothing import Smooth
 from handmesh.tracking.tracker import HandTracker
@@ -40,6 +42,8 @@ from handmesh.types import Frame, Hand
 from handmesh.video.sinks import VideoRecorder
 
 HandSize = Literal["true", "none"]
+
+MOST_AHEAD_MS = 1000 * LONGEST_AHEAD_S
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,10 @@ class TrackingOptions:
     """How often each sequence is filmed, each time with another person, light and wall."""
     seed: int = 0
     """Another one films other people."""
+    display_ms: float = 0.0
+    """How long after its frame a display shows a hand: it is compared with the truth of that time."""
+    predict_ms: float = 0.0
+    """How far ahead of their frames hands are carried, 0 to 250."""
     exposure_ms: float = 8.0
     """How long the shutter is open: what moves is blurred."""
     threads: int | None = None
@@ -82,6 +90,10 @@ class TrackingOptions:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.exposure_ms <= 33:
             raise ValueError(f"--exposure-ms must lie between 0 and 33 at 30 frames a second, got {self.exposure_ms}")
+        for name in ("display_ms", "predict_ms"):
+            if not 0 <= getattr(self, name) <= MOST_AHEAD_MS:
+                got = f"--{name.replace('_', '-')} must lie between 0 and {MOST_AHEAD_MS:g}"
+                raise ValueError(f"{got}, got {getattr(self, name)}")
         if not self.smooth:
             raise ValueError(f"no preset of smoothing: choose from {', '.join(get_args(Smooth))}")
 
@@ -110,7 +122,7 @@ def run_tracking(options: TrackingOptions) -> Results:
                 sequence = render_scene(name, sample, bar, **filming)
                 results.speeds.append(sequence.speed())
                 for smooth, said in follow(trackers, sequence, options, bar).items():
-                    hands, false = match(sequence.truth, said)
+                    hands, false = match(sequence.truth.later(options.display_ms / 1000), said)
                     results.takes.append(Take(name, sample, smooth, score(hands, false), hands))
     report_of(results).publish(options.output, {"tracking.json": results_as_json(results)})
     return results
@@ -132,7 +144,8 @@ def follow(
             films[smooth] = stack.enter_context(closing(VideoRecorder(options.draw / name, FPS)))
         for k, frame in enumerate(sequence.frames()):
             for smooth, tracker in trackers.items():
-                said[smooth].append(tracker.track(frame.image_rgb, frame.time_s, sequence.camera))
+                hands = tracker.track(frame.image_rgb, frame.time_s, sequence.camera, options.predict_ms / 1000)
+                said[smooth].append(hands)
                 if smooth in films:
                     films[smooth].write(frame, _drawn(sequence, smooth, k, frame, said[smooth][-1]))
             bar.advance(task)
@@ -283,6 +296,7 @@ class Scores:
     lag_image_ms: float = _mean(JITTER, "behind, ms")  # of the root joint in the image
     lag_position_ms: float = _mean(JITTER, "in metres")  # of the root joint in metres
     lag_form_ms: float = _mean(JITTER, "in form")  # of the joints about the root joint: rotations and fingers
+    overshoot_percent: float = _mean(JITTER, "overshoot, %")  # how much wider the root swings in the image than it does
     lost_percent: float = _mean(FOLLOWING, "lost, %")  # frames in which a visible hand was not seen
     id_switches: int = _count("switches")  # new ids of a visible hand during one stay (CLEAR MOT's mismatches)
     side_swaps: int = _count("swaps")  # changes between the right and the wrong side, likewise
@@ -378,6 +392,7 @@ def _motion(hand: Followed) -> dict[str, float]:
         "lag_image_ms": lag_ms(*image, _MOVING_PX),
         "lag_position_ms": lag_ms(*position, _MOVING_M),
         "lag_form_ms": lag_ms(*form, np.sqrt(20) * _MOVING_M),  # as many joints move, each with its own distance
+        "overshoot_percent": overshoot_percent(*(points[:, 0] for points in image), _MOVING_PX),
     }
 
 
@@ -498,7 +513,8 @@ NOTES = (
     "jitter: RMS of joints about their means over a still hand after its first second, in space, about the root joint "
     "and in the image; acceleration error in mm a squared frame, of joints about the root and of the root; behind: "
     "the shift with which a track correlates most with the true one, of the root in the image, of the root in "
-    "metres, of the joints about it",
+    "metres, of the joints about it; overshoot: how much wider than the truth the root swings in the image, "
+    "along its main axis; with --display-ms all is compared with the truth of so much later",
     "lost: frames without a hand that is at least half visible; switches of id and swaps of side of a hand so visible, "
     "within a stay in the image; wrong side: frames; false: hands in 100 frames where there is none; return: frames "
     "from half visible to seen again, and the largest step of the root's error from frame to frame in the half second "

@@ -55,17 +55,17 @@ class DamagedPickleError(ValueError):
     """The pickle is cut short, or its parts do not fit together."""
 
 
-def read_pickle(data: bytes, names: Collection[str] | None = None) -> dict[str, Any]:
+def read_pickle(data: bytes, names: Collection[str] | None = None, most_steps: int = MOST_STEPS) -> dict[str, Any]:
     """What a MANO pickle holds: arrays for everything numeric, plain Python values for the rest.
 
-    names: of the entries that are wanted; None: all. Raises RefusedPickleError, which names what was refused, and
-    DamagedPickleError.
+    names: of the entries that are wanted; None: all. most_steps: for files that hold more than MANO's, such as a
+    dictionary of dictionaries. Raises RefusedPickleError, which names what was refused, and DamagedPickleError.
     """
     try:
-        content = _Reader(data).load()
+        content = _Reader(data, most_steps).load()
         if not isinstance(content, dict):
             raise DamagedPickleError(f"a dictionary was expected, a {type(content).__name__} came")
-        return {key: _plain(value) for key, value in content.items() if names is None or key in names}
+        return _plain_entries({key: content[key] for key in content if names is None or key in names}, {})
     except (RefusedPickleError, DamagedPickleError):
         raise
     except Exception as error:  # a damaged pickle can raise anything
@@ -219,9 +219,9 @@ _MODULES: dict[str, dict[str, Any]] = {
 class _Reader(pickle._Unpickler):
     """Python's own reader, not the quicker one in C, which takes as much memory as the file asks for."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, most_steps: int) -> None:
         super().__init__(io.BytesIO(data), fix_imports=False, encoding="latin1")
-        self._size, self._steps = len(data), 0
+        self._size, self._steps, self._most_steps = len(data), 0, most_steps
 
     def find_class(self, module: str, name: str) -> Any:
         if name not in _MODULES.get(module, {}):
@@ -234,8 +234,8 @@ class _Reader(pickle._Unpickler):
 
     def _count(self) -> None:
         self._steps += 1
-        if self._steps > MOST_STEPS:
-            raise DamagedPickleError(f"it takes more than {MOST_STEPS:,} steps to read")
+        if self._steps > self._most_steps:
+            raise DamagedPickleError(f"it takes more than {self._most_steps:,} steps to read")
 
     def _set(self, target: object, items: Sequence[object]) -> None:
         if not isinstance(target, dict) or not all(isinstance(key, (str, int)) for key in items[::2]):
@@ -284,6 +284,20 @@ _Reader.dispatch = {
     code: _counted(step)
     for code, step in (pickle._Unpickler.dispatch | {code[0]: step for code, step in _Reader._OWN.items()}).items()
 }
+
+
+def _plain_entries(entries: dict[str, Any], seen: dict[int, Any]) -> dict[str, Any]:
+    """Dictionaries made plain with all that they hold; each object of the file once, however often it stands there."""
+    plain: dict[str, Any] = {}
+    for key, value in entries.items():
+        if id(value) not in seen:
+            if isinstance(value, dict):
+                seen[id(value)] = within = {}  # known before it is looked into: it may hold itself
+                within.update(_plain_entries(value, seen))
+            else:
+                seen[id(value)] = _plain(value)
+        plain[key] = seen[id(value)]
+    return plain
 
 
 def _plain(value: object, depth: int = 0) -> Any:

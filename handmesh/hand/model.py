@@ -11,12 +11,13 @@ import contextlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import smplx
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from handmesh import skeleton
@@ -30,6 +31,11 @@ _LEVEL_ORDER = (0, *(joint for level in skeleton.LEVELS for joint in level))
 """The 16 joints in the order in which the forward pass moves them: the wrist, then level by level."""
 
 _LEVEL_SIZES = (1, *(len(level) for level in skeleton.LEVELS))
+
+
+PoseCoding = Literal["absolute", "relative", "pca"]
+"""What MANO's 45 numbers of the fingers are: axis-angles, axis-angles to be added to the mean pose, or coefficients of
+the pose components to be added to it."""
 
 
 class HandOutput(NamedTuple):
@@ -67,6 +73,7 @@ class HandModel(nn.Module):
         self._constant("posedirs", layer.posedirs if layer.posedirs.any() else None)
         self._constant("weights", layer.lbs_weights[:, order])
         self._constant("keypoint_regressor", _keypoint_regressor(regressor, tips))
+        self._constant("pose_components", torch.as_tensor(np.asarray(layer.np_hand_components)))
         self._constant("mean_pose", rotation_from_axis_angle(layer.hand_mean.double().reshape(15, 3)))
         self.register_buffer("level_order", torch.tensor(order), persistent=False)
 
@@ -105,6 +112,19 @@ class HandModel(nn.Module):
             vertices = vertices + (bend.flatten(1) @ self.posedirs).unflatten(1, (-1, 3))
         vertices = self._skin(vertices, self._transforms(rotations.index_select(1, self.level_order), joints))
         return HandOutput(vertices, self.keypoint_regressor @ vertices)
+
+    def rotations_from(self, pose: np.ndarray, coding: PoseCoding) -> np.ndarray:
+        """(N, 48) pose numbers of right hands to the (N, 16, 3, 3) float32 rotations that `forward` takes.
+
+        The first three numbers turn the whole hand, in either coding, and the other 45 are the fingers' as `PoseCoding`
+        says, about this hand's mean pose and along its components.
+        """
+        pose = np.asarray(pose, np.float64)
+        fingers = pose[:, 3:] @ self.pose_components.double().cpu().numpy() if coding == "pca" else pose[:, 3:]
+        if coding != "absolute":
+            fingers = fingers + Rotation.from_matrix(self.mean_pose.cpu().numpy()).as_rotvec().ravel()
+        vectors = np.concatenate([pose[:, :3], fingers], axis=1).reshape(-1, 3)
+        return Rotation.from_rotvec(vectors).as_matrix().astype(np.float32).reshape(-1, 16, 3, 3)
 
     def _transforms(self, rotations: Tensor, joints: Tensor) -> Tensor:
         """(B, 16, 3, 4) rest to posed, in level order: each level of the tree moved as one batch."""

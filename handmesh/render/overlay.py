@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from handmesh import skeleton
+from handmesh.files import Picture, pixels
 from handmesh.geometry import project
 from handmesh.render import rasterizer
 from handmesh.render.rasterizer import Fragments, rasterize
-from handmesh.types import Camera, Hand, Side
+from handmesh.types import Camera, Hand, Side, checked_frame
 
 Renderer = Literal["zbuffer", "pyrender"]
 Colour = tuple[float, float, float]
@@ -92,6 +93,17 @@ def shade(
     return rgba, depth
 
 
+def draw(
+    image: Picture, hands: Sequence[Hand], camera: Camera | None = None, *, mesh: bool = True, skeleton: bool = False
+) -> np.ndarray:
+    """The image with the hands drawn over it: a new (H, W, 3) uint8 RGB array.
+
+    image: an (H, W, 3) uint8 RGB array, a file's path, or an image of Pillow's. camera: the one that the hands were
+    tracked with. mesh, skeleton: what to draw of them. Raises ValueError for what is no image.
+    """
+    return overlay(checked_frame(pixels(image)), hands, camera, Style(mesh=mesh, skeleton=skeleton))
+
+
 def overlay(
     image_rgb: np.ndarray, hands: Sequence[Hand], camera: Camera | None = None, style: Style | None = None
 ) -> np.ndarray:
@@ -120,14 +132,16 @@ def warm_up() -> None:
 
 
 def draw_skeleton(image: np.ndarray, joints_px: np.ndarray) -> None:
-    """Draw the 20 bones and 21 joints of (21, 2) `joints_px` into `image`, in place, a colour a finger."""
-    if not np.abs(joints_px).max() < _FARTHEST_PX:
+    """Draw the bones and joints of (21, 2) `joints_px` into `image`, in place, a colour a finger; none that are NaN."""
+    there = np.isfinite(joints_px).all(1)
+    if not there.any() or not np.abs(joints_px[there]).max() < _FARTHEST_PX:
         return
-    width = max(1, round(float(np.ptp(joints_px, axis=0).max()) / 90))
+    width = max(1, round(float(np.ptp(joints_px[there], axis=0).max()) / 90))
     for parent, child in skeleton.BONES:
-        ends = _fixed_point(joints_px[[parent, child]])
-        cv2.line(image, *ends, _finger_colour(child), width, cv2.LINE_AA, _SHIFT)
-    for joint, centre in enumerate(_fixed_point(joints_px)):
+        if there[parent] and there[child]:
+            ends = _fixed_point(joints_px[[parent, child]])
+            cv2.line(image, *ends, _finger_colour(child), width, cv2.LINE_AA, _SHIFT)
+    for joint, centre in zip(np.flatnonzero(there).tolist(), _fixed_point(joints_px[there]), strict=True):
         radius = round(1.5 * width * 2**_SHIFT)
         cv2.circle(image, centre, radius, _finger_colour(joint), cv2.FILLED, cv2.LINE_AA, _SHIFT)
         cv2.circle(image, centre, radius, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)

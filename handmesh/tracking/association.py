@@ -12,13 +12,16 @@ from handmesh import skeleton
 from handmesh.geometry import NEAREST_M, project
 from handmesh.tracking.estimator import Estimate
 from handmesh.tracking.smoothing import HandSmoother
-from handmesh.types import Box, Camera, Hand
+from handmesh.types import MIN_SCORE, Box, Camera, Hand, checked_number
 
 LONGEST_GAP_S = 0.5
 """After a longer gap, or when time runs backwards, the past says nothing of the present motion."""
 
 SHORTEST_GAP_S = 1e-3
 """Frames come no faster: times closer together are a clock's jitter, by which no speed may be divided."""
+
+LONGEST_AHEAD_S = 0.25
+"""Nobody can tell what a hand does after so long."""
 
 LONGEST_STEP_M = 0.5
 """No hand moves farther in the frames in which it is carried on."""
@@ -31,7 +34,7 @@ SAME_POSITION_OVERLAP = 0.4
 class TrackerConfig:
     """When a hand counts as found, followed, lost or the same as another."""
 
-    new_track_threshold: float = 0.55
+    new_track_threshold: float = MIN_SCORE
     """A new hand needs at least this score..."""
     keep_threshold: float = 0.25
     """...and is followed down to this one, so that a score near the limit does not flicker."""
@@ -43,6 +46,16 @@ class TrackerConfig:
     """A hand that appears so soon after one was lost may be that one, and gets its id."""
     handedness_switch_frames: int = 5
     """Frames in a row that the network must see the other side before a followed hand changes its own."""
+
+    @staticmethod
+    def of_min_score(min_score: float) -> TrackerConfig:
+        """New hands need `min_score`, 0 to 1, and are followed down to the same part of it as by default.
+
+        Raises ValueError for another number.
+        """
+        if not 0.0 <= checked_number("min_score", min_score) <= 1.0:
+            raise ValueError(f"min_score must lie between 0 and 1, got {min_score}")
+        return TrackerConfig(min_score, min_score * TrackerConfig.keep_threshold / MIN_SCORE)
 
 
 @dataclass(eq=False)
@@ -90,6 +103,10 @@ class Track:
         self.begun_s = min(self.begun_s, time_s)  # a clock may run backwards
         self.hand = replace(hand, id=self.id, visible_s=time_s - self.begun_s)
         self.estimate, self.time_s, self.misses, self.replaced = estimate, time_s, 0, False
+
+    def ahead(self, camera: Camera, seconds: float) -> Hand:
+        """The hand as last seen, carried on for so long."""
+        return self.smoother.ahead(self.hand, camera, seconds) if seconds else self.hand
 
     def predicted(self, camera: Camera, time_s: float) -> Hand:
         """The hand as it should be at `time_s`: as it was, moved on with its last speed, in front of the camera."""

@@ -10,15 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, overload
 
 import numpy as np
 
 from handmesh.assets import DEFAULT, DETECTOR, Backend, Device, detector_path, model_path
 from handmesh.detection import Detection, Detector
+from handmesh.files import Picture, pixels
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.machine import PerProcess
 from handmesh.tracking.association import (
+    LONGEST_AHEAD_S,
     SAME_POSITION_OVERLAP,
     Track,
     TrackerConfig,
@@ -31,7 +33,16 @@ from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Estimate, Estimator, is_usable
 from handmesh.tracking.hand_size import checked_hand_size
 from handmesh.tracking.smoothing import HandSmoother, Smooth, checked_preset
-from handmesh.types import Camera, Hand, checked_camera, checked_count, checked_frame, checked_time
+from handmesh.types import (
+    MIN_SCORE,
+    Camera,
+    Hand,
+    checked_camera,
+    checked_count,
+    checked_frame,
+    checked_number,
+    checked_time,
+)
 
 
 class _Helpers:
@@ -74,6 +85,8 @@ class HandTracker:
         self._stopwatch = estimator.stopwatch
         self._helpers = PerProcess(_Helpers)
         self._closed = False
+        self.name = "networks of one's own"
+        """What the networks are called, for people."""
         self.side_by_side = _cores() > 1
         self._empty_images = 0  # in which nothing was found, up to the last that `_check_colours` looks at
         self.reset()
@@ -89,25 +102,34 @@ class HandTracker:
         passes: int = 2,
         hand_size_m: float | None = None,
         detector: str | Path = DETECTOR,
+        min_score: float = MIN_SCORE,
     ) -> HandTracker:
         """A tracker with a detector and a mesh network.
 
         model: 'fast' or 'balanced' (see `assets.bundled_models`), or the path of an exported
         .onnx file. They answer alike, from crops of more and more pixels.
         detector: 'detector', the bundled one, or the path of an exported .onnx file.
+        min_score: of a newly found hand, 0..1; it is followed down to 0.45 of that. Higher is surer, and finds fewer.
         backend, device, threads: see `backends.open_session`. hand_size_m: see the property.
         Raises ModelFileError (a ValueError) where a file is missing or not one of ours, ValueError
         for an unknown choice.
         """
+        config = TrackerConfig.of_min_score(min_score)
         paths = model_path(model), detector_path(detector)
         mesh = open_session(paths[0], "mesh", threads, device, backend)
         finder = Detector(open_session(paths[1], "detector", threads, device, backend))
-        return HandTracker(Estimator(mesh), finder, num_hands, smooth, passes, hand_size_m=hand_size_m)
+        tracker = HandTracker(Estimator(mesh), finder, num_hands, smooth, passes, config, hand_size_m)
+        tracker.name = paths[0].stem
+        return tracker
 
     def close(self) -> None:
         """End the threads that help; the tracker cannot be used afterwards."""
         self._closed = True
         self._helpers.get().threads.shutdown()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"following {len(self._tracks)} of {self.num_hands} hands"
+        return f"HandTracker({self.name} on {self.provider}, smooth={self._smooth}, {state})"
 
     def __enter__(self) -> HandTracker:
         self._check_open()
@@ -164,14 +186,25 @@ class HandTracker:
         self._frame_shape: tuple[int, ...] | None = None
         self._helpers.get().search = None
 
-    def detect(self, image_rgb: np.ndarray, camera: Camera | None = None) -> list[Hand]:
+    @overload
+    def detect(self, image_rgb: Picture, camera: Camera | None = None) -> list[Hand]: ...
+
+    @overload
+    def detect(self, image_rgb: Sequence[Picture], camera: Camera | None = None) -> list[list[Hand]]: ...
+
+    def detect(
+        self, image_rgb: Picture | Sequence[Picture], camera: Camera | None = None
+    ) -> list[Hand] | list[list[Hand]]:
         """The hands in one image, the surest first, numbered from 0; neither reads nor changes what is followed.
 
-        image_rgb: (H, W, 3) uint8 RGB, not mirrored. camera: what took it; None assumes a field of
-        view of 60 degrees. Raises ValueError for anything else.
+        image_rgb: (H, W, 3) uint8 RGB, not mirrored; a file's path; an image of Pillow's; or a list of such, which
+        gives a list of the hands of each. camera: what took it; None assumes a field of view of 60 degrees.
+        Raises ValueError for anything else, and for a file that cannot be read.
         """
         self._check_open()
-        image = checked_frame(image_rgb)
+        if isinstance(image_rgb, list | tuple):
+            return [self.detect(one, camera) for one in image_rgb]
+        image = checked_frame(pixels(image_rgb))
         camera = checked_camera(camera, image)
         self._stopwatch.restart()
         with self._stopwatch.stage("total"):
@@ -181,15 +214,24 @@ class HandTracker:
         found.sort(key=lambda estimate: -estimate.hand.score)
         return [replace(self._sized(estimate.hand), id=i) for i, estimate in enumerate(found)]
 
-    def track(self, frame_rgb: np.ndarray, time_s: float | None = None, camera: Camera | None = None) -> list[Hand]:
+    def track(
+        self,
+        frame_rgb: Picture,
+        time_s: float | None = None,
+        camera: Camera | None = None,
+        predict_s: float = 0.0,
+    ) -> list[Hand]:
         """The hands in the next frame of a video, by id.
 
         frame_rgb, camera: as for `detect`. time_s: when the frame was taken, on any clock; None is
         now. Where time stands still, jumps or runs backwards, smoothing starts anew. A frame of
-        another size starts a new video, in which hands have new ids.
+        another size starts a new video, in which hands have new ids. predict_s: carry hands so far ahead of the
+        frame, 0 to 0.25 s, to where they should be when a display shows them; following is not touched by it.
         """
         self._check_open()
-        frame = checked_frame(frame_rgb)
+        frame = checked_frame(pixels(frame_rgb))
+        if not 0.0 <= checked_number("predict_s", predict_s) <= LONGEST_AHEAD_S:
+            raise ValueError(f"predict_s must lie between 0 and {LONGEST_AHEAD_S} seconds, got {predict_s}")
         camera = checked_camera(camera, frame)
         time_s = time.perf_counter() if time_s is None else checked_time(time_s)
         self._stopwatch.restart()
@@ -200,14 +242,14 @@ class HandTracker:
             self._find_missing(frame, camera, time_s)
             if not self._tracks:
                 self._check_colours(frame, camera)
-            return [self._sized(hand) for hand in self._shown(camera, time_s)]
+            return [self._sized(hand) for hand in self._shown(camera, time_s, predict_s)]
 
-    def _shown(self, camera: Camera, time_s: float) -> list[Hand]:
+    def _shown(self, camera: Camera, time_s: float, predict_s: float) -> list[Hand]:
         """The hands that were seen, and those that are carried on for a frame or two, as far as there is room."""
-        hands = [track.hand for track in self._tracks if track.misses == 0]
+        hands = [track.ahead(camera, predict_s) for track in self._tracks if track.misses == 0]
         carried = [t for t in self._tracks if 0 < t.misses <= self._config.max_coast_frames and not t.replaced]
         for track in carried[: self.num_hands - len(hands)]:
-            hands.append(track.predicted(camera, time_s))
+            hands.append(track.predicted(camera, time_s + predict_s))
         return sorted(hands, key=lambda hand: hand.id)
 
     def _sized(self, hand: Hand) -> Hand:

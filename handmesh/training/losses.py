@@ -73,13 +73,13 @@ def root_relative(hand: HandOutput) -> tuple[Tensor, Tensor]:
 
 
 def masked_mean(per_sample: Tensor, mask: Tensor) -> Tensor:
-    """The mean of (B,) values where a (B,) mask is 1, over all processes' batches; 0 where it is nowhere."""
+    """The mean of (B, ...) values where a mask of that shape is 1, over all processes' batches; 0 if it is nowhere."""
     return (per_sample * mask).sum() / mean_over_processes(mask.sum()).clamp_min(_LEAST)
 
 
 def joints_2d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Scalar: L1 of the (B, 21, 2) joints found in the crop, in half crop sides."""
-    error = (prediction.joints_crop - batch.joints_crop).abs().mean((1, 2))
+    error = (prediction.joints_crop - batch.joints_crop).abs().mean(-1)
     return masked_mean(error, batch.has_joints_crop)
 
 
@@ -99,7 +99,7 @@ def heatmap(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     target = joint_gaussians(batch.joints_crop, *logits.shape[-2:]).flatten(2)
     divergence = (torch.xlogy(target, target) - target * logits.flatten(2).log_softmax(-1)).sum(-1)
     inside = (batch.joints_crop.abs() < 1).all(-1).to(divergence)
-    return masked_mean((divergence * inside).mean(1), batch.has_joints_crop)
+    return masked_mean(divergence * inside, batch.has_joints_crop)
 
 
 def joint_gaussians(joints_crop: Tensor, height: int, width: int) -> Tensor:
@@ -166,7 +166,7 @@ def weak_3d(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
 def reprojection(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Scalar: L1 in half crop sides between the (B, 21, 2) labels and the posed joints drawn by the best-fitting
     scaled orthographic camera: two-dimensional labels supervise the pose."""
-    weights = _weak_3d_weights(batch.joints_m).expand(len(batch.joints_m), -1)
+    weights = _weak_3d_weights(batch.joints_m) * batch.has_joints_crop
     drawn = weak_perspective(prediction.joints_m, batch.joints_crop, weights)
     error = (weights[..., None] * (drawn - batch.joints_crop).abs()).mean((1, 2))
     return masked_mean(error, batch.has_weak_3d)
@@ -182,8 +182,8 @@ def uncertainty(prediction: Prediction, batch: Batch, model: HandModel) -> Tenso
         in_crop = (prediction.joints_crop - batch.joints_crop).abs().mean(-1)
         in_space = 10 * (prediction.joints_m - batch.joints_m).abs().mean(-1)
     likelihood = torch.stack([in_crop, in_space], -1) / prediction.net.uncertainty + prediction.net.uncertainty.log()
-    of_crop, of_space = likelihood.mean(1).unbind(-1)
-    return masked_mean(of_crop, batch.has_joints_crop) + masked_mean(of_space, batch.has_joints_m)
+    of_crop, of_space = likelihood.unbind(-1)
+    return masked_mean(of_crop, batch.has_joints_crop) + masked_mean(of_space.mean(1), batch.has_joints_m)
 
 
 def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
@@ -194,7 +194,7 @@ def presence(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
 def handedness(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     """Scalar: binary cross-entropy of (B,) logits: is it a right hand as shown?"""
     error = F.binary_cross_entropy_with_logits(prediction.net.handedness, batch.right, reduction="none")
-    return masked_mean(error, batch.presence)
+    return masked_mean(error, batch.has_side)
 
 
 def mask(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:

@@ -99,7 +99,7 @@ class MeshTask:
         count = self.config.validation_size
         if self.config.validation_shards:
             shards = read_shards(self.config.validation_shards, limit=count)
-            yield "synthetic", self._plain_batch(ShardSource(shards), count)
+            yield "synthetic", self._plain_batch(ShardSource(shards, self.hand_model), count)
         if self.config.data.freihand:
             yield from self._freihand_validation(self.config.data.freihand, count)
         for root in self.config.data.photos:
@@ -121,8 +121,10 @@ class MeshTask:
 
 def quick_metrics(prediction: Prediction, batch: Batch, model: HandModel) -> dict[str, float]:
     """Errors to watch during training: 2D as a fraction of the longer box side, 3D in millimetres."""
-    extent = (batch.joints_crop.amax(1) - batch.joints_crop.amin(1)).amax(1)
-    error_2d = (prediction.joints_crop - batch.joints_crop).norm(dim=-1).mean(1) / extent
+    labelled, joints = batch.has_joints_crop[..., None] > 0, batch.joints_crop
+    extent = (joints.where(labelled, -torch.inf).amax(1) - joints.where(labelled, torch.inf).amin(1)).amax(1)
+    distances = (prediction.joints_crop - joints).norm(dim=-1)
+    error_2d = (distances * batch.has_joints_crop).sum(1) / batch.has_joints_crop.sum(1) / extent
     aligned = procrustes(prediction.joints_m, batch.joints_m)
     scale = 1000.0
     metrics = {

@@ -8,7 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -25,14 +25,16 @@ from handmesh.files import (
     output_errors,
     parsed_json,
     write_bytes,
+    write_text,
 )
 from handmesh.geometry import mirror_faces
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.render.overlay import SIDE_COLOURS
-from handmesh.types import Camera, Hand, Side
+from handmesh.types import Camera, Hand, Side, hand_record
 from handmesh.video.sinks import GrowingFile
+from handmesh.xr.bvh import bvh_of
 from handmesh.xr.gltf import Track, animated_glb, fit_rig, rigged_glb
-from handmesh.xr.poses import FROM_CAMERA
+from handmesh.xr.mesh_files import WRITABLE, write_meshes
 
 # A recorded clip in memory: one row a hand and frame, as tables, and as `Hand`s where they are asked for.
 
@@ -124,6 +126,14 @@ class Clip:
         middle, seen_middle = joints.mean(0), row["joints_m"].mean(0)
         scale = np.linalg.norm(row["joints_m"] - seen_middle) / np.linalg.norm(joints - middle)
         return ((vertices - middle) * scale + seen_middle).astype(np.float32)
+
+    def of_side(self, side: Side) -> Clip:
+        """The same frames with the hands of one side alone; ClipError where there are none."""
+        chosen = self.rows["side"] == side
+        if not chosen.any():
+            raise ClipError(f"there is no {side} hand in {self.title or 'the clip'}: leave out --side {side}")
+        meshes = None if self.vertices_m is None else self.vertices_m[chosen]
+        return replace(self, rows=self.rows[chosen], vertices_m=meshes)
 
     def check_model(self) -> None:
         """Raise ClipError where the poses were recorded with another hand model than `model`."""
@@ -239,9 +249,6 @@ def _heads(arrays: Mapping[str, np.ndarray]) -> list[FrameHead]:
 # A clip as JSON: a record a frame, a line each, with all parameters but the mesh. The schema is in docs/exports.md.
 
 
-_DECIMALS = {"joints_m": 6, "joints_px": 2, "shape": 5, "joints_uncertainty_m": 6, "joints_uncertainty_px": 2}
-
-
 def write_json(clip: Clip, path: Path) -> None:
     """Write the clip without its meshes, which pose and shape give back."""
     about = {"format": FORMAT, "version": VERSION, "source": clip.title, "fps": clip.fps}
@@ -256,23 +263,8 @@ def write_json(clip: Clip, path: Path) -> None:
 
 
 def _frame_record(head: FrameHead, rows: np.ndarray) -> dict[str, object]:
-    hands = [_hand_record(row) for row in rows]
+    hands = [hand_record(row) for row in rows]
     return {"file": head.name, "time_s": round(head.time_s, 6), "camera": asdict(head.camera), "hands": hands}
-
-
-def _hand_record(row: np.void) -> dict[str, object]:
-    scalars = {
-        **{"id": int(row["id"]), "side": str(row["side"]), "score": round(float(row["score"]), 4)},
-        **{"visible_s": round(float(row["visible_s"]), 4), "predicted": bool(row["predicted"])},
-    }
-    arrays = {name: _rounded(row[name], decimals) for name, decimals in _DECIMALS.items()}
-    rotations = Rotation.from_matrix(row["pose"].astype(np.float64)).as_quat(canonical=True)
-    return {**scalars, "pose_xyzw": _rounded(rotations, 6), **arrays}
-
-
-def _rounded(values: np.ndarray, decimals: int) -> list | None:
-    """The values as a list; None where they are unknown."""
-    return None if np.isnan(values).any() else values.astype(np.float64).round(decimals).tolist()
 
 
 def read_json(path: Path, model: SkinnedHand) -> Clip:
@@ -531,45 +523,6 @@ def _are_meshes(vertices_m: np.ndarray, hands: int, num_vertices: int) -> bool:
     return all(np.isfinite(vertices_m[k : k + _PIECE]).all() for k in range(0, hands, _PIECE))
 
 
-# Writes hands as a 3D file that other programs open the right way up.
-
-
-WRITABLE = (".glb", ".obj", ".ply", ".stl")
-
-
-def write_meshes(path: Path, hands: Sequence[Hand]) -> None:
-    """Write the hands into one file, in metres, y up, the camera at the origin looking along -z.
-
-    Raises OutputError for a suffix that is not in `WRITABLE`, for no hands at all, and for a path
-    that cannot be written.
-    """
-    check_writable(path)
-    if not hands:
-        raise OutputError(f"cannot write {path}: there is no hand to write")
-    import trimesh
-
-    scene = trimesh.Scene()
-    for hand in hands:
-        mesh = hand.to_trimesh()
-        mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=_rgba(hand))
-        mesh.vertices = mesh.vertices * FROM_CAMERA  # glTF's axes are those of XR: y up, z towards the viewer
-        name = f"{hand.side}_{hand.id}"
-        scene.add_geometry(mesh, node_name=name, geom_name=name)
-    data = scene.export(file_type=path.suffix.lower()[1:])
-    write_bytes(path, data.encode() if isinstance(data, str) else data)
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless meshes can be written as the path's suffix says."""
-    if path.suffix.lower() not in WRITABLE:
-        raise OutputError(f"cannot write {path}: meshes are written as {', '.join(WRITABLE)}")
-
-
-def _rgba(hand: Hand) -> np.ndarray:
-    colour = [*(round(255 * channel) for channel in SIDE_COLOURS[hand.side]), 255]
-    return np.tile(np.array(colour, np.uint8), (len(hand.vertices_m), 1))
-
-
 # Clips to and from files, by suffix.
 
 
@@ -612,8 +565,9 @@ def save_clip(clip: Clip, path: str | Path) -> Path:
     """Write a clip as the path's suffix says, whole or not at all; where it lies then.
 
     `.npz`: all parameters and, where the clip has them, meshes. `.json`: all parameters. `.glb`: the
-    hands rigged and animated. No suffix: a folder with a `.glb` of every frame that shows a hand; `.obj`,
-    `.ply` or `.stl`: the same folder, without the suffix, in that format. Raises OutputError.
+    hands rigged and animated. `.bvh`: the hand that was seen longest. No suffix: a folder with a `.glb` of every
+    frame that shows a hand; `.obj`, `.ply`, `.stl` or `.usdz`: the same folder, without the suffix, in that
+    format. Raises OutputError.
     """
     path = Path(path)
     check_savable(path)
@@ -624,6 +578,8 @@ def save_clip(clip: Clip, path: str | Path) -> Path:
         return folder.path
     if path.suffix.lower() == ".glb":
         write_bytes(path, _animated(clip))
+    elif path.suffix.lower() == ".bvh":
+        write_text(path, bvh_of(_seen_longest(clip, path), clip.times_s, clip.fps, clip.model))
     else:
         with output_errors(path), atomic_write(path) as part:
             (write_npz if path.suffix.lower() == ".npz" else write_json)(clip, part)
@@ -636,16 +592,21 @@ def save_rigged_hand(clip: Clip, path: str | Path, flat: bool = False) -> Path:
     flat: joints side by side, as WebXR's `generic-hand` has them. Raises OutputError, also for a clip
     without hands.
     """
-    path, tracks = Path(path), clip.tracks()
+    path = Path(path)
     if path.suffix.lower() != ".glb":
         raise OutputError(f"cannot write {path}: a rigged hand is written as .glb")
-    if not tracks:
-        raise OutputError(f"cannot write {path}: there is no hand in {clip.title or 'the clip'}")
-    clip.check_model()
-    track = max(tracks, key=lambda track: len(track.frames))
+    track = _seen_longest(clip, path)
     shape = track.shapes.mean(0)
     write_bytes(path, rigged_glb(clip.model, shape, track.side, fit_rig(track, clip.model).scale, flat=flat))
     return path
+
+
+def _seen_longest(clip: Clip, path: Path) -> Track:
+    tracks = clip.tracks()
+    if not tracks:
+        raise OutputError(f"cannot write {path}: there is no hand in {clip.title or 'the clip'}")
+    clip.check_model()
+    return max(tracks, key=lambda track: len(track.frames))
 
 
 def _animated(clip: Clip) -> bytes:
@@ -658,8 +619,8 @@ def _animated(clip: Clip) -> bytes:
 
 def check_savable(path: Path) -> None:
     """Raise OutputError unless clips can be written as the path's suffix says."""
-    if path.suffix.lower() not in (".npz", ".json", ".glb") and not is_mesh_folder(path):
-        known = ", ".join((".npz", ".json", *WRITABLE))
+    if path.suffix.lower() not in (".npz", ".json", ".glb", ".bvh") and not is_mesh_folder(path):
+        known = ", ".join((".npz", ".json", ".bvh", *WRITABLE))
         raise OutputError(f"cannot write {path}: clips are written as {known}, or into a folder")
 
 
@@ -698,9 +659,13 @@ class ConvertOptions:
     clip: tyro.conf.Positional[Path]
     """An .npz or .json file, or a .part folder."""
     output: Path
-    """The file to write (.npz, .json, .glb), or a folder for a mesh a frame: frames.obj is the folder `frames`."""
+    """The file to write (.npz, .json, .glb, .bvh), or a folder for a mesh a frame: frames.obj is the folder
+    `frames`."""
+    side: Side | None = None
+    """Only the left or the right hands. Default: both; of what holds one hand, .bvh and --rigged, the one seen
+    longest."""
     rigged: bool = False
-    """Write the hand that was seen longest at rest, in its own shape and size, ready to be posed, as .glb."""
+    """Write a hand at rest, in its own shape and size, ready to be posed, as .glb."""
     webxr: bool = False
     """The same with a flat skeleton, as WebXR's `generic-hand` has."""
 
@@ -708,7 +673,8 @@ class ConvertOptions:
 def convert_clip(options: ConvertOptions) -> None:
     """`handmesh convert-clip`: read, write, and say where."""
     check_not_input([options.output], [options.clip, *(options.clip.iterdir() if options.clip.is_dir() else ())])
-    clip = read_clip(options.clip, vertices=options.output.suffix.lower() not in (".glb", ".json"))
+    clip = read_clip(options.clip, vertices=options.output.suffix.lower() not in (".glb", ".json", ".bvh"))
+    clip = clip if options.side is None else clip.of_side(options.side)
     if options.rigged or options.webxr:
         written = save_rigged_hand(clip, options.output, flat=options.webxr)
     else:

@@ -17,7 +17,7 @@ from handmesh.hand.lbs import SkinnedHand, joint_transforms, strongest_joints
 from handmesh.render.rasterizer import vertex_normals
 from handmesh.types import Hand, Side
 from handmesh.xr import WEBXR_JOINTS, to_webxr
-from handmesh.xr.joints import WEBXR_OF_MANO, WEBXR_PARENTS
+from handmesh.xr.joints import VRM_BONES, WEBXR_OF_MANO, WEBXR_PARENTS
 from handmesh.xr.poses import FROM_CAMERA
 
 # A glTF 2.0 file in the making: its JSON, and the one buffer of numbers that follows it in a `.glb`.
@@ -245,6 +245,8 @@ Colour = tuple[float, float, float]
 SKIN_COLOUR: Colour = (0.85, 0.68, 0.58)
 """sRGB."""
 
+ROUGHNESS = 0.6
+
 
 class HandNodes(NamedTuple):
     """Where a hand is in a document."""
@@ -301,20 +303,25 @@ def _add_primitive(document: Document, skin: Skin, name: str, colour: Colour) ->
     return {
         "attributes": attributes,
         "indices": document.add_numbers(indices, ELEMENT_ARRAY_BUFFER),
-        "material": _add_material(document, name, colour),
+        "material": add_material(document, name, colour),
     }
 
 
-def _add_material(document: Document, name: str, colour: Colour) -> int:
-    srgb = np.array(colour)
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+def linear(srgb: Colour) -> list[float]:
+    """An sRGB colour in linear light (IEC 61966-2-1)."""
+    encoded = np.array(srgb)
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).round(4).tolist()
+
+
+def add_material(document: Document, name: str, colour: Colour) -> int:
+    """Add a skin's material in an sRGB colour; its index."""
     return document.add(
         "materials",
         name=name,
         pbrMetallicRoughness={
-            "baseColorFactor": [*linear.round(4).tolist(), 1.0],
+            "baseColorFactor": [*linear(colour), 1.0],
             "metallicFactor": 0.0,
-            "roughnessFactor": 0.6,
+            "roughnessFactor": ROUGHNESS,
         },
         doubleSided=True,  # the wrist is open: one can look in
     )
@@ -344,12 +351,14 @@ def _add_joint(
 ) -> int:
     """Add one of the nodes, at its translation and rotation relative to what it hangs from.
 
-    A joint that turns says which joint of `Hand.pose` it is, and how its axes lie in the hand model's frame.
+    A joint that turns says which joint of `Hand.pose` it is, how its axes lie in the hand model's frame, and which
+    bone of a VRM's humanoid.
     """
     extras = None
     if number in WEBXR_OF_MANO:
         joint = skeleton.MANO_JOINTS[WEBXR_OF_MANO.index(number)]
-        extras = {"joint": joint, "axes_xyzw": _quaternion(rig.axes[number])}
+        axes = _quaternion(rig.axes[number])
+        extras = {"joint": joint, "axes_xyzw": axes, "vrm_bone": rig.side + VRM_BONES[number]}
     translation, rotation = position
     return document.add(
         "nodes",

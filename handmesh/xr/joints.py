@@ -53,6 +53,11 @@ WEBXR_PARENTS: tuple[int, ...] = tuple(
 )
 """The parent of each joint of WebXR, in its order; the wrist's is -1."""
 
+VRM_BONES: tuple[str, ...] = tuple(
+    "Hand" if joint.part == "wrist" else joint.finger.title() + joint.part.title() for joint in JOINTS[1:]
+)
+"""For each joint of WebXR, the bone of a VRM 1.0 humanoid, without its side; VRM has no finger's metacarpal, no tip."""
+
 UNITY_ORDER: tuple[int, ...] = (1, 0, *range(2, len(JOINTS)))
 """`array[list(UNITY_ORDER)]` takes OpenXR's order to that of Unity's XR Hands."""
 

@@ -443,6 +443,15 @@ def test_image_writes_an_overlay_and_an_upright_mesh(elsewhere, suffix, capsys):
     assert np.ptp(fingers[:, 0]) < np.ptp(mesh.vertices[:, 0])
 
 
+def test_a_mesh_lies_beside_the_overlay_that_was_asked_for(elsewhere):
+    one = images(elsewhere / "in", 2)
+    assert image(str(one / "0.png"), output=Path("there/x.jpg")) == 0
+    assert sorted(path.name for path in Path("there").iterdir()) == ["x.glb", "x.jpg"]
+    assert image(str(one / "0.png"), str(one / "1.png"), output=Path("both")) == 0
+    assert sorted(path.name for path in Path("both").iterdir()) == ["0.glb", "0.png", "1.glb", "1.png"]
+    assert not Path("outputs").exists()
+
+
 def image(*names: str, **options: object) -> int:
     chosen = image_app.Options(images=tuple(map(Path, names)), **options)
     return console.guarded(lambda: image_app.run(chosen, lambda _: FakeTracker()))

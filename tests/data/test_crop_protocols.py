@@ -38,10 +38,19 @@ def test_the_130_pixels_are_those_in_the_middle():
 
 
 def test_every_name_is_dealt_with_and_no_other():
-    assert set(get_args(CropProtocol)) == {"gt-keypoints", "centre-130", "detected"}
+    assert set(get_args(CropProtocol)) == {"gt-keypoints", "given-box", "centre-130", "detected"}
     with pytest.raises(ValueError, match="needs labelled points; without labels take centre-130"):
         crop_box("gt-keypoints", None, 224, 224, 1.5)
     with pytest.raises(ValueError, match="from the detector"):
         crop_box("detected", JOINTS, 224, 224, 1.5)
-    with pytest.raises(ValueError, match="unknown crop protocol 'gt'; valid: gt-keypoints, centre-130, detected"):
+    with pytest.raises(
+        ValueError, match="unknown crop protocol 'gt'; valid: gt-keypoints, given-box, centre-130, detected"
+    ):
         crop_box("gt", JOINTS, 224, 224, 1.5)
+
+
+def test_a_given_box_is_made_a_square_about_its_middle():
+    box = crop_box("given-box", np.array([[10.0, 20.0], [50.0, 100.0]]), 640, 480, 1.5)
+    assert box == Box((30.0, 60.0), 120.0)
+    with pytest.raises(ValueError, match="given-box needs a given box"):
+        crop_box("given-box", None, 640, 480, 1.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training data is part of the training extra")
 
 from labelled_truth import CAMERA, truths  # noqa: E402
+from set_files import another_hand  # noqa: E402
 
 from handmesh.data.cutouts import (  # noqa: E402
     Cutout,
@@ -133,7 +133,7 @@ def test_shards_of_photographs_carry_the_fits(photo, fits, tmp_path):
         write_photo_shards([photo], tmp_path / "out")
 
 
-def test_the_mix_names_files_of_fits_and_mano_is_refused(photo, fits, tmp_path):
+def test_the_mix_names_files_of_fits_and_another_hand_refuses_them(photo, fits, tmp_path):
     label = {
         "file": photo.path.name, "width": photo.width, "height": photo.height,
         "hands": [
@@ -146,7 +146,5 @@ def test_the_mix_names_files_of_fits_and_mano_is_refused(photo, fits, tmp_path):
     mix = MixConfig(photos=(tmp_path,), fits=(tmp_path / "fits.npz",))
     source = next(source for _, source in sources_of(mix, MODEL, 1.5) if isinstance(source, PhotoSource))
     assert all(source[k].rotations is not None for k in range(2))
-    mano = HandModel.load()
-    mano.num_vertices = 778
-    with pytest.raises(ValueError, match=r"data\.fits are of the bundled hand"):
-        sources_of(replace(mix), mano, 1.5)
+    with pytest.raises(ValueError, match=r"data\.fits are of another hand"):
+        sources_of(mix, another_hand(), 1.5)

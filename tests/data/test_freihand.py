@@ -20,8 +20,8 @@ from freihand_files import LISTS, make_label, read_list, write_freihand, write_l
 
 from handmesh import skeleton  # noqa: E402
 from handmesh.data import freihand  # noqa: E402
+from handmesh.data.cache import CACHE_FOLDER  # noqa: E402
 from handmesh.data.freihand import (  # noqa: E402  # noqa: E402
-    CACHE_FOLDER,
     VERSIONS,
     FreihandError,
     FreihandSource,
@@ -35,6 +35,7 @@ from handmesh.data.samples import (  # noqa: E402
     make_crop_sample,
     mirrored,
 )
+from handmesh.files import OutputError  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
 from handmesh.types import Box  # noqa: E402
 
@@ -263,7 +264,7 @@ def test_no_place_for_the_cache(root, tmp_path, monkeypatch):
     (root / CACHE_FOLDER).write_text("")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(FreihandError, match=r"written neither to .* nor .*XDG_CACHE_HOME"):
+    with pytest.raises(OutputError, match=r"written neither to .* nor .*XDG_CACHE_HOME"):
         read_freihand(root, "training")
 
 

@@ -16,11 +16,8 @@ from freihand_files import read_list, write_freihand, write_list  # noqa: E402
 from handmesh import skeleton  # noqa: E402
 from handmesh.cli import main  # noqa: E402
 from handmesh.data import freihand_check  # noqa: E402
-from handmesh.data.freihand import (  # noqa: E402
-    CACHE_FOLDER,
-    FreihandError,
-    read_freihand,
-)
+from handmesh.data.cache import CACHE_FOLDER  # noqa: E402
+from handmesh.data.freihand import FreihandError, read_freihand  # noqa: E402
 from handmesh.data.freihand_check import TILE_PX, check_freihand, findings_table, image_state, tile, write_sheet  # noqa: E402  # noqa: E402
 from handmesh.hand.model import HandModel  # noqa: E402
 

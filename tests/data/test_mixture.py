@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 pytest.importorskip("torch", reason="training data is part of the training extra")
 
 from freihand_files import write_freihand
+from set_files import another_hand, true_hand
 
 from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, write_cutouts
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import MixConfig
 from handmesh.data.mixture import CutoutSource, WithCropProtocol, sources_of
+from handmesh.data.samples import make_crop_sample
+from handmesh.data.shards import write_tar
 from handmesh.hand.model import HandModel
 
 RED, BLUE = (220, 30, 30), (20, 20, 200)
@@ -72,3 +78,19 @@ def test_freihand_is_boxed_by_the_protocol(boxes, side_px, tmp_path):
     if side_px:
         assert item.box.scaled(1.5).size_px == pytest.approx(side_px)
     assert item.box.angle_rad == (plain.box.angle_rad if boxes == "rotated" else 0.0)
+
+
+def test_synthetic_parameters_count_for_the_hand_that_was_rendered_alone(tmp_path):
+    """Beside another hand, the open hand's shards teach joints and the image; its numbers would mean another pose."""
+    truth, camera = true_hand(3), {"fx": 600.0, "fy": 600.0, "cx": 79.5, "cy": 79.5, "width": 160, "height": 160}
+    label = {
+        "pose": Rotation.from_matrix(truth.rotations).as_rotvec().tolist(), "shape": truth.shape.tolist(),
+        "joints_m": truth.joints_m.tolist(), "translation_m": [0, 0, 0], "seed": 1, "camera": camera,
+        "joints_px": (600 * truth.joints_m[:, :2] / truth.joints_m[:, 2:] + 79.5).tolist(),
+    }  # fmt: skip
+    pixels = {part: cv2.imencode(f".{part}", np.zeros((160, 160), np.uint8))[1].tobytes() for part in ("jpg", "png")}
+    write_tar(tmp_path / "shard-00000.tar", [("0", pixels | {"json": json.dumps(label).encode()})])
+    for hand, counts in ((HandModel.load(), 1), (another_hand(), 0)):
+        ((_, source),) = sources_of(MixConfig(shards=(tmp_path,)), hand, 1.5)
+        sample = make_crop_sample(source[0], 64, 1.5, None, np.random.default_rng(0))
+        assert sample.has_parameters == counts and sample.has_joints_m == sample.has_joints_crop.min() == 1

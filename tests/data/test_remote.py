@@ -37,7 +37,7 @@ from handmesh.training.mesh import MeshTask  # noqa: E402
 SHARDS, WINDOW, STEPS = 7, 2, 5
 PATTERN = f"shard-{{00000..{SHARDS - 1:05d}}}.tar"
 FIRST = "shard-00000.tar"
-OPEN = partial(mixture.open_synthetic, masks=False)
+OPEN = partial(mixture.open_synthetic, hand=HandModel.load(), masks=False)
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def test_places_without_a_hand_are_taught(tmp_path):
     write_bank(tmp_path / "bank", source, "false", TEACHER, 1.5, 2, None, iter)
     item = TaughtSource(source, Bank(tmp_path / "bank"), fraction=1.0).draw(np.random.default_rng(0))
     sample = make_crop_sample(item, 64, 1.5, AugmentConfig(), np.random.default_rng(0))
-    assert sample.has_taught == 1 and sample.presence == 0 and sample.has_joints_crop == 0
+    assert sample.has_taught == 1 and sample.presence == sample.has_joints_crop.max() == 0
 
 
 def test_a_draw_is_the_view_that_was_taught(bank):

@@ -173,7 +173,7 @@ def test_a_mean_hand_and_a_hand_of_known_bone_length(freihand, coded):
 
 
 def test_a_killed_prediction_goes_on(freihand, coded, tmp_path, monkeypatch):
-    monkeypatch.setattr("handmesh.evaluation.freihand.PART", 2)
+    monkeypatch.setattr("handmesh.evaluation.hands.PART", 2)
     asked = []
 
     def run(crops):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from handmesh.evaluation.freihand import ScoreOptions, Scores, official_scores, official_text, score, score_samples
+from handmesh.evaluation.freihand import ScoreOptions, official_scores, official_text, score
+from handmesh.evaluation.hands import Scores, score_samples
 from handmesh.evaluation.predictor import PredictionError, PredictionFile, write_submission
 
 NAMES = [

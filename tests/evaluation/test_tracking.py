@@ -85,6 +85,30 @@ def test_a_late_hand_is_late_in_the_image_and_in_space():
     assert np.isnan(late.jitter_mm)
 
 
+@pytest.mark.parametrize(("factor", "percent"), [(1.3, 30.0), (1.0, 0.0), (0.8, -20.0)])
+def test_a_hand_that_swings_too_far_overshoots(factor, percent):
+    truth = truth_of([moved(RIGHT, position) for position in swing()])
+    said = [[moved(RIGHT, factor * position + (0.01, 0, 0))] for position in swing()]
+    said[40] = [moved(RIGHT, (0.25, 0, 0))]  # a single mistake
+    assert scores_of(truth, said).overshoot_percent == pytest.approx(percent, abs=1.5)
+    assert np.isnan(scores_of(truth_of([RIGHT] * 90), [[RIGHT]] * 90).overshoot_percent)
+
+
+def test_what_a_display_shows_later_is_compared_with_the_truth_of_then():
+    """A hand that is told as it will be in 50 ms is in time for a display that shows it so late."""
+    truth = truth_of([moved(RIGHT, position) for position in swing()])
+    foretold = [[moved(RIGHT, position)] for position in swing(late_frames=-0.05 / FRAME_S)]
+    seen = [[moved(RIGHT, position)] for position in swing()]
+    later = truth.later(0.05)
+    assert scores_of(later, foretold).lag_image_ms == pytest.approx(0, abs=0.5)
+    assert scores_of(later, foretold).error_px < 0.1
+    assert scores_of(later, seen).lag_image_ms == pytest.approx(50, abs=0.5)
+    assert scores_of(later, foretold).visible == 88  # of the last two frames nothing is known
+    for wrong in ({"display_ms": 300}, {"predict_ms": -1}):
+        with pytest.raises(ValueError, match="must lie between 0 and 250"):
+            TrackingOptions(**wrong).check()
+
+
 def test_jitter_is_the_rms_about_the_mean():
     truth = truth_of([RIGHT] * 90)
     shifts = [(0.001 * (-1) ** k, 0, 0) for k in range(90)]
@@ -320,7 +344,8 @@ class Told:
     def reset(self):
         self.times_s = []
 
-    def track(self, frame_rgb, time_s, camera):
+    def track(self, frame_rgb, time_s, camera, predict_s):
+        assert predict_s == 0.03
         assert frame_rgb.shape == (camera.height, camera.width, 3)
         self.times_s.append(time_s)
         return []
@@ -328,13 +353,13 @@ class Told:
 
 def test_the_tracker_is_told_times_and_if_asked_the_hand_size(still):
     tracker, bar = Told(), Progress(disable=True)
-    assert follow({"low": tracker}, still, TrackingOptions(hand_size="true"), bar) == {"low": [[], []]}
+    assert follow({"low": tracker}, still, TrackingOptions(hand_size="true", predict_ms=30), bar) == {"low": [[], []]}
     assert tracker.times_s == [0, pytest.approx(FRAME_S)]
     joints = still.truth.joints_m[0, 0]
     names = ["wrist", "middle1", "middle2", "middle3", "middle4"]
     chain = joints[[skeleton.KEYPOINTS.index(name) for name in names]]
     assert tracker.hand_size_m == pytest.approx(sum(np.linalg.norm(b - a) for a, b in pairwise(chain)))
-    follow({"low": tracker}, still, TrackingOptions(), bar)
+    follow({"low": tracker}, still, TrackingOptions(predict_ms=30), bar)
     assert tracker.hand_size_m is None
 
 

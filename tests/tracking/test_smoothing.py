@@ -124,6 +124,35 @@ def test_a_smoothed_hand_is_still_one_hand():
         assert np.allclose(hand.joints_px, project(hand.joints_m.astype(float), CAMERA), atol=1e-2)
 
 
+@pytest.mark.parametrize("smooth", PRESETS)
+def test_a_hand_is_carried_ahead_to_where_it_will_be(smooth):
+    """One that moves and turns evenly: most of the way and of the turn of the next 50 ms is foreseen."""
+
+    def at(time_s):
+        return posed_hand((0.3 * time_s - 0.3, 0.1, 0.6 - 0.1 * time_s), (0, 0, 1.5 * time_s), "left", seed=4)
+
+    smoother = HandSmoother(smooth, OPEN_HAND)
+    for time_s in TIMES[:45]:
+        now = smoother(at(time_s), CAMERA, DT if time_s else None)
+    later, truth = smoother.ahead(now, CAMERA, 0.05), at(TIMES[44] + 0.05)
+    for name in ("joints_m", "vertices_m", "joints_px", "pose"):
+        off, moved = (np.abs(getattr(hand, name) - getattr(truth, name)).mean() for hand in (later, now))
+        assert off < (0.6 if smooth == "high" else 0.4) * moved, name
+    bones = np.array(skeleton.BONES)
+    lengths = [np.linalg.norm(np.diff(hand.joints_m[bones], axis=1), axis=2) for hand in (now, later)]
+    assert np.abs(lengths[1] - lengths[0]).max() < 1e-6
+    assert np.allclose(smoother.ahead(now, CAMERA, 0.0).joints_m, now.joints_m, atol=1e-5)
+
+
+def test_what_turned_by_mistake_is_not_carried_ahead():
+    """Half a turn from one frame to the next is no motion: nothing goes on from there."""
+    rotations = RotationOneEuro(PRESETS["low"].rotation)
+    turned = Rotation.from_rotvec([[0, 0, 0.0], [0, 0, 3.1]]).as_matrix()
+    for matrix, dt_s in zip(turned, (None, DT), strict=True):
+        rotations(matrix[None], dt_s)
+    assert np.allclose(rotations.ahead(0.1)[0], turned[1], atol=1e-6)
+
+
 def test_off_changes_nothing():
     smoother, hand = HandSmoother("off", OPEN_HAND), posed_hand()
     smoother(posed_hand((0.1, 0, 0.4)), CAMERA, None)

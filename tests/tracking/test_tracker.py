@@ -12,12 +12,15 @@ import threading
 import numpy as np
 import pytest
 from hand_scenes import CAMERA, SceneDetector, SceneSession, coded_frame, posed_hand
+from PIL import Image
 
 from handmesh.assets import ModelFileError, model_path
 from handmesh.detection import Detection
+from handmesh.files import ImageError
+from handmesh.tracking.association import TrackerConfig
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
-from handmesh.types import Box, Camera
+from handmesh.types import MIN_SCORE, Box, Camera
 
 DT = 1 / 30
 
@@ -71,6 +74,54 @@ def test_detect_gives_both_hands_exactly():
     assert error_m(by_side["left"], LEFT) < 1e-3
     assert np.abs(by_side["left"].joints_px - LEFT.joints_px).max() < 0.5
     assert by_side["left"].vertices_m.dtype == by_side["left"].joints_px.dtype == np.float32
+
+
+def test_images_come_as_files_as_pillows_and_in_lists(tmp_path):
+    """Files are PNGs, which keep what a coded frame says."""
+    tracker, frame = tracker_of(both), coded_frame(0)
+    Image.fromarray(frame).save(tmp_path / "hands.png")
+    expected = tracker.detect(frame)
+    kinds = [str(tmp_path / "hands.png"), tmp_path / "hands.png", Image.fromarray(frame)]
+    for hands in (*map(tracker.detect, kinds), *tracker.detect([frame, *kinds])):
+        assert [error_m(hand, truth) for hand, truth in zip(hands, expected, strict=True)] == [0, 0]
+    assert tracker.detect([]) == []
+    assert len(tracker.track(Image.fromarray(frame), 0.0)) == 2
+    with pytest.raises(ImageError, match="no image at"):
+        tracker.detect([frame, tmp_path / "none.png"])
+    with pytest.raises(ValueError, match="got int"):
+        tracker.detect([1])
+
+
+def test_hands_are_shown_ahead_and_followed_as_without():
+    """By 40 ms; what is shown is nearer to where the hand then is, and the next frames are none the wiser."""
+    plain, ahead = tracker_of(waving), tracker_of(waving)
+    shown = [ahead.track(coded_frame(n), n * DT, CAMERA, predict_s=0.04) for n in range(12)]
+    assert all(hands[0].id == 0 and not hands[0].predicted for hands in shown)
+    followed = play(plain, range(12))
+    truth = waving(11 + 0.04 / DT)[0]
+    assert error_m(shown[-1][0], truth) < 0.4 * error_m(followed[-1][0], truth)
+    assert error_m(ahead.track(coded_frame(12), 12 * DT, CAMERA)[0], play(plain, [12])[0][0]) == 0
+    for wrong in (-0.01, 0.3, math.nan, "0"):
+        with pytest.raises(ValueError, match="predict_s must"):
+            ahead.track(coded_frame(0), 1.0, CAMERA, predict_s=wrong)
+
+
+def test_hands_need_the_score_that_is_asked_for(monkeypatch):
+    """These have one of 0.73."""
+    session = Doctored(both, lambda outputs, _: outputs.update(presence=np.array([1.0], np.float32)))
+    for least, found in ((0.7, 2), (0.8, 0)):
+        tracker = tracker_of(both, session=session, config=TrackerConfig.of_min_score(least))
+        assert len(tracker.detect(coded_frame(0), CAMERA)) == found
+    assert TrackerConfig.of_min_score(MIN_SCORE) == TrackerConfig()
+    with pytest.raises(ValueError, match=r"min_score must lie between 0 and 1, got 1\.1"):
+        HandTracker.load("fast", min_score=1.1)
+
+
+def test_a_tracker_says_in_short_what_it_is():
+    with HandTracker.load("fast", num_hands=3) as tracker:
+        assert repr(tracker) == "HandTracker(fast on CPU, smooth=low, following 0 of 3 hands)"
+    assert repr(tracker).endswith("closed)")
+    assert repr(RIGHT) == "Hand(right, id=0, score=1.00, 0.48 m away)"
 
 
 def test_detect_keeps_no_state():

@@ -38,7 +38,7 @@ def _case(model: HandModel, noise: float) -> tuple[Prediction, Batch]:
     batch = Batch(
         torch.zeros(3, 3, 64, 64, dtype=torch.uint8), joints_crop, exact.joints_m, exact.vertices_m, rotations, shape,
         mask, **{name: ones for name in Batch._fields if name.startswith("has_") or name in ("presence", "right")},
-    )  # fmt: skip
+    )._replace(has_joints_crop=torch.ones(3, 21))  # fmt: skip
     return pose_hand(net, model), batch
 
 
@@ -52,8 +52,22 @@ def test_zero_at_the_label_and_positive_beside_it(model, name):
 def test_without_labels_there_is_no_loss_and_no_gradient(model, name):
     prediction, batch = _case(model, 0.2)
     nothing = {name: torch.zeros(3) for name in Batch._fields if name.startswith("has_") or name == "presence"}
-    batch = batch._replace(**nothing)
+    batch = batch._replace(**nothing | {"has_joints_crop": torch.zeros(3, 21)})
     assert LOSSES[name](prediction, batch, model) == 0
+
+
+@pytest.mark.parametrize("name", ["joints_2d", "heatmap", "reprojection", "uncertainty"])
+def test_joints_that_are_not_labelled_in_the_image_teach_nothing(model, name):
+    prediction, batch = _case(model, 0.1)
+    labelled = torch.ones(3, 21)
+    labelled[:, [4, 8]] = 0
+    elsewhere = batch.joints_crop.clone()
+    elsewhere[:, [4, 8]] = 0.9
+    losses = [
+        LOSSES[name](prediction, batch._replace(joints_crop=joints, has_joints_crop=labelled), model)
+        for joints in (batch.joints_crop, elsewhere)
+    ]
+    torch.testing.assert_close(*losses)
 
 
 def test_weak_3d_ignores_the_size_of_the_weak_3D_hand(model):

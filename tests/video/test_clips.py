@@ -217,6 +217,29 @@ def run(*words: str) -> int:
     return main(["convert-clip", *words])
 
 
+@pytest.mark.parametrize("words", [("hand.glb", "--rigged"), ("hand.glb", "--webxr"), ("hand.bvh",), ("hand.json",)])
+def test_a_side_can_be_chosen(tmp_path, session, words):
+    """The clip's right hand is seen for longer: without a choice it is the one."""
+    clip = record(tmp_path / "clip.npz", session)
+    output = tmp_path / words[0]
+    assert run(str(clip), "--output", str(output), "--side", "left", *words[1:]) == 0
+    if output.suffix == ".glb":
+        assert Glb(output.read_bytes()).json["skins"][0]["name"] == "left_hand"
+    elif output.suffix == ".bvh":
+        assert "Frames: 4\n" in output.read_text()  # the two of the left hand are a tenth of a second apart
+    else:
+        assert [[hand.side for hand in hands] for _, hands in read_clip(output)] == [
+            ["left"] if k in SEEN["left"] else [] for k in range(FRAMES)
+        ]
+
+
+def test_a_side_that_is_not_there_is_said_in_a_line(tmp_path, session, capsys):
+    only_right = [(frame, [hand for hand in hands if hand.side == "right"]) for frame, hands in session]
+    clip = record(tmp_path / "clip.npz", only_right)
+    assert run(str(clip), "--output", str(tmp_path / "x.glb"), "--side", "left") == 1
+    assert "no left hand in camera 0" in capsys.readouterr().err
+
+
 def test_a_clip_is_not_written_over_itself(tmp_path, session, capsys):
     path = record(tmp_path / "clip.json", session)
     (tmp_path / "link.json").symlink_to(path)

@@ -103,6 +103,31 @@ def test_a_rigged_hand_has_the_joints_of_webxr(flat):
     assert np.abs(binds - np.eye(4)).max() < 1e-6
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_joints_name_the_bones_of_a_vrms_humanoid(side):
+    """The names of VRM 1.0, in the tree that its specification has."""
+    glb = Glb(rigged_glb(side=side))
+    nodes = glb.json["nodes"]
+    bones = {k: node["extras"]["vrm_bone"] for k, node in enumerate(nodes) if "vrm_bone" in node.get("extras", {})}
+    above = {child: k for k, node in enumerate(nodes) for child in node.get("children", ())}
+    parents = {}
+    for k, bone in bones.items():
+        parent = above[k]
+        while parent in above and parent not in bones:  # VRM has no metacarpals of the fingers
+            parent = above[parent]
+        parents[bone] = bones.get(parent)
+    thumb = ("ThumbMetacarpal", "ThumbProximal", "ThumbDistal")
+    fingers = [thumb, *([f"{f}{p}" for p in ("Proximal", "Intermediate", "Distal")] for f in _VRM_FINGERS)]
+    expected = {f"{side}Hand": None}
+    for chain in fingers:
+        for bone, parent in zip(chain, ("Hand", *chain), strict=False):
+            expected[side + bone] = side + parent
+    assert parents == expected
+
+
+_VRM_FINGERS = ("Index", "Middle", "Ring", "Little")
+
+
 def test_a_tip_lies_within_its_fingers_end():
     glb = Glb(rigged_glb())
     positions, skin = glb.globals()[:, :3, 3], glb.skinned()
