@@ -1,13 +1,17 @@
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { defaultClientConditions, defineConfig, type Plugin, type UserConfig } from 'vite';
+import { defaultClientConditions, defineConfig, type Plugin, type Rolldown, type UserConfig } from 'vite';
 
 import { DETECTOR, MODELS } from './src/common/constants.ts';
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const ASSETS = here('../../handmesh/assets/');
 const PUBLIC = here('public/');
+const NETWORKS = here('networks/');
+const WORKER = 'offline.js';
+const KEPT = /\.(css|js|mjs)$/; // of the page, by its service worker
 
 /** Puts the licence beside the page, which the bundler drops from the code. */
 const licence: Plugin = {
@@ -18,18 +22,34 @@ const licence: Plugin = {
   },
 };
 
-/** Puts the package's networks and clip where the page finds them. */
+/** Puts the package's networks and clip where the pages find them. */
 const packagedFiles: Plugin = {
   name: 'packaged-files',
   config() {
-    mkdirSync(`${PUBLIC}models`, { recursive: true });
+    [PUBLIC, NETWORKS].forEach((folder) => mkdirSync(folder, { recursive: true }));
     copyFileSync(`${ASSETS}demo.mp4`, `${PUBLIC}demo.mp4`);
-    const written = spawnSync(python(), [here('write_networks.py'), `${PUBLIC}models`], { encoding: 'utf8' });
+    const written = spawnSync(python(), [here('write_networks.py'), NETWORKS], { encoding: 'utf8' });
     if (written.status !== 0) {
       const reason = written.error?.message ?? written.stderr.trim().split('\n').at(-1);
       console.warn(`The page gets the networks as Python has them, 1 MB larger than need be (${reason}).`);
-      [DETECTOR, ...MODELS].forEach((name) => copyFileSync(`${ASSETS}${name}.onnx`, `${PUBLIC}models/${name}.onnx`));
+      [DETECTOR, ...MODELS].forEach((name) => copyFileSync(`${ASSETS}${name}.onnx`, `${NETWORKS}${name}.onnx`));
     }
+  },
+};
+
+/** Tells the service worker which files it keeps. */
+const keptFiles: Plugin = {
+  name: 'kept-files',
+  apply: 'build',
+  generateBundle: {
+    order: 'post',
+    handler(_, bundle) {
+      const files = ['./', ...Object.keys(bundle).filter((name) => KEPT.test(name) && name !== WORKER)];
+      const page = JSON.stringify(bundle['index.html']);
+      const hash = createHash('sha256').update(files.join()).update(page).digest('hex').slice(0, 12);
+      const worker = bundle[WORKER] as Rolldown.OutputChunk;
+      worker.code = worker.code.replace('PAGE_FILES', JSON.stringify(files)).replace('PAGE_HASH', JSON.stringify(hash));
+    },
   },
 };
 
@@ -55,7 +75,7 @@ const page = (name: string): UserConfig => ({
 const browser: UserConfig = {
   ...page('browser'),
   publicDir: PUBLIC,
-  plugins: [licence, packagedFiles],
+  plugins: [licence, packagedFiles, keptFiles],
   resolve: { conditions: ['onnxruntime-web-use-extern-wasm', ...defaultClientConditions] },
   optimizeDeps: { exclude: ['onnxruntime-web'] },
   worker: { format: 'es' },
@@ -66,9 +86,35 @@ const browser: UserConfig = {
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 1000,
     modulePreload: false,
+    rollupOptions: {
+      input: { index: here('src/browser/index.html'), offline: here('src/browser/offline.ts') },
+      output: { entryFileNames: ({ name }) => (name === 'offline' ? WORKER : 'assets/[name]-[hash].js') },
+    },
   },
   server: { headers, fs: { allow: [here('.')] } },
   preview: { headers },
+};
+
+/** The npm package: modules as they are, so that bundlers drop what is not used, and a worker with all that it needs. */
+const npmPackage: UserConfig = {
+  ...page('package'),
+  publicDir: false,
+  plugins: [packagedFiles],
+  resolve: browser.resolve,
+  worker: { format: 'es' },
+  build: {
+    emptyOutDir: true,
+    target: 'es2022',
+    minify: false,
+    assetsInlineLimit: 0,
+    modulePreload: false,
+    rollupOptions: {
+      input: Object.fromEntries(['index', 'three', 'iwer'].map((name) => [name, here(`src/package/${name}.ts`)])),
+      external: ['three', 'iwer'],
+      preserveEntrySignatures: 'strict',
+      output: { preserveModules: true, preserveModulesRoot: here('src'), entryFileNames: '[name].js' },
+    },
+  },
 };
 
 /** Hands from a stream: the Python package has the built page and serves it. */
@@ -92,4 +138,4 @@ const viewer: UserConfig = {
   },
 };
 
-export default defineConfig(({ mode }) => (mode === 'viewer' ? viewer : browser));
+export default defineConfig(({ mode }) => ({ viewer, package: npmPackage })[mode] ?? browser);

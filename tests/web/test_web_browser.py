@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
-from threading import Thread
 
 import cv2
 import numpy as np
 import pytest
-import web_workspace
+from web_workspace import serving
 
 import handmesh
 from handmesh.assets import DEMO_CLIP
@@ -28,40 +23,6 @@ chromium = pytest.importorskip("chromium", reason="needs websockets: pip install
 PATIENCE_S = 240  # a browser that shares its cores with others is slow
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # a page that needs a CDN would fail
 NO_GESTURE = "--autoplay-policy=no-user-gesture-required"
-
-
-class _Files(SimpleHTTPRequestHandler):
-    """Files of a folder, with the headers that `npm run preview` gives too."""
-
-    def end_headers(self) -> None:
-        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
-        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
-        super().end_headers()
-
-    def log_message(self, *_) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a folder."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(folder)))
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    """The page, built from its sources and with the networks of this package."""
-    if not chromium.CHROMIUM:
-        pytest.skip("needs Chromium")
-    folder = tmp_path_factory.mktemp("page")
-    web_workspace.build("browser", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +38,7 @@ def frames() -> list[tuple[np.ndarray, float]]:
 @pytest.fixture(scope="module")
 def expected(built, frames) -> list[list[handmesh.Hand]]:
     """What Python sees in the frames, with the page's own detector."""
-    with handmesh.HandTracker.load(detector=built / "models" / "detector.onnx", threads=1) as tracker:
+    with handmesh.HandTracker.load(detector=next(built.glob("assets/detector-*.onnx")), threads=1) as tracker:
         return [tracker.track(image, time_s) for image, time_s in frames]
 
 
@@ -88,8 +49,8 @@ def answer(built, frames) -> dict:
     for k, (image, time_s) in enumerate(frames):
         cv2.imwrite(str(built / f"{k}.png"), image[..., ::-1])
         given.append({"url": f"{k}.png", "timeS": time_s})
-    with served(built) as address, chromium.browsing(ALONE) as page:
-        page.open(f"{address}?provider=wasm&threads=1", width=960, height=800)
+    with serving(built) as site, chromium.browsing(ALONE) as page:
+        page.open(f"{site.address}?provider=wasm&threads=1", width=960, height=800)
         page.wait_for("handmesh.ready")
         page.value("handmesh.ready.then(() => 'loaded')")
         page.value(f"void handmesh.run({json.dumps(given)}).then((answer) => window.answer = answer)")
@@ -166,12 +127,13 @@ def test_a_camera_is_tracked_and_shown_mirrored(built, tmp_path):
             file.write(cv2.imencode(".jpg", frame.image_rgb[..., ::-1])[1].tobytes())
     flags = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", NO_GESTURE)
     with (
-        served(built) as address,
+        serving(built) as site,
         chromium.browsing(ALONE, *flags, f"--use-file-for-fake-video-capture={file.name}") as page,
     ):
-        page.open(f"{address}?source=camera&provider=wasm", width=390, height=844)
+        page.open(f"{site.address}?source=camera&provider=wasm", width=390, height=844)
         page.wait_for("document.querySelectorAll('#hands li').length == 2", PATIENCE_S)
-        assert page.value("document.getElementById('stage').className") == "mirrored playing"
+        assert page.value("document.getElementById('stage').className") == "mirrored"
+        assert page.value("document.getElementById('stage').dataset.state") == "playing"
         assert page.value("document.getElementById('state').textContent") == "camera"
         page.wait_for("Number(document.getElementById('fps').textContent) > 0", PATIENCE_S)
         keep(page.image(), "browser_phone.png")
@@ -179,8 +141,8 @@ def test_a_camera_is_tracked_and_shown_mirrored(built, tmp_path):
 
 
 def test_a_wrong_address_is_told(built):
-    with served(built) as address, chromium.browsing(ALONE) as page:
-        page.open(f"{address}?model=huge")
+    with serving(built) as site, chromium.browsing(ALONE) as page:
+        page.open(f"{site.address}?model=huge")
         page.wait_for("document.getElementById('state').dataset.tone == 'wrong'")
         assert page.value("document.getElementById('state').textContent") == (
             "unknown model 'huge'; known are fast, balanced"

@@ -4,10 +4,10 @@ import { element } from '../common/dom.ts';
 import { Engine, type Tracked } from '../tracker/engine.ts';
 import type { Timings } from '../tracker/stopwatch.ts';
 import { cameraFromFov, type Hand } from '../tracker/types.ts';
-import { Overlay } from './overlay.ts';
+import type { Overlay } from './overlay.ts';
 import { Panel } from './panel.ts';
 import { readSettings } from './settings.ts';
-import { everyFrame, openCamera, openVideo, type Source } from './sources.ts';
+import { listCameras, openCamera, openVideo, type Source } from './sources.ts';
 import { Stage } from './stage.ts';
 
 const CLIP = 'demo.mp4';
@@ -31,81 +31,118 @@ class App {
   private readonly stage = new Stage(element('stage'));
   private engine!: Engine;
   private overlay!: Overlay;
-  private source: Source | null = null;
-  private stop = () => {};
-  private isBusy = false;
+  private playing = new AbortController(); // ends what plays, or is about to
 
   /** Loads the networks and plays what the address asks for. */
   async start(): Promise<void> {
     this.panel.say('loading the networks', 'busy');
-    this.engine = await Engine.start(this.settings);
-    this.overlay = new Overlay(element<HTMLCanvasElement>('overlay'), this.engine.faces);
-    const { provider, threads, model } = this.engine;
+    const [engine, { Overlay }] = await Promise.all([
+      Engine.start(this.settings, (progress) => this.panel.loaded(progress)),
+      import('./overlay.ts'),
+    ]);
+    this.engine = engine;
+    this.overlay = new Overlay(element<HTMLCanvasElement>('overlay'), engine.faces);
+    const { provider, threads, model } = engine;
     const on = provider === 'webgpu' ? 'WebGPU' : `WebAssembly, ${threads} thread${threads > 1 ? 's' : ''}`;
     element('provider').textContent = `${model} on ${on}`;
+    this.stage.state = 'empty';
     this.panel.say('ready', 'live');
     this.offerSources();
     const wanted = this.query.get('source');
     if (wanted !== null) {
       const address = new URL(wanted, document.baseURI).href;
-      await this.play(() => (wanted === 'camera' ? openCamera() : openVideo(address, wanted)));
+      void this.play(() => (wanted === 'camera' ? openCamera() : openVideo(address, wanted)));
     }
   }
 
   private offerSources(): void {
     const file = element<HTMLInputElement>('file');
-    element('camera').onclick = () => this.play(openCamera);
+    const cameras = element<HTMLSelectElement>('cameras');
+    const hands = element<HTMLSelectElement>('number');
+    element('camera').onclick = () => this.play(() => openCamera(cameras.value || undefined));
     element('clip').onclick = () => this.play(() => openVideo(CLIP, 'clip'));
     element('open').onclick = () => file.click();
+    element('stop').onclick = () => this.end();
     file.onchange = () => {
       const [chosen] = file.files ?? [];
+      file.value = ''; // or else the same file, chosen again, would be no change
       if (chosen) {
         void this.play(() => openVideo(URL.createObjectURL(chosen), chosen.name));
       }
     };
-    document.querySelectorAll('button').forEach((button) => (button.disabled = false));
-  }
-
-  /** End what plays and begin with what `open` gives. */
-  private async play(open: () => Promise<Source>): Promise<void> {
-    this.end();
-    this.panel.say('opening', 'busy');
-    try {
-      this.source = await open();
-    } catch (error) {
-      return this.panel.say((error as Error).message, 'wrong');
+    cameras.onchange = () => this.play(() => openCamera(cameras.value));
+    hands.value = `${this.settings.numHands}`;
+    hands.onchange = () => this.engine.reset(Number(hands.value));
+    navigator.mediaDevices?.addEventListener('devicechange', () => this.offerCameras());
+    for (const control of document.querySelectorAll<HTMLButtonElement | HTMLSelectElement>('footer :is(button, select)')) {
+      control.disabled = false;
     }
-    this.panel.say(this.source.name, 'live');
-    this.stage.mirrored = this.source.isCamera;
-    const { video } = this.source;
-    this.stop = everyFrame(video, (timeS) => void this.take(video, timeS));
   }
 
-  private end(): void {
-    this.stop();
-    this.source?.close();
-    this.source = null;
+  /** A choice of cameras, where there is one. */
+  private async offerCameras(current?: string): Promise<void> {
+    const select = element<HTMLSelectElement>('cameras');
+    const chosen = current ?? select.value;
+    const cameras = await listCameras();
+    select.replaceChildren(...cameras.map(({ deviceId, label }) => new Option(label, deviceId)));
+    select.value = cameras.some(({ deviceId }) => deviceId === chosen) ? chosen : '';
+    select.hidden = cameras.length < 2;
+  }
+
+  /** End what plays, and play what `open` gives, unless something else is asked for before it is there. */
+  private async play(open: () => Promise<Source>): Promise<void> {
+    const { signal } = (this.playing = this.end());
+    this.panel.say('opening', 'busy');
+    let source: Source | null = null;
+    try {
+      source = await open();
+      signal.addEventListener('abort', source.close); // at once, not when the frame that is being tracked is done
+      if (!signal.aborted) {
+        await this.follow(source, AbortSignal.any([signal, source.lost]));
+      }
+      source.lost.throwIfAborted();
+    } catch (error) {
+      if (!signal.aborted) {
+        this.end();
+        this.panel.say((error as Error).message, 'wrong');
+      }
+    } finally {
+      source?.close();
+    }
+  }
+
+  /** End what plays: its camera is free again. Gives what will end the next one. */
+  private end(): AbortController {
+    this.playing.abort();
     this.engine.reset();
     this.panel.restart();
+    this.panel.say('ready', 'live');
+    this.stage.state = 'empty';
+    element('stop').hidden = true;
+    return new AbortController();
   }
 
-  /** Track a frame, unless the one before is still under way: then it is too late for this one. */
-  private async take(video: HTMLVideoElement, timeS: number): Promise<void> {
-    if (this.isBusy) {
-      return;
+  private async follow(source: Source, signal: AbortSignal): Promise<void> {
+    this.panel.say(source.name, 'live');
+    this.stage.mirrored = source.isMirrored;
+    element('stop').hidden = false;
+    if (source.isCamera) {
+      void this.offerCameras(source.deviceId);
+      this.tellOfSilence(source, signal);
     }
-    this.isBusy = true;
-    try {
-      const tracked = await this.engine.track(await createImageBitmap(video), timeS);
-      if (video === this.source?.video) {
-        this.show(tracked);
+    for await (const tracked of this.engine.follow(source.video, signal)) {
+      if (signal.aborted) {
+        return tracked.image.close();
       }
-    } catch (error) {
-      this.stop();
-      this.panel.say((error as Error).message, 'wrong');
-    } finally {
-      this.isBusy = false;
+      this.show(tracked);
     }
+  }
+
+  /** Say so while a camera sends nothing: it is covered by the system, or another program has it. */
+  private tellOfSilence({ name, video }: Source, signal: AbortSignal): void {
+    const [track] = (video.srcObject as MediaStream).getVideoTracks();
+    track!.addEventListener('mute', () => this.panel.say(`no images come from the ${name}`, 'wrong'), { signal });
+    track!.addEventListener('unmute', () => this.panel.say(name, 'live'), { signal });
   }
 
   /** The image that was tracked, not a newer one: so that hands lie where they were seen. */
@@ -134,6 +171,14 @@ class App {
     }
     return { provider: this.engine.provider, fps: (1000 * frames.length) / busyMs, frames: reports };
   }
+
+  /** End what plays and the worker: for a page that goes on without hands. */
+  close(): void {
+    this.end();
+    this.engine.close();
+    document.querySelectorAll<HTMLButtonElement>('footer :is(button, select)').forEach((each) => (each.disabled = true));
+    this.panel.say('closed', 'live');
+  }
 }
 
 function plain({ id, side, score, predicted, jointsPx, jointsM }: Hand): Report['hands'][number] {
@@ -144,6 +189,7 @@ function plain({ id, side, score, predicted, jointsPx, jointsM }: Hand): Report[
 export interface Handle {
   readonly ready: Promise<void>;
   run(frames: readonly GivenFrame[]): ReturnType<App['run']>;
+  close(): void;
 }
 
 declare global {
@@ -154,7 +200,7 @@ declare global {
 
 function begin(): Handle {
   const app = new App();
-  return { ready: app.start(), run: (frames) => app.run(frames) };
+  return { ready: app.start(), run: (frames) => app.run(frames), close: () => app.close() };
 }
 
 try {
@@ -166,4 +212,12 @@ try {
 
 function complain(error: unknown): void {
   new Panel().say(error instanceof Error ? error.message : String(error), 'wrong');
+  const again = element('again');
+  again.hidden = false;
+  again.onclick = () => location.reload(); // what has come is kept
+}
+
+// The page itself, kept for the next visit: then it opens at once, and without a network.
+if (import.meta.env.PROD && 'serviceWorker' in navigator) {
+  addEventListener('load', () => navigator.serviceWorker.register('offline.js').catch(() => {}));
 }

@@ -1,6 +1,7 @@
 /** What the page says in words and numbers. */
 
 import { element } from '../common/dom.ts';
+import type { Progress } from '../tracker/files.ts';
 import { PAGE_STAGES, type Timings } from '../tracker/stopwatch.ts';
 import type { Hand } from '../tracker/types.ts';
 
@@ -23,10 +24,20 @@ export class Panel {
     [state.textContent, state.dataset['tone']] = [text, tone];
   }
 
+  /** How much of the files has come. */
+  loaded({ loadedBytes, totalBytes }: Progress): void {
+    const bar = element<HTMLProgressElement>('progress');
+    bar.value = Math.max(bar.value, totalBytes > 0 ? loadedBytes / totalBytes : 0); // sizes become known one by one
+    const isAll = loadedBytes === totalBytes;
+    this.say(isAll ? 'starting' : `loading, ${megabytes(loadedBytes)} of ${megabytes(totalBytes)} MB`, 'busy');
+  }
+
   /** Another video begins: its frames have nothing to do with those before. */
   restart(): void {
     [this.last, this.period] = [0, 0];
     this.means.clear();
+    [...PAGE_STAGES, 'fps'].forEach((stage) => (element(stage).textContent = '–'));
+    element('hands').replaceChildren();
   }
 
   /** Take in a frame's metrics and show them. */
@@ -45,6 +56,8 @@ export class Panel {
     element('hands').replaceChildren(...hands.map(chip));
   }
 }
+
+const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
 
 /** A hand as a word in the colour of its side. */
 function chip(hand: Hand): HTMLElement {

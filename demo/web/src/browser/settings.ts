@@ -1,7 +1,7 @@
-/** What the page's address asks for: `?source=demo.mp4&model=fast&provider=wasm&smooth=high&threads=2&fov=70`. */
+/** What the page's address asks for: `?source=demo.mp4&model=fast&hands=1&provider=wasm&smooth=high&threads=2&fov=70`. */
 
-import { DEFAULT_MODEL, MODELS, PRESETS } from '../common/constants.ts';
-import type { Settings } from '../tracker/messages.ts';
+import { MODELS, PRESETS } from '../common/constants.ts';
+import { DEFAULTS, type Settings } from '../tracker/messages.ts';
 import type { Smooth } from '../tracker/smoothing.ts';
 
 const PROVIDERS = ['auto', 'webgpu', 'wasm'] as const;
@@ -11,10 +11,11 @@ const SMOOTHS = Object.keys(PRESETS) as Smooth[];
 export function readSettings(query: URLSearchParams): Settings {
   const threads = query.get('threads');
   return {
-    model: choice(query, 'model', MODELS, DEFAULT_MODEL),
-    provider: choice(query, 'provider', PROVIDERS, 'auto'),
-    smooth: choice(query, 'smooth', SMOOTHS, 'low'),
-    fovDeg: number('fov', query.get('fov') ?? '60', 10, 150),
+    model: choice(query, 'model', MODELS, DEFAULTS.model),
+    provider: choice(query, 'provider', PROVIDERS, DEFAULTS.provider),
+    smooth: choice(query, 'smooth', SMOOTHS, DEFAULTS.smooth),
+    numHands: number('hands', query.get('hands') ?? `${DEFAULTS.numHands}`, 1, 4),
+    fovDeg: number('fov', query.get('fov') ?? `${DEFAULTS.fovDeg}`, 10, 150),
     ...(threads === null ? {} : { threads: number('threads', threads, 1, 64) }),
   };
 }

@@ -17,10 +17,15 @@ export class Stage {
     this.frame.classList.toggle('mirrored', isMirrored);
   }
 
+  /** What is seen: a bar while files load, words while nothing plays, or the image. */
+  set state(state: 'loading' | 'empty' | 'playing') {
+    this.frame.dataset['state'] = state;
+  }
+
   /** Take on the proportions of an image; gives the stage's size in device pixels. */
   fit(width: number, height: number): { width: number; height: number } {
     this.frame.style.setProperty('--proportions', `${width / height}`);
-    this.frame.classList.add('playing');
+    this.state = 'playing';
     const shown = this.frame.clientWidth * Math.min(devicePixelRatio, 2);
     return { width: Math.round(shown), height: Math.round((shown * height) / width) };
   }

@@ -3,9 +3,9 @@
 import type { InferenceSession, TypedTensor } from 'onnxruntime-web';
 import type * as Ort from 'onnxruntime-web';
 
+import type { Downloads } from './files.ts';
+import type { Provider } from './messages.ts';
 import { readMetadata, type Kind, type Metadata } from './model_file.ts';
-
-export type Provider = 'webgpu' | 'wasm';
 
 /** ONNX Runtime as loaded for one provider. */
 export interface Runtime {
@@ -16,9 +16,14 @@ export interface Runtime {
 const MOST_THREADS = 4;
 
 /** Loads what `wanted` needs; 'auto' takes WebGPU where the browser has an adapter. `threads`: of WebAssembly. */
-export async function loadRuntime(wanted: Provider | 'auto', threads?: number): Promise<Runtime> {
+export async function loadRuntime(wanted: Provider | 'auto', downloads: Downloads, threads?: number): Promise<Runtime> {
   const provider = wanted === 'auto' ? ((await hasWebGPU()) ? 'webgpu' : 'wasm') : wanted;
-  const ort = provider === 'webgpu' ? await webgpuBuild() : await wasmBuild();
+  const [ort, mjs, wasm] = await (provider === 'webgpu' ? webgpuBuild() : wasmBuild());
+  const file = await downloads.get(absolute(wasm.default));
+  // Read again by ONNX Runtime, browsers have it compiled since the last visit.
+  const binary = file.isInBrowser ? { wasm: absolute(wasm.default) } : {};
+  ort.env.wasm.wasmPaths = { mjs: absolute(mjs.default), ...binary };
+  ort.env.wasm.wasmBinary = file.isInBrowser ? undefined : file.bytes;
   ort.env.wasm.numThreads = threads ?? defaultThreads();
   ort.env.logLevel = 'error';
   return { ort, provider };
@@ -36,29 +41,21 @@ function defaultThreads(): number {
 }
 
 // Each build of the runtime is a file of 14 or 27 MB: only the one that is used is fetched.
-async function wasmBuild(): Promise<typeof Ort> {
-  const [ort, mjs, wasm] = await Promise.all([
+const wasmBuild = () =>
+  Promise.all([
     import('onnxruntime-web/wasm'),
     import('onnxruntime-web/ort-wasm-simd-threaded.mjs?url'),
     import('onnxruntime-web/ort-wasm-simd-threaded.wasm?url'),
   ]);
-  return withFiles(ort, mjs.default, wasm.default);
-}
 
-async function webgpuBuild(): Promise<typeof Ort> {
-  const [ort, mjs, wasm] = await Promise.all([
+const webgpuBuild = () =>
+  Promise.all([
     import('onnxruntime-web/webgpu'),
     import('onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url'),
     import('onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm?url'),
   ]);
-  return withFiles(ort, mjs.default, wasm.default);
-}
 
-function withFiles(ort: typeof Ort, mjs: string, wasm: string): typeof Ort {
-  const absolute = (file: string) => new URL(file, globalThis.location.href).href;
-  ort.env.wasm.wasmPaths = { mjs: absolute(mjs), wasm: absolute(wasm) };
-  return ort;
-}
+const absolute = (file: string) => new URL(file, globalThis.location.href).href;
 
 /** A network that is ready to run: images in, named arrays out. */
 export class Session {
@@ -79,10 +76,9 @@ export class Session {
     this.outputs = inference.outputNames.filter((output) => !isConstant(output));
   }
 
-  /** Opens the exported .onnx file at `url`. */
-  static async open({ ort, provider }: Runtime, url: string, kind: Kind): Promise<Session> {
-    const file = await fetched(url);
-    const metadata = readMetadata(file, kind, url);
+  /** Opens an exported .onnx file, which messages call `name`. */
+  static async open({ ort, provider }: Runtime, file: Uint8Array, kind: Kind, name: string): Promise<Session> {
+    const metadata = readMetadata(file, kind, name);
     const inference = await ort.InferenceSession.create(file, { executionProviders: [provider] });
     return new Session(ort, inference, metadata);
   }
@@ -107,12 +103,4 @@ export class Session {
 
 function isConstant(output: string): boolean {
   return output === 'faces' || output.startsWith('hand_');
-}
-
-async function fetched(url: string): Promise<Uint8Array> {
-  const response = await fetch(url);
-  if (!response.ok) {
-    throw new Error(`no network at ${url} (${response.status}): build the page again, which copies it there`);
-  }
-  return new Uint8Array(await response.arrayBuffer());
 }

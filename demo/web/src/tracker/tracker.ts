@@ -23,7 +23,7 @@ export class HandTracker {
   private readonly detector: Session;
   private readonly model: SkinnedHand;
   private readonly smooth: Smooth;
-  private readonly numHands: number;
+  private numHands: number;
   private tracks: Track[] = [];
   private nextId = 0;
   private framesSinceSearch = 0;
@@ -41,8 +41,9 @@ export class HandTracker {
     return this.stopwatch.ms;
   }
 
-  /** Forget all hands; ids start from 0 again. */
-  reset(): void {
+  /** Forget all hands, and follow up to `numHands` from now on; ids start from 0 again. */
+  reset(numHands = this.numHands): void {
+    this.numHands = numHands;
     [this.tracks, this.nextId, this.framesSinceSearch, this.size] = [[], 0, 0, ''];
     [this.searched, this.wanted] = [null, null];
   }

@@ -1,14 +1,19 @@
 /** Tracks hands beside the page, so that a network at work never makes the page stutter. */
 
-import { DETECTOR } from '../common/constants.ts';
+import { MODELS } from '../common/constants.ts';
+import { DownloadError, Downloads, FROM_BROWSER } from './files.ts';
 import { mirrorFaces } from './geometry.ts';
 import { SkinnedHand, type HandConstants } from './lbs.ts';
 import type { Reply, Request, Settings } from './messages.ts';
+import { NETWORKS } from './networks.ts';
 import { loadRuntime, Session } from './session.ts';
 import { HandTracker } from './tracker.ts';
 import { cameraFromFov, type RgbaImage } from './types.ts';
 
 declare const self: DedicatedWorkerGlobalScope;
+
+const fetchAs = self.fetch;
+self.fetch = (input, init) => fetchAs(input, { ...FROM_BROWSER, ...init }); // ONNX Runtime's, too
 
 let settings: Settings;
 let tracker: HandTracker | null = null;
@@ -16,17 +21,18 @@ let queue = Promise.resolve(); // one request after the other
 
 self.onmessage = ({ data }: MessageEvent<Request>) => {
   queue = queue.then(() => answer(data)).catch((error: unknown) => {
-    reply({ kind: 'failed', reason: error instanceof Error ? error.message : String(error) });
+    const reason = error instanceof Error ? error.message : String(error);
+    reply({ kind: 'failed', reason, isDownload: error instanceof DownloadError });
   });
 };
 
 async function answer(request: Request): Promise<void> {
   if (request.kind === 'load') {
-    await load(request.settings, request.base);
+    await load(request.settings);
   } else if (request.kind === 'track') {
     await track(request.image, request.timeS);
   } else {
-    tracker?.reset();
+    tracker?.reset(request.numHands);
   }
 }
 
@@ -34,17 +40,27 @@ function reply(message: Reply, transfer: Transferable[] = []): void {
   self.postMessage(message, { transfer });
 }
 
-async function load(wanted: Settings, base: string): Promise<void> {
+async function load(wanted: Settings): Promise<void> {
   settings = wanted;
-  const runtime = await loadRuntime(wanted.provider, wanted.threads);
-  const mesh = await Session.open(runtime, `${base}${wanted.model}.onnx`, 'mesh');
-  const detector = await Session.open(runtime, `${base}${DETECTOR}.onnx`, 'detector');
+  const downloads = new Downloads((progress) => reply({ kind: 'progress', ...progress }));
+  const { [wanted.model]: meshUrl, detector: detectorUrl } = NETWORKS;
+  if (meshUrl === undefined) {
+    throw new Error(`unknown model '${wanted.model}'; known are ${MODELS.join(', ')}`);
+  }
+  const [runtime, meshFile, detectorFile] = await Promise.all([
+    loadRuntime(wanted.provider, downloads, wanted.threads),
+    downloads.get(meshUrl),
+    downloads.get(detectorUrl),
+  ]);
+  const mesh = await Session.open(runtime, meshFile.bytes, 'mesh', wanted.model);
+  const detector = await Session.open(runtime, detectorFile.bytes, 'detector', 'detector');
   const { faces, ...constants } = await mesh.constants();
-  tracker = new HandTracker(mesh, detector, new SkinnedHand(constants as HandConstants), wanted.smooth);
+  tracker = new HandTracker(mesh, detector, new SkinnedHand(constants as HandConstants), wanted.smooth, wanted.numHands);
   const right = Uint32Array.from(faces as Int32Array); // as WebGL wants indices
   const { provider, ort } = runtime;
   const threads = ort.env.wasm.numThreads ?? 1;
   reply({ kind: 'ready', provider, threads, model: mesh.metadata.name, faces: { right, left: mirrorFaces(right) } });
+  downloads.keep();
 }
 
 async function track(bitmap: ImageBitmap, timeS: number): Promise<void> {
