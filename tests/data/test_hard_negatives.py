@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from handmesh.data.detection import Scene, SceneHand, Size
 from handmesh.data.cutouts import CutoutSet
+from handmesh.data.detection import Scene, SceneHand, Size
 from handmesh.data.mixture import HardNegativeSource, mine, write_hard_negatives
 from handmesh.detection import Detection
 from handmesh.types import Box
