@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -30,7 +31,7 @@ PLATFORMS = {
 }
 HEAD = f"""\
 # The core install with the hashes of its files, written by `make lock`. Versions are those of constraints.txt.
-# For Python {PYTHONS[0]} to {PYTHONS[-1]} on {"; ".join(PLATFORMS)}.
+# For Python {PYTHONS[0]} to {PYTHONS[-1]} on %s.
 # pip install --require-hashes -r requirements-core.txt && pip install --no-deps .
 """
 
@@ -40,6 +41,8 @@ class Options:
     """Renew the lock of the core install."""
 
     output: Path = ROOT / "requirements-core.txt"
+    platforms: tuple[Literal["Linux, x86-64", "Linux, ARM", "macOS, ARM", "Windows"], ...] = tuple(PLATFORMS)
+    """Whose files may be installed by it."""
 
 
 def main(options: Options) -> None:
@@ -49,13 +52,15 @@ def main(options: Options) -> None:
     hashes = {pin: {file_hash} for pin, _, file_hash in here}
     built = [pin for pin, file, _ in here if file.endswith(".whl") and not file.endswith("-none-any.whl")]
     with tempfile.TemporaryDirectory() as folder:
-        for name, tags in PLATFORMS.items():
+        for name in options.platforms:
             for python in PYTHONS:
                 print(f"{name}, Python {python}", flush=True)
                 target = ["--no-deps", "--only-binary", ":all:", "--target", folder, "--python-version", python]
-                for pin, _, file_hash in report([*built, *target, *(f"--platform={tag}" for tag in tags)]):
+                for pin, _, file_hash in report([*built, *target, *(f"--platform={tag}" for tag in PLATFORMS[name])]):
                     hashes[pin].add(file_hash)
-    options.output.write_text(HEAD + "".join(lines(pin, hashes[pin]) for pin in sorted(hashes)))
+    options.output.write_text(
+        HEAD % "; ".join(options.platforms) + "".join(lines(pin, hashes[pin]) for pin in sorted(hashes))
+    )
     print(f"wrote {options.output}: {len(hashes)} packages, {sum(map(len, hashes.values()))} files")
 
 
