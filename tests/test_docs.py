@@ -102,4 +102,4 @@ def test_pictures_can_be_made_again(page):
 def test_figures_that_need_other_data_are_explained(page):
     """The sign is followed, where it first explains itself, by what is needed and the command."""
     text = page.read_text()
-    assert "†" not in text or re.search(r"†[^|]*?not\s+distributed[^|]*?(`handmesh |model_card\.md)", text)
+    assert "†" not in text or re.search(r"†[^|]*?not\s+distributed[^|]*?(`handmesh |`python |model_card\.md)", text)
