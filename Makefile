@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCE ?=
 
-.PHONY: demo test check clean
+.PHONY: demo test check lock clean
 
 demo: $(VENV)/core.stamp
 	$(BIN)/handmesh webcam $(if $(SOURCE),--source $(SOURCE))
@@ -17,6 +17,9 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+lock: $(VENV)/core.stamp
+	$(BIN)/python scripts/lock_core.py
 
 clean:
 	rm -rf $(VENV) outputs runs

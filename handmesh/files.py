@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -201,7 +201,7 @@ def sha256_of(path: Path) -> str:
 # JSON of others
 
 
-def parsed_json(data: str | bytes, name: object) -> object:
+def parsed_json(data: str | bytes, name: object) -> Any:
     """What JSON stands for. Raises ValueError, one line that names it, where it is none or nests too deeply."""
     try:
         return json.loads(data)

@@ -16,6 +16,8 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 PAGES = [page for page in PAGES if page.name != "CHANGELOG.md"]  # it tells of what there was
 COMMAND = re.compile(r"(?<![-\w./])(?:handmesh|python demo/(?=webcam|image|stream)) ?((?:\\\n|[^\n`#|])*)")
 LINK = re.compile(r"\]\(([^)#]+)(#[^)]*)?\)")
+PICTURE = re.compile(r"!\[[^]]*\]\(([^)]+)\)")
+SCRIPT = re.compile(r"python ((?:scripts|demo|tests)/[\w/]+\.py)")
 OPTION = re.compile(r"(?<!\S)--[a-z][a-z0-9.-]*")
 
 
@@ -81,3 +83,23 @@ def test_python_is_python(page):
 def test_wheels_that_the_docs_name_are_of_the_constrained_versions():
     named = re.findall(r"\b(torch(?:vision)?==[\d.]+)", (ROOT / "docs" / "training.md").read_text())
     assert len(named) == 2 and {*named} <= {*(ROOT / "constraints.txt").read_text().split()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_scripts_exist(page):
+    assert [path for path in SCRIPT.findall(page.read_text()) if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_can_be_made_again(page):
+    """The command stands below, or the sign of what needs other data. Drawings (.svg) are their own source."""
+    text = page.read_text()
+    below = {match[1]: text[match.start() :][:900] for match in PICTURE.finditer(text) if not match[1].endswith(".svg")}
+    assert [name for name, words in below.items() if not re.search(r"`(python scripts/|handmesh )|†", words)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_figures_that_need_other_data_are_explained(page):
+    """The sign is followed, where it first explains itself, by what is needed and the command."""
+    text = page.read_text()
+    assert "†" not in text or re.search(r"†[^|]*?not\s+distributed[^|]*?(`handmesh |`python |model_card\.md)", text)

@@ -5,7 +5,6 @@ No torch: `backbone_runs` measures.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -20,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from rich.console import Console
 
 from handmesh.evaluation.report import UNKNOWN, Image, Report, Section, Table
-from handmesh.files import write_json
+from handmesh.files import parsed_json, write_json
 
 # What to measure, and how.
 
@@ -281,7 +280,7 @@ class Results:
 def read_results(path: Path) -> Results:
     """Read a file that `Results.save` wrote. Raises ValueError for another."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_bytes(), path)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, expected {FORMAT}")
         known = [one.name for one in fields(Cell)]

@@ -4,7 +4,6 @@ busy and at a camera's pace; and the table of the bundled sizes: what each costs
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -32,7 +31,7 @@ from handmesh.app.player import Tracker
 from handmesh.assets import DEMO_CLIP, OPEN_HAND, Device, bundled_models, detector_path, model_help, model_path
 from handmesh.detection import Detector
 from handmesh.evaluation.report import UNKNOWN, Report, Section, Table
-from handmesh.files import make_folder, sha256_of, write_json
+from handmesh.files import make_folder, parsed_json, sha256_of, write_json
 from handmesh.machine import import_onnxruntime, machine, peak_memory_mb
 from handmesh.render.overlay import overlay, shade, warm_up
 from handmesh.skeleton import PALM_TO_CAMERA
@@ -879,7 +878,7 @@ def read_accuracy(paths: Sequence[Path], models: Sequence[str], boxes: Boxes = "
     accuracy: dict[str, dict[str, float]] = {}
     for path in paths:
         try:
-            content = json.loads(path.read_text())
+            content = parsed_json(path.read_bytes(), path)
             setting, reports = content["setting"], content["reports"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a metrics.json of `handmesh evaluate photos` or `synthetic`") from error

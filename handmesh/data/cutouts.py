@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import tyro
 from rich.progress import track
 
 from handmesh.data.photos import LabelledHand, Photo, read_photos, usable_hands
-from handmesh.files import read_image, write_image, write_json
+from handmesh.files import parsed_json, read_image, write_image, write_json
 from handmesh.skeleton import BONES, KEYPOINTS, WRIST
 from handmesh.types import Box, Side
 
@@ -87,7 +86,7 @@ class CutoutSet:
         path = self.folder / LIST_FILE
         if not path.is_file():
             raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write cutouts with `handmesh data people`")
-        self.entries = json.loads(path.read_text())
+        self.entries = parsed_json(path.read_bytes(), path)
 
     def __len__(self) -> int:
         return len(self.entries)

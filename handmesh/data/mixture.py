@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +45,7 @@ from handmesh.data.sets.table import TableSource
 from handmesh.data.shards import PhotoShard, ShardSet, read_shard_files, read_shards
 from handmesh.data.teacher import TaughtSource, open_landmark_teacher, read_banks, write_bank
 from handmesh.detection import Detection
-from handmesh.files import read_image, write_image, write_json
+from handmesh.files import parsed_json, read_image, write_image, write_json
 from handmesh.hand.model import HandModel
 from handmesh.types import Box
 
@@ -116,7 +115,7 @@ class HardNegativeSource:
         path = folder / LIST_FILE
         if not path.is_file():
             raise FileNotFoundError(f"no {LIST_FILE} in {folder}: write one with `handmesh data hard-negatives`")
-        self.folder, self.entries = folder, json.loads(path.read_text())
+        self.folder, self.entries = folder, parsed_json(path.read_bytes(), path)
 
     def __len__(self) -> int:
         return len(self.entries)

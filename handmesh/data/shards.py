@@ -307,7 +307,7 @@ class PhotoShard(Sequence[Context]):
 
     def _read(self, key: str, span: Span) -> LabelledHand:
         try:
-            return read_hand(json.loads(self._map[span.offset : span.offset + span.length]))
+            return read_hand(parsed_json(self._map[span.offset : span.offset + span.length], "it"))
         except (KeyError, TypeError, ValueError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
             raise ShardError(f"{self.file}: {key}.json {reason}") from None

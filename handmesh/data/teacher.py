@@ -15,7 +15,7 @@ import numpy as np
 
 from handmesh import crop
 from handmesh.data.samples import AugmentConfig, HandSample, Taught, jitter_box
-from handmesh.files import write_json
+from handmesh.files import parsed_json, write_json
 from handmesh.machine import import_onnxruntime
 from handmesh.types import Box
 
@@ -196,7 +196,7 @@ class Bank:
         path = self.folder / INFO_FILE
         if not path.is_file():
             raise FileNotFoundError(f"no {INFO_FILE} in {folder}: make a bank with `handmesh data cache-teacher`")
-        self.info: dict[str, Any] = json.loads(path.read_text())
+        self.info: dict[str, Any] = parsed_json(path.read_bytes(), path)
         self.views = np.load(self.folder / VIEWS_FILE)
         self.standards = {
             name: Standard(*(np.array(self.info[name][key]) for key in Standard._fields)) for name in MAPS

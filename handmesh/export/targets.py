@@ -48,7 +48,7 @@ from handmesh.export.onnx import (
     runner,
     torch_runner,
 )
-from handmesh.files import write_bytes
+from handmesh.files import parsed_json, write_bytes
 from handmesh.hand.model import HandModel
 from handmesh.models.checkpoint import load_trained, load_weights
 from handmesh.models.detector_net import DetectorNet, DetectorOutput
@@ -495,7 +495,7 @@ def _bundled(source: str, suffix: str) -> Path:
 
 def read_confidence(path: Path) -> dict:
     """What makes probabilities of a network's scores; ValueError where the file does not say."""
-    content = json.loads(path.read_text())
+    content = parsed_json(path.read_bytes(), path)
     if not isinstance(content, dict) or "confidence" not in content:
         raise ValueError(f"{path} is not a calibration.json of `handmesh evaluate calibration`")
     return content["confidence"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from handmesh.assets import ASSETS
 from handmesh.console import warn
-from handmesh.files import atomic_write, output_errors, sha256_of, write_bytes, write_text
+from handmesh.files import atomic_write, output_errors, parsed_json, sha256_of, write_bytes, write_text
 from handmesh.models.mesh_net import HandNet, NetworkConfig
 
 FORMAT = 1
@@ -65,8 +65,8 @@ def _metadata(path: Path, header: str | None) -> dict[str, Any]:
     if header is None:
         raise ValueError(f"{path} holds no handmesh metadata; expected a file written by `handmesh train`")
     try:
-        metadata = json.loads(header)
-    except (ValueError, RecursionError):
+        metadata = parsed_json(header, "its metadata")
+    except ValueError:
         metadata = None
     if not isinstance(metadata, dict) or not isinstance(metadata.setdefault("config", {}), dict):
         raise ValueError(f"{path} has metadata that cannot be read; copy it again, or train it again")

@@ -16,6 +16,7 @@ import numpy as np
 
 from handmesh import skeleton
 from handmesh.assets import OPEN_HAND
+from handmesh.files import parsed_json
 from handmesh.geometry import mirror_faces, mirror_rotations, project
 from handmesh.gestures import FINGERS, GESTURES, Finger, Gesture, GestureReader, Reading
 from handmesh.hand.lbs import SkinnedHand, strongest_joints
@@ -173,10 +174,10 @@ def pong_message(ping: str | bytes) -> str:
     Raises MessageError where `ping` is anything else.
     """
     try:
-        fields = json.loads(ping)
+        fields = parsed_json(ping, "it")
         known = fields["type"] == "ping"
         client_ms = fields["client_ms"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise MessageError("not JSON of the form {'type': 'ping', 'client_ms': NUMBER}") from error
     if not known or isinstance(client_ms, bool) or not isinstance(client_ms, (int, float)):
         raise MessageError("clients may send pings only")

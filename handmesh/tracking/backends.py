@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 
 from handmesh.assets import Backend, Device, ModelFileError
 from handmesh.detection import STRIDE
+from handmesh.files import parsed_json
 from handmesh.machine import PerProcess, import_onnxruntime
 from handmesh.types import checked_count
 
@@ -303,8 +303,8 @@ def _are_confidences(written: object) -> bool:
 def _metadata(path: Path, inference: onnxruntime.InferenceSession) -> dict[str, object]:
     text = inference.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     try:
-        metadata = json.loads(text) if text else None
-    except (ValueError, RecursionError):
+        metadata = parsed_json(text, "its metadata") if text else None
+    except ValueError:
         metadata = None
     if not isinstance(metadata, dict):
         raise ModelFileError(

@@ -4,7 +4,6 @@ assumed.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import reprlib
@@ -18,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags
 
-from handmesh.files import open_image, write_json
+from handmesh.files import open_image, parsed_json, write_json
 from handmesh.types import Camera
 
 # What a photograph's file says of the camera that took it.
@@ -274,9 +273,9 @@ def _parsed(text: str) -> dict[str, Any] | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        record = json.loads(text)
+        record = parsed_json(text, "it")
     except ValueError as error:
-        raise LensError(f"broken JSON ({error}): {_REMEDY}") from error
+        raise LensError(f"{error}: {_REMEDY}") from error
     return None if "camera_matrix" in map(str.lower, record) else record
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from handmesh.data.cutouts import CutoutSet
 from handmesh.data.detection import Scene, SceneHand, Size
 from handmesh.data.mixture import HardNegativeSource, mine, write_hard_negatives
 from handmesh.detection import Detection
@@ -51,3 +52,12 @@ def test_the_source_draws_them_as_no_hands(tmp_path):
 def test_a_folder_without_a_list_says_how_to_make_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="hard-negatives"):
         HardNegativeSource(tmp_path)
+
+
+@pytest.mark.parametrize("open_list", [HardNegativeSource, CutoutSet])
+@pytest.mark.parametrize("text", ["[" * 100_000, '[{"file": '])
+def test_a_damaged_list_is_named(tmp_path, open_list, text):
+    for name in ("hard_negatives.json", "cutouts.json"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=r"(hard_negatives|cutouts)\.json (is not JSON|cannot be read)"):
+        open_list(tmp_path)

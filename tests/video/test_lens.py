@@ -86,7 +86,7 @@ def edited(**changes: object) -> str:
 BAD = {
     "empty": ("", "neither YAML, XML nor JSON"),
     "prose": ("my camera is good", "neither YAML, XML nor JSON"),
-    "broken JSON": ('{"fx": 600,', "broken JSON"),
+    "broken JSON": ('{"fx": 600,', "it is not JSON"),
     "broken XML": ("<opencv_storage><camera_matrix>", "neither YAML, XML nor JSON"),
     "broken YAML": ("camera_matrix: [1, 2\n x", "neither YAML, XML nor JSON"),
     "no focal length": (edited(fx=None), "no fx in it"),
