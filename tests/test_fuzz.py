@@ -239,7 +239,7 @@ def not_images() -> st.SearchStrategy[object]:
         | st.builds(np.zeros, st.sampled_from([(15, 64, 3), (64, 2, 3), (LARGEST_PX + 1, 16, 3)]), st.just("uint8"))
         | st.none()
         | st.text(max_size=3)
-        | st.lists(st.integers(0, 255), max_size=5)
+        | st.lists(st.integers(0, 255), min_size=1, max_size=5)
     )
 
 
@@ -248,7 +248,7 @@ def not_images() -> st.SearchStrategy[object]:
 def test_what_is_no_image_is_refused_in_one_line(image):
     tracker = HandTracker(Estimator(AnySession(0)), AnyDetector(0))
     for look in (tracker.track, tracker.detect):
-        with pytest.raises(ValueError, match="expected an image") as caught:
+        with pytest.raises(ValueError, match=r"expected an image|no image at") as caught:
             look(image)
         assert "\n" not in str(caught.value)
 

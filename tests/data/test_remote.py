@@ -128,8 +128,8 @@ def test_a_window_draws_each_of_its_samples(site, tmp_path):
     wanted = {3 * int(Path(shard).stem[-5:]) + k for shard in stream.shards_of(1) for k in range(3)}
     assert seeds == wanted and len(window) == 6
     rng = np.random.default_rng(0)
-    drawn = {float(window.draw(rng).shape[0]) for _ in range(200)}
-    assert drawn == {float(window[i].shape[0]) for i in range(6)} and len(drawn) == 6
+    drawn = {float(window.draw(rng).joints_m[0, 0]) for _ in range(200)}
+    assert drawn == {float(window[i].joints_m[0, 0]) for i in range(6)} and len(drawn) == 6
 
 
 def test_a_batch_depends_on_seed_and_step_alone(site, tmp_path):
@@ -326,6 +326,6 @@ def test_a_run_trains_from_a_stream_with_loader_workers(site, tmp_path):
     config = read_config(MeshConfig, preset)
     task = MeshTask(config)
     assert load_weights(train(task, config.run, config.optimiser)).metadata["steps"] == 5
-    ((_, stream),) = task.sources
+    (stream,) = (mixed.source for mixed in task.sources)
     used = {Path(shard).name for number in range(3) for shard in stream.shards_of(number)}
     assert used <= site.asked.keys() and stream.seed == config.run.seed
