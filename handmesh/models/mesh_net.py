@@ -4,6 +4,7 @@ Pure torch: tensors in, a NamedTuple of tensors out. Two heads exist. `keypoint`
 joints in the crop as the mean of a soft attention map each, then gathers the backbone's features
 at these positions and regresses the hand model's parameters from them. `pooled` regresses these and
 a weak-perspective camera from the mean feature alone, as FastViT's paper does (Vasu et al., 2023).
+Others can be added to `HEADS`.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ class NetworkConfig:
     """Stochastic depth of a FastViT."""
     branches: bool = True
     """Keep the parallel branches that a RepViT trains with and merges afterwards; without, its 3x3 ones alone."""
-    head: Literal["keypoint", "pooled"] = "keypoint"
-    """Parameters from the features at the joints found in the crop, or from the mean feature."""
+    head: str = "keypoint"
+    """Parameters from the features at the joints found in the crop (`keypoint`), from the mean feature (`pooled`), or
+    by a head of your own (docs/researchers.md)."""
     stride: Literal[8, 16] = 8
     """Pixels of the crop a cell of the map that joints are found on."""
     refinements: int = 1
@@ -102,7 +104,7 @@ class HandNet(Mergeable):
         self.config = config
         self.backbone = _create_backbone(config)
         channels = self.backbone.feature_info.channels()
-        self.head = HEADS[config.head](channels, config)
+        self.head = _create_head(channels, config)
         self.logits = nn.Linear(channels[-1], 2)
         self.mask = nn.Conv2d(self.head.map_channels, 1, 1) if config.segmentation else None
         fingers = torch.eye(3).expand(NUM_JOINTS - 1, 3, 3) if mean_pose is None else mean_pose
@@ -124,6 +126,15 @@ class HandNet(Mergeable):
             rotations, shape, found.joints_crop, presence, right, found.uncertainty, found.camera, mask, pooled.float(),
             found.attention, features[-2],
         )  # fmt: skip
+
+
+def _create_head(channels: list[int], config: NetworkConfig) -> nn.Module:
+    if config.head not in HEADS:
+        raise ValueError(
+            f"unknown head '{config.head}'; choose one of {', '.join(HEADS)}, or enter your own in HEADS before "
+            "(docs/researchers.md)"
+        )
+    return HEADS[config.head](channels, config)
 
 
 def _create_backbone(config: NetworkConfig) -> nn.Module:
@@ -259,7 +270,9 @@ class Uncertainty(nn.Module):
         return self.log(features.detach()).float().clamp(-6.0, 1.0).exp()
 
 
-HEADS = {"keypoint": KeypointHead, "pooled": PooledHead}
+HEADS: dict[str, Callable[[list[int], NetworkConfig], nn.Module]] = {"keypoint": KeypointHead, "pooled": PooledHead}
+"""What makes a head, by name, of the channels of the backbone's maps, the finest first. A head has `map_channels` and
+takes these maps and the last one's mean to a `HeadOutput`."""
 
 
 class Regressor(nn.Module):
