@@ -78,6 +78,13 @@ class NetworkConfig:
     """Numbers kept of the features at each joint."""
     hidden: int = 512
 
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise ValueError(
+                f"unknown head '{self.head[:40]}'; choose one of {', '.join(HEADS)}, or enter your own in HEADS before "
+                "(docs/researchers.md)"
+            )
+
 
 def backbone_names() -> list[str]:
     """The backbones that the network is made for, by timm's names."""
@@ -104,7 +111,7 @@ class HandNet(Mergeable):
         self.config = config
         self.backbone = _create_backbone(config)
         channels = self.backbone.feature_info.channels()
-        self.head = _create_head(channels, config)
+        self.head = HEADS[config.head](channels, config)
         self.logits = nn.Linear(channels[-1], 2)
         self.mask = nn.Conv2d(self.head.map_channels, 1, 1) if config.segmentation else None
         fingers = torch.eye(3).expand(NUM_JOINTS - 1, 3, 3) if mean_pose is None else mean_pose
@@ -126,15 +133,6 @@ class HandNet(Mergeable):
             rotations, shape, found.joints_crop, presence, right, found.uncertainty, found.camera, mask, pooled.float(),
             found.attention, features[-2],
         )  # fmt: skip
-
-
-def _create_head(channels: list[int], config: NetworkConfig) -> nn.Module:
-    if config.head not in HEADS:
-        raise ValueError(
-            f"unknown head '{config.head}'; choose one of {', '.join(HEADS)}, or enter your own in HEADS before "
-            "(docs/researchers.md)"
-        )
-    return HEADS[config.head](channels, config)
 
 
 def _create_backbone(config: NetworkConfig) -> nn.Module:
