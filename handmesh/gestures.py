@@ -26,7 +26,7 @@ PINCH_BEGINS, PINCH_ENDS = 0.09, 0.12
 PINCH_FAR = 0.32  # its strength begins to rise: six centimetres on a grown-up's hand
 
 STRAIGHT_DEG, FOLDED_DEG = 65.0, 90.0  # a finger's bend, all its joints together
-FIST_DEG = 155.0  # a fist's least; true ones have 170 and more, tracked ones less (`handmesh evaluate gestures`)
+FIST_DEG = 155.0  # a fist's least: true ones have 170 and more, tracked ones less (docs/embedding.md)
 PINCH_MOST_DEG = 170.0  # a finger that is bent farther lies in the palm: the thumb rests on it
 GRAB_DEG = (60.0, 210.0)  # the fingers' mean bend of an open hand and of a fist
 UP_DEG = 60.0  # the last phalanx of the thumb, from upwards in the image
