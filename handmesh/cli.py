@@ -75,6 +75,9 @@ COMMANDS = {
         "jitter, lag and lost hands on generated sequences",
         "train",
     ),
+    "evaluate gestures": Command(
+        "handmesh.evaluation.gestures:evaluate_gestures", "gestures read of rendered hands, and false pinches", "train"
+    ),
     "evaluate review": Command(
         "handmesh.evaluation.review:review", "random overlays for a person to judge, and the count of it", "train"
     ),

@@ -25,10 +25,12 @@ PINCH_BEGINS, PINCH_ENDS = 0.09, 0.12
 (medians of 1,600 sampled poses, by the mesh)."""
 PINCH_FAR = 0.32  # its strength begins to rise: six centimetres on a grown-up's hand
 
-STRAIGHT_DEG, FOLDED_DEG, FIST_DEG = 65.0, 90.0, 170.0  # a finger's bend, all its joints together
+STRAIGHT_DEG, FOLDED_DEG = 65.0, 90.0  # a finger's bend, all its joints together
+FIST_DEG = 155.0  # a fist's least: true ones have 170 and more, tracked ones less (docs/embedding.md)
+PINCH_MOST_DEG = 170.0  # a finger that is bent farther lies in the palm: the thumb rests on it
 GRAB_DEG = (60.0, 210.0)  # the fingers' mean bend of an open hand and of a fist
-UP_DEG = 53.0  # the last phalanx of the thumb, from upwards in the image
-THUMB_AWAY = 0.33  # the thumb's tip from the middle finger's second joint, of the hand's length
+UP_DEG = 60.0  # the last phalanx of the thumb, from upwards in the image
+THUMB_AWAY = 0.30  # the thumb's tip from the middle finger's second joint, of the hand's length
 HELD_DEG, HELD_AWAY = 15.0, 0.04  # what a gesture may lack once it is there
 
 _CHAINS = np.array([[0, *(skeleton.KEYPOINTS.index(f"{finger}{k}") for k in (1, 2, 3, 4))] for finger in FINGERS])
@@ -81,7 +83,7 @@ class GestureReader:
         joints = np.asarray(joints_m, np.float64) / hand_length_m(joints_m)
         bends, distances = finger_bends_deg(joints), pinch_distances(joints)
         bounds = [self._ends if finger in pinches else self._begins for finger in FINGERS]
-        touching = (distances < bounds) & (bends < FIST_DEG)  # the thumb on a fist is no pinch
+        touching = (distances < bounds) & (bends < PINCH_MOST_DEG)  # the thumb on a fist is no pinch
         pinches = tuple(finger for finger, touches in zip(FINGERS, touching, strict=True) if touches)
         form = _form(joints, bends, form)
         reading = Reading(

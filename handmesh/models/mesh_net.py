@@ -4,6 +4,7 @@ Pure torch: tensors in, a NamedTuple of tensors out. Two heads exist. `keypoint`
 joints in the crop as the mean of a soft attention map each, then gathers the backbone's features
 at these positions and regresses the hand model's parameters from them. `pooled` regresses these and
 a weak-perspective camera from the mean feature alone, as FastViT's paper does (Vasu et al., 2023).
+Others can be added to `HEADS`.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ class NetworkConfig:
     """Stochastic depth of a FastViT."""
     branches: bool = True
     """Keep the parallel branches that a RepViT trains with and merges afterwards; without, its 3x3 ones alone."""
-    head: Literal["keypoint", "pooled"] = "keypoint"
-    """Parameters from the features at the joints found in the crop, or from the mean feature."""
+    head: str = "keypoint"
+    """Parameters from the features at the joints found in the crop (`keypoint`), from the mean feature (`pooled`), or
+    by a head of your own (docs/researchers.md)."""
     stride: Literal[8, 16] = 8
     """Pixels of the crop a cell of the map that joints are found on."""
     refinements: int = 1
@@ -75,6 +77,13 @@ class NetworkConfig:
     token: int = 64
     """Numbers kept of the features at each joint."""
     hidden: int = 512
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise ValueError(
+                f"unknown head '{self.head[:40]}'; choose one of {', '.join(HEADS)}, or enter your own in HEADS before "
+                "(docs/researchers.md)"
+            )
 
 
 def backbone_names() -> list[str]:
@@ -259,7 +268,9 @@ class Uncertainty(nn.Module):
         return self.log(features.detach()).float().clamp(-6.0, 1.0).exp()
 
 
-HEADS = {"keypoint": KeypointHead, "pooled": PooledHead}
+HEADS: dict[str, Callable[[list[int], NetworkConfig], nn.Module]] = {"keypoint": KeypointHead, "pooled": PooledHead}
+"""What makes a head, by name, of the channels of the backbone's maps, the finest first. A head has `map_channels` and
+takes these maps and the last one's mean to a `HeadOutput`."""
 
 
 class Regressor(nn.Module):

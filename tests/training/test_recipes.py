@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,8 @@ def test_a_recipe_builds_and_merges(name):
         theirs.shape for _, theirs in pairs if theirs is not None
     ]
     assert size(merged) < size(network)
+    told = re.search(rf"`freihand/{name}.yaml` \|[^|]*\| ([\d.]+) \|", Path("docs/researchers.md").read_text())
+    assert told[1] == f"{size(merged) / 1e6:.1f}"
 
 
 @pytest.mark.parametrize("name", TRIED)
