@@ -52,8 +52,8 @@ class RunConfig:
     """Parts that a step works its global batch through in, one after another: memory for one part, the gradient of all.
     Statistics of batch normalisation are a part's own, and so are means over the crops that have a label."""
     synchronise_norm: Literal["auto", "on", "off"] = "auto"
-    """Whether batch normalisation takes the statistics of all processes' crops; `auto` does on GPUs alone, for on two
-    processes of a CPU the exchange takes longer than the step (docs/freihand.md)."""
+    """Whether batch normalisation takes the statistics of all processes' crops; `auto` does on GPUs alone, for on a CPU
+    the exchange costs most of what a second process brings (docs/freihand.md)."""
     checkpoint_every: int = 200
     """Steps between checkpoints that a killed run resumes from."""
     keep_every: int = 0
