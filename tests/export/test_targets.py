@@ -117,7 +117,9 @@ def test_the_detector_in_eight_bits_finds_the_same_hands(web):
         assert len(given) == len(expected)
         for one, other in zip(given, expected, strict=True):
             assert one.side == other.side and one.score == pytest.approx(other.score, abs=0.01)
-            assert math.dist(one.box.centre_px, other.box.centre_px) < 0.15 * other.box.size_px  # a neighbouring cell that is as sure
+            assert (
+                math.dist(one.box.centre_px, other.box.centre_px) < 0.15 * other.box.size_px
+            )  # a neighbouring cell that is as sure
             assert one.box.size_px == pytest.approx(other.box.size_px, rel=0.03)
             seen += 1
     assert seen >= 3
