@@ -259,7 +259,7 @@ class GesturesOptions:
     others: int = 500
     """Other poses, none of them a pinch."""
     seed: int = MEASURED_SEED
-    """Another one gives other hands; the default's were never tuned on."""
+    """Another one gives other hands; nothing was tuned on these."""
     threads: int | None = None
     """Cores that the networks may use. Default: all but one."""
 
