@@ -31,7 +31,7 @@ def frames() -> list[tuple[np.ndarray, float]]:
     images = [(frame.image_rgb.copy(), frame.time_s) for frame in islice(Video(DEMO_CLIP), 0, 39, 3)]
     images[4][0][:] = 128
     for k in (7, 8, 9):
-        images[k][0][:, 320:] = 128
+        images[k][0][:, 300:] = 128
     return images
 
 
