@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from handmesh.geometry import project
+from handmesh.geometry import mirror_points_m, project
 from handmesh.hand.poses import PoseSampler
 from handmesh.synthetic import config, objects, scene
 from handmesh.synthetic.config import TWO_HANDS, HardCase, SceneProbabilities, Sources, backgrounds_of, seed_of
@@ -108,16 +108,22 @@ class Generator:
         actors = [self.draw_actor(rng, None)]
         if pair:
             actors.append(self._partner(rng, actors[0]))
-        hands = self.stage.pose(actors)
-        first, hand, camera = aim(rng, self.stage.arm, actors[0], hands[0], size, cover)
-        posed = [(first, hand)]
-        if pair:
-            touching = rng.random() < config.harder(self.probabilities, TWO_HANDS).touching
-            posed.append(beside(rng, self.stage.arm, hand, actors[1], hands[1], touching))
-        extras = self._things(rng, hand, self.probabilities)
+        hands = list(zip(actors, self.stage.pose(actors), strict=True))
+        touching = config.harder(self.probabilities, TWO_HANDS).touching
+        posed, camera = self._before_camera(rng, hands, size, cover, touching)
+        extras = self._things(rng, posed[0][1], self.probabilities)
         image = self.stage.render_scene(posed, camera, draw_light(rng, self.environments), extras)
-        joints = {one.side: posed_hand.joints * _FLIP[one.side] for one, posed_hand in posed}
+        joints = {one.side: mirror_points_m(hand.joints) if one.side == "left" else hand.joints for one, hand in posed}
         return image.rgba, {side: project(j, camera).astype(np.float32) for side, j in joints.items()}, camera
+
+    def _before_camera(
+        self, rng: np.random.Generator, hands: list[tuple[HandInstance, PosedHand]], size: int,
+        cover: tuple[float, float], touching: float, cut_off: bool = False,
+    ) -> tuple[list[tuple[HandInstance, PosedHand]], Camera]:  # fmt: skip
+        """The first hand aimed at and the other, where there is one, near it or, as often as `touching` says, on it."""
+        first, hand, camera = aim(rng, self.stage.arm, *hands[0], size, cover, cut_off)
+        others = [beside(rng, self.stage.arm, hand, *other, rng.random() < touching) for other in hands[1:]]
+        return [(first, hand), *others], camera
 
     def _rng(self, seed: int, index: int) -> np.random.Generator:
         return np.random.default_rng(seed_of(self.sources.materials, seed, index))
@@ -180,11 +186,9 @@ class Generator:
         self, index: int, rng: np.random.Generator, scene: Scene, size: int, simulate_sensor: SimulateSensor
     ) -> Sample:
         cut_off = rng.random() < scene.probabilities.cut_off
-        hand_instance, hand, camera = aim(rng, self.stage.arm, *scene.posed[0], size, (0.45, 0.6), cut_off)
-        posed = [(hand_instance, hand)]
-        if len(scene.posed) > 1:
-            touching = rng.random() < scene.probabilities.touching
-            posed.append(beside(rng, self.stage.arm, hand, *scene.posed[1], touching))
+        touching = scene.probabilities.touching
+        posed, camera = self._before_camera(rng, scene.posed, size, (0.45, 0.6), touching, cut_off)
+        hand_instance, hand = posed[0]
         image = self._render_scene(rng, posed, camera, scene.probabilities)
         return Sample(
             image=simulate_sensor(image.rgba, rng),
@@ -234,10 +238,6 @@ class Generator:
             face = scene.face_appearance(rng, appearance.skin)
             parts.append(Part(scene.draw_head(rng, hand), skin_material(face, 1000.0)))
         return parts
-
-
-_FLIP: dict[Side, np.ndarray] = {"right": np.ones(3), "left": np.array([-1.0, 1, 1])}
-"""A left hand is posed as the right one that is its mirror image."""
 
 
 def _load_skins(sources: Sources, arm: Arm) -> list[Skin]:

@@ -20,13 +20,6 @@ from handmesh.benchmark.streaming import request_for
 from handmesh.streaming.access import Access
 
 
-@pytest.fixture(scope="module")
-def server():
-    with streaming() as (server, lines):
-        server.lines = lines
-        yield server
-
-
 class TestAccess:
     @pytest.mark.parametrize(
         ("headers", "status"),

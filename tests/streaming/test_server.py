@@ -54,13 +54,6 @@ def bind():
     return json.loads(bind_message(SkinnedHand.open_hand()))
 
 
-@pytest.fixture(scope="module")
-def server():
-    with streaming() as (server, lines):
-        server.lines = lines
-        yield server
-
-
 class TestMessages:
     @pytest.mark.parametrize("count", [0, 1, 2])
     def test_frames_are_as_written_down(self, schema, count) -> None:

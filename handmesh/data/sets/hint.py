@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from handmesh.data.sets.table import HandSet, HandTable, SetError, cached_table, with_bar
+from handmesh.data.sets.table import HandSet, HandTable, SetError, cached_table, check_numbers, with_bar
 from handmesh.files import ImageError, open_image, parsed_json, visible
 
 FOLDERS = (
@@ -79,9 +79,7 @@ def _hand(path: Path) -> dict[str, np.ndarray]:
         label["bbox"] = label["bbox"].reshape(-1)[:4]
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise SetError(f"{path} is no label of HInt's ({error}): unpack it again") from None
-    for name, shape in (_SHAPES | {"bbox": (4,)}).items():
-        if label[name].shape != shape or not np.isfinite(label[name]).all():
-            raise SetError(f"{path}: {name} must be {shape} finite numbers, got {label[name].shape}")
+    check_numbers(path, label, _SHAPES | {"bbox": (4,)})
     return label
 
 

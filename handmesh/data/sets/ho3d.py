@@ -23,6 +23,7 @@ from handmesh.data.sets.table import (
     HandTable,
     SetError,
     cached_table,
+    check_numbers,
     keypoints_from,
     turned_pose,
     with_bar,
@@ -147,9 +148,7 @@ def _read_label(path: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, np.
         return None
     labels = {name: np.asarray(content[name], np.float64) for name in wanted}
     labels = {name: values.reshape(-1) if len(wanted[name]) == 1 else values for name, values in labels.items()}
-    for name, shape in wanted.items():
-        if labels[name].shape != shape or not np.isfinite(labels[name]).all():
-            raise SetError(f"{path}: {name} must be {shape} finite numbers, got {labels[name].shape}")
+    check_numbers(path, labels, wanted)
     return labels
 
 

@@ -8,7 +8,7 @@ reader turns a set's files into one; `TableSource` gives its hands to training.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +28,13 @@ from handmesh.types import Box, Camera, Side
 
 class SetError(ValueError):
     """A data set's folder that is damaged, incomplete or something else; the message says what to do."""
+
+
+def check_numbers(path: Path, labels: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise SetError where what a file holds under the names of `shapes` has another shape or is not finite."""
+    for name, shape in shapes.items():
+        if labels[name].shape != shape or not np.isfinite(labels[name]).all():
+            raise SetError(f"{path}: {name} must be {shape} finite numbers, got {labels[name].shape}")
 
 
 # Conventions by name, and what handmesh makes of them.
