@@ -114,6 +114,18 @@ def pinch_distances(joints_m: np.ndarray) -> np.ndarray:
     return _between_lines(thumb[0], thumb[1] - thumb[0], fingers[:, 0], fingers[:, 1] - fingers[:, 0])
 
 
+def contacts(joints_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(4,) 1 where the thumb touches a finger, else 0, and (4,) 1 where that is clear; of true (21, 3) joints.
+
+    It is unclear between where a pinch begins and where it ends.
+    """
+    joints = np.asarray(joints_m, np.float64) / hand_length_m(joints_m)
+    distances = pinch_distances(joints)
+    meets = finger_bends_deg(joints) < PINCH_MOST_DEG
+    unclear = meets & (distances >= PINCH_BEGINS) & (distances < PINCH_ENDS)
+    return (meets & (distances < PINCH_BEGINS)).astype(np.float32), (~unclear).astype(np.float32)
+
+
 def _between_lines(p: np.ndarray, u: np.ndarray, q: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(N,) the distances of the lines q + [0, 1] v, (N, 3) each, from the line p + [0, 1] u, (3,) each.
 

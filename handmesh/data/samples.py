@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from handmesh import crop, geometry, skeleton
+from handmesh.gestures import contacts
 from handmesh.hand.model import HandModel
 from handmesh.types import OTHER_SIDE, Box, Camera, Side
 
@@ -200,12 +201,14 @@ class Batch(NamedTuple):
     rotations: Tensor  # (B, 16, 3, 3) relative to the parent, the first to the crop's view
     shape: Tensor  # (B, 10)
     mask: Tensor  # (B, S/8, S/8) fraction of each cell that is hand
+    contact: Tensor  # (B, 4) 1: the thumb touches that finger; see `handmesh.gestures`
     has_joints_crop: Tensor  # (B, 21) 0 or 1
     has_joints_m: Tensor  # (B,) joints_m is exact
     has_weak_3d: Tensor  # (B,) joints_m is an estimate
     has_vertices: Tensor  # (B,)
     has_parameters: Tensor  # (B,) rotations and shape are known, and give the vertices where these are not
     has_mask: Tensor  # (B,)
+    has_contact: Tensor  # (B, 4) it is known, and clear
     has_side: Tensor  # (B,) whose hand it is is known
     presence: Tensor  # (B,) 1: a hand, 0: none
     right: Tensor  # (B,) 1: a right hand as shown, 0: a left one; without meaning where has_side is 0
@@ -225,12 +228,14 @@ class CropSample(NamedTuple):
     rotations: np.ndarray
     shape: np.ndarray
     mask: np.ndarray
+    contact: np.ndarray
     has_joints_crop: np.ndarray
     has_joints_m: float
     has_weak_3d: float
     has_vertices: float
     has_parameters: float
     has_mask: float
+    has_contact: np.ndarray
     has_side: float
     presence: float
     right: float
@@ -286,6 +291,8 @@ def _no_labels(size: int) -> dict[str, Any]:
         "rotations": np.tile(np.eye(3, dtype=np.float32), (16, 1, 1)),
         "shape": np.zeros(10, np.float32),
         "mask": np.zeros((size // MASK_STRIDE, size // MASK_STRIDE), np.float32),
+        "contact": np.zeros(4, np.float32),
+        "has_contact": np.zeros(4, np.float32),
         "presence": 0.0,
         "right": 0.0,
         "taught_mean": np.zeros(0, np.float32),
@@ -312,6 +319,8 @@ def _metric_labels(item: HandSample, box: Box, mirror: bool) -> dict[str, Any]:
     labels: dict[str, Any] = {"joints_m": seen(item.joints_m), "has_joints_m": float(not item.weak_3d)}
     if item.weak_3d and item.rotations is None:  # fitted parameters stand for what they were fitted to
         labels["has_weak_3d"] = 1.0
+    if not item.weak_3d:
+        labels |= dict(zip(("contact", "has_contact"), contacts(item.joints_m), strict=True))
     if item.vertices_m is not None:
         labels |= {"vertices_m": seen(item.vertices_m), "has_vertices": 1.0}
     if item.rotations is not None:

@@ -102,6 +102,8 @@ class PoseSampler:
         """(5, 3, 3) angles by finger, the thumb first."""
         if name == "pinch":
             return self._pinch(rng)
+        if name == "almost pinch":
+            return self.clearance.lift_thumb(self._almost_pinch(rng))
         if name == "library":
             return self.clearance.lift_thumb(self._recorded(rng))
         return self.clearance.lift_thumb(_GESTURES[name](rng))
@@ -129,6 +131,13 @@ class PoseSampler:
         hand[0], hand[finger] = thumb, other
         if finger == _INDEX and rng.random() < 0.3:  # the middle finger helps
             hand[_MIDDLE, :, 0] = other[:, 0] + rng.normal(0, 4)
+        return hand
+
+    def _almost_pinch(self, rng: np.random.Generator) -> np.ndarray:
+        """A pinch whose thumb and fingers have opened a little: on its way, or just seeming one from a side."""
+        hand = self._pinch(rng)
+        hand[:, :2, anatomy.FLEXION] -= rng.uniform(4, 30) * rng.uniform(0.3, 1, (5, 1))
+        hand[0, 0, anatomy.ABDUCTION] += rng.normal(0, 8)
         return hand
 
 
@@ -306,6 +315,7 @@ _GESTURES: dict[str, Callable[[np.random.Generator], np.ndarray] | None] = {
     "bent": _bent,
     "grasp": _grasp,
     "pinch": None,  # by the sampler, which knows where pads meet
+    "almost pinch": None,  # likewise
     "anything": _anything,
     "crossed": _crossed,
     "signs": _signs,
@@ -316,7 +326,7 @@ _GESTURES: dict[str, Callable[[np.random.Generator], np.ndarray] | None] = {
 }
 _FRACTIONS = (
     *(0.060, 0.050, 0.030, 0.020, 0.030, 0.020, 0.030, 0.015, 0.015),
-    *(0.030, 0.045, 0.035, 0.010, 0.015, 0.030, 0.030, 0.035, 0.500),
+    *(0.030, 0.045, 0.000, 0.035, 0.010, 0.015, 0.030, 0.030, 0.035, 0.500),
 )
 FRACTIONS = dict(zip(_GESTURES, _FRACTIONS, strict=True))
 """How often each gesture is drawn."""

@@ -119,12 +119,20 @@ def built(path: Path, weights: Weights, task: str, make: Callable[[Options], Net
     return network.eval()
 
 
-def fill(network: nn.Module, path: Path, weights: Weights) -> None:
-    """Give the network its weights; ValueError, which names the file, where names or shapes are others."""
+def fill(network: nn.Module, path: Path, weights: Weights, begin: bool = False) -> list[str]:
+    """Give the network its weights; ValueError, which names the file, where names or shapes are others.
+
+    begin: the network may have parts that the weights lack; they stay as they are, and their names are given.
+    """
     try:
-        network.load_state_dict(weights.tensors)
+        missing, unexpected = network.load_state_dict(weights.tensors, strict=not begin)
     except RuntimeError as error:
         raise ValueError(f"{path} holds weights of another network: {_line(error)}") from error
+    if unexpected:
+        raise ValueError(
+            f"{path} holds weights of another network, with {unexpected[0]} and {len(unexpected) - 1} more"
+        )
+    return missing
 
 
 def _line(error: Exception) -> str:

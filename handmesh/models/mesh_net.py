@@ -49,6 +49,7 @@ class HandNetOutput(NamedTuple):
     attention: Tensor | None = None  # (B, 21, h, w) from `keypoint`: logits of where each joint is; their soft mean is
     # joints_crop
     map: Tensor | None = None  # (B, c, h, w) the backbone's map before the last, at stride 16
+    contact: Tensor | None = None  # (B, 4) logits: the thumb touches the index, middle, ring, little finger
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class NetworkConfig:
     """Pixels of the crop a cell of the map that joints are found on."""
     refinements: int = 1
     """Steps in which the parameters are regressed; each after the first sees what came before."""
+    contact: bool = False
+    """Also tell which fingers the thumb touches, for the loss 'contact'; of `keypoint` only."""
     segmentation: bool = False
     """Also predict which cells are hand, for the loss 'mask'."""
     width: int = 128
@@ -131,7 +134,7 @@ class HandNet(Mergeable):
         mask = None if self.mask is None else self.mask(found.map)[:, 0].float()
         return HandNetOutput(
             rotations, shape, found.joints_crop, presence, right, found.uncertainty, found.camera, mask, pooled.float(),
-            found.attention, features[-2],
+            found.attention, features[-2], found.contact,
         )  # fmt: skip
 
 
@@ -206,6 +209,7 @@ class HeadOutput(NamedTuple):
     map: Tensor  # (B, map_channels, h, w) features by position
     uncertainty: Tensor
     attention: Tensor | None = None
+    contact: Tensor | None = None
 
 
 class KeypointHead(nn.Module):
@@ -220,6 +224,7 @@ class KeypointHead(nn.Module):
         self.token = nn.Sequential(nn.Linear(config.width + 2, config.token), nn.GELU())
         self.regressor = Regressor(NUM_KEYPOINTS * config.token + channels[-1], NUM_JOINTS * 6 + NUM_SHAPE, config)
         self.spread = Uncertainty(config.token, 2)
+        self.contact = _contact(NUM_KEYPOINTS * config.token + channels[-1]) if config.contact else None
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
         """features: (B, C, h, w) maps, the finest first. pooled: (B, C) the last one's mean."""
@@ -229,8 +234,16 @@ class KeypointHead(nn.Module):
         joints_crop = attention @ _cell_centres(fine.shape[-2], fine.shape[-1]).to(attention)
         gathered = attention.to(fine.dtype) @ fine.flatten(2).transpose(1, 2)
         tokens = self.token(torch.cat([gathered, joints_crop.to(gathered.dtype)], -1))
-        parameters = self.regressor(torch.cat([tokens.flatten(1), pooled], -1))
-        return HeadOutput(parameters, joints_crop, None, fine, self.spread(tokens), logits)
+        seen = torch.cat([tokens.flatten(1), pooled], -1)
+        contact = None if self.contact is None else self.contact(seen).float()
+        return HeadOutput(self.regressor(seen), joints_crop, None, fine, self.spread(tokens), logits, contact)
+
+
+def _contact(features: int) -> nn.Module:
+    """(B, features) to (B, 4) logits, one for each finger; few are touched, and it begins there."""
+    last = nn.Linear(128, 4)
+    nn.init.constant_(last.bias, -3.0)
+    return nn.Sequential(nn.Linear(features, 128), nn.GELU(), last)
 
 
 CAMERA_SCALE = 8.0

@@ -65,13 +65,20 @@ def backgrounds_of(materials: Materials, split: Split) -> Split:
 # The hard set: each sample has one of the situations in which hand trackers fail, in turn.
 
 
-Difficulty = Literal["ordinary", "hard", "two-hands"]
+Difficulty = Literal["ordinary", "hard", "two-hands", "gestures"]
 
-HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first", "two hands"]
+HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first", "two hands", "gesture"]
 TWO_HANDS: HardCase = "two hands"
-HARD_CASES: tuple[HardCase, ...] = tuple(case for case in get_args(HardCase) if case != TWO_HANDS)
+GESTURE: HardCase = "gesture"
+HARD_CASES: tuple[HardCase, ...] = tuple(case for case in get_args(HardCase) if case not in (TWO_HANDS, GESTURE))
 
 _GRASPS = ("grasp", "grasp", "fist", "claw", "pinch", "relaxed")
+
+_GESTURES = {
+    **{"pinch": 0.34, "almost pinch": 0.16, "fist": 0.06, "thumb up": 0.06, "point": 0.06, "open": 0.06},
+    **{"count": 0.08, "signs": 0.08, "single": 0.05, "letters": 0.05},
+}
+"""How often each is drawn of `gestures`: what hands are told by, and what is told apart least easily."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ def hard_case_of(difficulty: Difficulty, index: int) -> HardCase | None:
     """What the sample `index` is hard by: each in turn, so that all have equal shares."""
     if difficulty == "two-hands":
         return TWO_HANDS
+    if difficulty == "gestures":
+        return GESTURE
     return HARD_CASES[index % len(HARD_CASES)] if difficulty == "hard" else None
 
 
@@ -124,6 +133,8 @@ def sample_fingers(rng: np.random.Generator, sampler: poses.PoseSampler, hard_ca
     """(15, 3, 3) rotations of the fingers that suit the hard case."""
     if hard_case == "grasp":
         return sampler.sample(rng, _GRASPS[rng.integers(len(_GRASPS))])
+    if hard_case == GESTURE:
+        return sampler.sample(rng, str(rng.choice(list(_GESTURES), p=list(_GESTURES.values()))))
     return sampler.sample(rng)
 
 
@@ -199,7 +210,8 @@ class GenerateConfig:
     difficulty: Difficulty = "ordinary"
     """`hard`: each sample is, in turn, a grasp of an object, two hands that touch, a hand seen edge-on, cut off by
     the border, or with its fingers towards the camera; its label says which (`challenge`). `two-hands`: both hands of
-    one person, near or on one another, half of them in one gesture, before the body and the face more often."""
+    one person, near or on one another, half of them in one gesture, before the body and the face more often.
+    `gestures`: single hands that pinch, almost pinch, point, count and sign, which are rare among ordinary ones."""
     environments: Path | None = None
     """Folder of equirectangular .hdr panoramas to light with. Default: procedural light."""
     hand_model: Path | None = None

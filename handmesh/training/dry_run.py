@@ -115,7 +115,7 @@ def _with_masks(source: Source, task: MeshTask) -> Source:
 _LABELS = {
     "presence": "a hand", "has_joints_crop": "joints in the image", "has_joints_m": "exact joints in space",
     "has_weak_3d": "weak ones", "has_parameters": "rotations and shape", "has_vertices": "vertices",
-    "has_mask": "a mask", "has_taught": "a teacher's features",
+    "has_mask": "a mask", "has_contact": "contact", "has_taught": "a teacher's features",
 }  # fmt: skip
 
 

@@ -323,6 +323,8 @@ def _resume(
         optimiser.load_state_dict(state["optimiser"])
         return state["step"]
     if run.init:
-        checkpoint.fill(task.deployed(network), run.init, checkpoint.load_weights(run.init))
+        new = checkpoint.fill(task.deployed(network), run.init, checkpoint.load_weights(run.init), begin=True)
+        if new:
+            fabric.print(f"{run.init} knows nothing of {', '.join(sorted({name.rsplit('.', 2)[0] for name in new}))}")
         average.module.load_state_dict(network.state_dict())
     return 0

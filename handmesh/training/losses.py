@@ -231,13 +231,21 @@ def mask(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
     return masked_mean(error, batch.has_mask)
 
 
+def contact(prediction: Prediction, batch: Batch, model: HandModel) -> Tensor:
+    """Scalar: binary cross-entropy of (B, 4) logits: which fingers does the thumb touch? Needs `network.contact`."""
+    if prediction.net.contact is None:
+        raise ValueError("the loss 'contact' needs a keypoint head that tells it: set network.contact")
+    error = F.binary_cross_entropy_with_logits(prediction.net.contact, batch.contact, reduction="none")
+    return masked_mean(error, batch.has_contact)
+
+
 Loss = Callable[[Prediction, Batch, HandModel], Tensor]
 
 LOSSES: dict[str, Loss] = {
     loss.__name__: loss
     for loss in (
         joints_2d, heatmap, joints_3d, vertices_3d, rotations, shape, shape_prior, weak_3d, reprojection, mask,
-        presence, handedness, uncertainty,
+        presence, handedness, uncertainty, contact,
     )
 }  # fmt: skip
 
