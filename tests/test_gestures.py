@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +14,7 @@ import pytest
 from gesture_hands import THUMB, apart, hand_doing, pinching, reading_of
 
 from handmesh import skeleton
-from handmesh.gestures import FINGERS, PINCH_BEGINS, PINCH_ENDS, GestureReader, pinch_distances
+from handmesh.gestures import FINGERS, PINCH_BEGINS, PINCH_ENDS, GestureReader, contacts, pinch_distances
 from handmesh.hand import anatomy
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.hand.poses import default_sampler
@@ -161,3 +161,18 @@ def test_the_program_says_and_draws_what_it_reads(example, tmp_path, monkeypatch
     assert "right hand 0: open" in capsys.readouterr().err
     assert example.cv2.imread(str(written)).max() > 200
     assert example.main(["--source", str(tmp_path / "missing.mp4"), "--no-window"]) == 1
+
+
+@pytest.mark.parametrize("finger", range(4))
+def test_contact_is_labelled_where_a_pinch_is_and_unclear_only_as_it_opens(finger: int):
+    touched, clear = contacts(pinching(finger, 3).joints_m)
+    assert touched[finger] == clear[finger] == 1
+    labels = [contacts(hand.joints_m) for hand in apart(pinching(0, 3))]
+    states = [(int(touched[0]), int(clear[0])) for touched, clear in labels]
+    assert [state for state, _ in groupby(states)] == [(1, 1), (0, 0), (0, 1)]
+
+
+def test_a_thumb_on_a_fist_touches_no_finger():
+    rng = np.random.default_rng(1)
+    labels = [contacts(hand_doing("fist", rng).joints_m) for _ in range(30)]
+    assert not any(touched.any() for touched, _ in labels)

@@ -10,7 +10,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
+from handmesh.gestures import contacts
 from handmesh.hand import anatomy, poses
+from handmesh.hand.lbs import SkinnedHand
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +244,15 @@ def test_challenging_views_show_what_they_say() -> None:
     assert (np.abs(edge[:, 2, 1]) < 0.35).all(), "neither palm nor back is seen"
     assert (first[:, 2, 0] > 0.81).all(), "the fingers, along -x, point at the camera"
     assert (worn[:, 2, 0] < 0.02).mean() > 0.9, "the fingers point away from the eyes"
+
+
+def test_almost_a_pinch_is_hardly_ever_one(sampler) -> None:
+    rng = np.random.default_rng(10)
+    model = SkinnedHand.open_hand()
+    rest = model.rest(np.zeros(10))
+
+    def touching(gesture: str) -> float:
+        poses_of = [np.concatenate([np.eye(3)[None], sampler.sample(rng, gesture)]) for _ in range(60)]
+        return float(np.mean([contacts(model.posed_joints(pose, rest))[0].any() for pose in poses_of]))
+
+    assert touching("pinch") > 0.95 and touching("almost pinch") < 0.4

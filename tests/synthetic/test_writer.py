@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from handmesh.data.shards import read_shards
+from handmesh.gestures import contacts
 from handmesh.synthetic import config, objects, scene, sensor
 from handmesh.synthetic.config import HARD_CASES, GenerateConfig, SceneProbabilities, Sources
 from handmesh.synthetic.generator import Generator
@@ -189,3 +190,11 @@ def test_a_sheet_is_one_image_of_crops(tmp_path):
     assert cv2.imread(str(sheet.output)).shape == (192, 1152, 3)
     with pytest.raises(ValueError, match=r"must be a \.jpg file"):
         write_sheet(replace(sheet, output=tmp_path / "sheet"))
+
+
+def test_gestures_are_of_hands_that_touch_and_almost_touch():
+    made = Generator(Sources(painted_skins=2, materials="train", difficulty="gestures"), BARE)
+    samples = list(made.samples(3, range(24), size=48))
+    assert {sample.hard_case for sample in samples} == {config.GESTURE}
+    touching = [contacts(sample.joints_m)[0].any() for sample in samples]
+    assert 0.15 < np.mean(touching) < 0.65, "a third of them pinch"

@@ -32,13 +32,16 @@ def _case(model: HandModel, noise: float) -> tuple[Prediction, Batch]:
     mask = (torch.rand(3, 8, 8, generator=generator) > 0.5).float()
     seen = 40 * (mask - 0.5) * (1 - 10 * noise)
     attention = joint_gaussians(joints_crop + noise, 8, 8).log()
+    touching = torch.eye(4)[:3]
+    contact = 40 * (touching - 0.5) * (1 - 10 * noise)
     net = HandNetOutput(
-        rotated, shape + noise, joints_crop + noise, sure, sure, spread, mask=seen, attention=attention
+        rotated, shape + noise, joints_crop + noise, sure, sure, spread, mask=seen, attention=attention, contact=contact
     )  # fmt: skip
     batch = Batch(
         torch.zeros(3, 3, 64, 64, dtype=torch.uint8), joints_crop, exact.joints_m, exact.vertices_m, rotations, shape,
-        mask, **{name: ones for name in Batch._fields if name.startswith("has_") or name in ("presence", "right")},
-    )._replace(has_joints_crop=torch.ones(3, 21))  # fmt: skip
+        mask, touching,
+        **{name: ones for name in Batch._fields if name.startswith("has_") or name in ("presence", "right")},
+    )._replace(has_joints_crop=torch.ones(3, 21), has_contact=torch.ones(3, 4))  # fmt: skip
     return pose_hand(net, model), batch
 
 
@@ -52,7 +55,7 @@ def test_zero_at_the_label_and_positive_beside_it(model, name):
 def test_without_labels_there_is_no_loss_and_no_gradient(model, name):
     prediction, batch = _case(model, 0.2)
     nothing = {name: torch.zeros(3) for name in Batch._fields if name.startswith("has_") or name == "presence"}
-    batch = batch._replace(**nothing | {"has_joints_crop": torch.zeros(3, 21)})
+    batch = batch._replace(**nothing | {"has_joints_crop": torch.zeros(3, 21), "has_contact": torch.zeros(3, 4)})
     assert LOSSES[name](prediction, batch, model) == 0
 
 
@@ -99,10 +102,11 @@ def test_joints_of_a_pooled_network_are_drawn_by_its_camera(model):
     torch.testing.assert_close(drawn, 8 * prediction.joints_m[..., :2] + torch.tensor([0.1, -0.2]))
 
 
-def test_a_mask_loss_without_a_mask_says_what_to_set(model):
+@pytest.mark.parametrize(("name", "option"), [("mask", "segmentation"), ("contact", "contact")])
+def test_a_loss_of_what_the_network_does_not_tell_says_what_to_set(model, name, option):
     prediction, batch = _case(model, 0.0)
-    with pytest.raises(ValueError, match=r"network\.segmentation"):
-        LOSSES["mask"](prediction._replace(net=prediction.net._replace(mask=None)), batch, model)
+    with pytest.raises(ValueError, match=rf"network\.{option}"):
+        LOSSES[name](prediction._replace(net=prediction.net._replace(**{name: None})), batch, model)
 
 
 def test_unknown_names_are_refused(model):
