@@ -93,6 +93,7 @@ DEFAULT_LOSSES = {
     "presence": 0.1,
     "handedness": 0.1,
     "uncertainty": 0.05,
+    "contact": 0.0,
 }
 
 
