@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from handmesh.tracking.association import (
     same_hand,
 )
 from handmesh.tracking.backends import open_session
-from handmesh.tracking.estimator import Estimate, Estimator, is_usable
+from handmesh.tracking.estimator import OPPOSITE_SIDES, Estimate, Estimator, is_usable
 from handmesh.tracking.hand_size import checked_hand_size
 from handmesh.tracking.smoothing import HandSmoother, Smooth, checked_preset
 from handmesh.types import (
@@ -285,11 +285,20 @@ class HandTracker:
         posed_anew = self._smooth != "off"
         estimate = self._estimator.estimate(frame, camera, box, track.hand.side, mesh=not posed_anew)
         if estimate is not None and track.side_doubts >= self._config.handedness_switch_frames:
-            estimate = self._estimator.better_side(frame, camera, box, estimate)
+            tried = self._estimator.both_sides(frame, camera, box, estimate)
+            if tried.lead < -self._lead_by_others(track):
+                estimate = tried.other
             track.side_doubts = 0  # if this changed nothing, doubt for as long again before the next try
         is_carried = track.misses <= self._config.max_coast_frames
         least_score = self._config.keep_threshold if is_carried else self._config.new_track_threshold
         return estimate if _is_hand(estimate, frame, least_score) else None
+
+    def _lead_by_others(self, track: Track) -> float:
+        """How much the one other hand in view, if there is one, speaks for the side of this track."""
+        others = [other.hand.side for other in self._tracks if other is not track and other.misses == 0]
+        if len(others) != 1:
+            return 0.0
+        return -OPPOSITE_SIDES if others[0] == track.hand.side else OPPOSITE_SIDES
 
     def _find_missing(self, frame: np.ndarray, camera: Camera, time_s: float) -> None:
         """Search for hands that are not followed: in this frame if none is, otherwise between this one and the next."""
@@ -328,7 +337,11 @@ class HandTracker:
         """Look where a detector saw hands; each found goes on with the track that has missed it, or begins one."""
         seen = [track for track in self._tracks if track.misses == 0]
         missed = [track for track in self._tracks if track.misses > 0]
-        for estimate in self._look_at(detections, frame, camera, [track.estimate for track in seen]):
+        hands = self._look_at(detections, frame, camera, [track.estimate for track in seen])
+        for track, estimate in zip(seen, hands, strict=False):
+            if estimate is not track.estimate:
+                self._update(track, estimate, camera, time_s)
+        for estimate in hands[len(seen) :]:
             track = nearest_track(missed, estimate, time_s)
             if track is None:
                 seen.append(self._begin(estimate, camera, time_s))
@@ -343,8 +356,11 @@ class HandTracker:
     def _look_at(
         self, detections: Sequence[Detection], image: np.ndarray, camera: Camera, known: Sequence[Estimate]
     ) -> list[Estimate]:
-        """The hands in the detector's boxes that are not among the `known`, up to `num_hands` with these."""
-        hands = list(known)
+        """The `known` hands and then those in the detector's boxes that are not among them, up to `num_hands`.
+
+        A known one is another estimate than before where two hands of one side were told apart.
+        """
+        hands, detection_of = list(known), {}
         for detection in detections[: 2 * self.num_hands]:
             if len(hands) == self.num_hands:
                 break
@@ -355,8 +371,36 @@ class HandTracker:
             if _is_hand(estimate, image, self._config.new_track_threshold) and not any(
                 same_hand(estimate, h) for h in hands
             ):
+                detection_of[len(hands)] = detection
                 hands.append(estimate)
-        return hands[len(known) :]
+        if len(hands) == 2 and detection_of and hands[0].hand.side == hands[1].hand.side:
+            return self._told_apart(hands, detection_of, image, camera)
+        return hands
+
+    def _told_apart(
+        self, hands: Sequence[Estimate], detection_of: Mapping[int, Detection], image: np.ndarray, camera: Camera
+    ) -> list[Estimate]:
+        """Two hands of one side, the less sure one as one of the other side where not enough speaks against it.
+
+        detection_of: by its number, where the detector saw a hand that is not followed yet.
+        """
+        tried = []
+        for k, hand in enumerate(hands):
+            if k not in detection_of:
+                tried.append(self._estimator.both_sides(image, camera, hand.box, hand))
+            elif hand.other is not None:
+                tried.append(hand)
+            else:
+                again = self._estimator.found(image, camera, detection_of[k], self._passes, both=True) or hand
+                same_side = again.hand.side == hand.hand.side
+                tried.append(again if same_side else hand._replace(other=again, lead=-again.lead))
+        k = min((0, 1), key=lambda k: tried[k].lead)
+        least_score = self._config.new_track_threshold if k in detection_of else self._config.keep_threshold
+        if tried[k].lead >= OPPOSITE_SIDES or not _is_hand(tried[k].other, image, least_score):
+            return list(hands)
+        if same_hand(tried[k].other, hands[1 - k]):
+            return list(hands)
+        return [tried[k].other if i == k else hand for i, hand in enumerate(hands)]
 
     def _check_colours(self, image: np.ndarray, camera: Camera) -> None:
         """Warn, once, where nothing was found but surely would be in RGB; two empty images of a tracker are tried."""

@@ -217,6 +217,50 @@ def test_both_networks_decide_whose_hand_it_is(right_in_net, side_score, expecte
     assert session.runs == 4, "either doubts, so both sides are looked at twice"
 
 
+ANOTHER = posed_hand((-0.15, 0, 0.6), (0.1, 0.2, -0.9), "left", seed=1)
+
+
+def pair_of(doubt, scene, hand=ANOTHER):
+    """A session whose network sees the side of `hand` wrongly, by `doubt` times what it sees others rightly by."""
+
+    def change(outputs, run):
+        if np.allclose(outputs["shape"], hand.shape):
+            outputs["right"] *= -doubt
+
+    return Doctored(scene, change)
+
+
+@pytest.mark.parametrize(("doubt", "sides"), [(0.3, ["right", "left"]), (1.0, ["right", "right"])])
+def test_two_hands_in_an_image_are_of_opposite_sides_unless_much_speaks_against_it(doubt, sides):
+    hands = [RIGHT, ANOTHER]
+    detector = Given(*(Detection(box_of(hand), "right", 0.9, 0.9) for hand in hands))
+    found = tracker_of(None, detector, pair_of(doubt, lambda _: hands)).detect(coded_frame(0), CAMERA)
+    assert [hand.side for hand in found] == sides
+    assert error_m(found[0], RIGHT) < 1e-3 and (error_m(found[1], ANOTHER) < 1e-3) == (sides[1] == "left")
+
+
+@pytest.mark.parametrize(("doubt", "sides"), [(0.3, ["left", "right"]), (1.0, ["right", "right"])])
+def test_a_followed_hand_changes_its_side_for_a_surer_one_of_that_side(doubt, sides):
+    """It keeps its id."""
+
+    def scene(number):
+        return [ANOTHER] if number < 5 else [ANOTHER, RIGHT]
+
+    results = play(tracker_of(scene, session=pair_of(doubt, scene)), range(12))
+    assert [hand.side for hand in results[4]] == ["right"]
+    assert [(hand.id, hand.side) for hand in results[-1]] == list(enumerate(sides))
+
+
+@pytest.mark.parametrize(("doubt", "side"), [(0.3, "left"), (1.0, "right")])
+def test_a_hand_beside_one_of_the_other_side_needs_more_to_change_its_own(doubt, side):
+    scene = visible_in(range(100), [RIGHT, ANOTHER])
+    session = pair_of(0.0, scene)
+    session.change = lambda outputs, run: pair_of(doubt, scene).change(outputs, run) if run > 20 else None
+    results = play(tracker_of(scene, session=session), range(40))
+    assert [hand.side for hand in results[5]] == ["right", "left"]
+    assert [hand.side for hand in results[-1]] == ["right", side]
+
+
 def test_several_detections_of_one_hand_give_one_hand():
     shifted = Box((box_of(RIGHT).centre_px[0] + 60, box_of(RIGHT).centre_px[1]), 150)
     boxes = [box_of(RIGHT), box_of(RIGHT, 1.3), shifted]
