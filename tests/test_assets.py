@@ -13,7 +13,7 @@ from handmesh.tracking.backends import open_session
 def assets(tmp_path, monkeypatch):
     folder = tmp_path / "assets"
     folder.mkdir()
-    for name in ("accurate.onnx", "detector.onnx", "fast.onnx", "balanced.onnx", "balanced.safetensors", "extra.onnx"):
+    for name in ("detector.onnx", "fast.onnx", "balanced.onnx", "balanced.safetensors", "extra.onnx"):
         (folder / name).touch()
     monkeypatch.setattr(assets_module, "ASSETS", folder)
     monkeypatch.chdir(tmp_path)
@@ -21,9 +21,9 @@ def assets(tmp_path, monkeypatch):
 
 
 def test_names_come_from_the_files_quickest_first(assets):
-    assert bundled_models() == ["fast", "balanced", "accurate", "extra"]
+    assert bundled_models() == ["fast", "balanced", "extra"]
     (assets / "fast.onnx").unlink()
-    assert bundled_models() == ["balanced", "accurate", "extra"]
+    assert bundled_models() == ["balanced", "extra"]
 
 
 def test_a_name_or_a_path_to_a_file(assets, tmp_path):
@@ -36,7 +36,7 @@ def test_a_name_or_a_path_to_a_file(assets, tmp_path):
 
 @pytest.mark.parametrize("unknown", ["balancd", "detector", ""])
 def test_unknown_names_list_the_known_ones(assets, unknown):
-    with pytest.raises(ModelFileError, match="bundled are: fast, balanced, accurate, extra; or give the path of"):
+    with pytest.raises(ModelFileError, match="bundled are: fast, balanced, extra; or give the path of"):
         model_path(unknown)
 
 
@@ -56,7 +56,7 @@ def test_nothing_bundled(assets):
 
 def test_help_says_what_each_costs(assets):
     said = model_help()
-    assert said.index("fast (crops of 80 px") < said.index("balanced (crops of 128 px") < said.index("accurate (crops")
+    assert said.index("fast (crops of 80 px") < said.index("balanced (crops of 128 px")
     assert "about" not in said.split("extra")[1]
 
 

@@ -45,8 +45,8 @@ class Size(NamedTuple):
     latency_ms: int  # about, crop to vertices, one thread of a server's CPU: `handmesh benchmark sizes`
 
 
-SIZES = {"fast": Size(80, 6), "balanced": Size(128, 10), "accurate": Size(160, 13)}
-"""The sizes, from the quickest to the largest: the same network on more and more pixels. Those with a file ship."""
+SIZES = {"fast": Size(80, 6), "balanced": Size(128, 10)}
+"""The sizes, from the quickest to the largest: the same network on more and more pixels."""
 
 
 def bundled_models() -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from handmesh import skeleton
 from handmesh.geometry import NEAREST_M, project
-from handmesh.tracking.estimator import Estimate
+from handmesh.tracking.estimator import COMPANION_SIZES, Estimate
 from handmesh.tracking.smoothing import HandSmoother
 from handmesh.types import MIN_SCORE, Box, Camera, Hand, checked_number
 
@@ -178,6 +178,12 @@ def same_hand(a: Estimate, b: Estimate) -> bool:
     size = min(a.box.size_px, b.box.size_px)
     apart = np.linalg.norm(a.hand.joints_px - b.hand.joints_px, axis=1).mean()
     return bool(apart < 0.2 * size) or overlap(a.box, b.box) > 0.7
+
+
+def are_like_a_pair(a: Estimate, b: Estimate) -> bool:
+    """Whether two estimates may be of one person's two hands: of opposite sides and like size, and not of one hand."""
+    sizes = sorted((a.box.size_px, b.box.size_px))
+    return a.hand.side != b.hand.side and sizes[1] <= COMPANION_SIZES * sizes[0] and not same_hand(a, b)
 
 
 def overlap(a: Box, b: Box) -> float:

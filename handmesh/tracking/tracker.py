@@ -24,6 +24,7 @@ from handmesh.tracking.association import (
     SAME_POSITION_OVERLAP,
     Track,
     TrackerConfig,
+    are_like_a_pair,
     deduplicate,
     nearest_track,
     overlap,
@@ -360,7 +361,7 @@ class HandTracker:
 
         A known one is another estimate than before where two hands of one side were told apart.
         """
-        hands, detection_of = list(known), {}
+        hands, unsure, detection_of = list(known), [], {}
         for detection in detections[: 2 * self.num_hands]:
             if len(hands) == self.num_hands:
                 break
@@ -368,11 +369,16 @@ class HandTracker:
             if not is_usable(box, image) or any(overlap(box, hand.box) > SAME_POSITION_OVERLAP for hand in hands):
                 continue
             estimate = self._estimator.found(image, camera, detection, self._passes)
-            if _is_hand(estimate, image, self._config.new_track_threshold) and not any(
-                same_hand(estimate, h) for h in hands
-            ):
+            if not _is_hand(estimate, image, 0.0) or any(same_hand(estimate, hand) for hand in hands):
+                continue
+            if estimate.hand.score >= self._config.new_track_threshold:
                 detection_of[len(hands)] = detection
                 hands.append(estimate)
+            else:
+                unsure.append(estimate)
+        if len(hands) == 1 < self.num_hands and not known:
+            beside = (estimate.accompanied() for estimate in unsure if are_like_a_pair(estimate, hands[0]))
+            hands += [one for one in beside if one.hand.score >= self._config.new_track_threshold][:1]
         if len(hands) == 2 and detection_of and hands[0].hand.side == hands[1].hand.side:
             return self._told_apart(hands, detection_of, image, camera)
         return hands
@@ -384,23 +390,24 @@ class HandTracker:
 
         detection_of: by its number, where the detector saw a hand that is not followed yet.
         """
-        tried = []
-        for k, hand in enumerate(hands):
-            if k not in detection_of:
-                tried.append(self._estimator.both_sides(image, camera, hand.box, hand))
-            elif hand.other is not None:
-                tried.append(hand)
-            else:
-                again = self._estimator.found(image, camera, detection_of[k], self._passes, both=True) or hand
-                same_side = again.hand.side == hand.hand.side
-                tried.append(again if same_side else hand._replace(other=again, lead=-again.lead))
+        tried = [self._tried_as_other(hand, detection_of.get(k), image, camera) for k, hand in enumerate(hands)]
         k = min((0, 1), key=lambda k: tried[k].lead)
         least_score = self._config.new_track_threshold if k in detection_of else self._config.keep_threshold
-        if tried[k].lead >= OPPOSITE_SIDES or not _is_hand(tried[k].other, image, least_score):
+        other = tried[k].other
+        if tried[k].lead >= OPPOSITE_SIDES or not _is_hand(other, image, least_score) or same_hand(other, hands[1 - k]):
             return list(hands)
-        if same_hand(tried[k].other, hands[1 - k]):
-            return list(hands)
-        return [tried[k].other if i == k else hand for i, hand in enumerate(hands)]
+        return [other, hands[1]] if k == 0 else [hands[0], other]
+
+    def _tried_as_other(
+        self, hand: Estimate, detection: Detection | None, image: np.ndarray, camera: Camera
+    ) -> Estimate:
+        """The hand with what it is as one of the other side; detection: of one that is not followed yet."""
+        if detection is None:
+            return self._estimator.both_sides(image, camera, hand.box, hand)
+        if hand.other is not None:
+            return hand
+        again = self._estimator.found(image, camera, detection, self._passes, both=True) or hand
+        return again if again.hand.side == hand.hand.side else hand._replace(other=again, lead=-again.lead)
 
     def _check_colours(self, image: np.ndarray, camera: Camera) -> None:
         """Warn, once, where nothing was found but surely would be in RGB; two empty images of a tracker are tried."""

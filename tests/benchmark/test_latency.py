@@ -65,12 +65,12 @@ def test_the_stages_of_a_call_are_parts_of_its_total():
 
 def test_networks_take_turns():
     runs = []
-    candidates = {name: candidate_of(one_hand, name, runs) for name in ("fast", "accurate")}
+    candidates = {name: candidate_of(one_hand, name, runs) for name in ("fast", "balanced")}
     runs.clear()
     reports = measure_latency(candidates, [coded_frame(n) for n in range(25)], warm_up=0)
     assert [report.look.frames for report in reports.values()] == [25, 25]
     rotations = [name for name, before in zip(runs, [None, *runs], strict=False) if name != before]
-    assert rotations == ["fast", "accurate"] * 3
+    assert rotations == ["fast", "balanced"] * 3
 
 
 def test_too_few_frames_are_refused():

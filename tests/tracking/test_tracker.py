@@ -18,7 +18,7 @@ from handmesh.assets import ModelFileError, model_path
 from handmesh.detection import Detection
 from handmesh.files import ImageError
 from handmesh.tracking.association import TrackerConfig
-from handmesh.tracking.estimator import Estimator
+from handmesh.tracking.estimator import COMPANION, Estimator
 from handmesh.tracking.tracker import HandTracker
 from handmesh.types import MIN_SCORE, Box, Camera
 
@@ -259,6 +259,27 @@ def test_a_hand_beside_one_of_the_other_side_needs_more_to_change_its_own(doubt,
     results = play(tracker_of(scene, session=session), range(40))
     assert [hand.side for hand in results[5]] == ["right", "left"]
     assert [hand.side for hand in results[-1]] == ["right", side]
+
+
+FAR, AS_RIGHT = (
+    posed_hand((-0.15, 0, z), (0.1, 0.2, -0.9), side, seed=1) for z, side in ((1.6, "left"), (0.6, "right"))
+)
+
+
+@pytest.mark.parametrize(
+    ("hands", "found"),
+    [([RIGHT, ANOTHER], 2), ([ANOTHER, RIGHT], 2), ([ANOTHER], 0), ([RIGHT, AS_RIGHT], 1), ([RIGHT, FAR], 1)],
+)
+def test_a_hand_that_is_unsure_is_found_beside_a_sure_one_of_the_other_side_and_like_size(hands, found):
+    def change(outputs, run):
+        if np.allclose(outputs["shape"], ANOTHER.shape):
+            outputs["presence"] = np.array([-0.2], np.float32)
+
+    seen = tracker_of(lambda _: hands, session=Doctored(lambda _: hands, change)).detect(coded_frame(0), CAMERA)
+    assert len(seen) == found
+    if found == 2:
+        assert [hand.side for hand in seen] == ["right", "left"]
+        assert seen[1].score == pytest.approx(1 / (1 + math.exp(0.2 - COMPANION)), abs=1e-4)
 
 
 def test_several_detections_of_one_hand_give_one_hand():

@@ -59,6 +59,9 @@ export const LEAST_AHEAD = 0.1;
 export const SURE_HANDEDNESS = 0.95;
 export const SURE_SIDE = 0.8;
 export const DETECTOR_SIDE_WEIGHT = 0.5;
+export const OPPOSITE_SIDES = 6;
+export const COMPANION = 0.8;
+export const COMPANION_SIZES = 2;
 export const HOPELESS = 0.02;
 export const STAGES = ['detect', 'crop', 'network', 'lift', 'smooth', 'total'] as const;
 

@@ -1,6 +1,6 @@
 /** Hands from frame to frame: where to look next, which are lost, which the same. */
 
-import { LONGEST_GAP_S, LONGEST_STEP_M, NEAREST_M, TRACKER_CONFIG, SHORTEST_GAP_S } from '../common/constants.ts';
+import { COMPANION_SIZES, LONGEST_GAP_S, LONGEST_STEP_M, NEAREST_M, TRACKER_CONFIG, SHORTEST_GAP_S } from '../common/constants.ts';
 import { confidenceIn, type Estimate } from './estimator.ts';
 import { project } from './geometry.ts';
 import { moved, nearestOf, type Vector } from './linear.ts';
@@ -127,6 +127,12 @@ export function isSameHand(a: Estimate, b: Estimate): boolean {
   }
   const nearly = 0.2 * Math.min(a.box.sizePx, b.box.sizePx);
   return sum / (p.length / 2) < nearly || overlap(a.box, b.box) > 0.7;
+}
+
+/** Whether two estimates may be of one person's two hands: of opposite sides and like size, and not of one hand. */
+export function areLikeAPair(a: Estimate, b: Estimate): boolean {
+  const [smaller, larger] = [Math.min(a.box.sizePx, b.box.sizePx), Math.max(a.box.sizePx, b.box.sizePx)];
+  return a.hand.side !== b.hand.side && larger <= COMPANION_SIZES * smaller && !isSameHand(a, b);
 }
 
 /** Intersection over union of two boxes, both taken as upright. */

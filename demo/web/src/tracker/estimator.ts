@@ -1,6 +1,6 @@
 /** One box in one image to one hand: crop, network, lifting, and which side it is. */
 
-import { ALIGN, DETECTOR_SIDE_WEIGHT, HOPELESS, SURE_HANDEDNESS, SURE_SIDE } from '../common/constants.ts';
+import { ALIGN, COMPANION, DETECTOR_SIDE_WEIGHT, HOPELESS, SURE_HANDEDNESS, SURE_SIDE } from '../common/constants.ts';
 import { Alignment } from './alignment.ts';
 import { affineOf, imageJoints, toCameraFrame, type Crop } from './camera_frame.ts';
 import { confidenceOf, probability, type Confidence } from './confidence.ts';
@@ -18,10 +18,17 @@ export interface Estimate {
   readonly box: Box; // turned and tight around the joints that the network saw in the image
   readonly presence: number; // 0..1, what the network says of a hand in the crop
   readonly agreement: number; // 0..1, that the hand is of the side it was taken for
+  readonly other: Estimate | null; // what it makes of the box as one of the other side, where that was tried and is a hand
+  readonly lead: number; // how much more speaks for this side than for that: the logarithm of the networks' odds
 }
 
 /** 0..1, that there is a hand and that it is of this side. */
 export const confidenceIn = (estimate: Estimate): number => estimate.presence * estimate.agreement;
+
+/** The same with the score of one beside a sure hand of the other side. */
+export function accompanied(estimate: Estimate): Estimate {
+  return { ...estimate, hand: { ...estimate.hand, score: logistic(logit(estimate.hand.score) + COMPANION) } };
+}
 
 /** An image and what took it. */
 export interface View {
@@ -49,9 +56,9 @@ export class Estimator {
     this.confidence = confidenceOf(metadata);
   }
 
-  /** The hand of `side` in `box` (tight around its joints); null where the numbers are no hand. */
-  async estimate({ image, camera }: View, box: Box, side: Side): Promise<Estimate | null> {
-    const crop: Crop = { box: scaledBox(box, this.boxScale), side, size: this.session.width };
+  /** The hand of `side` in the box `at` (tight around its joints); null where the numbers are no hand. */
+  async estimate({ image, camera }: View, at: Box, side: Side): Promise<Estimate | null> {
+    const crop: Crop = { box: scaledBox(at, this.boxScale), side, size: this.session.width };
     const pixels = this.stopwatch.time('crop', () => warp(image, affineOf(crop), crop.size));
     const outputs = await this.stopwatch.timeAsync('network', () => this.session.run(pixels));
     return this.stopwatch.time('lift', () => {
@@ -61,16 +68,22 @@ export class Estimator {
       }
       const probabilities = { presence: hand.score, agreement: logistic(outputs['right']![0]!) };
       const score = probability(this.confidence.followed, probabilities);
-      return { ...probabilities, hand: { ...hand, score }, box: boxAround(imageJoints(outputs, crop)) };
+      const box = boxAround(imageJoints(outputs, crop));
+      return { ...probabilities, hand: { ...hand, score }, box, other: null, lead: Infinity };
     });
   }
 
   /** The hand where a detector saw one, looked at twice; its score weighs both networks' opinions. */
-  async found(view: View, detection: Detection, passes = 2): Promise<Estimate | null> {
-    const estimate = await this.estimateAfresh(view, detection, passes);
+  async found(view: View, detection: Detection, passes = 2, both = false): Promise<Estimate | null> {
+    const estimate = await this.estimateAfresh(view, detection, passes, both);
     if (estimate === null) {
       return null;
     }
+    const other = estimate.other && this.scored(estimate.other, detection);
+    return { ...this.scored(estimate, detection), other };
+  }
+
+  private scored(estimate: Estimate, detection: Detection): Estimate {
     const { presence, agreement } = estimate;
     const score = probability(this.confidence.found, { detector: detection.score, presence, agreement });
     return { ...estimate, hand: { ...estimate.hand, score } };
@@ -78,20 +91,23 @@ export class Estimator {
 
   /**
    * The hand in a box whose position and side are only roughly known; each further pass looks again around it. Where
-   * detector or network may be wrong about the side, the other one is followed as far, and all that was seen decides.
+   * detector or network may be wrong about the side, or for `both` in any case, the other one is followed as far, and
+   * all that was seen decides.
    */
-  private async estimateAfresh(view: View, { box, side, sideScore }: Detection, passes: number): Promise<Estimate | null> {
+  private async estimateAfresh(view: View, detection: Detection, passes: number, both: boolean): Promise<Estimate | null> {
+    const { box, side, sideScore } = detection;
     const first = await this.estimate(view, box, side);
     if (first === null || first.presence < HOPELESS) {
       return first;
     }
     const given = await this.lookedAgain(view, first, passes);
-    if (first.agreement >= SURE_HANDEDNESS && sideScore >= SURE_SIDE) {
+    if (!both && first.agreement >= SURE_HANDEDNESS && sideScore >= SURE_SIDE) {
       return given.at(-1)!;
     }
     const other = await this.lookedAgain(view, await this.estimate(view, box, otherSide(side)), passes);
-    const lead = DETECTOR_SIDE_WEIGHT * logit(sideScore);
-    return (sideSupport(other) > sideSupport(given) + lead ? other : given).at(-1)!;
+    const lead = sideSupport(given) + DETECTOR_SIDE_WEIGHT * logit(sideScore) - sideSupport(other);
+    const [chosen, rival] = (lead < 0 ? [other, given] : [given, other]).map((passed) => passed.at(-1)!);
+    return chosen ? { ...chosen, other: rival ?? null, lead: Math.abs(lead) } : null;
   }
 
   /** The estimates of all passes; the last one is null where the hand was lost on the way. */
@@ -104,10 +120,10 @@ export class Estimator {
     return estimates;
   }
 
-  /** `estimate`, or that of the other side in the same box where that one is likelier. */
-  async betterSide(view: View, box: Box, estimate: Estimate): Promise<Estimate> {
+  /** `estimate`, which was made of this box, with the other side tried as well. */
+  async bothSides(view: View, box: Box, estimate: Estimate): Promise<Estimate> {
     const other = await this.estimate(view, box, otherSide(estimate.hand.side));
-    return other !== null && confidenceIn(other) > confidenceIn(estimate) ? other : estimate;
+    return { ...estimate, other, lead: other ? likelihood(estimate) - likelihood(other) : Infinity };
   }
 }
 
@@ -117,6 +133,9 @@ const otherSide = (side: Side): Side => (side === 'right' ? 'left' : 'right');
 function sideSupport(estimates: (Estimate | null)[]): number {
   return estimates.reduce((sum, each) => sum + (each ? logit(each.agreement) : -Infinity), 0) / estimates.length;
 }
+
+/** How much speaks for a hand of this side in its box, on the scale of `Estimate.lead`. */
+const likelihood = ({ presence, agreement }: Estimate): number => Math.log(Math.max(presence, 1e-12)) + logit(agreement);
 
 /** Whether a crop there can show a hand: its centre in the image, its size neither a dot nor far beyond it. */
 export function isUsable({ centrePx: [x, y], sizePx }: Box, { width, height }: RgbaImage): boolean {

@@ -1,9 +1,9 @@
 /** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. */
 
-import { TRACKER_CONFIG, SAME_POSITION_OVERLAP, STRIDE } from '../common/constants.ts';
-import { isSameHand, nearestTrack, overlap, Track, deduplicate } from './association.ts';
+import { OPPOSITE_SIDES, TRACKER_CONFIG, SAME_POSITION_OVERLAP, STRIDE } from '../common/constants.ts';
+import { areLikeAPair, isSameHand, nearestTrack, overlap, Track, deduplicate } from './association.ts';
 import { letterbox, readMaps, type Detection } from './detection.ts';
-import { Estimator, isUsable, confidenceIn, type Estimate, type View } from './estimator.ts';
+import { accompanied, Estimator, isUsable, confidenceIn, type Estimate, type View } from './estimator.ts';
 import type { SkinnedHand } from './lbs.ts';
 import type { Session } from './session.ts';
 import { HandSmoother, type Smooth } from './smoothing.ts';
@@ -120,11 +120,21 @@ export class HandTracker {
     }
     let estimate = await this.estimator.estimate(view, box, track.hand.side);
     if (estimate && track.sideDoubts >= TRACKER_CONFIG.handednessSwitchFrames) {
-      estimate = await this.estimator.betterSide(view, box, estimate);
+      const tried = await this.estimator.bothSides(view, box, estimate);
+      estimate = tried.lead < -this.leadByOthers(track) ? tried.other : estimate;
       track.sideDoubts = 0; // if this changed nothing, doubt for as long again before the next try
     }
     const leastScore = track.misses <= TRACKER_CONFIG.maxCoastFrames ? TRACKER_CONFIG.keepThreshold : TRACKER_CONFIG.newTrackThreshold;
     return isHand(estimate, view.image, leastScore) ? estimate : null;
+  }
+
+  /** How much the one other hand in view, if there is one, speaks for the side of this track. */
+  private leadByOthers(track: Track): number {
+    const others = this.seen().filter((other) => other !== track);
+    if (others.length !== 1) {
+      return 0;
+    }
+    return others[0]!.hand.side === track.hand.side ? -OPPOSITE_SIDES : OPPOSITE_SIDES;
   }
 
   /** Search for hands that are not followed: in this frame if none is, otherwise between this one and the next. */
@@ -162,7 +172,14 @@ export class HandTracker {
   private async takeIn(detections: readonly Detection[], view: View, timeS: number): Promise<void> {
     const seen = this.seen();
     let missed = this.tracks.filter((track) => track.misses > 0);
-    for (const estimate of await this.lookAt(detections, view, seen.map((track) => track.estimate))) {
+    const known = seen.map((track) => track.estimate);
+    const hands = await this.lookAt(detections, view, known);
+    for (const [k, track] of [...seen].entries()) {
+      if (hands[k] !== known[k]) {
+        this.update(track, hands[k]!, view, timeS);
+      }
+    }
+    for (const estimate of hands.slice(known.length)) {
       const track = nearestTrack(missed, estimate, timeS);
       if (track) {
         this.update(track, estimate, view, timeS);
@@ -177,11 +194,16 @@ export class HandTracker {
     this.tracks = [...seen, ...missed].sort((one, other) => one.id - other.id);
   }
 
-  /** The hands in the detector's boxes that are not among the `known`, up to `numHands` with these. */
+  /**
+   * The `known` hands and then those in the detector's boxes that are not among them, up to `numHands`. A known one is
+   * another estimate than before where two hands of one side were told apart.
+   */
   private async lookAt(
     detections: readonly Detection[], view: View, known: readonly Estimate[],
   ): Promise<Estimate[]> {
     const hands = [...known];
+    const unsure: Estimate[] = [];
+    const detectionOf = new Map<number, Detection>();
     for (const detection of detections.slice(0, 2 * this.numHands)) {
       if (hands.length === this.numHands) {
         break;
@@ -191,11 +213,55 @@ export class HandTracker {
         continue;
       }
       const estimate = await this.estimator.found(view, detection);
-      if (isHand(estimate, view.image, TRACKER_CONFIG.newTrackThreshold) && !hands.some((hand) => isSameHand(estimate, hand))) {
+      if (!isHand(estimate, view.image, 0) || hands.some((hand) => isSameHand(estimate, hand))) {
+        continue;
+      }
+      if (isSure(estimate)) {
+        detectionOf.set(hands.length, detection);
         hands.push(estimate);
+      } else {
+        unsure.push(estimate);
       }
     }
-    return hands.slice(known.length);
+    if (hands.length === 1 && this.numHands > 1 && known.length === 0) {
+      const beside = unsure.filter((estimate) => areLikeAPair(estimate, hands[0]!)).map(accompanied);
+      hands.push(...beside.filter(isSure).slice(0, 1));
+    }
+    const [one, other] = hands;
+    const ofOneSide = hands.length === 2 && one!.hand.side === other!.hand.side;
+    return ofOneSide && detectionOf.size ? this.toldApart([one!, other!], detectionOf, view) : hands;
+  }
+
+  /**
+   * Two hands of one side, the less sure one as one of the other side where not enough speaks against it. `detectionOf`:
+   * by its number, where the detector saw a hand that is not followed yet.
+   */
+  private async toldApart(
+    hands: [Estimate, Estimate], detectionOf: ReadonlyMap<number, Detection>, view: View,
+  ): Promise<Estimate[]> {
+    const tried = [];
+    for (const [k, hand] of hands.entries()) {
+      tried.push(await this.triedAsOther(hand, detectionOf.get(k), view));
+    }
+    const k = tried[1]!.lead < tried[0]!.lead ? 1 : 0;
+    const { lead, other } = tried[k]!;
+    const leastScore = detectionOf.has(k) ? TRACKER_CONFIG.newTrackThreshold : TRACKER_CONFIG.keepThreshold;
+    if (lead >= OPPOSITE_SIDES || !isHand(other, view.image, leastScore) || isSameHand(other, hands[1 - k]!)) {
+      return hands;
+    }
+    return k === 0 ? [other, hands[1]] : [hands[0], other];
+  }
+
+  /** The hand with what it is as one of the other side; `detection`: of one that is not followed yet. */
+  private async triedAsOther(hand: Estimate, detection: Detection | undefined, view: View): Promise<Estimate> {
+    if (!detection) {
+      return this.estimator.bothSides(view, hand.box, hand);
+    }
+    if (hand.other) {
+      return hand;
+    }
+    const again = (await this.estimator.found(view, detection, 2, true)) ?? hand;
+    return again.hand.side === hand.hand.side ? again : { ...hand, other: again, lead: -again.lead };
   }
 
   private begin(estimate: Estimate, { camera }: View, timeS: number): Track {
@@ -207,6 +273,8 @@ export class HandTracker {
     this.stopwatch.time('smooth', () => track.update(estimate, camera, timeS));
   }
 }
+
+const isSure = (estimate: Estimate): boolean => estimate.hand.score >= TRACKER_CONFIG.newTrackThreshold;
 
 function isHand(estimate: Estimate | null, image: RgbaImage, score: number): estimate is Estimate {
   return estimate !== null && estimate.hand.score >= score && isUsable(estimate.box, image);
