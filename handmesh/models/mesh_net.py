@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, TypeVar
 import timm
 import torch
 from jaxtyping import Float
+from timm.models.fastvit import ConvMlp, ReparamLargeKernelConv
 from timm.models.repvit import RepVggDw
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
@@ -64,6 +65,8 @@ class NetworkConfig:
     """Stochastic depth of a FastViT."""
     branches: bool = True
     """Keep the parallel branches that a RepViT trains with and merges afterwards; without, its 3x3 ones alone."""
+    large_kernels: bool = True
+    """Keep a FastViT's 7x7 convolutions, in its feed-forward layers and between its stages; without, 3x3 ones."""
     head: str = "keypoint"
     """Parameters from the features at the joints found in the crop (`keypoint`), from the mean feature (`pooled`), or
     by a head of your own (docs/researchers.md)."""
@@ -125,7 +128,10 @@ class HandNet(Mergeable):
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None])
 
     def forward(self, image: Float[Tensor, "B 3 S S"]) -> HandNetOutput:
-        features = self.backbone((image - self.pixel_mean) / self.pixel_std)
+        return self.of_maps(self.backbone((image - self.pixel_mean) / self.pixel_std))
+
+    def of_maps(self, features: list[Tensor]) -> HandNetOutput:
+        """The same of the backbone's maps, (B, C, h, w) each, the finest first."""
         pooled = features[-1].mean((2, 3))
         found = self.head(features, pooled)
         six, shape = found.parameters.split((NUM_JOINTS * 6, NUM_SHAPE), dim=1)
@@ -146,7 +152,8 @@ def _create_backbone(config: NetworkConfig) -> nn.Module:
     options = {"drop_path_rate": config.drop_path} if config.drop_path else {}
     create = partial(timm.create_model, config.backbone, features_only=True, out_indices=(1, 2, 3), **options)
     backbone = _fetch(create, config.backbone) if config.pretrained else create()
-    return backbone if config.branches else _single_branch(backbone, config.backbone)
+    backbone = backbone if config.branches else _single_branch(backbone, config.backbone)
+    return backbone if config.large_kernels else _small_kernels(backbone, config)
 
 
 def _fetch(create: Callable[..., nn.Module], name: str) -> nn.Module:
@@ -170,6 +177,23 @@ def _single_branch(backbone: nn.Module, name: str) -> nn.Module:
             if isinstance(child, RepVggDw):
                 setattr(parent, key, child.conv)
     return backbone
+
+
+def _small_kernels(backbone: nn.Module, config: NetworkConfig) -> nn.Module:
+    """A FastViT whose depthwise 7x7 convolutions are 3x3 ones."""
+    if not config.backbone.startswith("fastvit") or config.pretrained:
+        raise ValueError("network.large_kernels can be switched off for a FastViT with random weights alone")
+    for block in list(backbone.modules()):
+        if isinstance(block, ConvMlp):
+            block.conv.conv = _three_by_three(block.conv.conv)
+            nn.init.trunc_normal_(block.conv.conv.weight, std=0.02)  # as timm begins the larger one
+        elif isinstance(block, ReparamLargeKernelConv):
+            block.large_conv.conv, block.kernel_size = _three_by_three(block.large_conv.conv), 3
+    return backbone
+
+
+def _three_by_three(conv: nn.Conv2d) -> nn.Conv2d:
+    return nn.Conv2d(conv.in_channels, conv.out_channels, 3, conv.stride, 1, groups=conv.groups, bias=False)
 
 
 class TopDown(nn.Module):

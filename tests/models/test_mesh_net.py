@@ -6,6 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the network is part of the training extra")
 
+from torch import nn  # noqa: E402
+
 from handmesh.models.mesh_net import HandNet, NetworkConfig, backbone_names  # noqa: E402
 
 
@@ -93,6 +95,19 @@ def test_without_branches_there_is_nothing_to_merge_but_normalisation():
     assert _parameters(single.reparameterised()) == _parameters(full.reparameterised())
     with pytest.raises(ValueError, match="not for fastvit_t8"):
         HandNet(NetworkConfig("fastvit_t8", branches=False))
+
+
+def test_without_large_kernels_every_one_is_of_three_pixels_merged_or_not():
+    small = HandNet(NetworkConfig("fastvit_t8", large_kernels=False)).eval()
+    merged, image = small.reparameterised(), torch.rand(1, 3, 64, 64)
+    for network in (small, merged):
+        kernels = [module.kernel_size for module in network.backbone.modules() if isinstance(module, nn.Conv2d)]
+        assert set(kernels) == {(1, 1), (3, 3)}
+    torch.testing.assert_close(merged(image).rotations, small(image).rotations, atol=1e-4, rtol=1e-4)
+    shapes = [features.shape for features in small.backbone(image)]
+    assert shapes == [features.shape for features in HandNet(NetworkConfig("fastvit_t8")).eval().backbone(image)]
+    with pytest.raises(ValueError, match="for a FastViT with random weights alone"):
+        HandNet(NetworkConfig("repvit_m0_9", large_kernels=False))
 
 
 def test_unknown_backbone_lists_the_known():
