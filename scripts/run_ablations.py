@@ -54,8 +54,8 @@ class Options:
     frozen: Path | None = None
     """Weights (.safetensors) of a RepViT-M0.9 whose backbone is not trained: its maps of `crops` crops are computed
     once, and the heads alone are trained on them. Default: whole networks are trained, from random weights."""
-    crops: int = 6400
-    steps: int = 300
+    crops: int = 4800
+    steps: int = 240
     """Of 64 crops; with `frozen`. Whole networks are trained as their presets say."""
 
 
