@@ -23,9 +23,13 @@ sys.path.insert(0, str(ROOT))
 
 from handmesh.console import parse  # noqa: E402
 from handmesh.data.loader import Stage, TrainingBatches  # noqa: E402
-from handmesh.data.samples import Batch  # noqa: E402
+from handmesh.data.mixture import ShardSource  # noqa: E402
+from handmesh.data.samples import Batch, HandSample, Taught, collate, make_crop_sample  # noqa: E402
+from handmesh.data.shards import read_shards  # noqa: E402
+from handmesh.data.teacher import Bank, open_landmark_teacher, teach  # noqa: E402
 from handmesh.files import make_folder, write_json  # noqa: E402
 from handmesh.models.checkpoint import load_trained  # noqa: E402
+from handmesh.models.mesh_net import HEADS as HEAD_KINDS  # noqa: E402
 from handmesh.models.mesh_net import HandNet, HandNetOutput  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
 from handmesh.training.engine import StepLosses, train  # noqa: E402
@@ -54,15 +58,24 @@ class Options:
     frozen: Path | None = None
     """Weights (.safetensors) of a RepViT-M0.9 whose backbone is not trained: its maps of `crops` crops are computed
     once, and the heads alone are trained on them. Default: whole networks are trained, from random weights."""
+    teacher: Path | None = None
+    """The landmark network (.onnx) whose features `data/taught/train` holds: the heads are trained on these instead,
+    and it is asked for those of the held-out crops."""
+    variants: tuple[str, ...] = ()
+    """Presets of configs/ablation. Default: all that can be trained so."""
     crops: int = 4800
     steps: int = 240
-    """Of 64 crops; with `frozen`. Whole networks are trained as their presets say."""
+    """Of 64 crops; heads alone. Whole networks are trained as their presets say."""
+
+    @property
+    def heads_alone(self) -> bool:
+        return bool(self.frozen or self.teacher)
 
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], "run_ablations.py")
     for seed in range(1, options.seeds + 1):
-        for variant in HEADS if options.frozen else VARIANTS:
+        for variant in options.variants or (HEADS if options.heads_alone else VARIANTS):
             run(variant, seed, options)
         print("\n".join(table(options.out)), flush=True)
 
@@ -73,10 +86,10 @@ def run(variant: str, seed: int, options: Options) -> None:
     if (out / RESULT).exists():
         return
     words = ["--run.seed", str(seed), "--run.out", str(out)]
-    if options.frozen:
+    if options.heads_alone:
         words += ["--run.schedule", str(options.steps), "64", "64", "--optimiser.learning-rate", "0.003"]
     config = read_config(MeshConfig, PRESETS / f"{variant}.yaml", words)
-    task = Heads(config, options) if options.frozen else Networks(config)
+    task = Heads(config, options) if options.heads_alone else Networks(config)
     fresh, begun = not (out / "last.pt").exists(), time.process_time()
     train(task, config.run, config.optimiser)
     taken_s = time.process_time() - begun - task.validated_s
@@ -103,15 +116,20 @@ Crops = tuple[list[Tensor], Batch]
 
 
 class Heads(Networks):
-    """Heads alone, on the maps of a frozen backbone. The crops are the same for all variants and seeds."""
+    """Heads alone, on features of a network that is not trained. The crops are the same for all variants and seeds."""
 
     def __init__(self, config: MeshConfig, options: Options) -> None:
         super().__init__(replace(config, data=replace(config.data, taught=())))
         path = options.out / "maps.pt"
         if not path.exists():
             make_folder(options.out)
-            torch.save([_joined(crops) for crops in self._drawn(options)], path)
+            drawn = self._taught(options.teacher, config.data.taught[0]) if options.teacher else self._drawn(options)
+            torch.save([_joined(crops) for crops in drawn], path)
         self.stored, self.held_out = ((maps, Batch(**labels)) for maps, labels in torch.load(path, weights_only=True))
+        if options.teacher:
+            channels = [each.shape[1] for each in self.stored[0]]
+            self.model.head = HEAD_KINDS[config.network.head](channels, config.network)
+            self.model.logits = nn.Linear(channels[-1], 2)
         self.model.backbone = nn.Identity()
         self.model = OfMaps(self.model)
 
@@ -123,6 +141,25 @@ class Heads(Networks):
         batches = TrainingBatches(sources, [stage], self.config.data.augment, self.config.box_scale, 0)
         yield (_maps(network, batches[step]) for step in range(stage.steps))
         yield [_maps(network, self.validation["synthetic"])]
+
+    def _taught(self, path: Path, folder: Path) -> Iterator[Iterable[Crops]]:
+        """The views of a bank that are mirrored the right way, and the held-out crops, as the teacher sees them."""
+        bank, teacher, held_out = Bank(folder), open_landmark_teacher(path), self.config.validation_shards
+        source, views = self.sources[0].source, (bank[row] for row in range(len(bank)))
+        yield (
+            self._seen(source[view.item]._replace(view=view.box), view.taught) for view in views if not view.wrong_side
+        )
+        source = ShardSource(read_shards(held_out, limit=self.config.validation_size), self.hand_model)
+        for_each = (teach(item, [item.box], [False], self.config.box_scale, teacher) for item in source)
+        told = (Taught(*(bank.standards[n].of(v[0]) for n, v in seen._asdict().items())) for seen in for_each)
+        yield (self._seen(item, taught) for item, taught in zip(source, told, strict=True))
+
+    def _seen(self, item: HandSample, taught: Taught) -> Crops:
+        """The map and the mean feature, as a map of one cell, of a hand."""
+        size, rng = self.config.run.stages[-1].crop_size, np.random.default_rng(0)
+        batch = collate([make_crop_sample(item, size, self.config.box_scale, None, rng)])
+        maps = [torch.from_numpy(each)[None].half() for each in (taught.map, taught.mean[:, None, None])]
+        return maps, batch._replace(image=batch.image[:, :0, 0, 0])
 
     def batches(self, start: int, rank: int, world: int) -> Iterable[Crops]:
         stage, (maps, labels) = self.config.run.stages[0], self.stored

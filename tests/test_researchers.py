@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "researchers.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 RECIPES = {preset: parameters for preset, parameters in re.findall(r"^\| `(.*?)` \|[^|]*\| ([\d.]+) \|", PAGE, re.M)}
-ON_THE_TWIN = {"base", "keypoint_3_steps", "pooled", "pooled_3_steps", "single_branch", "distilled"}
+OVER_SEEDS = {"keypoint", "three_steps", "pooled", "pooled_three_steps"}
 
 
 @pytest.fixture
@@ -130,12 +130,25 @@ def test_a_preset_has_the_size_that_the_table_says():
 
 
 def test_figures_of_the_ablations_are_those_of_the_experiments():
-    """PA-MPJPE and PA-MPVPE, the last two columns there."""
     section = (ROOT / "docs" / "experiments.md").read_text().split("## Parts of the recipe")[1].split("\n## ")[0]
-    there = set(re.findall(r"\| (\d+\.\d) \| (\d+\.\d) \|$", section, re.M))
-    found = r"^\| `ablation/(\w+).yaml`.*?measured: (?:PA-MPJPE )?([\d.]+), (?:PA-MPVPE )?([\d.]+) mm"
-    here = {name: figures for name, *figures in re.findall(found, PAGE, re.M)}
-    assert here.keys() == ON_THE_TWIN and {tuple(figures) for figures in here.values()} <= there
+    spread = r"\d+\.\d\d ± \d\.\d\d"
+    there = dict(re.findall(rf"^\| `(\w+)` .*?\| ({spread} \| {spread}) \| \d+ ± \d+ \|$", section, re.M))
+    found = rf"^\| `ablation/(\w+).yaml`.*?measured.*?: PA-MPJPE ({spread}), PA-MPVPE ({spread}) mm"
+    here = {name: " | ".join(figures) for name, *figures in re.findall(found, PAGE, re.M)}
+    assert here == there and here.keys() == OVER_SEEDS
+
+
+def test_each_ablation_switches_one_part():
+    def network(name: str) -> dict[str, object]:
+        return vars(read_config(MeshConfig, ROOT / "configs" / "ablation" / f"{name}.yaml").network)
+
+    def switched(name: str, base: str) -> set[str]:
+        return {key for key, value in network(name).items() if value != network(base)[key]}
+
+    assert switched("pooled", "keypoint") == switched("pooled_three_steps", "three_steps") == {"head"}
+    assert switched("three_steps", "keypoint") == switched("pooled_three_steps", "pooled") == {"refinements"}
+    assert switched("single_branch", "keypoint") == {"branches"}
+    assert switched("small_kernels", "fastvit") == {"large_kernels"}
 
 
 def test_published_figures_are_those_of_the_reports():
