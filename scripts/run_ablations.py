@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timm.models.repvit import RepVggDw
 from torch import Tensor, nn
+from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -28,7 +30,7 @@ from handmesh.data.samples import Batch, HandSample, Taught, collate, make_crop_
 from handmesh.data.shards import read_shards  # noqa: E402
 from handmesh.data.teacher import Bank, open_landmark_teacher, teach  # noqa: E402
 from handmesh.files import make_folder, write_json  # noqa: E402
-from handmesh.models.checkpoint import load_trained  # noqa: E402
+from handmesh.models.checkpoint import load_trained, save_weights  # noqa: E402
 from handmesh.models.mesh_net import HEADS as HEAD_KINDS  # noqa: E402
 from handmesh.models.mesh_net import HandNet, HandNetOutput  # noqa: E402
 from handmesh.training.config import MeshConfig, read_config  # noqa: E402
@@ -61,11 +63,14 @@ class Options:
     teacher: Path | None = None
     """The landmark network (.onnx) whose features `data/taught/train` holds: the heads are trained on these instead,
     and it is asked for those of the held-out crops."""
+    begin: Path | None = None
+    """Weights (.safetensors) of a RepViT-M0.9 whose backbone whole networks begin with. Where the preset has no
+    branches, they are merged into one 3x3 convolution that does the same. Default: random weights."""
     variants: tuple[str, ...] = ()
     """Presets of configs/ablation. Default: all that can be trained so."""
     crops: int = 4800
-    steps: int = 240
-    """Of 64 crops; heads alone. Whole networks are trained as their presets say."""
+    steps: int | None = None
+    """Default: 240 of 64 crops for heads alone; whole networks as their presets say."""
 
     @property
     def heads_alone(self) -> bool:
@@ -87,8 +92,14 @@ def run(variant: str, seed: int, options: Options) -> None:
         return
     words = ["--run.seed", str(seed), "--run.out", str(out)]
     if options.heads_alone:
-        words += ["--run.schedule", str(options.steps), "64", "64", "--optimiser.learning-rate", "0.003"]
+        words += ["--run.schedule", str(options.steps or 240), "64", "64", "--optimiser.learning-rate", "0.003"]
+    elif options.steps:
+        words += ["--run.schedule", str(options.steps), "64", "32"]
     config = read_config(MeshConfig, PRESETS / f"{variant}.yaml", words)
+    if options.begin:
+        begin = options.out / ("begin.safetensors" if config.network.branches else "begin_merged.safetensors")
+        write_backbone(options.begin, begin, config.network.branches)
+        config = replace(config, run=replace(config.run, init=begin))
     task = Heads(config, options) if options.heads_alone else Networks(config)
     fresh, begun = not (out / "last.pt").exists(), time.process_time()
     train(task, config.run, config.optimiser)
@@ -96,6 +107,32 @@ def run(variant: str, seed: int, options: Options) -> None:
     step_ms = 1000 * taken_s / sum(stage.steps for stage in config.run.stages) if fresh else None
     result = {name.removeprefix("synthetic/"): value for name, value in task.metrics.items()}
     write_json(out / RESULT, result | {"step_ms": step_ms})
+
+
+def write_backbone(source: Path, output: Path, branches: bool) -> None:
+    """The backbone of a RepViT's weights alone, its depthwise branches merged where the training has none."""
+    backbone = load_trained(source).network.backbone
+    tensors = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
+    for name, block in backbone.named_modules():
+        if isinstance(block, RepVggDw) and not branches:
+            tensors = {key: value for key, value in tensors.items() if not key.startswith(f"backbone.{name}.")}
+            tensors |= {f"backbone.{name}.{key}": value for key, value in merged(block).items()}
+    make_folder(output.parent)
+    save_weights(output, tensors, {"config": {}})
+
+
+@torch.no_grad()
+def merged(block: RepVggDw) -> dict[str, Tensor]:
+    """One 3x3 convolution and its normalisation that do what a trained block does.
+
+    The normalisation after the sum of the branches stays: only the sum becomes one convolution, without a bias.
+    """
+    branch, after = block.conv.fuse(), block.bn
+    kernel = branch.weight + functional.pad(block.conv1.weight, [1, 1, 1, 1])
+    kernel[:, :, 1, 1] += 1
+    mean = after.running_mean - branch.bias - block.conv1.bias
+    norm = after.state_dict() | {"running_mean": mean}
+    return {"c.weight": kernel} | {f"bn.{name}": value for name, value in norm.items()}
 
 
 class Networks(MeshTask):
