@@ -48,8 +48,9 @@ class Site(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keeps: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Files, directory=str(folder)))
+        self.keeps = keeps
         self.address = f"http://127.0.0.1:{self.server_port}/"
         self.asked: list[str] = []
         """The paths that were asked for."""
@@ -88,6 +89,9 @@ class _Files(SimpleHTTPRequestHandler):
     def end_headers(self) -> None:
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        if self.server.keeps:
+            is_page = self.path.endswith(("/", "offline.js"))
+            self.send_header("Cache-Control", "no-cache" if is_page else "max-age=31536000, immutable")
         super().end_headers()
 
     def log_message(self, *_) -> None:
@@ -95,9 +99,9 @@ class _Files(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Site]:
-    """A folder at an address of this machine."""
-    with Site(folder) as site:
+def serving(folder: Path, keeps: bool = False) -> Iterator[Site]:
+    """A folder at an address of this machine; browsers may keep its files, all but the page itself, if it `keeps`."""
+    with Site(folder, keeps) as site:
         Thread(target=site.serve_forever, daemon=True).start()
         try:
             yield site

@@ -71,6 +71,22 @@ def test_files_come_side_by_side_and_again_after_a_break_and_are_kept(built):
         assert page.complaints == []
 
 
+def test_it_is_ready_before_that_which_draws_has_come(built):
+    """A clip that is chosen meanwhile plays as soon as it can be drawn."""
+    drawing = next(built.glob("assets/overlay-*.js")).name
+    with serving(built) as site, chromium.browsing(ALONE, NO_GESTURE) as page:
+        site.held = {drawing: Event()}
+        page.open(f"{site.address}?provider=wasm&threads=1&model=fast")
+        page.wait_for(READY, PATIENCE_S)
+        click(page, "clip")
+        page.wait_for(says("clip"), PATIENCE_S)
+        state = "document.getElementById('stage').dataset.state"
+        assert page.value(state) == "empty"
+        site.held[drawing].set()
+        page.wait_for(f"{state} == 'playing'", PATIENCE_S)
+        assert page.complaints == []
+
+
 def test_what_does_not_come_is_told(built, tmp_path):
     for path in built.rglob("*.*"):
         copy = tmp_path / path.relative_to(built)

@@ -22,6 +22,7 @@ export interface GivenFrame {
 export interface Report {
   readonly hands: (Pick<Hand, 'id' | 'side' | 'score' | 'predicted'> & { jointsPx: number[]; jointsM: number[] })[];
   readonly timingsMs: Timings;
+  readonly waitedMs: number; // from the image given to the hands had, without drawing them
 }
 
 class App {
@@ -30,23 +31,21 @@ class App {
   private readonly settings = readSettings(this.query);
   private readonly stage = new Stage(element('stage'));
   private engine!: Engine;
-  private overlay!: Overlay;
+  private overlay!: Promise<Overlay>; // not needed before the first image
   private playing = new AbortController(); // ends what plays, or is about to
 
   /** Loads the networks and plays what the address asks for. */
   async start(): Promise<void> {
     this.panel.say('loading the networks', 'busy');
-    const [engine, { Overlay }] = await Promise.all([
-      Engine.start(this.settings, (progress) => this.panel.loaded(progress)),
-      import('./overlay.ts'),
-    ]);
-    this.engine = engine;
-    this.overlay = new Overlay(element<HTMLCanvasElement>('overlay'), engine.faces);
+    const engine = (this.engine = await Engine.start(this.settings, (progress) => this.panel.loaded(progress)));
+    this.overlay = import('./overlay.ts').then(({ Overlay }) => new Overlay(element('overlay'), engine.faces));
+    this.overlay.catch(complain);
     const { provider, threads, model } = engine;
     const on = provider === 'webgpu' ? 'WebGPU' : `WebAssembly, ${threads} thread${threads > 1 ? 's' : ''}`;
     element('provider').textContent = `${model} on ${on}`;
     this.stage.state = 'empty';
     this.panel.say('ready', 'live');
+    performance.mark('ready');
     this.offerSources();
     const wanted = this.query.get('source');
     if (wanted !== null) {
@@ -130,11 +129,12 @@ class App {
       void this.offerCameras(source.deviceId);
       this.tellOfSilence(source, signal);
     }
+    const overlay = await this.overlay;
     for await (const tracked of this.engine.follow(source.video, signal)) {
       if (signal.aborted) {
         return tracked.image.close();
       }
-      this.show(tracked);
+      this.show(tracked, overlay);
     }
   }
 
@@ -146,17 +146,18 @@ class App {
   }
 
   /** The image that was tracked, not a newer one: so that hands lie where they were seen. */
-  private show({ image, hands, timingsMs }: Tracked): void {
+  private show({ image, hands, timingsMs }: Tracked, overlay: Overlay): void {
     const { width, height } = this.stage.fit(image.width, image.height);
-    this.overlay.draw(hands, cameraFromFov(image.width, image.height, this.settings.fovDeg), width, height);
+    overlay.draw(hands, cameraFromFov(image.width, image.height, this.settings.fovDeg), width, height);
     this.stage.show(image);
     this.panel.show(timingsMs, hands);
   }
 
-  /** Track given images as one video, from its beginning, and show them: for tests and measurements. */
-  async run(frames: readonly GivenFrame[]): Promise<{ provider: string; fps: number; frames: Report[] }> {
+  /** Track given images as one video, from its beginning, and show them unless not: for tests and measurements. */
+  async run(frames: readonly GivenFrame[], isShown = true): Promise<{ provider: string; fps: number; frames: Report[] }> {
     this.end();
     this.stage.mirrored = false;
+    const overlay = await this.overlay;
     const reports: Report[] = [];
     let busyMs = 0;
     for (const { url, timeS } of frames) {
@@ -165,9 +166,10 @@ class App {
       const image = await createImageBitmap(file, options);
       const start = performance.now();
       const tracked = await this.engine.track(image, timeS);
-      this.show(tracked);
+      const waitedMs = performance.now() - start;
+      isShown ? this.show(tracked, overlay) : tracked.image.close();
       busyMs += performance.now() - start;
-      reports.push({ hands: tracked.hands.map(plain), timingsMs: tracked.timingsMs });
+      reports.push({ hands: tracked.hands.map(plain), timingsMs: tracked.timingsMs, waitedMs });
     }
     return { provider: this.engine.provider, fps: (1000 * frames.length) / busyMs, frames: reports };
   }
@@ -188,7 +190,7 @@ function plain({ id, side, score, predicted, jointsPx, jointsM }: Hand): Report[
 /** What tests and other scripts of the page can use. */
 export interface Handle {
   readonly ready: Promise<void>;
-  run(frames: readonly GivenFrame[]): ReturnType<App['run']>;
+  run(frames: readonly GivenFrame[], isShown?: boolean): ReturnType<App['run']>;
   close(): void;
 }
 
@@ -200,7 +202,7 @@ declare global {
 
 function begin(): Handle {
   const app = new App();
-  return { ready: app.start(), run: (frames) => app.run(frames), close: () => app.close() };
+  return { ready: app.start(), run: (frames, isShown) => app.run(frames, isShown), close: () => app.close() };
 }
 
 try {

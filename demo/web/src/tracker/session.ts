@@ -79,7 +79,11 @@ export class Session {
   /** Opens an exported .onnx file, which messages call `name`. */
   static async open({ ort, provider }: Runtime, file: Uint8Array, kind: Kind, name: string): Promise<Session> {
     const metadata = readMetadata(file, kind, name);
-    const inference = await ort.InferenceSession.create(file, { executionProviders: [provider] });
+    const wasm = kind === 'mesh' ? 'basic' : 'disabled'; // on WebAssembly more takes long to do and makes nothing faster
+    const inference = await ort.InferenceSession.create(file, {
+      executionProviders: [provider],
+      graphOptimizationLevel: provider === 'wasm' ? wasm : 'all',
+    });
     return new Session(ort, inference, metadata);
   }
 

@@ -5,6 +5,7 @@ import { DownloadError, Downloads, FROM_BROWSER } from './files.ts';
 import { mirrorFaces } from './geometry.ts';
 import { SkinnedHand, type HandConstants } from './lbs.ts';
 import type { Reply, Request, Settings } from './messages.ts';
+import type { Kind } from './model_file.ts';
 import { NETWORKS } from './networks.ts';
 import { loadRuntime, Session } from './session.ts';
 import { HandTracker } from './tracker.ts';
@@ -47,17 +48,22 @@ async function load(wanted: Settings): Promise<void> {
   if (meshUrl === undefined) {
     throw new Error(`unknown model '${wanted.model}'; known are ${MODELS.join(', ')}`);
   }
-  const [runtime, meshFile, detectorFile] = await Promise.all([
-    loadRuntime(wanted.provider, downloads, wanted.threads),
-    downloads.get(meshUrl),
-    downloads.get(detectorUrl),
+  const runtime = loadRuntime(wanted.provider, downloads, wanted.threads);
+  let opened: Promise<unknown> = runtime; // one after the other, the first while the second is on its way
+  const open = async (url: string, kind: Kind, name: string) => {
+    const [{ bytes }, loaded] = await Promise.all([downloads.get(url), runtime]);
+    const session = opened.then(() => Session.open(loaded, bytes, kind, name));
+    opened = session;
+    return session;
+  };
+  const [mesh, detector] = await Promise.all([
+    open(meshUrl, 'mesh', wanted.model),
+    open(detectorUrl, 'detector', 'detector'),
   ]);
-  const mesh = await Session.open(runtime, meshFile.bytes, 'mesh', wanted.model);
-  const detector = await Session.open(runtime, detectorFile.bytes, 'detector', 'detector');
   const { faces, ...constants } = await mesh.constants();
   tracker = new HandTracker(mesh, detector, new SkinnedHand(constants as HandConstants), wanted.smooth, wanted.numHands);
   const right = Uint32Array.from(faces as Int32Array); // as WebGL wants indices
-  const { provider, ort } = runtime;
+  const { provider, ort } = await runtime;
   const threads = ort.env.wasm.numThreads ?? 1;
   reply({ kind: 'ready', provider, threads, model: mesh.metadata.name, faces: { right, left: mirrorFaces(right) } });
   downloads.keep();
