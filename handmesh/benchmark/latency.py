@@ -17,7 +17,7 @@ from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Annotated, Literal, NamedTuple, Protocol
 
 import cv2
@@ -30,6 +30,7 @@ from handmesh.app.options import RuntimeOptions, TrackerOptions
 from handmesh.app.player import Tracker
 from handmesh.assets import DEMO_CLIP, OPEN_HAND, Device, bundled_models, detector_path, model_help, model_path
 from handmesh.detection import Detector
+from handmesh.evaluation.beside import MEDIAPIPE, PYTHON, MediaPipe, MediaPipeUnavailable
 from handmesh.evaluation.report import UNKNOWN, Report, Section, Table
 from handmesh.files import make_folder, parsed_json, sha256_of, write_json
 from handmesh.machine import import_onnxruntime, machine, peak_memory_mb
@@ -54,8 +55,8 @@ TRACK, DRAWN, FRAME = "track", "track + overlay", "frame"
 whole frame, from its capture to its recording."""
 
 PROCESSOR = "processor"
-"""Time of all threads together; as the mean of a round, unless a candidate says it of every frame: what went on beside
-`track` counts here as well."""
+"""Time of all threads together, drawing left out; as the mean of a round, unless a candidate says it of every frame:
+what went on beside `track` counts here as well."""
 
 
 @contextmanager
@@ -205,9 +206,6 @@ def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarra
 
 # What is timed: our mesh network, our tracker with its drawing, and MediaPipe Hands.
 
-MEDIAPIPE = "MediaPipe"
-_WANTED = "in an environment of its own (it holds NumPy back): pip install handmesh mediapipe==0.10.21"
-
 
 class Timed(NamedTuple):
     """What a frame cost, and how many hands were found in it."""
@@ -221,6 +219,9 @@ class Candidate(Protocol):
 
     def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
         """Look at the next frame, (H, W, 3) uint8 RGB."""
+
+    def processor_s(self) -> float:
+        """The processor's time that looking has taken so far, of all threads, what they do between frames included."""
 
     def close(self) -> None:
         """Give back what is held."""
@@ -242,6 +243,10 @@ class BoxCandidate:
             estimate = self._estimator.estimate(image_rgb, camera, box, "right")
         return Timed({**self._estimator.stopwatch.ms, **stages}, estimate is not None)
 
+    def processor_s(self) -> float:
+        """All of this process's."""
+        return time.process_time()
+
     def close(self) -> None:
         pass
 
@@ -252,6 +257,7 @@ class TrackerCandidate:
     def __init__(self, tracker: Tracker, output: Sink | None = None, drawn: bool = True) -> None:
         """drawn: without, there is `track` alone, and the processor's time is that of each frame."""
         self._tracker, self._output, self._drawn = tracker, output, drawn
+        self._drawing_s = 0.0  # on the processor
 
     def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
         """The tracker's own stages, `track`, `overlay` and `encode`, of a frame (H, W, 3) uint8."""
@@ -261,12 +267,18 @@ class TrackerCandidate:
         stages = {name: ms for name, ms in self._tracker.timings_ms.items() if name != "total"} | stages
         if self._drawn:
             del stages[PROCESSOR]
+            begin_s = time.thread_time()
             with stage(stages, "overlay"):
                 image = overlay(image_rgb, hands, camera)
             if self._output is not None:
                 with stage(stages, "encode"):
                     self._output.write(Frame("", time_s, image_rgb), image, hands)
+            self._drawing_s += time.thread_time() - begin_s
         return Timed(stages, len(hands))
+
+    def processor_s(self) -> float:
+        """All of this process's, but for drawing and recording, which MediaPipe does not do."""
+        return time.process_time() - self._drawing_s
 
     def close(self) -> None:
         """Finish the recording and give the tracker back."""
@@ -275,41 +287,23 @@ class TrackerCandidate:
         self._tracker.close()
 
 
-class MediaPipeUnavailable(RuntimeError):
-    """There is no MediaPipe Hands to compare with; the message says why, in one line."""
-
-
 class MediaPipeCandidate:
-    """MediaPipe Hands: the full model, in video mode, with its own defaults otherwise. It draws nothing here."""
+    """MediaPipe Hands in video mode, in a process of its own. It draws nothing here, and keeps a clock of its own."""
 
-    def __init__(self, num_hands: int, mediapipe: ModuleType) -> None:
-        """mediapipe: what `load_mediapipe` gives."""
-        kind = mediapipe.solutions.hands.Hands
-        self._hands = kind(static_image_mode=False, max_num_hands=num_hands, model_complexity=1)
+    def __init__(self, mediapipe: MediaPipe) -> None:
+        self._mediapipe = mediapipe
 
     def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
-        """Its one stage, `track`, of a frame (H, W, 3) uint8. It keeps a clock of its own."""
-        stages: dict[str, float] = {}
-        with stage(stages, TRACK):
-            results = self._hands.process(image_rgb)
-        return Timed(stages, len(results.multi_hand_landmarks or ()))
+        """Its one stage, `track`, of a frame (H, W, 3) uint8, without the way to its process and back."""
+        seen = self._mediapipe.see(image_rgb)
+        return Timed({TRACK: seen.wall_ms}, len(seen.hands))
+
+    def processor_s(self) -> float:
+        """Of its process."""
+        return self._mediapipe.processor_s()
 
     def close(self) -> None:
-        self._hands.close()
-
-
-def load_mediapipe() -> ModuleType:
-    """MediaPipe with its Hands. Raises MediaPipeUnavailable where it is missing, broken or too new."""
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    try:
-        import mediapipe
-    except ModuleNotFoundError as error:
-        raise MediaPipeUnavailable(f"it is not installed ({error.name}); {_WANTED}") from error
-    except Exception as error:  # it loads much that may not fit the rest of the environment
-        raise MediaPipeUnavailable(f"it cannot be imported: {' '.join(str(error).split())[:160]}") from error
-    if not hasattr(getattr(mediapipe, "solutions", None), "hands"):
-        raise MediaPipeUnavailable(f"version {mediapipe.__version__} has no solutions.hands; {_WANTED}")
-    return mediapipe
+        self._mediapipe.close()
 
 
 # Shows the same frames to all candidates in turn, and adds up what it took.
@@ -378,9 +372,10 @@ def interleave(
 def _round(candidate: Candidate, scene: Scene, round_: Sequence[tuple[int, Taken]]) -> list[Timed]:
     """Each frame's stages with those of its capture, and their sums."""
     timed, rest = [], {}
-    with stage(rest, PROCESSOR, time.process_time):
-        for number, taken in round_:
-            stages, hands = candidate.see(scene.shown(taken.image_rgb), number * FRAME_S)
+    images = [scene.shown(taken.image_rgb) for _, taken in round_]
+    with stage(rest, PROCESSOR, candidate.processor_s):
+        for (number, taken), image_rgb in zip(round_, images, strict=True):
+            stages, hands = candidate.see(image_rgb, number * FRAME_S)
             if "overlay" in stages:
                 stages[DRAWN] = stages[TRACK] + stages["overlay"]
             whole = stages.get(DRAWN, stages[TRACK]) + stages.get("encode", 0.0) + sum(taken.stages_ms.values())
@@ -621,6 +616,8 @@ class Options(RuntimeOptions):
     model: Annotated[tuple[str, ...], tyro.conf.arg(help=f"{model_help()} Several take turns.")] = ("fast", "balanced")
     mediapipe: bool = True
     """Time MediaPipe Hands as well, where it is installed."""
+    beside_python: Path = PYTHON
+    """The Python of an environment of its own in which mediapipe==0.10.21 is installed."""
     busy: int = 0
     """Keep so many cores busy in every other round, and say what that does."""
     encode: bool = False
@@ -679,15 +676,15 @@ def _open_candidates(options: Options, load: Callable[[str, int], Tracker], stac
             candidates[case] = TrackerCandidate(load(model, case.num_hands), output)
             stack.callback(candidates[case].close)
     if options.mediapipe:
-        try:
-            module = load_mediapipe()
-        except MediaPipeUnavailable as error:
-            console.say(f"without {MEDIAPIPE}: {error}")
-            return candidates
-        console.say(f"beside {MEDIAPIPE} Hands {module.__version__}: full model, video mode, threads as it chooses")
         for case in cases_of(MEDIAPIPE, options.source):
-            candidates[case] = MediaPipeCandidate(case.num_hands, module)
+            try:
+                mediapipe = MediaPipe(options.beside_python, case.num_hands, video=True)
+            except MediaPipeUnavailable as error:
+                console.say(f"without {MEDIAPIPE}: {error}")
+                return candidates
+            candidates[case] = MediaPipeCandidate(mediapipe)
             stack.callback(candidates[case].close)
+        console.say(f"beside {MEDIAPIPE} Hands {mediapipe.version}: full model, video mode, threads as it chooses")
     return candidates
 
 
@@ -887,7 +884,7 @@ def read_accuracy(paths: Sequence[Path], models: Sequence[str], boxes: Boxes = "
         found = accuracy.setdefault(setting["model_sha256"], {})
         for report in reports:
             name = next((name for name in SIZE_METRICS if name in report["metrics"]), None)
-            if name is not None and report["boxes"] == boxes and not report.get("part"):
+            if name is not None and report["boxes"] == boxes and not report.get("part") and not report.get("by"):
                 metric = report["metrics"][name]
                 unit = f", {metric['unit']}" if metric["unit"] else ""
                 value = math.nan if metric["value"] is None else metric["value"]
