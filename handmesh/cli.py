@@ -85,7 +85,7 @@ COMMANDS = {
         "handmesh.benchmark.latency:run", "how long each stage of a frame takes, beside MediaPipe"
     ),
     "benchmark sizes": Command(
-        "handmesh.benchmark.latency:compare_sizes", "mesh networks in turn: latency, size, memory"
+        "handmesh.benchmark.sizes:compare_sizes", "mesh networks in turn: latency, size, memory"
     ),
     "benchmark backbones": Command("handmesh.benchmark.backbones:run", "latency of backbones by resolution", "train"),
     "benchmark loader": Command("handmesh.benchmark.loader:time_loader", "training images a second", "train"),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "handmesh").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-MOST_FILES = 147
+MOST_FILES = 150
 LONGEST_FUNCTION = 50  # lines
 LARGEST_WHEEL_MB = 30  # before compression, which networks hardly take
 MOST_OF_ONE_NAME = 2

@@ -1,5 +1,5 @@
 """How long tracking takes on this machine: candidates timed in turn on the same frames, by stages, beside MediaPipe,
-busy and at a camera's pace; and the table of the bundled sizes: what each costs and how good it is. No torch.
+busy and at a camera's pace. No torch.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType, TracebackType
-from typing import Annotated, Literal, NamedTuple, Protocol
+from types import TracebackType
+from typing import Annotated, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -28,22 +28,18 @@ from rich.console import Console
 from handmesh import console
 from handmesh.app.options import RuntimeOptions, TrackerOptions
 from handmesh.app.player import Tracker
-from handmesh.assets import DEMO_CLIP, OPEN_HAND, Device, bundled_models, detector_path, model_help, model_path
-from handmesh.detection import Detector
+from handmesh.assets import DEMO_CLIP, OPEN_HAND, model_help
+from handmesh.evaluation.beside import MEDIAPIPE, PYTHON, MediaPipe, MediaPipeUnavailable
 from handmesh.evaluation.report import UNKNOWN, Report, Section, Table
-from handmesh.files import make_folder, parsed_json, sha256_of, write_json
-from handmesh.machine import import_onnxruntime, machine, peak_memory_mb
+from handmesh.files import make_folder, write_json
+from handmesh.machine import machine, peak_memory_mb
 from handmesh.render.overlay import overlay, shade, warm_up
 from handmesh.skeleton import PALM_TO_CAMERA
-from handmesh.tracking.backends import default_threads, open_session
-from handmesh.tracking.estimator import Estimator
-from handmesh.tracking.tracker import HandTracker
-from handmesh.types import Box, Camera, Frame, Source, SourceError
+from handmesh.tracking.backends import default_threads
+from handmesh.types import Camera, Frame, Source, SourceError
 from handmesh.video.camera import CameraFeed
 from handmesh.video.sinks import Sink, VideoRecorder
 from handmesh.video.sources import open_source
-
-onnxruntime = import_onnxruntime()
 
 FRAME_S = 1 / 30
 ROUND_FRAMES = 10
@@ -54,8 +50,8 @@ TRACK, DRAWN, FRAME = "track", "track + overlay", "frame"
 whole frame, from its capture to its recording."""
 
 PROCESSOR = "processor"
-"""Time of all threads together; as the mean of a round, unless a candidate says it of every frame: what went on beside
-`track` counts here as well."""
+"""Time of all threads together, drawing left out; as the mean of a round, unless a candidate says it of every frame:
+what went on beside `track` counts here as well."""
 
 
 @contextmanager
@@ -203,10 +199,7 @@ def drawn_frames(count: int, size: tuple[int, int] = SIZE) -> Iterator[np.ndarra
         yield (background * (1 - opacity) + rgba[..., :3] * opacity).astype(np.uint8)
 
 
-# What is timed: our mesh network, our tracker with its drawing, and MediaPipe Hands.
-
-MEDIAPIPE = "MediaPipe"
-_WANTED = "in an environment of its own (it holds NumPy back): pip install handmesh mediapipe==0.10.21"
+# What is timed: our tracker with its drawing, and MediaPipe Hands.
 
 
 class Timed(NamedTuple):
@@ -222,28 +215,11 @@ class Candidate(Protocol):
     def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
         """Look at the next frame, (H, W, 3) uint8 RGB."""
 
+    def processor_s(self) -> float:
+        """The processor's time that looking has taken so far, of all threads, what they do between frames included."""
+
     def close(self) -> None:
         """Give back what is held."""
-
-
-class BoxCandidate:
-    """Our mesh network by itself: from crop to vertices, once in every frame."""
-
-    def __init__(self, estimator: Estimator) -> None:
-        self._estimator = estimator
-
-    def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
-        """One estimate in the middle of the frame, (H, W, 3) uint8; what is there does not change what it costs."""
-        height, width = image_rgb.shape[:2]
-        camera, stages = Camera.from_fov(width, height), {}
-        box = Box((width / 2, height / 2), 0.4 * height, angle_rad=0.3)
-        self._estimator.stopwatch.restart()
-        with stage(stages, PROCESSOR, time.process_time), stage(stages, TRACK):
-            estimate = self._estimator.estimate(image_rgb, camera, box, "right")
-        return Timed({**self._estimator.stopwatch.ms, **stages}, estimate is not None)
-
-    def close(self) -> None:
-        pass
 
 
 class TrackerCandidate:
@@ -252,6 +228,7 @@ class TrackerCandidate:
     def __init__(self, tracker: Tracker, output: Sink | None = None, drawn: bool = True) -> None:
         """drawn: without, there is `track` alone, and the processor's time is that of each frame."""
         self._tracker, self._output, self._drawn = tracker, output, drawn
+        self._drawing_s = 0.0  # on the processor
 
     def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
         """The tracker's own stages, `track`, `overlay` and `encode`, of a frame (H, W, 3) uint8."""
@@ -261,12 +238,18 @@ class TrackerCandidate:
         stages = {name: ms for name, ms in self._tracker.timings_ms.items() if name != "total"} | stages
         if self._drawn:
             del stages[PROCESSOR]
+            begin_s = time.thread_time()
             with stage(stages, "overlay"):
                 image = overlay(image_rgb, hands, camera)
             if self._output is not None:
                 with stage(stages, "encode"):
                     self._output.write(Frame("", time_s, image_rgb), image, hands)
+            self._drawing_s += time.thread_time() - begin_s
         return Timed(stages, len(hands))
+
+    def processor_s(self) -> float:
+        """All of this process's, but for drawing and recording, which MediaPipe does not do."""
+        return time.process_time() - self._drawing_s
 
     def close(self) -> None:
         """Finish the recording and give the tracker back."""
@@ -275,41 +258,23 @@ class TrackerCandidate:
         self._tracker.close()
 
 
-class MediaPipeUnavailable(RuntimeError):
-    """There is no MediaPipe Hands to compare with; the message says why, in one line."""
-
-
 class MediaPipeCandidate:
-    """MediaPipe Hands: the full model, in video mode, with its own defaults otherwise. It draws nothing here."""
+    """MediaPipe Hands in video mode, in a process of its own. It draws nothing here, and keeps a clock of its own."""
 
-    def __init__(self, num_hands: int, mediapipe: ModuleType) -> None:
-        """mediapipe: what `load_mediapipe` gives."""
-        kind = mediapipe.solutions.hands.Hands
-        self._hands = kind(static_image_mode=False, max_num_hands=num_hands, model_complexity=1)
+    def __init__(self, mediapipe: MediaPipe) -> None:
+        self._mediapipe = mediapipe
 
     def see(self, image_rgb: np.ndarray, time_s: float) -> Timed:
-        """Its one stage, `track`, of a frame (H, W, 3) uint8. It keeps a clock of its own."""
-        stages: dict[str, float] = {}
-        with stage(stages, TRACK):
-            results = self._hands.process(image_rgb)
-        return Timed(stages, len(results.multi_hand_landmarks or ()))
+        """Its one stage, `track`, of a frame (H, W, 3) uint8, without the way to its process and back."""
+        seen = self._mediapipe.see(image_rgb)
+        return Timed({TRACK: seen.wall_ms}, len(seen.hands))
+
+    def processor_s(self) -> float:
+        """Of its process."""
+        return self._mediapipe.processor_s()
 
     def close(self) -> None:
-        self._hands.close()
-
-
-def load_mediapipe() -> ModuleType:
-    """MediaPipe with its Hands. Raises MediaPipeUnavailable where it is missing, broken or too new."""
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    try:
-        import mediapipe
-    except ModuleNotFoundError as error:
-        raise MediaPipeUnavailable(f"it is not installed ({error.name}); {_WANTED}") from error
-    except Exception as error:  # it loads much that may not fit the rest of the environment
-        raise MediaPipeUnavailable(f"it cannot be imported: {' '.join(str(error).split())[:160]}") from error
-    if not hasattr(getattr(mediapipe, "solutions", None), "hands"):
-        raise MediaPipeUnavailable(f"version {mediapipe.__version__} has no solutions.hands; {_WANTED}")
-    return mediapipe
+        self._mediapipe.close()
 
 
 # Shows the same frames to all candidates in turn, and adds up what it took.
@@ -378,9 +343,10 @@ def interleave(
 def _round(candidate: Candidate, scene: Scene, round_: Sequence[tuple[int, Taken]]) -> list[Timed]:
     """Each frame's stages with those of its capture, and their sums."""
     timed, rest = [], {}
-    with stage(rest, PROCESSOR, time.process_time):
-        for number, taken in round_:
-            stages, hands = candidate.see(scene.shown(taken.image_rgb), number * FRAME_S)
+    images = [scene.shown(taken.image_rgb) for _, taken in round_]
+    with stage(rest, PROCESSOR, candidate.processor_s):
+        for (number, taken), image_rgb in zip(round_, images, strict=True):
+            stages, hands = candidate.see(image_rgb, number * FRAME_S)
             if "overlay" in stages:
                 stages[DRAWN] = stages[TRACK] + stages["overlay"]
             whole = stages.get(DRAWN, stages[TRACK]) + stages.get("encode", 0.0) + sum(taken.stages_ms.values())
@@ -621,6 +587,8 @@ class Options(RuntimeOptions):
     model: Annotated[tuple[str, ...], tyro.conf.arg(help=f"{model_help()} Several take turns.")] = ("fast", "balanced")
     mediapipe: bool = True
     """Time MediaPipe Hands as well, where it is installed."""
+    beside_python: Path = PYTHON
+    """The Python of an environment of its own in which mediapipe==0.10.21 is installed."""
     busy: int = 0
     """Keep so many cores busy in every other round, and say what that does."""
     encode: bool = False
@@ -679,15 +647,15 @@ def _open_candidates(options: Options, load: Callable[[str, int], Tracker], stac
             candidates[case] = TrackerCandidate(load(model, case.num_hands), output)
             stack.callback(candidates[case].close)
     if options.mediapipe:
-        try:
-            module = load_mediapipe()
-        except MediaPipeUnavailable as error:
-            console.say(f"without {MEDIAPIPE}: {error}")
-            return candidates
-        console.say(f"beside {MEDIAPIPE} Hands {module.__version__}: full model, video mode, threads as it chooses")
         for case in cases_of(MEDIAPIPE, options.source):
-            candidates[case] = MediaPipeCandidate(case.num_hands, module)
+            try:
+                mediapipe = MediaPipe(options.beside_python, case.num_hands, video=True)
+            except MediaPipeUnavailable as error:
+                console.say(f"without {MEDIAPIPE}: {error}")
+                return candidates
+            candidates[case] = MediaPipeCandidate(mediapipe)
             stack.callback(candidates[case].close)
+        console.say(f"beside {MEDIAPIPE} Hands {mediapipe.version}: full model, video mode, threads as it chooses")
     return candidates
 
 
@@ -725,171 +693,3 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "of unknown version"
-
-
-# `handmesh benchmark sizes`: mesh networks side by side, what each costs and, from evaluations, how good it is.
-
-Clock = Literal["wall", "processor"]
-Boxes = Literal["given", "detected"]
-
-SIZE_METRICS = ("PA-MPVPE", "2D error, median")
-"""The metrics that stand for a whole evaluation in the table; the first that it has."""
-
-
-@dataclass(frozen=True)
-class SizeOptions:
-    """Time mesh networks in turn at 640x480: crop to vertices, and the whole of `HandTracker.track`."""
-
-    model: tuple[str, ...] = field(default_factory=lambda: tuple(bundled_models()))
-    """Bundled networks by name, or paths of exported .onnx files."""
-    source: str | None = None
-    """A video, a camera's index, a folder or a glob. Default: drawn frames with one hand."""
-    frames: int = 300
-    """How many frames to show, the ten that warm up included."""
-    num_hands: int = 2
-    """The most hands to look for."""
-    threads: int = field(default_factory=default_threads)
-    """Cores that a network may use."""
-    device: Device = "auto"
-    """What they run on; auto takes CUDA where there is it."""
-    markdown: bool = False
-    """Print the README's table instead."""
-    metrics: tuple[Path, ...] = ()
-    """For the README's table: metrics.json of evaluations of these networks."""
-    boxes: Boxes = "given"
-    """Which of their metrics: of hands in given boxes, or in detected ones."""
-    clock: Clock = "wall"
-    """For the README's table: time on the wall, or of the processor where other programs are busy."""
-
-
-class LatencyReport(NamedTuple):
-    """What `measure_latency` found of one network."""
-
-    look: Timings  # crop to vertices: one look at one hand, in every frame
-    following: Timings  # `track`, frames in which every hand was followed
-    searching: Timings  # `track`, frames in which the detector ran as well
-    hands_per_frame: float
-
-
-class SizeRow(NamedTuple):
-    """One network of the table."""
-
-    name: str
-    crop_px: int
-    file_bytes: int
-    file_sha256: str
-    latency: LatencyReport
-
-    @property
-    def size(self) -> list[str]:
-        """Of its crops and of its file, in words."""
-        return [f"{self.crop_px} px", f"{self.file_bytes / 1e6:.1f} MB"]
-
-
-def compare_sizes(options: SizeOptions) -> None:
-    """`handmesh benchmark sizes`: measure and print."""
-    names, threads = options.model, options.threads
-    if options.clock == "processor" and threads > 1:
-        raise ValueError("the processor's time says how long one thread takes; add --threads 1")
-    accuracy = read_accuracy(options.metrics, names, options.boxes)
-    networks: dict[str, tuple[Estimator, HandTracker]] = {}
-    for name in names:
-        estimator = Estimator(open_session(model_path(name), "mesh", threads, options.device))
-        detector = Detector(open_session(detector_path(), "detector", threads, options.device))
-        networks[name] = estimator, HandTracker(estimator, detector, options.num_hands)
-    taken = (frame.image_rgb for frame in taken_frames(options.source, options.frames)) if options.source else None
-    reports = measure_latency(networks, taken or drawn_frames(options.frames))
-    rows = []
-    for name in names:
-        path, crop_px = model_path(name), networks[name][0].session.input_size[0]
-        rows.append(SizeRow(path.stem, crop_px, path.stat().st_size, sha256_of(path), reports[name]))
-    runtime = f"ONNX Runtime {onnxruntime.__version__}, batch 1, {threads} thread{'s' if threads > 1 else ''}"
-    seen = f"looking for {options.num_hands} hands in {options.source or 'drawn frames'}, 640x480"
-    if options.markdown:
-        print(markdown_table(rows, accuracy, options.clock))
-        print(f"\nMedians of {options.clock} time; {machine()}; {runtime}; {seen}.")
-        return
-    hands = ", ".join(f"{row.name} {row.latency.hands_per_frame:.2f}" for row in rows)
-    notes = [f"hands a frame: {hands}", f"peak memory {peak_memory_mb():.0f} MB with {len(rows)} of them loaded"]
-    setting = {"machine": machine(), "runtime": runtime, "frames": seen}
-    Report("", "", setting, [Section("", latency_tables(rows))], notes=notes).print(Console(soft_wrap=True))
-
-
-def measure_latency(
-    networks: Mapping[str, tuple[Estimator, HandTracker]], frames: Iterable[np.ndarray], warm_up: int = 10
-) -> dict[str, LatencyReport]:
-    """Show (H, W, 3) uint8 RGB frames to all networks in turn, see `interleave`; by their names, how long they took.
-
-    networks: each by itself and inside the whole tracker; both share its session and their stopwatch.
-    """
-    cases: dict[Case, Candidate] = {}
-    for name, (estimator, tracker) in networks.items():
-        cases[Case(name, 1, Scene("crop to vertices"))] = BoxCandidate(estimator)
-        cases[Case(name, tracker.num_hands, Scene("track"))] = TrackerCandidate(tracker, drawn=False)
-    samples = interleave(cases, (Taken(frame, {}) for frame in frames), CpuLoad(0), warm_up)
-    reports = {}
-    for name in networks:
-        look, tracks = (timed for (case, _), timed in samples.items() if case.name == name)
-        following = timings_of([one for one in tracks if one.stages_ms["detect"] == 0])
-        searching = timings_of([one for one in tracks if one.stages_ms["detect"] > 0])
-        reports[name] = LatencyReport(timings_of(look), following, searching, timings_of(tracks).hands_per_frame)
-    return reports
-
-
-def latency_tables(rows: Sequence[SizeRow]) -> list[Table]:
-    """All times, a column a network."""
-    tables = []
-    for title, part in (
-        ("crop to vertices", "look"),
-        *((f"track, {part}", part) for part in ("following", "searching")),
-    ):
-        columns = {",\n".join([row.name, *row.size]): getattr(row.latency, part) for row in rows}
-        if any(timings.frames for timings in columns.values()):
-            tables.append(stage_table(title, columns))
-    return tables
-
-
-def _number(value: float, digits: int) -> str:
-    return UNKNOWN if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def markdown_table(rows: Sequence[SizeRow], accuracy: Mapping[str, Mapping[str, float]], clock: Clock = "wall") -> str:
-    """The README's table: a row a network.
-
-    accuracy: see `read_accuracy`. clock: which median times to show.
-    """
-    names = list(dict.fromkeys(name for row in rows for name in accuracy.get(row.file_sha256, {})))
-    lines, shown = [], PROCESSOR if clock == "processor" else TRACK
-    for row in rows:
-        times = [_number(timings.median(shown), 1) for timings in (row.latency.look, row.latency.following)]
-        metrics = [accuracy.get(row.file_sha256, {}).get(name, math.nan) for name in names]
-        lines.append([row.name, *row.size, *times, *(_number(value, 3 if abs(value) < 1 else 1) for value in metrics)])
-    heads = ["`--model`", "crop", "file", "crop to vertices, ms", "`track`, ms", *names]
-    return Table("", heads, lines).markdown()
-
-
-def read_accuracy(paths: Sequence[Path], models: Sequence[str], boxes: Boxes = "given") -> dict[str, dict[str, float]]:
-    """Metrics by their titles by the SHA-256 of the network's file, from the metrics.json of evaluations.
-
-    One metric for each data set, see `SIZE_METRICS`, of hands in boxes that were given or detected. Raises
-    ValueError for an evaluation of a file that is none of the `models`: its metrics would be stale.
-    """
-    known = {sha256_of(model_path(model)) for model in models} if paths else set()
-    accuracy: dict[str, dict[str, float]] = {}
-    for path in paths:
-        try:
-            content = parsed_json(path.read_bytes(), path)
-            setting, reports = content["setting"], content["reports"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a metrics.json of `handmesh evaluate photos` or `synthetic`") from error
-        if setting["model_sha256"] not in known:
-            raise ValueError(f"{path} is of another file than {', '.join(models)} now are: evaluate again")
-        found = accuracy.setdefault(setting["model_sha256"], {})
-        for report in reports:
-            name = next((name for name in SIZE_METRICS if name in report["metrics"]), None)
-            if name is not None and report["boxes"] == boxes and not report.get("part"):
-                metric = report["metrics"][name]
-                unit = f", {metric['unit']}" if metric["unit"] else ""
-                value = math.nan if metric["value"] is None else metric["value"]
-                found[f"{report['data']}: {name}{unit}"] = value
-    return accuracy

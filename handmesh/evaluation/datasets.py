@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 from handmesh import skeleton
 from handmesh.data.photos import MIN_SCORE, LabelledHand, Photo, PhotoError, Split
 from handmesh.data.shards import ShardSet, tar_members
+from handmesh.evaluation.beside import MediaPipe
 from handmesh.evaluation.metrics import errors_2d, match_joints
 from handmesh.files import ImageError, read_image, write_json, write_npz
 from handmesh.tracking.association import TrackerConfig
@@ -44,7 +45,7 @@ class Example(NamedTuple):
 class Prediction(NamedTuple):
     """What was said of one labelled hand."""
 
-    hand: Hand | None = None
+    hand: Hand | LabelledHand | None = None  # ours with a mesh, or another program's with joints alone
     found: bool = False
     side_correct: bool = False
 
@@ -53,7 +54,7 @@ class Predictions(NamedTuple):
     """What was said of one image."""
 
     of_labels: list[Prediction]
-    extra: list[Hand] | None  # hands that nobody labelled; None: not looked for
+    extra: list[Hand | LabelledHand] | None  # hands that nobody labelled; None: not looked for
     time_ms: float = 0.0
 
 
@@ -99,7 +100,17 @@ def with_detected_boxes(tracker: HandTracker) -> Predict:
     return answer
 
 
-def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Predictions:
+def with_mediapipe(mediapipe: MediaPipe) -> Predict:
+    """MediaPipe Hands on the whole image; the time is its own, without the way to its process and back."""
+
+    def answer(image: np.ndarray, example: Example) -> Predictions:
+        seen = mediapipe.see(image)
+        return match(seen.hands, example.hands)._replace(time_ms=seen.wall_ms)
+
+    return answer
+
+
+def match(hands: Sequence[Hand | LabelledHand], labels: Sequence[LabelledHand]) -> Predictions:
     """Pair predicted and labelled hands; see `match_joints`."""
     hand_of = match_joints([hand.joints_px for hand in hands], [label.joints_px for label in labels])
     of_labels = [
@@ -109,7 +120,7 @@ def match(hands: Sequence[Hand], labels: Sequence[LabelledHand]) -> Predictions:
     return Predictions(of_labels, [hand for k, hand in enumerate(hands) if k not in hand_of.values()])
 
 
-def mean_error(hand: Hand, label: LabelledHand) -> float:
+def mean_error(hand: Hand | LabelledHand, label: LabelledHand) -> float:
     """The mean 2D error, of the longer side of the labelled box."""
     return float(errors_2d(hand.joints_px[None], label.joints_px[None]).mean())
 
@@ -140,7 +151,7 @@ class Run:
         return [Case(example, i, one) for example, answers in self.said for i, one in enumerate(answers.of_labels)]
 
     @property
-    def false_positives(self) -> list[tuple[Example, Hand]]:
+    def false_positives(self) -> list[tuple[Example, Hand | LabelledHand]]:
         """The hands that nobody labelled."""
         return [(example, hand) for example, answers in self.said for hand in answers.extra or ()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -15,10 +16,11 @@ from rich.console import Console
 
 from handmesh import skeleton
 from handmesh.assets import DETECTOR, detector_path, model_path
-from handmesh.data.photos import MIN_SCORE, Split, labelled_folders, list_images, read_photos
+from handmesh.data.photos import MIN_SCORE, LabelledHand, Split, labelled_folders, list_images, read_photos
 from handmesh.data.shards import read_shards
 from handmesh.detection import Detector
 from handmesh.evaluation import datasets
+from handmesh.evaluation.beside import MEDIAPIPE, PYTHON, MediaPipe
 from handmesh.evaluation.datasets import Case, Example, Mesh, Predict, Run
 from handmesh.evaluation.metrics import (
     FOUND_WITHIN,
@@ -64,6 +66,11 @@ TIP_FRACTION = 0.1
 
 NOTE = "3D errors are about the root (the middle finger's knuckle); PA-: after similarity alignment"
 
+FOUND_BY_ALL = "found by all"
+"""What errors are called that are over the hands which all who are judged beside each other found."""
+
+JUDGE_NOTE = "Labels that MediaPipe made itself, as those of most photographs here, favour it: it is judge and judged."
+
 PHOTO_NOTE = (
     "2D errors are fractions of the longer side of the labelled box; tips along finger: negative is drawn too short; "
     f"combined: the mean 2D error, {FOUND_WITHIN} for a hand that is not found; "
@@ -90,6 +97,10 @@ class Options:
     """Cores that the network may use. Default: all but one."""
     num_hands: int = 2
     """The most hands that the tracker may find in an image."""
+    beside: tuple[str, ...] = ()
+    """Judge others on the same images, too: mediapipe for MediaPipe Hands, which detects; or what --model takes."""
+    beside_python: Path = PYTHON
+    """The Python of an environment of its own in which mediapipe==0.10.21 is installed."""
 
     @property
     def protocols(self) -> list[Boxes]:
@@ -199,16 +210,26 @@ def synthetic_metrics(run: Run, truth: Mapping[str, Mesh]) -> list[Metric]:
 
     truth: the true mesh by the name of the image.
     """
-    cases = answered(run.cases)
-    hands = [datasets.about_root(case.answer.hand.joints_m, case.answer.hand.vertices_m) for case in cases]
-    true = [truth[case.example.name] for case in cases]
-    mesh = mesh_errors(*zip(*hands, strict=True), *zip(*true, strict=True)).per_sample() if cases else {}
+    mesh = _mesh_errors(answered(run.cases), truth)
     return [
         *_placing_metrics(run),
         *(metric(name, values, "mm" if "MP" in name else "") for name, values in mesh.items()),
         metric("extra hands", 100 * _extra_counts(run), "per 100 images"),
         _time_metric(run),
     ]
+
+
+def _mesh_errors(cases: Sequence[Case], truth: Mapping[str, Mesh]) -> dict[str, np.ndarray]:
+    """(N,) errors of answered cases by their names; those of joints alone where there are no meshes."""
+    if not cases:
+        return {}
+    true = [truth[case.example.name] for case in cases]
+    if any(isinstance(case.answer.hand, LabelledHand) for case in cases):
+        joints_m = np.stack([case.answer.hand.joints_m for case in cases])
+        raw_m = errors(joints_m - joints_m[:, [skeleton.ROOT]], [mesh.joints_m for mesh in true])
+        return {"MPJPE": 1000 * raw_m.mean(1), "PA-MPJPE": aligned_mm(cases)}
+    hands = [datasets.about_root(case.answer.hand.joints_m, case.answer.hand.vertices_m) for case in cases]
+    return mesh_errors(*zip(*hands, strict=True), *zip(*true, strict=True)).per_sample()
 
 
 def background_metrics(run: Run) -> list[Metric]:
@@ -286,6 +307,7 @@ class Result:
     metrics: tuple[Metric, ...]
     part: str = ""  # which of its images, where these are not all
     group: str = ""  # of data sets, where they are told apart
+    by: str = ""  # who found the hands, where it is not the network that is evaluated
 
     def metric(self, name: str) -> Metric | None:
         """The metric of that name, if there is one."""
@@ -295,7 +317,7 @@ class Result:
         """For metrics.json."""
         protocol = PROTOCOLS[self.boxes].format(box_scale=box_scale)
         fields = {"data": self.data, "boxes": self.boxes, "protocol": protocol, "images": self.images}
-        fields |= {name: getattr(self, name) for name in ("part", "group") if getattr(self, name)}
+        fields |= {name: getattr(self, name) for name in ("part", "group", "by") if getattr(self, name)}
         return fields | {"hands": self.hands, "unreadable": self.unreadable, "metrics": as_json(self.metrics)}
 
 
@@ -360,7 +382,19 @@ def _background_job(name: str, root: Path, split: Split) -> Job:
 
 def all_unseen(results: Sequence[Result]) -> Result | None:
     """All unseen hands together, looked for by the detector: its `COMBINED` is the number to decide by."""
-    return next((result for result in results if (result.data, result.boxes) == (ALL_UNSEEN, "detected")), None)
+    wanted = (ALL_UNSEEN, "detected", "")
+    return next((result for result in results if (result.data, result.boxes, result.by) == wanted), None)
+
+
+Judged = Mapping[str, Callable[[Boxes], Predict | None]]
+"""By name, '' for the network that is evaluated, who answers under a protocol; None where it cannot."""
+
+
+class Looked(NamedTuple):
+    """What one of the judged said of a data set."""
+
+    run: Run
+    recoloured: Mapping[str, Run]  # by recolouring, of the same images
 
 
 def _evaluate(jobs: Sequence[Job], options: Options, photos: bool = False) -> list[Result]:
@@ -370,54 +404,103 @@ def _evaluate(jobs: Sequence[Job], options: Options, photos: bool = False) -> li
     setting = setting_of(model, mesh, options.threads, detector)
     results: list[Result] = []
     sheets: list[Image] = []
-    for boxes in PROTOCOLS:
-        of_protocol = [job for job in jobs if boxes in job.boxes]
-        answer = _answerer(boxes, mesh, finder, options) if of_protocol else None
-        unseen: list[tuple[Run, dict[str, Run]]] = []
-        for job in of_protocol:
-            run, others = _look(job, boxes, answer, options.limit)
-            results += [_result(job, boxes, run, others), *_part_results(job, boxes, run)]
-            unseen += [(run, others)] if job.group == UNSEEN else []
-            sheets += _sheets(job, boxes, run)
-            write_json(options.output / "metrics.json", _as_json(setting, results))
-        if unseen:
-            others = {name: datasets.joined([again[name] for _, again in unseen]) for name in unseen[0][1]}
-            pooled = next(job for job in of_protocol if job.group == UNSEEN)._replace(data=ALL_UNSEEN)
-            results.append(_result(pooled, boxes, datasets.joined([run for run, _ in unseen]), others))
-    report = _report(setting, results, sheets, photos)
-    report.publish(options.output, {"metrics.json": _as_json(setting, results)})
+    with ExitStack() as stack:
+        judged, others = _judged(mesh, finder, options, stack)
+        for boxes in PROTOCOLS:
+            of_protocol = [job for job in jobs if boxes in job.boxes]
+            unseen: list[dict[str, Looked]] = []
+            answers = {by: answer for by, one in judged.items() if of_protocol and (answer := one(boxes))}
+            for job in of_protocol:
+                looked = {by: _look(job, boxes, by, answer, options.limit) for by, answer in answers.items()}
+                results += _results(job, boxes, looked)
+                unseen += [looked] if job.group == UNSEEN else []
+                sheets += _sheets(job, boxes, looked[""].run)
+                write_json(options.output / "metrics.json", _as_json(setting, others, results))
+            if unseen:
+                pooled = next(job for job in of_protocol if job.group == UNSEEN)._replace(data=ALL_UNSEEN, part_of={})
+                results += _results(pooled, boxes, {by: _joined([one[by] for one in unseen]) for by in answers})
+    report = _report(setting, others, results, sheets, photos)
+    report.publish(options.output, {"metrics.json": _as_json(setting, others, results)})
     return results
 
 
-def _answerer(boxes: Boxes, mesh: Session, finder: Session, options: Options) -> Predict:
+def _judged(mesh: Session, finder: Session, options: Options, stack: ExitStack) -> tuple[Judged, dict[str, str]]:
+    """All who are judged, and what those beside are, in words; `stack` closes them."""
+    judged: dict[str, Callable[[Boxes], Predict | None]] = {"": partial(_answerer, mesh, finder, options)}
+    others: dict[str, str] = {}
+    for name in options.beside:
+        if name.lower() == MEDIAPIPE.lower():
+            mediapipe = stack.enter_context(MediaPipe(options.beside_python, options.num_hands))
+            answer = datasets.with_mediapipe(mediapipe)
+            judged[MEDIAPIPE] = lambda boxes, answer=answer: None if boxes == "given" else answer
+            others[MEDIAPIPE] = (
+                f"Hands {mediapipe.version}, full model, static images, {options.num_hands} hands asked for"
+            )
+        else:
+            path = model_path(name)
+            session = open_session(path, "mesh", options.threads)
+            judged[path.stem] = partial(_answerer, session, finder, options)
+            others[path.stem] = setting_of(path, session, options.threads).described()["model"]
+    return judged, others
+
+
+def _answerer(mesh: Session, finder: Session, options: Options, boxes: Boxes) -> Predict:
     if boxes == "given":
         return datasets.with_given_boxes(Estimator(mesh))
     return datasets.with_detected_boxes(HandTracker(Estimator(mesh), Detector(finder), options.num_hands))
 
 
-def _look(job: Job, boxes: Boxes, answer: Predict, limit: int | None) -> tuple[Run, dict[str, Run]]:
+def _look(job: Job, boxes: Boxes, by: str, answer: Predict, limit: int | None) -> Looked:
     """What is said of the images, and of them in other colours."""
-    examples, what = job.examples[:limit], f"{job.data}, boxes {boxes}"
+    examples, what = job.examples[:limit], f"{job.data}, boxes {boxes}{by and f', {by}'}"
 
     def look(some: Sequence[Example], what: str) -> Run:
         return datasets.without_unsure_labels(datasets.ask(answer, some, what))
 
     colours = job.recolourings if boxes == "detected" else ()
     others = {one: look([datasets.recoloured(image, one) for image in examples], f"{what}, {one}") for one in colours}
-    return look(examples, what), others
+    return Looked(look(examples, what), others)
 
 
-def _result(job: Job, boxes: Boxes, run: Run, recoloured: Mapping[str, Run], part: str = "") -> Result:
-    relative = [_found_relative(f"hands found {name}", run, one) for name, one in recoloured.items()]
-    metrics = [*job.metrics(run), *relative]
-    hands = len(answered(run.cases))
-    return Result(job.data, boxes, len(run.said), hands, len(run.unreadable), tuple(metrics), part, job.group)
+def _joined(looked: Sequence[Looked]) -> Looked:
+    others = {name: datasets.joined([one.recoloured[name] for one in looked]) for name in looked[0].recoloured}
+    return Looked(datasets.joined([one.run for one in looked]), others)
 
 
-def _part_results(job: Job, boxes: Boxes, run: Run) -> list[Result]:
+def _results(job: Job, boxes: Boxes, looked: Mapping[str, Looked]) -> list[Result]:
+    """One for each of the judged, and for each kind of image."""
+    results = []
+    for by, (run, recoloured) in looked.items():
+        relative = [_found_relative(f"hands found {name}", run, one) for name, one in recoloured.items()]
+        shared = (
+            _shared_metrics([one.run.cases for one in looked.values()], run.cases)
+            if len(looked) > 1 and run.cases
+            else []
+        )
+        results.append(_result(job, boxes, run, by, [*relative, *shared]))
+        results += _part_results(job, boxes, run, by)
+    return results
+
+
+def _shared_metrics(of_all: Sequence[Sequence[Case]], own: Sequence[Case]) -> list[Metric]:
+    """Errors over the hands that all of them found: who finds hard hands is not the worse for it."""
+    everybody = np.all([[case.answer.found for case in cases] for cases in of_all], axis=0)
+    cases = answered([case for case, found in zip(own, everybody, strict=True) if found])
+    return [
+        metric(f"2D error, {FOUND_BY_ALL}", mean_error_2d(cases), "of box"),
+        metric(f"PA-MPJPE, {FOUND_BY_ALL}", aligned_mm(cases), "mm"),
+    ]
+
+
+def _result(job: Job, boxes: Boxes, run: Run, by: str, more: Sequence[Metric] = (), part: str = "") -> Result:
+    metrics, hands = (*job.metrics(run), *more), len(answered(run.cases))
+    return Result(job.data, boxes, len(run.said), hands, len(run.unreadable), metrics, part, job.group, by)
+
+
+def _part_results(job: Job, boxes: Boxes, run: Run, by: str) -> list[Result]:
     """One for each kind of image, in the order of their names."""
     parts = {part: [one for one in run.said if job.part_of.get(one[0].name) == part] for part in job.part_of.values()}
-    return [_result(job, boxes, Run(parts[part]), {}, part) for part in sorted(parts) if parts[part]]
+    return [_result(job, boxes, Run(parts[part]), by, part=part) for part in sorted(parts) if parts[part]]
 
 
 def _sheets(job: Job, boxes: Boxes, run: Run) -> list[Image]:
@@ -434,14 +517,17 @@ def _sheets(job: Job, boxes: Boxes, run: Run) -> list[Image]:
 # The results as JSON, in tables and in a report.
 
 
-def _as_json(setting: Setting, results: Sequence[Result]) -> dict[str, object]:
+def _as_json(setting: Setting, others: Mapping[str, str], results: Sequence[Result]) -> dict[str, object]:
     reports = [result.as_json(setting.box_scale) for result in results]
     pooled = all_unseen(results)
     combined = {"combined": pooled.metric(COMBINED).value} if pooled else {}
-    return {"setting": setting.as_json(), "note": NOTE, "reports": reports} | combined
+    beside = {"beside": dict(others)} if others else {}
+    return {"setting": setting.as_json(), **beside, "note": NOTE, "reports": reports} | combined
 
 
-def _report(setting: Setting, results: Sequence[Result], sheets: Sequence[Image], photos: bool) -> Report:
+def _report(
+    setting: Setting, others: Mapping[str, str], results: Sequence[Result], sheets: Sequence[Image], photos: bool
+) -> Report:
     """photos: one table of all sets for the screen, their intervals in the report alone."""
     model, data = Path(setting.model).name, list(dict.fromkeys(result.data for result in results))
     used = dict.fromkeys(result.boxes for result in results)
@@ -449,11 +535,12 @@ def _report(setting: Setting, results: Sequence[Result], sheets: Sequence[Image]
     bad = {result.data: result.unreadable for result in results if result.unreadable}
     tables = [table._replace(title=f"{model} on {table.title}", on_screen=not photos) for table in tables_of(results)]
     if photos:
-        tables.insert(0, photo_table(f"{model} with {Path(setting.detector).name}", results))
+        table = photo_table(f"{model} with {Path(setting.detector).name}", results, Path(model).stem)
+        tables.insert(0, table._replace(note=JUDGE_NOTE if MEDIAPIPE in others else ""))
     return Report(
         title="Hands found, placed and posed",
         subtitle=f"{model} on {', '.join(data)}",
-        setting=described | setting.described(),
+        setting=described | setting.described() | {f"beside, {by}": what for by, what in others.items()},
         sections=[
             Section("Metrics", tables),
             Section("Best, median and worst", (), sheets, "Above what is labelled, below what was predicted."),
@@ -469,14 +556,16 @@ def tables_of(results: Sequence[Result]) -> list[Table]:
     for data in dict.fromkeys(result.data for result in results):
         of_data = [result for result in results if result.data == data]
         tables.append(_table(data, [result for result in of_data if not result.part]))
-        for boxes in dict.fromkeys(result.boxes for result in of_data if result.part):
-            parts = [result for result in of_data if result.part and result.boxes == boxes]
-            tables.append(_table(f"parts of {data}, {boxes} boxes", parts))
+        for boxes, by in dict.fromkeys((result.boxes, result.by) for result in of_data if result.part):
+            parts = [result for result in of_data if result.part and (result.boxes, result.by) == (boxes, by)]
+            tables.append(_table(f"parts of {data}, {boxes} boxes{by and f', {by}'}", parts))
     return tables
 
 
 def _table(title: str, results: Sequence[Result]) -> Table:
-    columns = [r.part or ("" if r.boxes == "none" else f"{r.boxes} boxes") for r in results]
+    columns = [
+        r.part or ", ".join(filter(None, ["" if r.boxes == "none" else f"{r.boxes} boxes", r.by])) for r in results
+    ]
     rows = [[name, *(str(getattr(result, key)) for result in results)]
             for name, key in (("images", "images"), ("hands measured", "hands"))]  # fmt: skip
     titles = {one.name: one.title for result in results for one in result.metrics}
@@ -495,21 +584,27 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
     "tips along\nfinger": ("fingertips along the finger",),
     "combined\n2D": (COMBINED,),
     "extra\n/100": ("extra hands", "false positives"),
+    "2D\nall found": (f"2D error, {FOUND_BY_ALL}",),
+    "PA-MPJPE\nall found": (f"PA-MPJPE, {FOUND_BY_ALL}",),
     "found\nin grey": ("hands found in grey",),
     "red-blue\nswapped": ("hands found with red and blue swapped",),
 }
 """Metrics of photographs by the head of their column; the first that a data set has."""
 
 
-def photo_table(title: str, results: Sequence[Result]) -> Table:
-    """All sets of photographs, a row for each."""
+def photo_table(title: str, results: Sequence[Result], own: str = "") -> Table:
+    """All sets of photographs, a row for each; where others are beside, one for each of them.
+
+    own: what the network that is evaluated is called then.
+    """
 
     def cell(result: Result, names: Sequence[str]) -> str:
         return next((one.short for one in map(result.metric, names) if one and one.short), "")
 
     values = [[cell(result, names) for names in _COLUMNS.values()] for result in results]
     shown = [k for k in range(len(_COLUMNS)) if any(row[k] for row in values)]
-    columns = ["", "hands", *(list(_COLUMNS)[k] for k in shown)]
+    by = ["by"] if any(result.by for result in results) else []
+    columns = ["", *by, "hands", *(list(_COLUMNS)[k] for k in shown)]
     rows, heads = [], []
     pairs = zip(results, values, strict=True)
     for (boxes, group), some in groupby(pairs, lambda pair: (pair[0].boxes, pair[0].group)):
@@ -517,5 +612,7 @@ def photo_table(title: str, results: Sequence[Result]) -> Table:
         rows.append([group if boxes == "none" else f"{group}, {boxes}", *[""] * (len(columns) - 1)])
         for result, row in some:
             found = result.metric("hands found")
-            rows.append([result.data, str(found.count) if found else "", *(row[k] for k in shown)])
-    return Table(title, columns, rows, marked=heads, ends=[k - 1 for k in heads[1:]])
+            words = ["" if result.by else result.data, *([result.by or own] if by else [])]
+            rows.append([*words, str(found.count) if found else "", *(row[k] for k in shown)])
+    ends = [k - 1 for k in heads[1:]]
+    return Table(title, columns, rows, words=1 + len(by), marked=heads, ends=ends)

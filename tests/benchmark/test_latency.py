@@ -9,12 +9,11 @@ from hand_scenes import SceneDetector, SceneSession, coded_frame, posed_hand
 
 from handmesh.benchmark.latency import (
     FRAME_S,
-    BoxCandidate,
     TrackerCandidate,
     drawn_frames,
-    measure_latency,
     taken_frames,
 )
+from handmesh.benchmark.sizes import BoxCandidate, measure_latency
 from handmesh.machine import machine
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker

@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from handmesh.benchmark.latency import (
-    LatencyReport,
-    SizeRow,
-    Times,
-    Timings,
-    latency_tables,
-    markdown_table,
-    read_accuracy,
-)
+from handmesh.benchmark.latency import Times, Timings
+from handmesh.benchmark.sizes import LatencyReport, SizeRow, latency_tables, markdown_table, read_accuracy
 from handmesh.files import sha256_of
 
 STAGES = ("detect", "crop", "network", "lift", "smooth")
@@ -39,7 +32,7 @@ def row(name: str, crop_px: int, total_ms: float, sha256: str = "") -> SizeRow:
 
 
 def evaluation(path: Path, sha256: str, **timings_of: dict[str, float | None]) -> Path:
-    """A metrics.json as `handmesh evaluate` writes it, both protocols, with a part of each set."""
+    """A metrics.json as `handmesh evaluate` writes it: both protocols, a part of each set, another network beside."""
 
     def report(data: str, boxes: str, metrics: dict[str, float | None], factor: float) -> dict:
         values = {name: value and value * factor for name, value in metrics.items()}
@@ -50,7 +43,7 @@ def evaluation(path: Path, sha256: str, **timings_of: dict[str, float | None]) -
     reports = []
     for data, metrics in timings_of.items():
         reports += [report(data, "given", metrics, 1), report(data, "detected", metrics, 2)]
-        reports += [report(data, "given", metrics, 9) | {"part": "fists"}]
+        reports += [report(data, "given", metrics, 9) | other for other in ({"part": "fists"}, {"by": "fast"})]
     path.write_text(json.dumps({"setting": {"model": "a.onnx", "model_sha256": sha256}, "reports": reports}))
     return path
 
