@@ -4,7 +4,8 @@
  */
 
 import {
-  BACK_OF_HAND, FINGER_RAD, KEYPOINTS, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, POSITION_M, ROOT, THUMBNAIL, WRIST_RAD,
+  BACK_OF_HAND, FINGER_CHAINS, FINGER_RAD, KEYPOINTS, LEAST_CONTACT, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, POSITION_M,
+  ROOT, THUMB_LAST, THUMBNAIL, TOUCH_M, TOUCHING_M, WRIST_RAD,
 } from '../common/constants.ts';
 import { jointChain, type Rest, type SkinnedHand } from './lbs.ts';
 import { product, solved, type Vector } from './linear.ts';
@@ -39,10 +40,14 @@ export class Alignment {
    * (16, 3, 3) rotations, bent towards the joints found.
    *
    * `found`: (21, 2) the joints' x / z and y / z as the camera of the first rotation sees them; `uncertainty`: (21,) the
-   * error to expect of each coordinate; `rootM`: the place of the root joint, with all joints before the camera.
+   * error to expect of each coordinate; `rootM`: the place of the root joint, with all joints before the camera;
+   * `contact`: (4,) probabilities that the thumb touches each finger.
    */
-  bent(rotations: Float64Array, rest: Rest, found: Float64Array, uncertainty: Float64Array, rootM: Vector): Float64Array {
-    const step = this.step(rotations, rest, found, uncertainty, rootM);
+  bent(
+    rotations: Float64Array, rest: Rest, found: Float64Array, uncertainty: Float64Array, rootM: Vector,
+    contact: Float32Array | null = null,
+  ): Float64Array {
+    const step = this.step(rotations, rest, found, uncertainty, rootM, contact);
     const vectors = new Float64Array(48);
     this.angles.forEach(({ joint, axis, deviation }, k) => {
       const most = MOST_DEVIATIONS * deviation;
@@ -60,6 +65,7 @@ export class Alignment {
   /** The rotations and the displacement of the position that solve the normal equations. */
   private step(
     rotations: Float64Array, rest: Rest, found: Float64Array, uncertainty: Float64Array, rootM: Vector,
+    contact: Float32Array | null,
   ): Float64Array {
     const { joints, slopes } = this.jointsAndSlopes(rotations, rest);
     const size = this.angles.length + 3;
@@ -80,6 +86,13 @@ export class Alignment {
       rowY.set([0, near, -v * near], size - 3);
       addSquare(normal, right, rowX, (found[2 * j]! - u) * weight);
       addSquare(normal, right, rowY, (found[2 * j + 1]! - v) * weight);
+    }
+    if (contact && contact.some((probability) => probability > LEAST_CONTACT)) {
+      contact.forEach((probability, finger) => {
+        const { row, lacking } = nearer(joints, slopes, finger, size);
+        const weight = probability / TOUCH_M;
+        addSquare(normal, right, row.map((slope) => slope * weight), lacking * weight);
+      });
     }
     for (let k = 0; k < size; k++) {
       normal[k * (size + 1)]! += (this.angles[k]?.deviation ?? POSITION_M) ** -2;
@@ -134,6 +147,41 @@ export class Alignment {
   }
 }
 
+/**
+ * The slopes of the distance between the last phalanges of thumb and finger, and what it lacks of touching ones; zeros
+ * where it lacks nothing.
+ */
+function nearer(
+  joints: Float64Array, slopes: Float64Array, finger: number, size: number,
+): { row: Float64Array; lacking: number } {
+  const ends: number[] = [...THUMB_LAST, ...FINGER_CHAINS[finger]!.slice(3)];
+  const weights = nearestWeights(ends.map((joint) => [...joints.subarray(3 * joint, 3 * joint + 3)] as unknown as Vector));
+  const between = (at: (joint: number, axis: number) => number) =>
+    [0, 1, 2].map((axis) => ends.reduce((sum, joint, i) => sum + weights[i]! * at(joint, axis), 0));
+  const gap = between((joint, axis) => joints[3 * joint + axis]!);
+  const distance = Math.hypot(...gap);
+  const lacking = Math.min(TOUCHING_M - distance, 0);
+  const row = new Float64Array(size);
+  for (let k = 0; lacking < 0 && k < size - 3; k++) {
+    row[k] = dot(gap, between((joint, axis) => slopes[3 * (21 * k + joint) + axis]!)) / distance;
+  }
+  return { row, lacking };
+}
+
+/**
+ * What takes the ends of two lines, p0 p1 and q0 q1, to the gap between their nearest points, the first's less the
+ * second's. Ericson, Real-Time Collision Detection (2005), 5.1.9.
+ */
+function nearestWeights([p0, p1, q0, q1]: Vector[]): number[] {
+  const [u, v, r] = [difference(p1!, p0!), difference(q1!, q0!), difference(p0!, q0!)];
+  const [a, e, b, c, f] = [dot(u, u), dot(v, v), dot(v, u), dot(r, u), dot(v, r)];
+  const clipped = (value: number) => Math.min(Math.max(value, 0), 1);
+  const first = clipped((b * f - c * e) / Math.max(a * e - b * b, 1e-12));
+  const t = clipped((b * first + f) / e);
+  const s = clipped((b * t - c) / a);
+  return [1 - s, s, t - 1, -t];
+}
+
 /** A finger joint's axes of flexion and abduction, in the hand's rest frame. */
 function hinges(name: (typeof MANO_JOINTS)[number], keypoints: Float64Array): [Vector, Vector] {
   const start = KEYPOINTS.indexOf(name);
@@ -146,6 +194,10 @@ function hinges(name: (typeof MANO_JOINTS)[number], keypoints: Float64Array): [V
 
 function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return a[0]! * b[0]! + a[1]! * b[1]! + a[2]! * b[2]!;
+}
+
+function difference([a, b, c]: Vector, [x, y, z]: Vector): Vector {
+  return [a - x, b - y, c - z];
 }
 
 function unit(vector: number[]): Vector {
