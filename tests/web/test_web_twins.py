@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import web_workspace
+from gesture_hands import apart, pinching
 from hand_scenes import hand_constants, network_outputs, posed_hand
 from scipy.spatial.transform import Rotation
 
@@ -26,6 +27,7 @@ from handmesh.assets import DEMO_CLIP, detector_path, model_path
 from handmesh.crop import Letterbox, crop_affine, letterbox, warp
 from handmesh.detection import Detector, read_maps
 from handmesh.geometry import logistic, solve_translation
+from handmesh.gestures import FINGERS, GestureReader
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking.alignment import Alignment
 from handmesh.tracking.association import Track, deduplicate, nearest_track, overlap, same_hand
@@ -204,6 +206,21 @@ def test_hands_are_lifted_and_bent_alike(ask, align):
         np.testing.assert_allclose(np.reshape(given["verticesM"], (-1, 3)), hand.vertices_m, atol=2e-5)
         np.testing.assert_allclose(np.reshape(given["jointsPx"], (21, 2)), hand.joints_px, atol=0.02)
         assert_contact_alike(given, hand)
+
+
+def test_pinches_are_read_alike(ask):
+    """Hands whose thumb leaves the index finger and comes back, with and without what is told of contact."""
+    going = [*apart(pinching(0, 0))]
+    hands = [*going, *reversed(going), *(pinching(finger, 8, "left") for finger in range(4))]
+    for contacts in (None, RNG.uniform(0, 1, (len(hands), 4)).astype(np.float32) ** 2):
+        told = [replace(h, contact=None if contacts is None else contacts[k]) for k, h in enumerate(hands)]
+        plain = [
+            {"jointsM": numbers(h.joints_m), "contact": None if h.contact is None else numbers(h.contact)} for h in told
+        ]
+        reader = GestureReader()
+        readings = [reader.read([hand])[0] for hand in told]
+        expected = [[finger in reading.pinches for finger in FINGERS] for reading in readings]
+        assert ask("pinches", [{"hands": plain}]) == [expected] and 4 < np.sum(expected) < 3 * len(hands)
 
 
 def assert_contact_alike(given: dict, hand: Hand) -> None:

@@ -44,6 +44,12 @@ export const LARGEST_LOG_SIZE = 6;
 export const PADDING = 114;
 
 // handmesh.gestures
+export const PINCH_BEGINS = 0.09;
+export const PINCH_ENDS = 0.12;
+export const PINCH_MOST_DEG = 170;
+export const CONTACT_EVEN = 1;
+export const CONTACT_LENGTH = 0.1;
+export const CONTACT_HELD = 1;
 export const THUMB_LAST = [3, 4] as const;
 export const FINGER_CHAINS = [[0, 5, 6, 7, 8], [0, 9, 10, 11, 12], [0, 13, 14, 15, 16], [0, 17, 18, 19, 20]] as const;
 
@@ -76,7 +82,7 @@ export const FINGER_RAD = 0.06981317007977318;
 export const WRIST_RAD = 0.04363323129985824;
 export const LEAST_UNCERTAINTY = 0.03;
 export const TOUCHING_M = 0.006;
-export const TOUCH_M = 0.006;
+export const TOUCH_M = 0.004;
 export const LEAST_CONTACT = 0.1;
 export const MOST_DEVIATIONS = 4;
 export const POSITION_M = 10;

@@ -4,9 +4,10 @@
  */
 
 import {
-  BACK_OF_HAND, FINGER_CHAINS, FINGER_RAD, KEYPOINTS, LEAST_CONTACT, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, POSITION_M,
-  ROOT, THUMB_LAST, THUMBNAIL, TOUCH_M, TOUCHING_M, WRIST_RAD,
+  BACK_OF_HAND, FINGER_RAD, KEYPOINTS, LEAST_CONTACT, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, POSITION_M, ROOT, THUMBNAIL,
+  TOUCH_M, TOUCHING_M, WRIST_RAD,
 } from '../common/constants.ts';
+import { gapOf } from './gestures.ts';
 import { jointChain, type Rest, type SkinnedHand } from './lbs.ts';
 import { product, solved, type Vector } from './linear.ts';
 
@@ -154,32 +155,17 @@ export class Alignment {
 function nearer(
   joints: Float64Array, slopes: Float64Array, finger: number, size: number,
 ): { row: Float64Array; lacking: number } {
-  const ends: number[] = [...THUMB_LAST, ...FINGER_CHAINS[finger]!.slice(3)];
-  const weights = nearestWeights(ends.map((joint) => [...joints.subarray(3 * joint, 3 * joint + 3)] as unknown as Vector));
-  const between = (at: (joint: number, axis: number) => number) =>
-    [0, 1, 2].map((axis) => ends.reduce((sum, joint, i) => sum + weights[i]! * at(joint, axis), 0));
-  const gap = between((joint, axis) => joints[3 * joint + axis]!);
+  const { ends, weights, gap } = gapOf(joints, finger);
   const distance = Math.hypot(...gap);
   const lacking = Math.min(TOUCHING_M - distance, 0);
   const row = new Float64Array(size);
   for (let k = 0; lacking < 0 && k < size - 3; k++) {
-    row[k] = dot(gap, between((joint, axis) => slopes[3 * (21 * k + joint) + axis]!)) / distance;
+    ends.forEach((joint, i) => {
+      const at = 3 * (21 * k + joint);
+      row[k]! += (weights[i]! * dot(gap, slopes.subarray(at, at + 3))) / distance;
+    });
   }
   return { row, lacking };
-}
-
-/**
- * What takes the ends of two lines, p0 p1 and q0 q1, to the gap between their nearest points, the first's less the
- * second's. Ericson, Real-Time Collision Detection (2005), 5.1.9.
- */
-function nearestWeights([p0, p1, q0, q1]: Vector[]): number[] {
-  const [u, v, r] = [difference(p1!, p0!), difference(q1!, q0!), difference(p0!, q0!)];
-  const [a, e, b, c, f] = [dot(u, u), dot(v, v), dot(v, u), dot(r, u), dot(v, r)];
-  const clipped = (value: number) => Math.min(Math.max(value, 0), 1);
-  const first = clipped((b * f - c * e) / Math.max(a * e - b * b, 1e-12));
-  const t = clipped((b * first + f) / e);
-  const s = clipped((b * t - c) / a);
-  return [1 - s, s, t - 1, -t];
 }
 
 /** A finger joint's axes of flexion and abduction, in the hand's rest frame. */
@@ -194,10 +180,6 @@ function hinges(name: (typeof MANO_JOINTS)[number], keypoints: Float64Array): [V
 
 function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return a[0]! * b[0]! + a[1]! * b[1]! + a[2]! * b[2]!;
-}
-
-function difference([a, b, c]: Vector, [x, y, z]: Vector): Vector {
-  return [a - x, b - y, c - z];
 }
 
 function unit(vector: number[]): Vector {
