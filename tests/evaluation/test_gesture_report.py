@@ -112,7 +112,9 @@ def test_each_kind_of_evidence_is_counted_by_itself():
     for drawn, hand, contact in told:
         seen = hand and replace(hand, contact=contact)
         answers = dict(zip(WAYS, map(read, (pinch, pinch, seen)), strict=True))
-        cases.append(Case(drawn, answers | {BOX: read(replace(pinch, contact=sure))}, np.zeros((144, 144, 3), np.uint8)))
+        cases.append(
+            Case(drawn, answers | {BOX: read(replace(pinch, contact=sure))}, np.zeros((144, 144, 3), np.uint8))
+        )
     rows = {row[0]: row[1:] for row in evidence_table(cases).rows}
     assert rows["the distance alone"][2:] == ("50.0%", "0.0%")
     assert rows["contact alone, likelier than not"][2:] == ("50.0%", "50.0%")

@@ -67,7 +67,7 @@ def test_contact_is_told_where_it_is_asked_for():
     with torch.no_grad():
         silent, telling = (HandNet(NetworkConfig(contact=tells)).eval()(crops) for tells in (False, True))
     assert silent.contact is None and telling.contact.shape == (2, 4)
-    with pytest.raises(ValueError, match="take network.head keypoint"):
+    with pytest.raises(ValueError, match="a head that looks at joints"):
         NetworkConfig(head="pooled", contact=True)
 
 

@@ -132,7 +132,7 @@ def test_clips_of_before_tell_no_contact(tmp_path, session):
 def test_a_recording_that_another_version_began_is_refused(clips, tmp_path):
     about = left(clips, tmp_path) / "clip.json"
     about.write_text(json.dumps({k: v for k, v in json.loads(about.read_text()).items() if k != "fields"}))
-    with pytest.raises(ClipError, match="clip.npz.part was begun by another version of handmesh: save it with that one"):
+    with pytest.raises(ClipError, match="was begun by another version of handmesh: save it with that one"):
         read_clip(about.parent)
 
 
