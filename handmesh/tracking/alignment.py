@@ -42,7 +42,7 @@ FINGER_RAD, WRIST_RAD = math.radians(4.0), math.radians(2.5)
 LEAST_UNCERTAINTY = 0.03
 """No joint found in the crop is trusted as if it were nearer to the truth, in half crop sides."""
 
-TOUCHING_M, TOUCH_M = 0.006, 0.004
+TOUCHING_M, TOUCH_M = 0.006, 0.003
 """Between the last phalanges of thumb and finger that touch, as lines (the median of rendered pinches), and how far
 from that a finger is that surely touches."""
 

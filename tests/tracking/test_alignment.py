@@ -251,14 +251,14 @@ def test_where_the_thumb_is_told_to_touch_it_comes_nearer(finger):
     for row in range(0, 40, 4):
         truth = pinching(finger, row, "left" if row % 8 else "right")
         box = Box.around(truth.joints_px, 1.5)
-        changes = mistaken(truth, box, rng, deviations=2.0)
+        changes = mistaken(truth, box, rng, deviations=3.0)
         for logit in (-9.0, 4.0):
             contact = np.where(np.arange(4) == finger, logit, -9.0)[None].astype(np.float32)
             hand = lifted(truth, box, contact=contact, **changes)
             lacking = np.maximum(pinch_distances(hand.joints_m)[finger] - TOUCHING_M, 0)
             errors.append((lacking, _off(hand.joints_px, truth.joints_px)))
     apart, together = np.mean(errors[::2], axis=0), np.mean(errors[1::2], axis=0)
-    assert together[0] < 0.5 * apart[0] and together[1] < 1.02 * apart[1]
+    assert together[0] < 0.55 * apart[0] and together[1] < 1.02 * apart[1]
 
 
 def test_what_lies_beside_the_view_bends_nothing():
