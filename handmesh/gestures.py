@@ -25,13 +25,16 @@ FINGERS: tuple[Finger, ...] = get_args(Finger)
 PINCH_BEGINS, PINCH_ENDS = 0.09, 0.12
 """Of the hand's length, between the last phalanges: skins are some 3 mm apart where a pinch begins and 9 where it ends
 (medians of 1,600 sampled poses, by the mesh)."""
-CONTACT_EVEN, CONTACT_LENGTH, CONTACT_HELD = 1.0, 0.1, 1.0
-"""TO BE FITTED"""
+CONTACT_EVEN, CONTACT_LENGTH, CONTACT_HELD = -0.5, 0.2, 1.0
+"""Where the network tells contact: the logit that leaves the distance as it is, what each unit above it is worth of the
+hand's length, and what it may lack once a pinch is there. The first two, to a decimal, are those of a bound on
+`logit - distance / length` that reads 2.5 % of 260 other poses of `evaluation.gestures.TUNED_SEED` as pinches, by the box
+given and the tracker together; of the lengths 0.05 to 1 this one found most of 80 pinches."""
 PINCH_FAR = 0.32  # its strength begins to rise: six centimetres on a grown-up's hand
 
 STRAIGHT_DEG, FOLDED_DEG = 65.0, 90.0  # a finger's bend, all its joints together
 FIST_DEG = 155.0  # a fist's least: true ones have 170 and more, tracked ones less (docs/embedding.md)
-PINCH_MOST_DEG = 170.0  # a finger that is bent farther lies in the palm: the thumb rests on it
+PINCH_MOST_DEG = 170.0  # a finger that is bent farther lies in the palm: the thumb rests on it, and pinches nothing
 GRAB_DEG = (60.0, 210.0)  # the fingers' mean bend of an open hand and of a fist
 UP_DEG = 60.0  # the last phalanx of the thumb, from upwards in the image
 THUMB_AWAY = 0.30  # the thumb's tip from the middle finger's second joint, of the hand's length
@@ -90,9 +93,11 @@ class GestureReader:
         joints = np.asarray(hand.joints_m, np.float64) / hand_length_m(hand.joints_m)
         bends, distances = finger_bends_deg(joints), pinch_distances(joints)
         held = np.isin(FINGERS, pinches)
-        seeming = distances - _contact_lengths(hand, held)
-        bounds = np.where(held, self._ends, self._begins)
-        touching = (seeming < bounds) & (bends < PINCH_MOST_DEG)  # the thumb on a fist is no pinch
+        contact = getattr(hand, "contact", None)
+        seeming = distances if contact is None else distances - _contact_lengths(contact, held)
+        touching = seeming < np.where(held, self._ends, self._begins)
+        if contact is None:  # a network that tells contact knows a thumb on a fist, and how bent a pinch is less well
+            touching &= bends < PINCH_MOST_DEG
         pinches = tuple(finger for finger, touches in zip(FINGERS, touching, strict=True) if touches)
         form = _form(joints, bends, form)
         reading = Reading(
@@ -105,10 +110,9 @@ class GestureReader:
         return reading, (form, pinches)
 
 
-def _contact_lengths(hand: SeenHand, held: np.ndarray) -> np.ndarray | float:
-    """(4,) how much nearer the thumb seems to each finger by what the network tells of contact; 0 where it does not."""
-    contact = getattr(hand, "contact", None)
-    return 0.0 if contact is None else CONTACT_LENGTH * (logit(contact) - CONTACT_EVEN + CONTACT_HELD * held)
+def _contact_lengths(contact: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """(4,) how much nearer the thumb seems to each finger by what the network tells of contact."""
+    return CONTACT_LENGTH * (logit(np.float64(contact)) - CONTACT_EVEN + CONTACT_HELD * held)
 
 
 def finger_bends_deg(joints_m: np.ndarray) -> np.ndarray:

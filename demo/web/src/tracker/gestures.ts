@@ -14,7 +14,8 @@ export function pinches({ jointsM, contact }: Pick<Hand, 'jointsM' | 'contact'>,
     const isHeld = before[finger] ?? false;
     const told = contact ? CONTACT_LENGTH * (logit(contact[finger]!) - CONTACT_EVEN + (isHeld ? CONTACT_HELD : 0)) : 0;
     const seeming = Math.hypot(...gapOf(jointsM, finger).gap) / length - told;
-    return seeming < (isHeld ? PINCH_ENDS : PINCH_BEGINS) && bendDeg(bonesOf(jointsM, finger)) < PINCH_MOST_DEG;
+    const isNear = seeming < (isHeld ? PINCH_ENDS : PINCH_BEGINS);
+    return isNear && (Boolean(contact) || bendDeg(bonesOf(jointsM, finger)) < PINCH_MOST_DEG);
   });
 }
 
