@@ -150,6 +150,8 @@ class Hand:
     id: int = 0  # stable while the hand is followed
     joints_uncertainty_px: np.ndarray | None = None  # (21,) the mean error to expect of a joint's x and of its y
     joints_uncertainty_m: np.ndarray | None = None  # (21,) the same of x, y and z about the root joint; None: not told
+    contact: np.ndarray | None = None  # (4,) float32 0..1, that the thumb touches the index, middle, ring, little
+    # finger; of the frame that it was last seen in, not smoothed; None: not told
     visible_s: float = 0.0  # for how long it has been followed
     predicted: bool = False  # not seen in this frame, but carried on from those before
 
@@ -229,7 +231,10 @@ class Hand:
         return xr.to_mediapipe(self, width, height)
 
 
-_DECIMALS = {"joints_m": 6, "joints_px": 2, "shape": 5, "joints_uncertainty_m": 6, "joints_uncertainty_px": 2}
+_DECIMALS = {
+    **{"joints_m": 6, "joints_px": 2, "shape": 5, "joints_uncertainty_m": 6, "joints_uncertainty_px": 2},
+    "contact": 4,
+}
 
 
 def hand_record(values: Mapping[str, Any]) -> dict[str, object]:

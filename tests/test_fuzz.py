@@ -162,6 +162,7 @@ def check(hands: list[Hand], num_hands: int) -> None:
             "joints_uncertainty_m",
         ):
             assert np.isfinite(getattr(hand, name)).all(), name
+        assert hand.contact is None or ((hand.contact >= 0).all() and (hand.contact <= 1).all())
         assert 0 <= hand.score <= 1 and math.isfinite(hand.visible_s) and hand.visible_s >= 0
         assert (hand.joints_m[:, 2] > 0).all() and 0 < hand.size_m < 50
 

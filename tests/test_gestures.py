@@ -14,7 +14,16 @@ import pytest
 from gesture_hands import THUMB, apart, hand_doing, pinching, reading_of
 
 from handmesh import skeleton
-from handmesh.gestures import FINGERS, PINCH_BEGINS, PINCH_ENDS, GestureReader, contacts, pinch_distances
+from handmesh.gestures import (
+    CONTACT_HELD,
+    CONTACT_LENGTH,
+    FINGERS,
+    PINCH_BEGINS,
+    PINCH_ENDS,
+    GestureReader,
+    contacts,
+    pinch_distances,
+)
 from handmesh.hand import anatomy
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.hand.poses import default_sampler
@@ -122,6 +131,36 @@ def test_forms_do_not_flicker(drawn: str):
     assert held[0] and not held[-1]
     assert sum(a != b for a, b in pairwise(held)) == 1
     assert sum(held) > sum(fresh), "what is there may lack more than what begins"
+
+
+def contact_of(finger: int, probability: float) -> np.ndarray:
+    return np.where(np.arange(4) == finger, probability, 0.01).astype(np.float32)
+
+
+@pytest.mark.parametrize("finger", range(4))
+def test_contact_speaks_beside_the_distance(finger: int):
+    """What surely touches pinches from farther away, and what surely does not, though it be near, does not."""
+    far = next(hand for hand in apart(pinching(0, 0)) if reading_of(hand).pinch_distances[0] > 1.5 * PINCH_ENDS)
+    assert not reading_of(far).pinches
+    assert reading_of(replace(far, contact=contact_of(0, 0.99))).pinches == ("index",)
+    near = pinching(finger, 0)
+    assert not reading_of(replace(near, contact=np.full(4, 0.001, np.float32))).pinches
+    assert reading_of(replace(near, contact=contact_of(finger, 0.99))).pinches == (FINGERS[finger],)
+
+
+def test_contact_has_hysteresis_too():
+    """A probability that goes down and up by steps ends a pinch once and begins one once, at different values."""
+    hand = pinching(0, 0)
+    near = next(one for one in apart(hand) if reading_of(one).pinch_distances[0] > PINCH_ENDS)
+    logits = np.linspace(8, -8, 161)
+    reader = GestureReader()
+    read = [
+        bool(reader.read([replace(near, contact=contact_of(0, 1 / (1 + np.exp(-logit))))])[0].pinches)
+        for logit in [*logits, *logits[::-1]]
+    ]
+    assert sum(a != b for a, b in pairwise(read)) == 2
+    ended, began = logits[read.index(False)], logits[::-1][read[161:].index(True)]
+    assert began - ended == pytest.approx(CONTACT_HELD + (PINCH_ENDS - PINCH_BEGINS) / CONTACT_LENGTH, abs=0.21)
 
 
 def test_hands_that_went_are_forgotten():

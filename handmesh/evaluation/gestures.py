@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from handmesh.synthetic.scene import HandInstance, aim
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
-from handmesh.types import Box, Camera, Side, hand_length_m
+from handmesh.types import Box, Camera, Hand, Side, hand_length_m
 
 MEASURED_SEED, TUNED_SEED = 20261, 15
 """Hands that are reported on, and those that the bounds of `handmesh.gestures` were chosen on: none is of both."""
@@ -218,6 +218,43 @@ def distance_table(cases: Sequence[Case]) -> Table:
     return Table("Between the phalanges that pinch", columns, rows)
 
 
+def _by_distance(hand: Hand) -> bool:
+    return bool(GestureReader().read([replace(hand, contact=None)])[0].pinches)
+
+
+def _by_contact(hand: Hand) -> bool:
+    return bool(hand.contact.max() > 0.5)
+
+
+def _by_both(hand: Hand) -> bool:
+    return bool(GestureReader().read([hand])[0].pinches)
+
+
+_EVIDENCE: dict[str, Callable[[Hand], bool]] = {
+    "the distance alone": _by_distance,
+    "contact alone, likelier than not": _by_contact,
+    "both, as they are read": _by_both,
+}
+"""By what a hand may be said to pinch; the latter two where the network tells contact."""
+
+
+def evidence_table(cases: Sequence[Case]) -> Table:
+    """What each kind of evidence finds of the pinches, and how often it sees one where there is none."""
+    tells = any(hand is not None and hand.contact is not None for case in cases for hand in [case.answers[BOX].hand])
+    rows = []
+    for name, pinches in _EVIDENCE.items():
+        cells = []
+        for way in (BOX, TRACKER):
+            for drawn in ("pinch", OTHER):
+                hands = [case.answers[way].hand for case in cases if case.drawn == drawn]
+                known = hands and (tells or pinches is _by_distance)
+                cells.append(f"{np.mean([h is not None and pinches(h) for h in hands]):.1%}" if known else UNKNOWN)
+        rows.append((name, *cells))
+    columns = ("pinches, told by", *(f"{way}: {of}" for way in (BOX, TRACKER) for of in ("found", "false")))
+    note = "" if tells else "This network does not tell contact: pinches are read off the distance alone."
+    return Table("What pinches are told by", columns, rows, note=note)
+
+
 def sheet(cases: Sequence[Case], wrong: bool) -> np.ndarray | None:
     """(H, W, 3) the tracker's readings, right or `wrong`, as tiles with what was read; None where there are none."""
     tiles = []
@@ -292,7 +329,7 @@ def report_of(cases: Sequence[Case], reader: Reader, options: GesturesOptions) -
         subtitle=f"{reader.path.stem}: {len(cases)} hands of seed {options.seed}, {SIZE_PX} pixels a side",
         setting=setting | {"seed": options.seed},
         sections=[
-            Section("What is read", [found_table(cases), distance_table(cases)]),
+            Section("What is read", [found_table(cases), distance_table(cases), evidence_table(cases)]),
             Section("Hands, the tracker's joints, and what it reads", images=images),
         ],
         headline=[Headline(name, f"{100 * value:.1f}", "%") for name, value in of_tracker.items()],

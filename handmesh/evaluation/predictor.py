@@ -115,7 +115,7 @@ def open_weights(path: Path, hand_model: Path | None, device: Device, threads: i
     def run(crops: np.ndarray) -> Outputs:
         with torch.inference_mode():
             outputs = graph(torch.from_numpy(crops).to(position))
-        return {name: value.float().cpu().numpy() for name, value in outputs._asdict().items() if value is not None}
+        return {name: value.float().cpu().numpy() for name, value in zip(graph.outputs, outputs, strict=True)}
 
     return Predictor(
         name=str(path),

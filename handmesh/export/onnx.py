@@ -80,13 +80,14 @@ def measure(expected: Runner, given: Runner, samples: Mapping[str, Sequence[np.n
     return Parity(differences, {kind: len(images) for kind, images in samples.items()})
 
 
-def torch_runner(of_unit: Callable[[Tensor], Sequence[Tensor]], outputs: Sequence[str]) -> Runner:
-    """A torch function of (1, 3, H, W) float RGB between 0 and 1, whose outputs have these names."""
+def torch_runner(graph: ImageGraph, of_unit: Callable[[Tensor], Sequence[Tensor]] | None = None) -> Runner:
+    """A graph in torch; of_unit: its function of (1, 3, H, W) float RGB between 0 and 1 in another form."""
+    of_unit = of_unit or graph.of_unit
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
         with torch.no_grad():
             values = of_unit(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255)
-        return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+        return {name: value.numpy() for name, value in zip(graph.outputs, values, strict=True)}
 
     return run
 
@@ -193,10 +194,13 @@ VERTEX_TOLERANCE_MM: dict[Precision, float] = {"fp16": 0.5, "fp32": 0.05}
 class ImageGraph(nn.Module):
     """(1, H, W, 3) uint8 RGB images to named outputs: what is frozen into a file."""
 
-    def forward(self, image: Tensor) -> NamedTuple:
+    outputs: list[str]
+    """The names of what comes out."""
+
+    def forward(self, image: Tensor) -> Sequence[Tensor]:
         return self.of_unit(image.permute(0, 3, 1, 2).float() / 255)
 
-    def of_unit(self, image: Tensor) -> NamedTuple:
+    def of_unit(self, image: Tensor) -> Sequence[Tensor]:
         """The same of (1, 3, H, W) float RGB between 0 and 1."""
         raise NotImplementedError
 
@@ -212,6 +216,7 @@ class MeshOutputs(NamedTuple):
     presence: Tensor  # (1,) logit
     right: Tensor  # (1,) logit
     spread: Tensor  # (1, 21, 2) errors to expect: half crop sides, decimetres; see `mesh_net.HandNetOutput`
+    contact: Tensor | None = None  # (1, 4) logits: the thumb touches that finger; no output where it is not told
 
 
 class MeshGraph(ImageGraph):
@@ -220,15 +225,17 @@ class MeshGraph(ImageGraph):
     def __init__(self, network: HandNet, model: HandModel) -> None:
         super().__init__()
         self.network, self.model = network, model
+        self.outputs = [name for name in MeshOutputs._fields if name != "contact" or network.config.contact]
 
-    def of_unit(self, image: Tensor) -> MeshOutputs:
-        """The same of (1, 3, S, S) float RGB between 0 and 1."""
+    def of_unit(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The same of (1, 3, S, S) float RGB between 0 and 1; without what the network does not tell."""
         hand = pose_hand(self.network(image), self.model)
         net = hand.net
-        return MeshOutputs(
+        outputs = MeshOutputs(
             hand.vertices_m, hand.joints_m, hand.joints_crop, net.rotations, net.shape, net.presence, net.handedness,
-            net.uncertainty,
+            net.uncertainty, net.contact,
         )  # fmt: skip
+        return tuple(output for output in outputs if output is not None)
 
 
 def export_mesh(
@@ -248,7 +255,7 @@ def export_mesh(
     metadata = {"kind": "mesh", "name": name, "box_scale": box_scale, "backbone": network.config.backbone}
     metadata |= {"confidence": confidence} if confidence else {}
     example = torch.zeros(1, crop_size, crop_size, 3, dtype=torch.uint8)
-    proto = to_onnx(graph, example, list(MeshOutputs._fields), metadata, hand_constants(model))
+    proto = to_onnx(graph, example, metadata, hand_constants(model))
     tolerance_mm = VERTEX_TOLERANCE_MM[precision or "fp16"]
     for stored_as, halved_from in _ways_to_store(precision):
         stored = shared(stored_in(stored_as, proto, halved_from))
@@ -289,13 +296,13 @@ def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
 
 
 def to_onnx(
-    graph: nn.Module, example: Tensor, outputs: list[str], metadata: dict[str, Any],
-    constants: dict[str, np.ndarray] | None = None,
-) -> onnx.ModelProto:  # fmt: skip
+    graph: ImageGraph, example: Tensor, metadata: dict[str, Any], constants: dict[str, np.ndarray] | None = None
+) -> onnx.ModelProto:
     """A graph with one input `image`, named outputs, constant outputs and handmesh metadata."""
     program = torch.onnx.export(
-        graph, (example,), input_names=["image"], output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False
-    )
+        graph, (example,), input_names=["image"], output_names=graph.outputs, opset_version=OPSET, dynamo=True,
+        verbose=False,
+    )  # fmt: skip
     proto = program.model_proto
     for name, value in (constants or {}).items():
         tensor = onnx.numpy_helper.from_array(value)
@@ -329,7 +336,7 @@ class DetectorGraph(ImageGraph):
 
     def __init__(self, network: DetectorNet) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.outputs = network, list(DetectorOutput._fields)
 
     def of_unit(self, image: Tensor) -> DetectorOutput:
         """The same of (1, 3, H, W) float RGB between 0 and 1."""
@@ -344,7 +351,7 @@ def worst_on_noise(reference: ImageGraph, proto: onnx.ModelProto, example: Tenso
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randint(0, 256, example.shape, generator=generator).to(torch.uint8).numpy() for _ in range(4)]
     file = OnnxFile(proto, {})
-    parity = measure(torch_runner(reference.of_unit, file.changing_outputs), runner(file), {NOISE: noise})
+    parity = measure(torch_runner(reference), runner(file), {NOISE: noise})
     return {name: parity.worst(name) for name in parity.differences}
 
 
@@ -369,7 +376,7 @@ def export_detector(
     graph = DetectorGraph(network.reparameterised()).eval()
     example = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
     metadata = {"kind": "detector", "name": name, "backbone": network.config.backbone}
-    proto = to_onnx(graph, example, list(DetectorOutput._fields), metadata)
+    proto = to_onnx(graph, example, metadata)
     for stored_as, halved_from in _ways_to_store(precision):
         stored = stored_in(stored_as, proto, halved_from)
         differences = worst_on_noise(DetectorGraph(network.eval()), stored, example)

@@ -34,7 +34,6 @@ from handmesh.export.onnx import (
     ExportMismatch,
     ImageGraph,
     MeshGraph,
-    MeshOutputs,
     OnnxFile,
     Parity,
     Runner,
@@ -51,7 +50,7 @@ from handmesh.export.onnx import (
 from handmesh.files import parsed_json, write_bytes
 from handmesh.hand.model import HandModel
 from handmesh.models.checkpoint import load_trained, load_weights
-from handmesh.models.detector_net import DetectorNet, DetectorOutput
+from handmesh.models.detector_net import DetectorNet
 from handmesh.models.mesh_net import HandNet
 from handmesh.tracking.backends import METADATA_KEY
 
@@ -191,7 +190,7 @@ class _Unit(nn.Module):
         super().__init__()
         self.inner = graph  # a name that torch.fx leaves free
 
-    def forward(self, image: Tensor) -> NamedTuple:
+    def forward(self, image: Tensor) -> Sequence[Tensor]:
         return self.inner.of_unit(image)
 
 
@@ -203,13 +202,13 @@ class CoreMLReport(NamedTuple):
 
 
 def export_coreml(
-    graph: ImageGraph, outputs: Sequence[str], metadata: Mapping[str, Any], path: Path, size: tuple[int, int],
+    graph: ImageGraph, metadata: Mapping[str, Any], path: Path, size: tuple[int, int],
     images: Mapping[str, Sequence[np.ndarray]], precision: Precision = "fp16",
 ) -> CoreMLReport:  # fmt: skip
     """Write `path` (.mlpackage), which takes an RGB image of `size` (height, width) named `image`.
 
-    graph: in evaluation mode; outputs: their names; images: (1, H, W, 3) uint8. precision: of weights and of the
-    arithmetic, which Apple's neural engine has in half alone. ValueError where coremltools is missing,
+    graph: in evaluation mode; images: (1, H, W, 3) uint8. precision: of weights and of the arithmetic, which Apple's
+    neural engine has in half alone. ValueError where coremltools is missing,
     RuntimeError where it cannot convert.
     """
     try:
@@ -218,10 +217,10 @@ def export_coreml(
         raise ValueError("the target 'coreml' needs coremltools, on macOS or Linux: pip install coremltools") from error
     with torch.no_grad():
         program = torch.export.export(_Unit(graph).eval(), (torch.zeros(1, 3, *size),)).run_decompositions({})
-    reference = torch_runner(graph.of_unit, outputs)
-    of_program = measure(reference, torch_runner(program.module(), outputs), images)
+    reference = torch_runner(graph)
+    of_program = measure(reference, torch_runner(graph, program.module()), images)
     check(of_program, dict.fromkeys(images, SAME))
-    package = _converted(coremltools, program, outputs, size, precision)
+    package = _converted(coremltools, program, graph.outputs, size, precision)
     package.short_description = f"handmesh {metadata['kind']} network {metadata['name']}"
     package.license = "Apache-2.0"
     package.user_defined_metadata[METADATA_KEY] = json.dumps({"format": 1, **metadata})
@@ -336,11 +335,6 @@ class Trained(NamedTuple):
     confidence: dict | None = None
 
     @property
-    def outputs(self) -> list[str]:
-        """The names of what comes out."""
-        return list((DetectorOutput if self.model is None else MeshOutputs)._fields)
-
-    @property
     def metadata(self) -> dict[str, object]:
         """As in an .onnx file."""
         said = {"name": self.name, "backbone": self.network.config.backbone}
@@ -372,9 +366,7 @@ class Trained(NamedTuple):
 def _to_onnx(options: ExportOptions, precision: Precision | None) -> list[str]:
     trained = _trained(options)
     file = trained.write_onnx(options.output, precision)
-    parity = measure(
-        torch_runner(trained.graph(trained.network).of_unit, trained.outputs), runner(file), trained.images()
-    )
+    parity = measure(torch_runner(trained.graph(trained.network)), runner(file), trained.images())
     use = f'use: handmesh.HandTracker.load(model="{options.output}")'
     return [
         f"weights stored as {storage_of(file.proto)}",
@@ -436,9 +428,7 @@ def _openvino(
 def _to_coreml(options: ExportOptions, precision: Precision | None) -> list[str]:
     trained, precision = _trained(options), precision or "fp16"
     merged = trained.graph(trained.network.reparameterised())
-    report = export_coreml(
-        merged, trained.outputs, trained.metadata, options.output, trained.size, trained.images(), precision
-    )
+    report = export_coreml(merged, trained.metadata, options.output, trained.size, trained.images(), precision)
     told = ["not compared: Core ML runs on macOS alone; export there to see how far the package's numbers are"]
     if report.package is not None:
         told = ["largest difference of each output from torch, Core ML:", report.package.table()]

@@ -90,6 +90,8 @@ class NetworkConfig:
                 f"unknown head '{self.head[:40]}'; choose one of {', '.join(HEADS)}, or enter your own in HEADS before "
                 "(docs/researchers.md)"
             )
+        if self.contact and self.head == "pooled":
+            raise ValueError("network.contact needs a head that looks at joints: take network.head keypoint")
 
 
 def backbone_names() -> list[str]:

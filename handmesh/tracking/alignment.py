@@ -13,6 +13,13 @@ about that of abduction, too; d_k is how far each usually goes. The position is 
 Gauss and Newton from theta = 0 is taken; further ones gain nothing that can be measured:
 
     theta, t  =  (A' A + diag(1 / d^2))^-1  A' r,    A and r: slopes of p and q - p, each over s
+
+Where the network tells which fingers the thumb touches, each of them adds
+
+    c_f^2 (g_f(theta) - TOUCHING_M)^2 / TOUCH_M^2
+
+to the sum: c_f is the probability, g_f the distance between the last phalanges, as lines, where it is longer than that
+of touching ones. What the image says of single joints draws thumb and finger less closely together than they are.
 """
 
 from __future__ import annotations
@@ -22,6 +29,7 @@ import math
 import numpy as np
 
 from handmesh import skeleton
+from handmesh.gestures import nearest_weights
 from handmesh.hand import anatomy
 from handmesh.hand.lbs import Rest, SkinnedHand, joint_chain
 
@@ -33,6 +41,13 @@ FINGER_RAD, WRIST_RAD = math.radians(4.0), math.radians(2.5)
 
 LEAST_UNCERTAINTY = 0.03
 """No joint found in the crop is trusted as if it were nearer to the truth, in half crop sides."""
+
+TOUCHING_M, TOUCH_M = 0.006, 0.003
+"""Between the last phalanges of thumb and finger that touch, as lines (the median of rendered pinches), and how far
+from that a finger is that surely touches."""
+
+LEAST_CONTACT = 0.1
+"""Probabilities below this would move nothing that can be measured."""
 
 _MOST = 4.0  # deviations that a rotation may go at most: what is found in a crop without a hand may lie anywhere
 
@@ -65,21 +80,23 @@ class Alignment:
         self._precision = np.append(self.deviations, [_POSITION_M] * 3) ** -2
 
     def bent(
-        self, rotations: np.ndarray, rest: Rest, found: np.ndarray, uncertainty: np.ndarray, root_m: np.ndarray
-    ) -> np.ndarray:
+        self, rotations: np.ndarray, rest: Rest, found: np.ndarray, uncertainty: np.ndarray, root_m: np.ndarray,
+        contact: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """(16, 3, 3) float64: `rotations`, bent towards the joints found.
 
         rotations: (16, 3, 3) relative to the parent joint, MANO order, the first to the axes of a camera; rest: the
         unposed hand; found: (21, 2) the joints' x / z and y / z as that camera sees them; uncertainty: (21,) the error
         to expect of each of their coordinates, positive; root_m: (3,) the place of `skeleton.ROOT`, with all
-        joints before the camera.
+        joints before the camera; contact: (4,) probabilities that the thumb touches each of `gestures.FINGERS`.
         """
-        angles = self.angles(rotations, rest, found, uncertainty, root_m)
+        angles = self.angles(rotations, rest, found, uncertainty, root_m, contact)
         return rotations @ _rotations((self._vectors @ angles).reshape(16, 3))
 
     def angles(
-        self, rotations: np.ndarray, rest: Rest, found: np.ndarray, uncertainty: np.ndarray, root_m: np.ndarray
-    ) -> np.ndarray:
+        self, rotations: np.ndarray, rest: Rest, found: np.ndarray, uncertainty: np.ndarray, root_m: np.ndarray,
+        contact: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """(23,) the rotations that `bent` makes, in radians; see there."""
         joints, slopes = self.joints_and_slopes(rotations, rest)
         x, y, z = (joints + (root_m - joints[skeleton.ROOT])).T
@@ -93,9 +110,13 @@ class Alignment:
         matrix *= weight_near
         off = np.concatenate([(found[:, 0] - x) * weight, (found[:, 1] - y) * weight])
         rows = matrix.reshape(-1, 42)
-        normal = rows @ rows.T
+        normal, right = rows @ rows.T, rows @ off
+        if contact is not None and contact.max() > LEAST_CONTACT:
+            nearer, apart = _nearer(joints, slopes, contact)
+            normal[:count, :count] += nearer.T @ nearer
+            right[:count] += nearer.T @ apart
         normal.ravel()[:: len(rows) + 1] += self._precision
-        step = np.linalg.solve(normal, rows @ off)[:count]
+        step = np.linalg.solve(normal, right)[:count]
         return step.clip(-_MOST * self.deviations, _MOST * self.deviations)
 
     def joints_and_slopes(self, rotations: np.ndarray, rest: Rest) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +140,17 @@ class Alignment:
         for k, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
             slopes[k] = axis[i] * arm[j] - axis[j] * arm[i]
         return parts.sum(0), slopes
+
+
+def _nearer(joints: np.ndarray, slopes: np.ndarray, contact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(4, 23) slopes of the distances between thumb and fingers, and (4,) what these lack of touching; weighted."""
+    weights = nearest_weights(joints)
+    gaps = weights @ joints
+    distances = np.sqrt((gaps * gaps).sum(1))
+    lacking = np.minimum(TOUCHING_M - distances, 0.0)
+    weight = contact * (lacking < 0) / TOUCH_M
+    towards = gaps.T * (weight / np.maximum(distances, 1e-9))
+    return np.einsum("xf,xkf->fk", towards, slopes @ weights.T), lacking * weight
 
 
 def _moves() -> np.ndarray:

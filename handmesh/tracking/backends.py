@@ -94,8 +94,9 @@ _HAND_SHAPES: dict[str, Shape] = {
     "hand_keypoint_regressor": (21, "vertices"),
 }
 _MAP: Shape = (1, "rows", "columns")
+_OPTIONAL: dict[str, Shape] = {"hand_posedirs": ("vertices", 3, 135), "contact": (1, 4)}
 _OUTPUTS: dict[Kind, dict[str, Shape]] = {
-    "mesh": _HAND_SHAPES | {"hand_posedirs": ("vertices", 3, 135)} | _MESH_SHAPES,
+    "mesh": _HAND_SHAPES | _MESH_SHAPES | _OPTIONAL,
     "detector": {
         "heat": _MAP,
         "log_size": _MAP,
@@ -107,7 +108,7 @@ _OUTPUTS: dict[Kind, dict[str, Shape]] = {
 """The shapes of what each kind of network gives; a name stands for a length that is the same wherever it is named."""
 
 MESH_OUTPUTS = tuple(_MESH_SHAPES)
-"""What the mesh network says of a crop..."""
+"""What every mesh network says of a crop; some tell `contact`, too..."""
 
 HAND_OUTPUTS = tuple(_HAND_SHAPES)
 """...and the parametric hand in the same file, which is the same for every crop; `hand_posedirs` may be missing."""
@@ -322,7 +323,7 @@ def _check_signature(path: Path, kind: Kind, inference: onnxruntime.InferenceSes
         case _:
             expected = f"one image, uint8 (1, H, W, 3) of at most {LARGEST_INPUT_PX} pixels a side"
             raise ModelFileError(f"{path} takes {signature}; expected {expected}")
-    missing = _OUTPUTS[kind].keys() - {"hand_posedirs"} - {output.name for output in inference.get_outputs()}
+    missing = _OUTPUTS[kind].keys() - _OPTIONAL.keys() - {output.name for output in inference.get_outputs()}
     if missing:
         raise ModelFileError(f"{path} lacks the outputs {', '.join(sorted(missing))}: export it again")
 
@@ -334,7 +335,7 @@ def _check_outputs(path: Path, kind: Kind, session: Session) -> None:
     sizes = {"rows": -(-height // STRIDE), "columns": -(-width // STRIDE)}
     for name, shape in _OUTPUTS[kind].items():
         given = outputs.get(name)
-        if given is None:  # `hand_posedirs`
+        if given is None:  # one of `_OPTIONAL`
             continue
         fits = given.ndim == len(shape) and all(
             length == (sizes.setdefault(expected, length) if isinstance(expected, str) else expected)

@@ -136,8 +136,9 @@ _LARGEST = {
     "presence": 1e6,
     "right": 1e6,
     "spread": 10.0,
+    "contact": 1e6,
 }
-"""Beyond these the numbers describe no hand: one metre from the root, several crops away."""
+"""Beyond these the numbers describe no hand: one metre from the root, several crops away. Files may lack `contact`."""
 
 
 class Crop(NamedTuple):
@@ -188,6 +189,7 @@ def to_camera_frame(
         pose=rotations.astype(np.float32),
         shape=outputs["shape"][0].astype(np.float32),
         faces=faces,
+        contact=_contact(outputs),
         **_uncertainties(outputs, crop),
     )
 
@@ -195,6 +197,11 @@ def to_camera_frame(
 def _rays(points_px: np.ndarray, camera: Camera) -> np.ndarray:
     """(N, 3) what lies at (N, 2) pixels one metre ahead, in the camera's axes."""
     return unproject(points_px, np.ones(len(points_px)), camera)
+
+
+def _contact(outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """(4,) float32 probabilities that the thumb touches each finger; None where the network does not tell."""
+    return logistic(outputs["contact"][0].astype(np.float64)).astype(np.float32) if "contact" in outputs else None
 
 
 def _found_uncertainty(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -216,7 +223,7 @@ def _bent(
     root = solve_translation(outputs["joints_m"][0].astype(np.float64), found, _VIEW, 1.0 / np.sqrt(uncertainty))
     rest = alignment.hand.rest(outputs["shape"][0])
     uncertainty_seen = uncertainty * (crop.box.size_px / (camera.fx + camera.fy))
-    rotations = alignment.bent(outputs["rotations"][0], rest, found, uncertainty_seen, root)
+    rotations = alignment.bent(outputs["rotations"][0], rest, found, uncertainty_seen, root, _contact(outputs))
     if mesh:
         vertices, joints = alignment.hand.posed(rotations, rest)
         bent = {"vertices_m": (vertices - joints[skeleton.ROOT])[None]}
@@ -244,11 +251,12 @@ def probability(logit: np.ndarray) -> float:
 
 def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
     """Whether all numbers are finite, of a hand's size, and the rotations rotate."""
-    values = np.concatenate([outputs[name].ravel() for name in _LARGEST])
+    told = [name for name in _LARGEST if name in outputs]
+    values = np.concatenate([outputs[name].ravel() for name in told])
     vertices = outputs["vertices_m"]
     if not abs(float(vertices.sum())) <= vertices.size:  # they follow from the rest: a look at all would only take long
         return False
-    if not (np.abs(values) <= _limits(tuple(outputs[name].size for name in _LARGEST))).all():  # false for NaN too
+    if not (np.abs(values) <= _limits(tuple((name, outputs[name].size) for name in told))).all():  # false for NaN too
         return False
     return bool(np.ptp(outputs["joints_m"][0], axis=0).max() >= SMALLEST_M) and _are_rotations(outputs["rotations"][0])
 
@@ -263,9 +271,9 @@ def _are_rotations(matrices: np.ndarray) -> bool:
 
 
 @cache
-def _limits(sizes: tuple[int, ...]) -> np.ndarray:
-    """The limits of `_LARGEST`, each as often as its output has values."""
-    return np.repeat(np.float32([*_LARGEST.values()]), sizes)
+def _limits(sizes: tuple[tuple[str, int], ...]) -> np.ndarray:
+    """The limits of these outputs in `_LARGEST`, each as often as it has values."""
+    return np.concatenate([np.full(size, _LARGEST[name], np.float32) for name, size in sizes])
 
 
 def image_joints_px(outputs: Mapping[str, np.ndarray], crop: Crop) -> np.ndarray:

@@ -55,11 +55,13 @@ HAND_ROW = np.dtype(
         ("joints_px", "<f4", (21, 2)),
         ("joints_uncertainty_m", "<f4", (21,)),  # NaN where the tracker tells none
         ("joints_uncertainty_px", "<f4", (21,)),
+        ("contact", "<f4", (4,)),  # likewise
     ]
 )
 """A hand in a frame: the fields of `Hand` but its mesh."""
 
-_OPTIONAL = ("joints_uncertainty_m", "joints_uncertainty_px")
+_OPTIONAL = ("joints_uncertainty_m", "joints_uncertainty_px", "contact")
+_LATER = ("contact",)  # files of before lack these
 _SCALARS = {"id": int, "side": str, "score": float, "visible_s": float, "predicted": bool}
 
 
@@ -191,6 +193,7 @@ def read_npz(path: Path, model: SkinnedHand, vertices: bool = True) -> Clip:
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         wanted = [*_ABOUT_NPZ, *HAND_ROW.names, *(["vertices_m"] if vertices and "vertices_m" in names else [])]
+        wanted = [name for name in wanted if name in names or name not in _LATER]
         if missing := [name for name in wanted if name not in names]:
             raise ValueError(f"it lacks {missing[0]!r}")
         size = sum(archive.getinfo(f"{name}.npy").file_size for name in wanted)
@@ -200,7 +203,10 @@ def read_npz(path: Path, model: SkinnedHand, vertices: bool = True) -> Clip:
     _check_format(arrays["format"].item(), arrays["version"].item())
     rows = np.empty(len(arrays["frame"]), HAND_ROW)
     for name in HAND_ROW.names:
-        _fill(rows, name, arrays[name], (len(rows),))
+        if name in arrays:
+            _fill(rows, name, arrays[name], (len(rows),))
+        else:
+            rows[name] = np.nan
     count = int(arrays["num_vertices"])
     faces, meshes = _checked_faces(arrays["faces"], count), arrays.get("vertices_m")
     if meshes is not None and not _are_meshes(meshes, len(rows), count):
@@ -298,7 +304,7 @@ def _read_hand(record: dict, frame: int) -> np.ndarray:
     row["frame"] = frame
     row["pose"] = Rotation.from_quat(record["pose_xyzw"]).as_matrix()
     for name in HAND_ROW.names:
-        if name in _OPTIONAL and record[name] is None:
+        if name in _OPTIONAL and (record.get(name) if name in _LATER else record[name]) is None:
             row[name] = np.nan
         elif name not in ("frame", "pose"):
             _fill(row[0], name, np.asarray(record[name]))
@@ -327,7 +333,7 @@ class Spool:
         self.folder = folder
         self.frames = 0
         self._about = {"format": FORMAT, "version": VERSION, "title": title, "fps": fps}
-        self._about["num_vertices"] = len(model.template)
+        self._about |= {"num_vertices": len(model.template), "fields": list(HAND_ROW.names)}
         self._model, self._keeps_vertices = model, vertices
         self._failed = False
         _check_free(folder)
@@ -422,6 +428,8 @@ def read_spool(folder: Path, model: SkinnedHand) -> Clip:
     """
     about = _record(parsed_json((folder / _ABOUT).read_bytes(), _ABOUT))
     _check_format(about.get("format"), about.get("version"))
+    if about.get("fields") != list(HAND_ROW.names):
+        raise ClipError(f"{folder} was begun by another version of handmesh: save it with that one")
     count = int(about["num_vertices"])
     with open(folder / _FACES, "rb") as file:
         faces = _checked_faces(_array(file, (folder / _FACES).stat().st_size), count)

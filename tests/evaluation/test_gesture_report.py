@@ -10,6 +10,7 @@ import pytest
 from gesture_hands import hand_doing, pinching
 
 from handmesh.evaluation.gestures import (
+    BOX,
     DRAWN,
     OTHER,
     SIZE_PX,
@@ -22,6 +23,7 @@ from handmesh.evaluation.gestures import (
     HandSource,
     RenderedHand,
     distance_table,
+    evidence_table,
     found_table,
     fractions,
     sheet,
@@ -98,6 +100,28 @@ def test_distances_are_those_of_a_hand_of_its_true_length():
     assert rows[0][0][1:] == rows[0][1][1:]
     assert float(rows[1][1][3]) > 30 and rows[1][1][5] == "0.0%"
     assert rows[2][1][1:] == ("0", "-", "-", "-", "-")
+
+
+def test_each_kind_of_evidence_is_counted_by_itself():
+    """A pinch whose joints are apart is found by contact, a touch that is told wrongly is a false one."""
+    pinch, opened = pinching(0, 0), hand_doing("open", np.random.default_rng(0))
+    sure, none = np.float32([0.999, 0, 0, 0]), np.zeros(4, np.float32)
+    told = [("pinch", pinch, sure), ("pinch", pinch, none), ("pinch", opened, sure), ("pinch", None, none)]
+    told += [(OTHER, opened, none), (OTHER, opened, np.float32([0, 0, 0.7, 0]))]
+    cases = []
+    for drawn, hand, contact in told:
+        seen = hand and replace(hand, contact=contact)
+        answers = dict(zip(WAYS, map(read, (pinch, pinch, seen)), strict=True))
+        cases.append(
+            Case(drawn, answers | {BOX: read(replace(pinch, contact=sure))}, np.zeros((144, 144, 3), np.uint8))
+        )
+    rows = {row[0]: row[1:] for row in evidence_table(cases).rows}
+    assert rows["the distance alone"][2:] == ("50.0%", "0.0%")
+    assert rows["contact alone, likelier than not"][2:] == ("50.0%", "50.0%")
+    assert rows["both, as they are read"][0] == "100.0%"
+    silent = evidence_table([case("pinch", pinch, pinch), case(OTHER, opened, opened)])
+    assert silent.rows[0][1:] == ("100.0%", "0.0%", "100.0%", "0.0%")
+    assert {cell for row in silent.rows[1:] for cell in row[1:]} == {"-"} and "does not tell contact" in silent.note
 
 
 def test_at_least_one_hand_is_asked_for():

@@ -210,6 +210,8 @@ def test_openvino_files_say_the_same_and_what_they_are(brightness, tmp_path, mon
 class Brightness(ImageGraph):
     """The smallest graph that Core ML could be given."""
 
+    outputs = ("mean",)
+
     def of_unit(self, image):
         return (image.mean((2, 3)),)
 
@@ -219,7 +221,7 @@ def test_a_core_ml_package_takes_an_image_and_says_what_it_is(tmp_path):
     path, metadata = tmp_path / "tiny.mlpackage", {"kind": "mesh", "name": "tiny", "box_scale": 1.5}
     (path / "old").mkdir(parents=True)
     images = {NOISE: [np.full((1, 16, 8, 3), 51, np.uint8)]}
-    report = targets.export_coreml(Brightness(), ["mean"], metadata, path, (16, 8), images)
+    report = targets.export_coreml(Brightness(), metadata, path, (16, 8), images)
     assert report.program.worst("mean") < 1e-6
     assert (report.package is None) == (sys.platform != "darwin")
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.mlpackage"] and not (path / "old").exists()

@@ -62,6 +62,15 @@ def test_heads_and_their_optional_outputs(head, stride, cells, refinements):
     assert (out.joints_crop is None) == (head == "pooled") == (out.camera is not None)
 
 
+def test_contact_is_told_where_it_is_asked_for():
+    crops = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        silent, telling = (HandNet(NetworkConfig(contact=tells)).eval()(crops) for tells in (False, True))
+    assert silent.contact is None and telling.contact.shape == (2, 4)
+    with pytest.raises(ValueError, match="a head that looks at joints"):
+        NetworkConfig(head="pooled", contact=True)
+
+
 def test_each_refinement_sees_the_numbers_before_it():
     network = HandNet(NetworkConfig(head="pooled", refinements=3)).eval()
     regressor, features = network.head.regressor, torch.rand(2, 384)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gesture_hands import pinching
 from hand_scenes import CAMERA, SceneDetector, SceneSession, coded_frame, network_outputs, posed_hand
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 from handmesh.geometry import mirror_faces, mirror_points_m, mirror_rotations, project
+from handmesh.gestures import pinch_distances
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking import estimator as estimator_module
-from handmesh.tracking.alignment import FINGER_RAD, LEAST_UNCERTAINTY, WRIST_RAD, Alignment
+from handmesh.tracking.alignment import (
+    FINGER_RAD,
+    LEAST_UNCERTAINTY,
+    TOUCH_M,
+    TOUCHING_M,
+    WRIST_RAD,
+    Alignment,
+)
 from handmesh.tracking.estimator import Crop, Estimator, to_camera_frame
 from handmesh.types import Box, Camera
 
@@ -46,7 +55,7 @@ def seen(rotations, rest, root_m) -> np.ndarray:
     return joints[:, :2] / joints[:, 2:]
 
 
-def residuals(rotations, rest, found, spread):
+def residuals(rotations, rest, found, spread, contact=None):
     """The sum that a bent hand minimises, as a function of its 26 parameters: the vector that is squared."""
 
     def of(parameters: np.ndarray) -> np.ndarray:
@@ -54,7 +63,10 @@ def residuals(rotations, rest, found, spread):
         start = HAND.posed(rotations, rest)[1][skeleton.ROOT]
         joints = HAND.posed(rotated(rotations, angles), rest)[1] - start + ROOT_M + move
         off = (joints[:, :2] / joints[:, 2:] - found) / spread[:, None]
-        return np.concatenate([off.ravel(), angles / ALIGNMENT.deviations])
+        parts = [off.ravel(), angles / ALIGNMENT.deviations]
+        if contact is not None:
+            parts.append(contact * np.maximum(pinch_distances(joints) - TOUCHING_M, 0) / TOUCH_M)
+        return np.concatenate(parts)
 
     return of
 
@@ -78,15 +90,17 @@ def test_slopes_are_finite_differences(seed):
         np.testing.assert_allclose(slopes[:, k].T, (ahead - behind) / 0.02, atol=3e-5)
 
 
+@pytest.mark.parametrize("contact", [None, np.array([0.02, 0.9, 0.4, 0.0])])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_step_is_that_of_least_squares(seed):
+def test_the_step_is_that_of_least_squares(seed, contact):
     """A finite-difference Jacobian, and the linear problem solved without normal equations."""
     given = case(seed)
-    of, size = residuals(*given), 26
+    of, size = residuals(*given, contact), 26
     steps = 0.003 * np.eye(size)
     jacobian = np.stack([(of(step) - of(-step)) / 0.006 for step in steps], axis=1)
     expected = np.linalg.lstsq(jacobian, -of(np.zeros(size)), rcond=None)[0][:23]
-    np.testing.assert_allclose(ALIGNMENT.angles(*given, ROOT_M), expected, atol=2e-4)
+    expected = expected.clip(-4 * ALIGNMENT.deviations, 4 * ALIGNMENT.deviations)
+    np.testing.assert_allclose(ALIGNMENT.angles(*given, ROOT_M, contact), expected, atol=3e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -199,21 +213,26 @@ def test_two_opinions_are_better_than_one():
     for seed in range(60):
         truth = posed_hand((0, 0, 0.5), rng.normal(0, 0.6, 3), seed=seed)
         box = Box.around(truth.joints_px, 1.5)
-        outputs = network_outputs(truth, box, False, 160, CAMERA)
-        bends = rng.normal(0, 1, 23) * ALIGNMENT.deviations
-        rotations = rotated(outputs["rotations"][0].astype(float), bends)
-        vertices, joints = HAND.posed(rotations, HAND.rest(truth.shape))
-        root = joints[skeleton.ROOT].copy()
-        changes = {
-            "rotations": rotations[None].astype(np.float32),
-            "vertices_m": (vertices - root)[None],
-            "joints_m": (joints - root)[None],
-            "joints_crop": outputs["joints_crop"] + rng.normal(0, 0.04, (1, 21, 2)).astype(np.float32),
-        }
+        changes = mistaken(truth, box, rng)
         hands = (lifted(truth, box, alignment, **changes) for alignment in (None, ALIGNMENT))
         errors.append([(_off(h.joints_px, truth.joints_px), _off(_about(h), _about(truth))) for h in hands])
     (plain_px, plain_m), (bent_px, bent_m) = np.mean(errors, axis=0)
     assert bent_px < 0.8 * plain_px and bent_m < plain_m
+
+
+def mistaken(truth, box: Box, rng: np.random.Generator, deviations: float = 1.0) -> dict[str, np.ndarray]:
+    """Outputs of a network that errs in pose and joints, each on its own."""
+    outputs = network_outputs(truth, box, truth.side == "left", 160, CAMERA)
+    bends = deviations * rng.normal(0, 1, 23) * ALIGNMENT.deviations
+    rotations = rotated(outputs["rotations"][0].astype(float), bends)
+    vertices, joints = HAND.posed(rotations, HAND.rest(truth.shape))
+    root = joints[skeleton.ROOT].copy()
+    return {
+        "rotations": rotations[None].astype(np.float32),
+        "vertices_m": (vertices - root)[None],
+        "joints_m": (joints - root)[None],
+        "joints_crop": outputs["joints_crop"] + rng.normal(0, 0.04, (1, 21, 2)).astype(np.float32),
+    }
 
 
 def _off(points: np.ndarray, truth: np.ndarray) -> float:
@@ -222,6 +241,24 @@ def _off(points: np.ndarray, truth: np.ndarray) -> float:
 
 def _about(hand) -> np.ndarray:
     return hand.joints_m - hand.joints_m[skeleton.ROOT]
+
+
+@pytest.mark.parametrize("finger", range(4))
+def test_where_the_thumb_is_told_to_touch_it_comes_nearer(finger):
+    """Pinches in poses that err, the joints found as well: nearer to touching, and no farther off in the image."""
+    rng = np.random.default_rng(finger)
+    errors = []
+    for row in range(0, 40, 4):
+        truth = pinching(finger, row, "left" if row % 8 else "right")
+        box = Box.around(truth.joints_px, 1.5)
+        changes = mistaken(truth, box, rng, deviations=3.0)
+        for logit in (-9.0, 4.0):
+            contact = np.where(np.arange(4) == finger, logit, -9.0)[None].astype(np.float32)
+            hand = lifted(truth, box, contact=contact, **changes)
+            lacking = np.maximum(pinch_distances(hand.joints_m)[finger] - TOUCHING_M, 0)
+            errors.append((lacking, _off(hand.joints_px, truth.joints_px)))
+    apart, together = np.mean(errors[::2], axis=0), np.mean(errors[1::2], axis=0)
+    assert together[0] < 0.55 * apart[0] and together[1] < 1.02 * apart[1]
 
 
 def test_what_lies_beside_the_view_bends_nothing():

@@ -96,6 +96,14 @@ def test_a_mesh_session_has_all_outputs(tmp_path, runs_in):
     assert all(np.array_equal(session.constants[name], value) for name, value in HAND.items())
 
 
+def test_contact_may_be_told(tmp_path):
+    """Files of before lack it; one that tells it in another shape is refused."""
+    session = open_session(write_model(tmp_path / "mesh.onnx", MESH, SAID | {"contact": (1, 4)} | HAND), "mesh")
+    assert session.run(np.full((1, 8, 6, 3), 7, np.uint8))["contact"] == pytest.approx(np.full((1, 4), 7.0))
+    said = refusal(write_model(tmp_path / "five.onnx", MESH, SAID | {"contact": (1, 5)} | HAND))
+    assert "gives contact as float32 (1, 5), not (1, 4)" in said
+
+
 def test_openvino_answers_as_onnx_runtime_does():
     pytest.importorskip("openvino")
     sessions = [open_session(model_path("fast"), "mesh", 1, backend=name) for name in ("onnxruntime", "openvino")]

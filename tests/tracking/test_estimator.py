@@ -173,6 +173,17 @@ def test_lift_leaves_its_inputs_alone():
     assert all(np.array_equal(before[name], outputs[name]) for name in before)
 
 
+def test_contact_is_told_of_either_hand_where_the_network_tells_it():
+    logits = np.float32([[-3, 0, 2, 9]])
+    for side in ("left", "right"):
+        truth = posed_hand(side=side)
+        box = Box.around(truth.joints_px, 1.5)
+        contact = lifted(truth, box, contact=logits).contact
+        assert contact.dtype == np.float32 and contact == pytest.approx(1 / (1 + np.exp(-logits[0])))
+        assert lifted(truth, box).contact is None
+        assert lifted(truth, box, contact=logits * np.nan) is None
+
+
 def test_expected_errors_are_in_pixels_of_the_image_and_metres():
     truth = posed_hand()
     box = Box.around(truth.joints_px, 1.5)

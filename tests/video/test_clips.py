@@ -54,6 +54,7 @@ def hands_of(side: Side, number: int) -> list[Hand]:
             id=7 if side == "right" else 8,
             joints_uncertainty_px=np.full(21, 2.5, np.float32) if told else None,
             joints_uncertainty_m=np.full(21, 0.004, np.float32) if told else None,
+            contact=np.float32([0.9, 0.25, 0, 1]) if told else None,
             visible_s=k / 30,
             predicted=k == 1,
         )
@@ -96,7 +97,7 @@ def assert_same_hand(found: Hand, expected: Hand, metres: float, others: float) 
     assert found.score == pytest.approx(expected.score, abs=1e-4)
     assert found.visible_s == pytest.approx(expected.visible_s, abs=1e-4)
     np.testing.assert_allclose(found.vertices_m, expected.vertices_m, atol=metres)
-    for name in ("joints_m", "joints_px", "pose", "shape", "joints_uncertainty_px", "joints_uncertainty_m"):
+    for name in ("joints_m", "joints_px", "pose", "shape", "joints_uncertainty_px", "joints_uncertainty_m", "contact"):
         one, other = getattr(found, name), getattr(expected, name)
         assert (one is None) == (other is None)
         if other is not None:
@@ -113,6 +114,26 @@ def test_npz_keeps_everything_exactly(tmp_path, session):
         assert plain["side"].tolist()[:4] == ["right"] * 4 and plain["frame"].tolist()[-1] == 6
         assert plain["vertices_m"].shape == (8, 1689, 3) and plain["vertices_m"].dtype == np.float32
         np.testing.assert_allclose(plain["camera_K"][3], CAMERA.K)
+
+
+def test_clips_of_before_tell_no_contact(tmp_path, session):
+    """Neither `.npz` nor `.json` had it; a recording that such a version began is for that version to save."""
+    with np.load(record(tmp_path / "clip.npz", session)) as clip:
+        np.savez(tmp_path / "old.npz", **{name: clip[name] for name in clip.files if name != "contact"})
+    whole = json.loads(record(tmp_path / "clip.json", session).read_text())
+    for hand in (hand for frame in whole["frames"] for hand in frame["hands"]):
+        del hand["contact"]
+    (tmp_path / "old.json").write_text(json.dumps(whole))
+    silent = [(frame, [replace(hand, contact=None) for hand in hands]) for frame, hands in session]
+    assert_same(read_clip(tmp_path / "old.npz"), silent, 0, 0)
+    assert_same(read_clip(tmp_path / "old.json"), silent, 2e-5, 0.006)
+
+
+def test_a_recording_that_another_version_began_is_refused(clips, tmp_path):
+    about = left(clips, tmp_path) / "clip.json"
+    about.write_text(json.dumps({k: v for k, v in json.loads(about.read_text()).items() if k != "fields"}))
+    with pytest.raises(ClipError, match="was begun by another version of handmesh: save it with that one"):
+        read_clip(about.parent)
 
 
 def test_a_clip_without_its_meshes_poses_them_anew(tmp_path, session):

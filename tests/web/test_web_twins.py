@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import web_workspace
+from gesture_hands import apart, pinching
 from hand_scenes import hand_constants, network_outputs, posed_hand
 from scipy.spatial.transform import Rotation
 
@@ -26,6 +27,7 @@ from handmesh.assets import DEMO_CLIP, detector_path, model_path
 from handmesh.crop import Letterbox, crop_affine, letterbox, warp
 from handmesh.detection import Detector, read_maps
 from handmesh.geometry import logistic, solve_translation
+from handmesh.gestures import FINGERS, GestureReader
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking.alignment import Alignment
 from handmesh.tracking.association import Track, deduplicate, nearest_track, overlap, same_hand
@@ -178,7 +180,10 @@ def test_posed_hands(ask, bends):
 
 @pytest.mark.parametrize("align", [False, True])
 def test_hands_are_lifted_and_bent_alike(ask, align):
-    """Both sides, crops on the camera's axis and beside it, joints found near where the hand has them and far off."""
+    """Both sides, crops on the camera's axis and beside it, joints found near where the hand has them and far off.
+
+    Of every second hand it is told which fingers the thumb touches.
+    """
     camera = Camera(520.0, 500.0, 310.0, 242.0, 640, 480)
     cases, expected = [], []
     for side in ("right", "left"):
@@ -188,6 +193,8 @@ def test_hands_are_lifted_and_bent_alike(ask, align):
             outputs = network_outputs(hand, crop.box, crop.mirrored, crop.size, camera)
             outputs["joints_crop"] += RNG.normal(0, noise, (1, 21, 2)).astype(np.float32)
             outputs["spread"] = RNG.uniform(0.01, 0.2, (1, 21, 2)).astype(np.float32)
+            if len(cases) % 2:
+                outputs["contact"] = RNG.uniform(-4, 4, (1, 4)).astype(np.float32)
             flat = {name: value.ravel().tolist() for name, value in outputs.items()}
             case = {"outputs": flat, "box": as_box(crop.box), "side": side, "size": 128, "camera": asdict(camera)}
             cases.append({**case, "constants": CONSTANTS} if align else case)
@@ -198,6 +205,26 @@ def test_hands_are_lifted_and_bent_alike(ask, align):
         np.testing.assert_allclose(np.reshape(given["jointsM"], (21, 3)), hand.joints_m, atol=2e-5)
         np.testing.assert_allclose(np.reshape(given["verticesM"], (-1, 3)), hand.vertices_m, atol=2e-5)
         np.testing.assert_allclose(np.reshape(given["jointsPx"], (21, 2)), hand.joints_px, atol=0.02)
+        assert_contact_alike(given, hand)
+
+
+def test_pinches_are_read_alike(ask):
+    """Hands whose thumb leaves the index finger and comes back, with and without what is told of contact."""
+    going = [*apart(pinching(0, 0))]
+    hands = [*going, *reversed(going), *(pinching(finger, 8, "left") for finger in range(4))]
+    for contacts in (None, RNG.uniform(0, 1, (len(hands), 4)).astype(np.float32) ** 2):
+        told = [replace(h, contact=None if contacts is None else contacts[k]) for k, h in enumerate(hands)]
+        plain = [
+            {"jointsM": numbers(h.joints_m), "contact": None if h.contact is None else numbers(h.contact)} for h in told
+        ]
+        reader = GestureReader()
+        readings = [reader.read([hand])[0] for hand in told]
+        expected = [[finger in reading.pinches for finger in FINGERS] for reading in readings]
+        assert ask("pinches", [{"hands": plain}]) == [expected] and 4 < np.sum(expected) < 3 * len(hands)
+
+
+def assert_contact_alike(given: dict, hand: Hand) -> None:
+    assert given["contact"] == (None if hand.contact is None else pytest.approx(hand.contact.tolist(), abs=1e-6))
 
 
 def outputs_of(hand: Hand, box: Box) -> dict[str, np.ndarray]:
@@ -207,8 +234,8 @@ def outputs_of(hand: Hand, box: Box) -> dict[str, np.ndarray]:
 def test_what_is_no_hand_is_refused_alike(ask):
     """Each output with a number that is none, at its limit and beyond it, and hands too small or beside themselves."""
     hand = posed_hand((0.0, 0.0, 0.5), (0.3, 0.8, 0.4), camera=CAMERA)
-    good = outputs_of(hand, Box.around(hand.joints_px, 1.5))
-    cases = [good]
+    good = outputs_of(hand, Box.around(hand.joints_px, 1.5)) | {"contact": np.zeros((1, 4), np.float32)}
+    cases = [good, {name: value for name, value in good.items() if name != "contact"}]
     for name, value in good.items():
         for number in (np.nan, np.inf, -np.inf, 0.99, 1.02, 7.9, 8.1, 9.9, 10.1, 99.0, 101.0, 9.9e5, 1.1e6, 3e7):
             changed = value.copy()
@@ -224,7 +251,7 @@ def test_what_is_no_hand_is_refused_alike(ask):
     cases.append({**good, "vertices_m": good["vertices_m"] + np.float32(0.9)})
     expected = [is_plausible(case) for case in cases]
     assert ask("plausible", [{"outputs": flat(case)} for case in cases]) == expected
-    assert expected[0] and 20 < sum(expected) < len(expected) - 20
+    assert all(expected[:2]) and 20 < sum(expected) < len(expected) - 20
 
 
 def test_maps_are_read_alike(ask):
@@ -383,6 +410,8 @@ class Recorded:
             outputs["presence"] -= 12 * (0.3 < probability < 0.4)
             outputs["rotations"] *= np.nan if probability > 0.97 else 1
             outputs["joints_crop"] += np.float32(0.1 * doubt)
+            if "rotations" in outputs and probability > 0.5:
+                outputs["contact"] = self._rng.uniform(-4, 4, (1, 4)).astype(np.float32)
         self.runs.append(outputs)
         return outputs
 
@@ -413,6 +442,7 @@ def test_whole_videos_are_tracked_alike(ask, monkeypatch, preset):
     for frame, hands in zip(given, expected, strict=True):
         for one, hand in zip(frame, hands, strict=True):
             assert_hands_alike(one, hand, atol=2e-5)
+            assert_contact_alike(one, hand)
             assert one["score"] == pytest.approx(hand.score, abs=1e-6)
             assert one["visibleS"] == pytest.approx(hand.visible_s, abs=1e-9)
     assert max(hand.id for hands in expected for hand in hands) > 1  # some were lost

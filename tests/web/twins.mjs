@@ -8,11 +8,13 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
 const load = (name) => import(pathToFileURL(join(process.argv[2], `${name}.js`)));
-const [alignment, association, cameraFrame, confidence, crop, detection, estimator, geometry, lbs, smoothing, trackers, types, webxr] =
-  await Promise.all(
+const [
+  alignment, association, cameraFrame, confidence, crop, detection, estimator, geometry, gestures, lbs, smoothing, trackers,
+  types, webxr,
+] = await Promise.all(
     [
-      'alignment', 'association', 'camera_frame', 'confidence', 'crop', 'detection', 'estimator', 'geometry', 'lbs',
-      'smoothing', 'tracker', 'types', 'webxr',
+      'alignment', 'association', 'camera_frame', 'confidence', 'crop', 'detection', 'estimator', 'geometry', 'gestures',
+      'lbs', 'smoothing', 'tracker', 'types', 'webxr',
     ].map((name) => load(`tracker/${name}`)),
   );
 const protocol = await load('viewer/protocol');
@@ -54,6 +56,13 @@ const answers = {
   lift: ({ constants, outputs, box, side, size, camera }) => {
     const bending = constants && new alignment.Alignment(model(constants));
     return plain(cameraFrame.toCameraFrame(floats(outputs), { box, side, size }, camera, bending));
+  },
+  pinches: ({ hands }) => {
+    let before = [];
+    return hands.map(({ jointsM, contact }) => {
+      before = gestures.pinches({ jointsM: doubles(jointsM), contact: contact && Float32Array.from(contact) }, before);
+      return before;
+    });
   },
   same: ({ a, b }) => [
     association.isSameHand(estimateOf(a), estimateOf(b)),

@@ -43,6 +43,16 @@ export const LARGEST_LOG_SIZE = 6;
 // handmesh.crop
 export const PADDING = 114;
 
+// handmesh.gestures
+export const PINCH_BEGINS = 0.09;
+export const PINCH_ENDS = 0.12;
+export const PINCH_MOST_DEG = 170;
+export const CONTACT_EVEN = -0.5;
+export const CONTACT_LENGTH = 0.2;
+export const CONTACT_HELD = 1;
+export const THUMB_LAST = [3, 4] as const;
+export const FINGER_CHAINS = [[0, 5, 6, 7, 8], [0, 9, 10, 11, 12], [0, 13, 14, 15, 16], [0, 17, 18, 19, 20]] as const;
+
 // handmesh.tracking.estimator
 export const BARE_CONFIDENCE = { bias: 0, presence: 1 } as const;
 export const SMALLEST_M = 0.01;
@@ -54,6 +64,7 @@ export const LARGEST_OUTPUTS = {
   presence: 1000000,
   right: 1000000,
   spread: 10,
+  contact: 1000000,
 } as const;
 export const LEAST_AHEAD = 0.1;
 export const SURE_HANDEDNESS = 0.95;
@@ -70,6 +81,9 @@ export const ALIGN = true;
 export const FINGER_RAD = 0.06981317007977318;
 export const WRIST_RAD = 0.04363323129985824;
 export const LEAST_UNCERTAINTY = 0.03;
+export const TOUCHING_M = 0.006;
+export const TOUCH_M = 0.003;
+export const LEAST_CONTACT = 0.1;
 export const MOST_DEVIATIONS = 4;
 export const POSITION_M = 10;
 

@@ -3,14 +3,12 @@
 import { lookRotation, P_JOINT_SPACE, P_SPACE, XRRigidTransform, type XRDevice } from 'iwer';
 
 import { WEBXR_JOINTS } from '../common/constants.ts';
+import { pinches } from '../tracker/gestures.ts';
 import { surest } from '../tracker/hands.ts';
 import type { Hand, Side } from '../tracker/types.ts';
 import { toWebXR } from '../tracker/webxr.ts';
 
-const PINCH_BEGINS_M = 0.02; // between the tips of thumb and index finger, on the skin
-const PINCH_ENDS_M = 0.03; // later than it begins, so that nothing flickers
 const SHOULDER_M = { right: 0.15, left: -0.15, down: 0.2 }; // from the head, where the pointing ray comes from
-const [THUMB_TIP, INDEX_TIP] = [4, 8]; // keypoints
 const PALM = WEBXR_JOINTS.indexOf('middle-finger-metacarpal');
 const KNUCKLE = WEBXR_JOINTS.indexOf('index-finger-phalanx-proximal');
 
@@ -45,8 +43,7 @@ export class CameraHands {
       const input = this.device.hands[side]!;
       input.connected = hand !== null;
       if (hand) {
-        const gap = distance(hand.jointsM, THUMB_TIP, INDEX_TIP);
-        input.updatePinchValue(gap < (input.pinchValue > 0 ? PINCH_ENDS_M : PINCH_BEGINS_M) ? 1 : 0);
+        input.updatePinchValue(pinches(hand, [input.pinchValue > 0])[0] ? 1 : 0);
         this.pose(side, hand);
       }
     }
@@ -81,7 +78,3 @@ interface Xyz { readonly x: number; readonly y: number; readonly z: number }
 
 const matrixOf = ({ x, y, z }: Xyz, q: Xyz & { readonly w: number }): DOMMatrix =>
   new DOMMatrix([...new XRRigidTransform({ x, y, z }, { x: q.x, y: q.y, z: q.z, w: q.w }).matrix]);
-
-function distance(joints: Float64Array, a: number, b: number): number {
-  return Math.hypot(...[0, 1, 2].map((axis) => joints[3 * a + axis]! - joints[3 * b + axis]!));
-}

@@ -4,8 +4,10 @@
  */
 
 import {
-  BACK_OF_HAND, FINGER_RAD, KEYPOINTS, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, POSITION_M, ROOT, THUMBNAIL, WRIST_RAD,
+  BACK_OF_HAND, FINGER_RAD, KEYPOINTS, LEAST_CONTACT, MANO_JOINTS, MOST_DEVIATIONS, PARENTS, POSITION_M, ROOT, THUMBNAIL,
+  TOUCH_M, TOUCHING_M, WRIST_RAD,
 } from '../common/constants.ts';
+import { gapOf } from './gestures.ts';
 import { jointChain, type Rest, type SkinnedHand } from './lbs.ts';
 import { product, solved, type Vector } from './linear.ts';
 
@@ -39,10 +41,14 @@ export class Alignment {
    * (16, 3, 3) rotations, bent towards the joints found.
    *
    * `found`: (21, 2) the joints' x / z and y / z as the camera of the first rotation sees them; `uncertainty`: (21,) the
-   * error to expect of each coordinate; `rootM`: the place of the root joint, with all joints before the camera.
+   * error to expect of each coordinate; `rootM`: the place of the root joint, with all joints before the camera;
+   * `contact`: (4,) probabilities that the thumb touches each finger.
    */
-  bent(rotations: Float64Array, rest: Rest, found: Float64Array, uncertainty: Float64Array, rootM: Vector): Float64Array {
-    const step = this.step(rotations, rest, found, uncertainty, rootM);
+  bent(
+    rotations: Float64Array, rest: Rest, found: Float64Array, uncertainty: Float64Array, rootM: Vector,
+    contact: Float32Array | null = null,
+  ): Float64Array {
+    const step = this.step(rotations, rest, found, uncertainty, rootM, contact);
     const vectors = new Float64Array(48);
     this.angles.forEach(({ joint, axis, deviation }, k) => {
       const most = MOST_DEVIATIONS * deviation;
@@ -60,6 +66,7 @@ export class Alignment {
   /** The rotations and the displacement of the position that solve the normal equations. */
   private step(
     rotations: Float64Array, rest: Rest, found: Float64Array, uncertainty: Float64Array, rootM: Vector,
+    contact: Float32Array | null,
   ): Float64Array {
     const { joints, slopes } = this.jointsAndSlopes(rotations, rest);
     const size = this.angles.length + 3;
@@ -80,6 +87,13 @@ export class Alignment {
       rowY.set([0, near, -v * near], size - 3);
       addSquare(normal, right, rowX, (found[2 * j]! - u) * weight);
       addSquare(normal, right, rowY, (found[2 * j + 1]! - v) * weight);
+    }
+    if (contact && contact.some((probability) => probability > LEAST_CONTACT)) {
+      contact.forEach((probability, finger) => {
+        const { row, lacking } = nearer(joints, slopes, finger, size);
+        const weight = probability / TOUCH_M;
+        addSquare(normal, right, row.map((slope) => slope * weight), lacking * weight);
+      });
     }
     for (let k = 0; k < size; k++) {
       normal[k * (size + 1)]! += (this.angles[k]?.deviation ?? POSITION_M) ** -2;
@@ -132,6 +146,26 @@ export class Alignment {
     });
     return slopes;
   }
+}
+
+/**
+ * The slopes of the distance between the last phalanges of thumb and finger, and what it lacks of touching ones; zeros
+ * where it lacks nothing.
+ */
+function nearer(
+  joints: Float64Array, slopes: Float64Array, finger: number, size: number,
+): { row: Float64Array; lacking: number } {
+  const { ends, weights, gap } = gapOf(joints, finger);
+  const distance = Math.hypot(...gap);
+  const lacking = Math.min(TOUCHING_M - distance, 0);
+  const row = new Float64Array(size);
+  for (let k = 0; lacking < 0 && k < size - 3; k++) {
+    ends.forEach((joint, i) => {
+      const at = 3 * (21 * k + joint);
+      row[k]! += (weights[i]! * dot(gap, slopes.subarray(at, at + 3))) / distance;
+    });
+  }
+  return { row, lacking };
 }
 
 /** A finger joint's axes of flexion and abduction, in the hand's rest frame. */

@@ -47,6 +47,7 @@ export function toCameraFrame(outputs: Outputs, crop: Crop, camera: Camera, alig
     score: logistic(outputs['presence']![0]!),
     pose: rotations,
     shape: Float64Array.from(outputs['shape']!),
+    contact: contactIn(outputs),
     id: 0,
     visibleS: 0,
     predicted: false,
@@ -57,7 +58,7 @@ export function toCameraFrame(outputs: Outputs, crop: Crop, camera: Camera, alig
 export function isPlausible(outputs: Outputs): boolean {
   const vertices = outputs['vertices_m']!; // they follow from the rest: a look at each would only take long
   const bounded = Object.entries(LARGEST_OUTPUTS).every(([name, limit]) =>
-    outputs[name]!.every((value) => Math.abs(value) <= limit),
+    (outputs[name] ?? []).every((value) => Math.abs(value) <= limit),
   );
   return (
     bounded &&
@@ -94,6 +95,11 @@ export function imageJoints(outputs: Outputs, { box, side }: Crop): Float64Array
     pixels[i + 1] = s * x + c * y + box.centrePx[1];
   }
   return pixels;
+}
+
+/** (4,) probabilities that the thumb touches each finger; null where the network does not tell. */
+function contactIn({ contact }: Outputs): Float32Array | null {
+  return contact ? contact.map(logistic) : null;
 }
 
 /** The errors to expect of the joints found in the crop, in half crop sides, none of them too small. */
@@ -143,7 +149,7 @@ function bent(
   const root = solveTranslation(given.joints, found, VIEW, weightsOf(uncertainty));
   const rest = alignment.model.rest(Float64Array.from(outputs['shape']!));
   const seen = uncertainty.map((value) => (value * crop.box.sizePx) / (camera.fx + camera.fy));
-  const rotations = alignment.bent(given.rotations, rest, found, seen, root);
+  const rotations = alignment.bent(given.rotations, rest, found, seen, root, contactIn(outputs));
   const { vertices, joints } = alignment.model.posed(rotations, rest);
   const back = [0, 1, 2].map((axis) => -joints[3 * ROOT + axis]!) as Vector;
   return { vertices: moved(vertices, back), joints: moved(joints, back), rotations };

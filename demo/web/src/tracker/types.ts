@@ -38,6 +38,7 @@ export interface Hand {
   readonly score: number; // 0..1, that this is a hand
   readonly pose: Float64Array; // (16, 3, 3), relative to the parent joint; the first to the camera
   readonly shape: Float64Array; // (10,)
+  readonly contact: Float32Array | null; // (4,) 0..1, that the thumb touches each finger, index first; null: not told
   readonly id: number;
   readonly visibleS: number;
   readonly predicted: boolean; // not seen in this frame, but carried on from those before
