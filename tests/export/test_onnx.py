@@ -162,7 +162,7 @@ def test_an_export_without_a_calibration_says_so_and_how_to_make_one(
         proto, {"handmesh": json.dumps(written if calibrated else written | {"confidence": None})}
     )
     monkeypatch.setattr(targets, "export_mesh", lambda *given: onnx.save(proto, given[2]))
-    config = {"task": "mesh", **as_plain(MeshConfig())}
+    config = {"task": "mesh", **as_plain(MeshConfig(network=network.config))}
     save_weights(tmp_path / "weights.safetensors", network.state_dict(), {"config": config})
     output = tmp_path / "mine.onnx"
     said = targets.export(targets.ExportOptions(str(tmp_path / "weights.safetensors"), output, crop_size=64))
@@ -222,7 +222,9 @@ def test_a_graph_that_differs_is_not_written(network, model, tmp_path, monkeypat
 
 def test_weights_round_trip_strictly(network, tmp_path):
     path = tmp_path / "weights.safetensors"
-    save_weights(path, network.state_dict(), {"config": {"task": "mesh", **as_plain(MeshConfig())}})
+    save_weights(
+        path, network.state_dict(), {"config": {"task": "mesh", **as_plain(MeshConfig(network=network.config))}}
+    )
     loaded = load_network(path)
     pairs = zip(network.state_dict().values(), loaded.state_dict().values(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
@@ -253,6 +255,8 @@ def test_a_shipped_graph_is_that_of_shipped_weights(name, model):
     generator = torch.Generator().manual_seed(1)
     image = torch.randint(0, 256, (1, *session.input_size, 3), generator=generator).to(torch.uint8)
     with torch.no_grad():
-        expected = MeshGraph(load_network(weights), model)(image).vertices_m.numpy()
-    given = session.run(image.numpy())["vertices_m"]
-    assert 1000 * np.abs(given - expected).max() < VERTEX_TOLERANCE_MM["fp16"]
+        graph = MeshGraph(load_network(weights), model)
+        expected = dict(zip(graph.outputs, graph(image), strict=True))
+    given = session.run(image.numpy())
+    assert [*given] == graph.outputs and "contact" in given
+    assert 1000 * np.abs(given["vertices_m"] - expected["vertices_m"].numpy()).max() < VERTEX_TOLERANCE_MM["fp16"]
