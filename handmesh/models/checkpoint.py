@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from handmesh.assets import ASSETS
 from handmesh.console import warn
 from handmesh.files import atomic_write, output_errors, parsed_json, sha256_of, write_bytes, write_text
-from handmesh.models.mesh_net import HandNet, NetworkConfig
+from handmesh.models.mesh_net import OPTIONAL_PARTS, HandNet, NetworkConfig
 
 FORMAT = 1
 
@@ -122,10 +122,14 @@ def built(path: Path, weights: Weights, task: str, make: Callable[[Options], Net
 def fill(network: nn.Module, path: Path, weights: Weights, begin: bool = False) -> list[str]:
     """Give the network its weights; ValueError, which names the file, where names or shapes are others.
 
-    begin: the network may have parts that the weights lack; they stay as they are, and their names are given.
+    begin: the network may have parts that the weights lack; they stay as they are, and their names are given. It may
+    lack `OPTIONAL_PARTS` that the weights have.
     """
+    ours, tensors = network.state_dict().keys(), weights.tensors
+    if begin:
+        tensors = {name: t for name, t in tensors.items() if name in ours or not name.startswith(OPTIONAL_PARTS)}
     try:
-        missing, unexpected = network.load_state_dict(weights.tensors, strict=not begin)
+        missing, unexpected = network.load_state_dict(tensors, strict=not begin)
     except RuntimeError as error:
         raise ValueError(f"{path} holds weights of another network: {_line(error)}") from error
     if unexpected:

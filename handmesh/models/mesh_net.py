@@ -31,6 +31,9 @@ Network = TypeVar("Network", bound="Mergeable")
 
 NUM_KEYPOINTS, NUM_JOINTS, NUM_SHAPE = len(KEYPOINTS), len(MANO_JOINTS), 10
 
+OPTIONAL_PARTS = ("head.contact.", "mask.")
+"""How the names of weights begin that a network may have or not, by its config, without any other change."""
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

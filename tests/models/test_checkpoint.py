@@ -99,6 +99,19 @@ def test_weights_of_another_network(write):
         fill(Stub(None), path, load_weights(path))
 
 
+def test_a_training_begins_with_weights_that_have_a_part_more_or_less(write):
+    more = torch.nn.ModuleDict({"head": Stub(None), "extra": Stub(None)})
+    path = write({"format": 1, "config": CONFIG}, {"head.weight": torch.ones(3), "head.contact.0.bias": torch.ones(4)})
+    weights = load_weights(path)
+    assert fill(more, path, weights, begin=True) == ["extra.weight"]
+    assert more["head"].weight.tolist() == [1, 1, 1] and more["extra"].weight.tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="weights of another network"):
+        fill(more, path, weights)
+    other = write({"format": 1, "config": CONFIG}, {"head.weight": torch.ones(3), "unknown.bias": torch.ones(4)})
+    with pytest.raises(ValueError, match="weights of another network, with unknown"):
+        fill(more, other, load_weights(other), begin=True)
+
+
 def test_a_network_that_its_library_does_not_know(write, monkeypatch):
     def unknown(options):
         raise RuntimeError(f"Unknown model\n({options.backbone})")

@@ -17,16 +17,18 @@ chromium = pytest.importorskip("chromium", reason="needs websockets: pip install
 READY = "handmesh.ready && document.getElementById('state').textContent == 'ready'"
 CAMERAS = ("--use-fake-device-for-media-stream=device-count=2", "--use-fake-ui-for-media-stream", NO_GESTURE)
 ASKED = """
-  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-  window.streams = [];
-  navigator.mediaDevices.getUserMedia = async (wanted) => {
-    await window.prompt;  // as long as the user has not answered
-    const stream = await ask(wanted);
-    window.streams.push(stream);
-    return stream;
-  };
-  window.endedTracks = () => window.streams.map((stream) => stream.getVideoTracks()[0].readyState);
-  window.prompt = new Promise((resolve) => (window.allow = resolve));
+  if (navigator.mediaDevices) {  // the empty page before has none
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    window.streams = [];
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+      await window.prompt;  // as long as the user has not answered
+      const stream = await ask(wanted);
+      window.streams.push(stream);
+      return stream;
+    };
+    window.endedTracks = () => window.streams.map((stream) => stream.getVideoTracks()[0].readyState);
+    window.prompt = new Promise((resolve) => (window.allow = resolve));
+  }
 """
 
 
