@@ -27,7 +27,7 @@ from handmesh.synthetic.scene import HandInstance, aim
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Estimator
 from handmesh.tracking.tracker import HandTracker
-from handmesh.types import Box, Camera, Hand, Side, hand_length_m
+from handmesh.types import Box, Camera, Side, hand_length_m
 
 MEASURED_SEED, TUNED_SEED = 20261, 15
 """Hands that are reported on, and those that the bounds of `handmesh.gestures` were chosen on: none is of both."""
@@ -218,19 +218,19 @@ def distance_table(cases: Sequence[Case]) -> Table:
     return Table("Between the phalanges that pinch", columns, rows)
 
 
-def _by_distance(hand: Hand) -> bool:
-    return bool(GestureReader().read([replace(hand, contact=None)])[0].pinches)
+def _by_distance(answer: Answer) -> bool:
+    return bool(GestureReader().read([replace(answer.hand, contact=None)])[0].pinches)
 
 
-def _by_contact(hand: Hand) -> bool:
-    return bool(hand.contact.max() > 0.5)
+def _by_contact(answer: Answer) -> bool:
+    return bool(answer.hand.contact.max() > 0.5)
 
 
-def _by_both(hand: Hand) -> bool:
-    return bool(GestureReader().read([hand])[0].pinches)
+def _by_both(answer: Answer) -> bool:
+    return bool(answer.reading.pinches)
 
 
-_EVIDENCE: dict[str, Callable[[Hand], bool]] = {
+_EVIDENCE: dict[str, Callable[[Answer], bool]] = {
     "the distance alone": _by_distance,
     "contact alone, likelier than not": _by_contact,
     "both, as they are read": _by_both,
@@ -243,12 +243,12 @@ def evidence_table(cases: Sequence[Case]) -> Table:
     tells = any(hand is not None and hand.contact is not None for case in cases for hand in [case.answers[BOX].hand])
     rows = []
     for name, pinches in _EVIDENCE.items():
-        cells = []
+        cells, known = [], cases if tells or pinches is _by_distance else []
         for way in (BOX, TRACKER):
             for drawn in ("pinch", OTHER):
-                hands = [case.answers[way].hand for case in cases if case.drawn == drawn]
-                known = hands and (tells or pinches is _by_distance)
-                cells.append(f"{np.mean([h is not None and pinches(h) for h in hands]):.1%}" if known else UNKNOWN)
+                answers = [case.answers[way] for case in known if case.drawn == drawn]
+                told = [answer.hand is not None and pinches(answer) for answer in answers]
+                cells.append(f"{np.mean(told):.1%}" if told else UNKNOWN)
         rows.append((name, *cells))
     columns = ("pinches, told by", *(f"{way}: {of}" for way in (BOX, TRACKER) for of in ("found", "false")))
     note = "" if tells else "This network does not tell contact: pinches are read off the distance alone."
