@@ -174,9 +174,10 @@ def to_camera_frame(
     if not is_plausible(outputs):
         return None
     to_camera, found_px = view_rotation(camera, crop.box), image_joints_px(outputs, crop)
-    weights = 1.0 / np.sqrt(_found_uncertainty(outputs))
+    weights, contact = 1.0 / np.sqrt(_found_uncertainty(outputs)), _contact(outputs)
     if alignment is not None:
-        outputs = {**outputs, **_bent(outputs, crop, _rays(found_px, camera) @ to_camera, camera, alignment, mesh)}
+        rays = _rays(found_px, camera) @ to_camera
+        outputs = {**outputs, **_bent(outputs, crop, rays, camera, alignment, mesh, contact)}
     vertices, joints, rotations = _in_camera_axes(outputs, crop, to_camera)
     root = solve_translation(joints, found_px, camera, weights)
     joints_m = joints + root
@@ -189,7 +190,7 @@ def to_camera_frame(
         pose=rotations.astype(np.float32),
         shape=outputs["shape"][0].astype(np.float32),
         faces=faces,
-        contact=_contact(outputs),
+        contact=contact,
         **_uncertainties(outputs, crop),
     )
 
@@ -210,9 +211,11 @@ def _found_uncertainty(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _bent(
-    outputs: Mapping[str, np.ndarray], crop: Crop, rays: np.ndarray, camera: Camera, alignment: Alignment, mesh: bool
-) -> dict[str, np.ndarray]:
-    """The outputs that change where the hand is bent towards the joints found, at (21, 3) rays in the crop's view.
+    outputs: Mapping[str, np.ndarray], crop: Crop, rays: np.ndarray, camera: Camera, alignment: Alignment, mesh: bool,
+    contact: np.ndarray | None,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """The outputs that change where the hand is bent towards the joints found, at (21, 3) rays in the crop's view, and
+    its thumb to the fingers that it touches, by (4,) probabilities.
 
     The network's hand is a right one in the crop's own view: there, a left hand is met as its mirror image.
     """
@@ -223,7 +226,7 @@ def _bent(
     root = solve_translation(outputs["joints_m"][0].astype(np.float64), found, _VIEW, 1.0 / np.sqrt(uncertainty))
     rest = alignment.hand.rest(outputs["shape"][0])
     uncertainty_seen = uncertainty * (crop.box.size_px / (camera.fx + camera.fy))
-    rotations = alignment.bent(outputs["rotations"][0], rest, found, uncertainty_seen, root, _contact(outputs))
+    rotations = alignment.bent(outputs["rotations"][0], rest, found, uncertainty_seen, root, contact)
     if mesh:
         vertices, joints = alignment.hand.posed(rotations, rest)
         bent = {"vertices_m": (vertices - joints[skeleton.ROOT])[None]}
