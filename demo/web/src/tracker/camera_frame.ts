@@ -35,7 +35,9 @@ export function toCameraFrame(outputs: Outputs, crop: Crop, camera: Camera, alig
   const toCamera = viewRotation(camera, crop.box);
   const found = imageJoints(outputs, crop);
   const uncertainty = foundUncertainty(outputs);
-  const posed = (alignment && bent(outputs, crop, found, uncertainty, toCamera, camera, alignment)) || asPosed(outputs);
+  const contact = contactIn(outputs);
+  const towards = alignment && bent(outputs, crop, found, uncertainty, toCamera, camera, alignment, contact);
+  const posed = towards || asPosed(outputs);
   const { vertices, joints, rotations } = inCameraAxes(posed, crop, toCamera);
   const root = solveTranslation(joints, found, camera, weightsOf(uncertainty));
   const jointsM = moved(joints, root);
@@ -47,7 +49,7 @@ export function toCameraFrame(outputs: Outputs, crop: Crop, camera: Camera, alig
     score: logistic(outputs['presence']![0]!),
     pose: rotations,
     shape: Float64Array.from(outputs['shape']!),
-    contact: contactIn(outputs),
+    contact,
     id: 0,
     visibleS: 0,
     predicted: false,
@@ -130,7 +132,7 @@ const VIEW: Camera = { fx: 1, fy: 1, cx: 0, cy: 0, width: 1, height: 1 };
 /** The hand bent towards the joints found; null where the crop's view has them beside it or behind. */
 function bent(
   outputs: Outputs, crop: Crop, foundPx: Float64Array, uncertainty: Float64Array, toCamera: Float64Array, camera: Camera,
-  alignment: Alignment,
+  alignment: Alignment, contact: Float32Array | null,
 ): Posed | null {
   const rays = new Float64Array(63);
   for (let j = 0; j < 21; j++) {
@@ -149,7 +151,7 @@ function bent(
   const root = solveTranslation(given.joints, found, VIEW, weightsOf(uncertainty));
   const rest = alignment.model.rest(Float64Array.from(outputs['shape']!));
   const seen = uncertainty.map((value) => (value * crop.box.sizePx) / (camera.fx + camera.fy));
-  const rotations = alignment.bent(given.rotations, rest, found, seen, root, contactIn(outputs));
+  const rotations = alignment.bent(given.rotations, rest, found, seen, root, contact);
   const { vertices, joints } = alignment.model.posed(rotations, rest);
   const back = [0, 1, 2].map((axis) => -joints[3 * ROOT + axis]!) as Vector;
   return { vertices: moved(vertices, back), joints: moved(joints, back), rotations };
