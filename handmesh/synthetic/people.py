@@ -333,7 +333,7 @@ class Studio:
         rgba = self._paint(fragments, appearance, shades, _skin_tone(rng))
         size = (view.camera.width, view.camera.height)
         rgba = _straight_alpha(cv2.resize(rgba, size, interpolation=cv2.INTER_AREA))
-        hands = tuple(self._label(body, side, view, fragments) for side in ("left", "right"))
+        hands = tuple(self._label(body, side, view, fragments) for side in _SIDES)
         return Cutout(rgba, tuple(hand for hand in hands if hand is not None))
 
     def _paint(self, seen: Fragments, appearance: Appearance, shades: np.ndarray, tone: np.ndarray) -> np.ndarray:
@@ -381,16 +381,64 @@ class View(NamedTuple):
         return (points_m - self.eye_m) @ self.rotation.T
 
 
+class Arm(NamedTuple):
+    """Where a wrist goes and how arm and hand turn, in the terms of `reach`, `bend_wrist` and `curl_fingers`."""
+
+    wrist_m: np.ndarray  # (3,)
+    swivel_rad: float
+    twist_rad: float
+    flex_rad: float
+    sway_rad: float
+    curl: np.ndarray  # (5,)
+    spread_rad: np.ndarray  # (5,)
+
+    @staticmethod
+    def to(wrist_m: np.ndarray, rng: np.random.Generator) -> Arm:
+        """A random one with its wrist there."""
+        turns = rng.normal(0.0, 0.6), rng.uniform(-1.7, 1.7), rng.normal(0, 0.45), rng.normal(0, 0.2)
+        return Arm(wrist_m, *turns, _random_curl(rng), rng.normal(0, 0.08, 5))
+
+    def mirrored(self, wrist_m: np.ndarray, rng: np.random.Generator) -> Arm:
+        """The other side's, which does nearly the same, with its wrist there."""
+        swivel, twist, flex, sway = rng.normal([-self.swivel_rad, -self.twist_rad, self.flex_rad, -self.sway_rad], 0.12)
+        return Arm(wrist_m, swivel, twist, flex, sway, self.curl + rng.normal(0, 0.06, 5), self.spread_rad)
+
+
 def random_pose(rig: Rig, body: Body, framing: Framing, rng: np.random.Generator) -> Body:
     """A body with both arms and all fingers somewhere that people put them."""
+    if rng.random() < _TOGETHER:
+        arms = _together(rig, body, rng)
+    else:
+        arms = {side: Arm.to(_wrist_position(rig, body, side, framing, rng), rng) for side in _SIDES}
     rotations: dict[int, np.ndarray] = {}
-    for side in ("left", "right"):
-        position = _wrist_position(rig, body, side, framing, rng)
-        rotations |= reach(rig, body, side, position, rng.normal(0.0, 0.6))
-        rotations |= bend_wrist(rig, body, side, rng.uniform(-1.7, 1.7), rng.normal(0, 0.45), rng.normal(0, 0.2))
-        rotations |= curl_fingers(rig, body, side, _random_curl(rng), rng.normal(0, 0.08, 5))
+    for side, arm in arms.items():
+        rotations |= reach(rig, body, side, arm.wrist_m, arm.swivel_rad)
+        rotations |= bend_wrist(rig, body, side, arm.twist_rad, arm.flex_rad, arm.sway_rad)
+        rotations |= curl_fingers(rig, body, side, arm.curl, arm.spread_rad)
     rotations[rig.bone("neck01")] = Rotation.from_rotvec(rng.normal(0, [0.15, 0.1, 0.25])).as_matrix()
     return pose_body(rig, body, rotations)
+
+
+_SIDES: tuple[Side, Side] = ("left", "right")
+
+_TOGETHER = 0.3
+"""How often both hands are at one place: cupped, clasped, crossed, rubbing, before the mouth."""
+
+_ALIKE = 0.65
+"""How often these do the same, one mirroring the other."""
+
+
+def _together(rig: Rig, body: Body, rng: np.random.Generator) -> dict[Side, Arm]:
+    """Both hands before the face or the chest, side by side, on one another or crossed."""
+    if rng.random() < 0.35:
+        middle = body.heads_m[rig.bone("head")] + _vector(0, -rng.uniform(0.12, 0.22), rng.uniform(-0.18, 0.05))
+    else:
+        middle = body.heads_m[rig.bone("spine01")] + _vector(0, -rng.uniform(0.15, 0.4), rng.uniform(-0.1, 0.3))
+    middle += _vector(rng.normal(0, 0.07), 0, 0)
+    aside = _vector(rng.uniform(-0.05, 0.14), 0, 0)  # below zero, the arms cross
+    left_m, right_m = (middle + out * aside + rng.normal(0, 0.015, 3) for out in (1, -1))
+    left = Arm.to(left_m, rng)
+    return {"left": left, "right": left.mirrored(right_m, rng) if rng.random() < _ALIKE else Arm.to(right_m, rng)}
 
 
 def _wrist_position(rig: Rig, body: Body, side: Side, framing: Framing, rng: np.random.Generator) -> np.ndarray:

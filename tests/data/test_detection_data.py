@@ -237,6 +237,16 @@ def test_people_are_deterministic():
     assert (once == again).all() and once[..., 3].any()
 
 
+@pytest.mark.parametrize("together", [0.0, 1.0])
+def test_people_bring_their_hands_together(monkeypatch, together):
+    monkeypatch.setattr(people, "_TOGETHER", together)
+    rig, body = stick_person()
+    wrists = [rig.bone("wrist", side) for side in ("left", "right")]
+    posed = [people.random_pose(rig, body, "bust", np.random.default_rng(k)) for k in range(40)]
+    apart = [np.linalg.norm(np.subtract(*one.heads_m[wrists])) for one in posed]
+    assert (np.mean(np.array(apart) < 0.35) > 0.95) == (together == 1.0)
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_an_arm_reaches_its_place(side):
     rig, body = stick_person()
