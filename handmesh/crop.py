@@ -37,6 +37,12 @@ def crop_affine(box: Box, size: int, mirror: bool = False) -> np.ndarray:
     )
 
 
+def stretched(affine: np.ndarray, stretch: np.ndarray, size: int) -> np.ndarray:
+    """The (2, 3) affine to a `size` x `size` crop, followed by a (2, 2) map about the crop's middle."""
+    middle = np.full(2, (size - 1) / 2)
+    return np.column_stack([stretch @ affine[:, :2], stretch @ (affine[:, 2] - middle) + middle])
+
+
 def warp(image: np.ndarray, affine: np.ndarray, size: int) -> np.ndarray:
     """The `size` x `size` crop of (H, W, 3) `image` under `affine`; the outside repeats the border.
 

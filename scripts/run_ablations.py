@@ -180,12 +180,11 @@ class Heads(Networks):
         yield [_maps(network, self.validation["synthetic"])]
 
     def _taught(self, path: Path, folder: Path) -> Iterator[Iterable[Crops]]:
-        """The views of a bank that are mirrored the right way, and the held-out crops, as the teacher sees them."""
+        """The plain views of a bank, mirrored the right way, and the held-out crops, as the teacher sees them."""
         bank, teacher, held_out = Bank(folder), open_landmark_teacher(path), self.config.validation_shards
         source, views = self.sources[0].source, (bank[row] for row in range(len(bank)))
-        yield (
-            self._seen(source[view.item]._replace(view=view.box), view.taught) for view in views if not view.wrong_side
-        )
+        plain = (view for view in views if not view.wrong_side and view.stretch is None)
+        yield (self._seen(source[view.item]._replace(view=view.box), view.taught) for view in plain)
         source = ShardSource(read_shards(held_out, limit=self.config.validation_size), self.hand_model)
         for_each = (teach(item, [item.box], [False], self.config.box_scale, teacher) for item in source)
         told = (Taught(*(bank.standards[n].of(v[0]) for n, v in seen._asdict().items())) for seen in for_each)

@@ -188,6 +188,7 @@ class HandSample(NamedTuple):
     side_known: bool = True  # otherwise the hand is looked at as if it were of `side`, and teaches none
     view: Box | None = None  # the tight box to be looked at in place of a randomly changed one
     wrong_side: bool = False  # look at `view` mirrored the wrong way
+    stretch: np.ndarray | None = None  # (2, 2) of `view`'s crop about its middle; what it shows has no 3D labels
     taught: Taught | None = None  # what a teacher saw there
 
 
@@ -256,10 +257,12 @@ def make_crop_sample(
         wrong_side = item.joints_px is not None and rng.random() < augment.wrong_side
     mirror = (item.side == "left") != wrong_side
     affine = crop.crop_affine(box, size, mirror)
+    if item.stretch is not None:
+        affine = crop.stretched(affine, item.stretch, size)
     image = crop.warp(item.image, affine, size)
     if augment is not None and augment.colour:
         image = cover_patch(vary_colour(image, rng), rng)
-    labels = _labels(item, box, affine, size, mirror, with_3d=not wrong_side)
+    labels = _labels(item, box, affine, size, mirror, with_3d=not wrong_side and item.stretch is None)
     return CropSample(np.ascontiguousarray(image.transpose(2, 0, 1)), **labels)
 
 

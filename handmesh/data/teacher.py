@@ -5,6 +5,7 @@ detector, asked for as training goes on.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,10 @@ VIEWS = AugmentConfig(rotation_deg=14.0, any_rotation=0.0, scale=(0.85, 1.25), s
 
 WRONG_SIDE = 0.25
 """Of the views of hands are mirrored the wrong way: the teacher tells sides apart, and shows the student how."""
+
+STRETCHED, STRETCH = 0.35, 1.45
+"""Of the views so many are drawn out along some direction and in across it, by up to so much each: hands and poses that
+nobody photographed, of which the teacher still tells."""
 
 _WIDEST = 6.0
 """Standard deviations that a teacher's features are held within."""
@@ -122,15 +127,25 @@ def view_boxes(item: HandSample, count: int, seed: Sequence[int]) -> list[Box]:
     return [jitter_box(item.box, VIEWS, rng) for _ in range(count)]
 
 
+def view_stretches(count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, 2, 2) maps of views' crops about their middles, symmetric and of determinant 1; most change nothing."""
+    along, turn = np.exp(rng.uniform(0, math.log(STRETCH), count)), rng.uniform(0, math.pi, count)
+    axis = np.stack([np.cos(turn), np.sin(turn)], -1)
+    maps = np.eye(2) / along[:, None, None] + (along - 1 / along)[:, None, None] * axis[:, :, None] * axis[:, None]
+    return np.where((rng.random(count) < STRETCHED)[:, None, None], maps, np.eye(2))
+
+
 def teach(
-    item: HandSample, boxes: Sequence[Box], wrong_side: Sequence[bool], box_scale: float, teacher: Teacher
-) -> TeacherFeatures:
+    item: HandSample, boxes: Sequence[Box], wrong_side: Sequence[bool], box_scale: float, teacher: Teacher,
+    stretches: np.ndarray | None = None,
+) -> TeacherFeatures:  # fmt: skip
     """The teacher's features of views of one hand, the map resampled to CELLS x CELLS over the student's crop."""
     size = teacher.crop_size
+    stretches = np.tile(np.eye(2), (len(boxes), 1, 1)) if stretches is None else stretches
     mirrored = [(item.side == "left") != wrong for wrong in wrong_side]
     affines = (
-        crop.crop_affine(box.scaled(teacher.box_scale), size, mirror)
-        for box, mirror in zip(boxes, mirrored, strict=True)
+        crop.stretched(crop.crop_affine(box.scaled(teacher.box_scale), size, mirror), stretch, size)
+        for box, mirror, stretch in zip(boxes, mirrored, stretches, strict=True)
     )
     crops = np.stack([crop.warp(item.image, affine, size) for affine in affines])
     seen = teacher.run(crops.transpose(0, 3, 1, 2).astype(np.float32) / 255)
@@ -171,6 +186,7 @@ class View(NamedTuple):
     item: int  # the sample's position in its data set
     box: Box  # tight
     wrong_side: bool  # mirrored the wrong way
+    stretch: np.ndarray | None  # (2, 2) of its crop about the middle; None: none
     taught: Taught
 
 
@@ -185,6 +201,9 @@ def read_banks(folders: Sequence[Path]) -> list[Bank]:
         for bank in banks:
             bank.standards[name] = pooled
     return banks
+
+
+_PLAIN = [1.0, 0.0, 0.0, 1.0]
 
 
 class Bank:
@@ -210,9 +229,10 @@ class Bank:
         if self._mean is None:  # opened late: workers open the files for themselves
             self._mean = np.load(self.folder / MEAN_FILE, mmap_mode="r")
             self._map = np.load(self.folder / MAP_FILE, mmap_mode="r")
-        item, x, y, size, angle, wrong_side = self.views[row].tolist()
+        item, x, y, size, angle, wrong_side, *stretch = self.views[row].tolist()
         taught = Taught(self.standards["mean"].of(self._mean[row]), self.standards["map"].of(self._map[row]))
-        return View(int(item), Box((x, y), size, angle), bool(wrong_side), taught)
+        stretched = None if stretch in ([], _PLAIN) else np.reshape(stretch, (2, 2))  # banks of old have none
+        return View(int(item), Box((x, y), size, angle), bool(wrong_side), stretched, taught)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mean": None, "_map": None}
@@ -235,7 +255,8 @@ class TaughtSource:
         if rng.random() >= self.fraction:
             return self.source.draw(rng)
         view = self.bank[int(rng.integers(len(self.bank)))]
-        return self.source[view.item]._replace(view=view.box, wrong_side=view.wrong_side, taught=view.taught)
+        seen_as = {"view": view.box, "wrong_side": view.wrong_side, "stretch": view.stretch, "taught": view.taught}
+        return self.source[view.item]._replace(**seen_as)
 
 
 _SAME_COLOUR = 2.0
@@ -256,7 +277,7 @@ def write_bank(
     A killed run begins its data set again; `bank.json` comes last.
     """
     info = {"source": name, "samples": len(source), "teacher": teacher.name, "box_scale": box_scale, "views": views}
-    info |= {"wrong_side": WRONG_SIDE, "probe": _probe(source).tolist()}
+    info |= {"wrong_side": WRONG_SIDE, "stretched": STRETCHED, "probe": _probe(source).tolist()}
     if (folder / INFO_FILE).is_file() and info.items() <= json.loads((folder / INFO_FILE).read_text()).items():
         return len(Bank(folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -266,15 +287,16 @@ def write_bank(
     for position in track(positions):
         item = source[position]
         boxes = view_boxes(item, views, (position,))
-        wrong_side = np.random.default_rng([position, views]).random(views) < WRONG_SIDE
-        seen = teach(item, boxes, wrong_side.tolist(), box_scale, teacher)
+        rng = np.random.default_rng([position, views])
+        wrong_side, stretches = rng.random(views) < WRONG_SIDE, view_stretches(views, rng)
+        seen = teach(item, boxes, wrong_side.tolist(), box_scale, teacher, stretches)
         for key, values in seen._asdict().items():
             if key not in files:
                 shape = (len(positions) * views, *values.shape[1:])
                 files[key] = np.lib.format.open_memmap(folder / f"{key}.npy", "w+", np.float16, shape)
             files[key][kept : kept + views] = values
-        for box, wrong in zip(boxes, wrong_side, strict=True):
-            rows.append((position, *box.centre_px, box.size_px, box.angle_rad, wrong))
+        for box, wrong, stretch in zip(boxes, wrong_side, stretches, strict=True):
+            rows.append((position, *box.centre_px, box.size_px, box.angle_rad, wrong, *stretch.ravel()))
         kept += views
     np.save(folder / VIEWS_FILE, np.array(rows))
     write_json(folder / INFO_FILE, info | {key: _statistics(values) for key, values in files.items()}, indent=None)

@@ -22,6 +22,7 @@ from handmesh.data.samples import (  # noqa: E402
 )
 from handmesh.data.teacher import (  # noqa: E402
     CELLS,
+    STRETCH,
     Bank,
     TaughtSource,
     Teacher,
@@ -29,6 +30,7 @@ from handmesh.data.teacher import (  # noqa: E402
     open_landmark_teacher,
     read_banks,
     teach,
+    view_stretches,
     write_bank,
 )
 from handmesh.files import write_image  # noqa: E402
@@ -74,13 +76,14 @@ def bank(tmp_path) -> Bank:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("wrong_side", [False, True])
-def test_the_map_covers_the_students_crop(side, wrong_side):
+@pytest.mark.parametrize("stretch", [None, np.array([[1.3, 0.15], [0.15, 0.79]])])
+def test_the_map_covers_the_students_crop(side, wrong_side, stretch):
     """Shown the same box, the student's own crop in as many cells has the colours of the teacher's map."""
     item = Ramps(side)[1]
     box = Box((150.0, 140.0), 70.0, 0.3)
-    seen = teach(item, [box], [wrong_side], 1.5, TEACHER)
+    seen = teach(item, [box], [wrong_side], 1.5, TEACHER, None if stretch is None else stretch[None])
     sample = make_crop_sample(
-        item._replace(view=box, wrong_side=wrong_side),
+        item._replace(view=box, wrong_side=wrong_side, stretch=stretch),
         CELLS * 16,
         1.5,
         AugmentConfig(colour=False, wrong_side=1.0),
@@ -90,6 +93,24 @@ def test_the_map_covers_the_students_crop(side, wrong_side):
     np.testing.assert_allclose(seen.map[0], own, atol=0.012)
     assert np.ptp(own[0]) > 0.1 and np.ptp(own[1]) > 0.1, "the ramps tell places apart"
     assert sample.right == (0.0 if wrong_side else 1.0)
+
+
+def test_views_are_stretched_about_their_middle(bank):
+    """What is labelled moves with what is seen; how the hand turns in space is not known any more."""
+    stretches = view_stretches(400, np.random.default_rng(0))
+    np.testing.assert_allclose(np.linalg.det(stretches), 1, atol=1e-9)
+    changed = np.abs(stretches - np.eye(2)).max((1, 2)) > 1e-9
+    assert 0.28 < changed.mean() < 0.42 and np.linalg.eigvalsh(stretches).max() < STRETCH + 1e-9
+    joints_m = np.random.default_rng(1).normal(0, 0.05, (21, 3))
+    item = Ramps()[0]._replace(view=Box((150.0, 140.0), 70.0, 0.3), joints_m=joints_m)
+    plain, seen = (
+        make_crop_sample(item._replace(stretch=stretch), 64, 1.5, AugmentConfig(colour=False), np.random.default_rng(0))
+        for stretch in (None, np.diag([1.25, 0.8]))
+    )
+    np.testing.assert_allclose(seen.joints_crop, plain.joints_crop * (1.25, 0.8), atol=1e-5)
+    assert plain.has_joints_m == 1 and seen.has_joints_m == 0
+    kept = [bank[row].stretch for row in range(len(bank))]
+    assert any(each is None for each in kept) and any(each is not None for each in kept)
 
 
 def test_banks_are_told_on_one_scale(tmp_path):
