@@ -1,0 +1,94 @@
+# Everything that the shipped weights are trained on, made from what cannot be shipped with them. In the project's root:
+#
+#   make -f scripts/training_data.mk -j2            whatever is there already is left alone; a killed one goes on
+#   make -f scripts/training_data.mk -j2 detector   what configs/detector.yaml needs; `mesh`: what configs/mesh.yaml does
+#
+# It needs the environment of `make test` and, in data/ (or linked there):
+#   photos/SET         seven sets of photographs, each with images and a pseudo_labels.json; the model card names them
+#   backgrounds        images without hands
+#   skins, hdri        skin textures, and panoramas to light with; data/body.png: a body's skin in MakeHuman's layout
+#   teachers/hand_landmark_full.onnx, teachers/palm_detection_full.onnx
+#                      MediaPipe's networks, of its wheel, by scripts/convert_teacher.py
+# and, for the people, `pip install anny==0.6.2`. About an hour of one core.
+
+HANDMESH ?= .venv/bin/python -m handmesh
+SEED ?= 1
+DONE := data/done
+
+PHOTOS := sign_digits gesture_people people_rooms fingerspelling phone_backs small_hands
+SHOWN := $(PHOTOS) students_rooms
+PASTED := people_rooms fingerspelling phone_backs
+RENDERED := train two hard gestures
+TEACHER := data/teachers/hand_landmark_full.onnx
+export OMP_NUM_THREADS := 1
+
+.PHONY: all mesh detector
+.SECONDARY:
+all: mesh detector
+mesh: $(PHOTOS:%=$(DONE)/fits-%) $(PHOTOS:%=$(DONE)/cutouts-%) $(SHOWN:%=$(DONE)/taught-%) $(PASTED:%=$(DONE)/pasted-%) \
+  $(RENDERED:%=$(DONE)/synthetic-%) $(DONE)/synthetic-val $(DONE)/synthetic-test \
+  $(patsubst %,$(DONE)/seen-%,train two gestures) $(DONE)/seen-hard_negatives
+detector: $(DONE)/people $(DONE)/hands $(patsubst %,$(DONE)/cutouts-%,sign_digits $(PASTED)) data/teachers/palm_detection_full.onnx
+
+# Photographs: the hand fitted to their labels, hands cut out of them, and what the teacher sees in views of both.
+FIT_OPTIONS-sign_digits := --fov-deg 44
+VIEWS-gesture_people := 5
+VIEWS-sign_digits := 6
+$(DONE)/fits-%: | data/photos/%
+	$(HANDMESH) data fit-photos data/photos/$* --output data/fits/$*.npz $(FIT_OPTIONS-$*)
+	@mkdir -p $(@D) && touch $@
+$(DONE)/cutouts-%: | data/photos/%
+	$(HANDMESH) data cutouts data/photos/$* --output data/cutouts/$*
+	@mkdir -p $(@D) && touch $@
+$(DONE)/taught-%: | data/photos/% $(TEACHER)
+	$(HANDMESH) data cache-teacher $(TEACHER) data/photos/$* --output data/taught/$* --views $(or $(VIEWS-$*),8)
+	@mkdir -p $(@D) && touch $@
+$(DONE)/pasted-%: $(DONE)/cutouts-% | data/backgrounds $(TEACHER)
+	$(HANDMESH) data cache-teacher $(TEACHER) data/cutouts/$* --output data/taught/cut_$* --views 2 --backgrounds data/backgrounds
+	@mkdir -p $(@D) && touch $@
+
+# Rendered hands: how many, how, and what the teacher sees in the first of them.
+COUNT-train := 14000
+COUNT-two := 14000
+COUNT-hard := 6000
+COUNT-gestures := 12000
+COUNT-val := 300
+COUNT-test := 500
+HOW-train := --materials train --seed $(SEED)1
+HOW-two := --materials train --seed $(SEED)2 --difficulty two-hands
+HOW-hard := --materials train --seed $(SEED)3 --difficulty hard
+HOW-gestures := --materials train --seed $(SEED)4 --difficulty gestures
+HOW-val := --materials train --seed 900001
+HOW-test := --materials test --seed 900002
+$(DONE)/synthetic-%: | data/backgrounds data/skins data/hdri
+	$(HANDMESH) data synthetic --output data/synthetic/$* --count $(COUNT-$*) $(HOW-$*) --size 176 --painted-skins 32 \
+	  --backgrounds data/backgrounds --skins data/skins --environments data/hdri
+	@mkdir -p $(@D) && touch $@
+$(DONE)/seen-%: $(DONE)/synthetic-% | $(TEACHER)
+	$(HANDMESH) data cache-teacher $(TEACHER) data/synthetic/$* --output data/taught/$* --limit 5000
+	@mkdir -p $(@D) && touch $@
+
+# What the shipped detector takes for hands where none is.
+$(DONE)/hard_negatives: $(PASTED:%=$(DONE)/cutouts-%) | data/backgrounds
+	$(HANDMESH) data hard-negatives --output data/hard_negatives --backgrounds data/backgrounds --count 6000 \
+	  --cutouts $(PASTED:%=data/cutouts/%) --people data/photos/gesture_people data/photos/people_rooms
+	@mkdir -p $(@D) && touch $@
+$(DONE)/seen-hard_negatives: $(DONE)/hard_negatives | $(TEACHER)
+	$(HANDMESH) data cache-teacher $(TEACHER) data/hard_negatives --output data/taught/hard_negatives --limit 12000
+	@mkdir -p $(@D) && touch $@
+
+# The detector's people and hands.
+$(DONE)/people: | data/body.png
+	$(HANDMESH) data people --output data/people --skin data/body.png --count 4000 --bodies 200 --seed $(SEED)
+	@mkdir -p $(@D) && touch $@
+$(DONE)/hands: | data/skins data/hdri
+	$(HANDMESH) data sprites --output data/hands --count 3000 --pairs 0.4 --skins data/skins --environments data/hdri --seed $(SEED)
+	@mkdir -p $(@D) && touch $@
+
+define missing
+	@echo "there is no $@: the top of scripts/training_data.mk says what it is" && false
+endef
+data/photos/% data/teachers/%.onnx:
+	$(missing)
+data/backgrounds data/skins data/hdri data/body.png:
+	$(missing)
