@@ -588,7 +588,7 @@ def write_hands(options: HandCutoutOptions) -> None:
 
     def cutouts() -> Iterator[Cutout]:
         for index in track(range(options.count), "rendering hands"):
-            pair = index % 100 < round(100 * options.pairs)
+            pair = math.floor((index + 1) * options.pairs) > math.floor(index * options.pairs)  # evenly spread
             cover = (0.2, 0.32) if pair else (0.35, 0.5)
             size = int(1.5 * options.size) if pair else options.size
             rgba, joints_px, _ = generator.render_rgba(options.seed, index, size, cover, pair)

@@ -366,3 +366,9 @@ def test_a_taught_detector_learns_the_maps_and_keeps_nothing_of_it(tmp_path):
         optimiser.step()
     assert losses[-1] < 0.7 * losses[0]
     assert student.network.state_dict().keys() == DetectorNet(config).state_dict().keys()
+
+
+def test_pairs_are_spread_over_the_rendered_hands(tmp_path):
+    people.write_hands(people.HandCutoutOptions(tmp_path, count=7, size=48, pairs=0.3))
+    cutouts = detection.CutoutSet(tmp_path)
+    assert [len(cutouts[k].hands) for k in range(7)] == [1, 1, 1, 2, 1, 1, 2]
