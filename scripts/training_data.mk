@@ -9,7 +9,8 @@
 #   skins, hdri        skin textures, and panoramas to light with; data/body.png: a body's skin in MakeHuman's layout
 #   teachers/hand_landmark_full.onnx, teachers/palm_detection_full.onnx
 #                      MediaPipe's networks, of its wheel, by scripts/convert_teacher.py
-# and, for the people, `pip install anny==0.6.2`. About an hour of one core.
+# and, for the people, `pip install anny==0.6.2`. Two hours of one core. (Behind the shipped weights' sets two, hard and
+# gestures there were, beside backgrounds, parts of the training photographs that show no hand.)
 
 HANDMESH ?= .venv/bin/python -m handmesh
 SEED ?= 1
