@@ -406,7 +406,7 @@ class Arm(NamedTuple):
 
 def random_pose(rig: Rig, body: Body, framing: Framing, rng: np.random.Generator) -> Body:
     """A body with both arms and all fingers somewhere that people put them."""
-    if rng.random() < _TOGETHER:
+    if rng.random() < TOGETHER:
         arms = _together(rig, body, rng)
     else:
         arms = {side: Arm.to(_wrist_position(rig, body, side, framing, rng), rng) for side in _SIDES}
@@ -421,7 +421,7 @@ def random_pose(rig: Rig, body: Body, framing: Framing, rng: np.random.Generator
 
 _SIDES: tuple[Side, Side] = ("left", "right")
 
-_TOGETHER = 0.3
+TOGETHER = 0.3
 """How often both hands are at one place: cupped, clasped, crossed, rubbing, before the mouth."""
 
 _ALIKE = 0.65

@@ -239,7 +239,7 @@ def test_people_are_deterministic():
 
 @pytest.mark.parametrize("together", [0.0, 1.0])
 def test_people_bring_their_hands_together(monkeypatch, together):
-    monkeypatch.setattr(people, "_TOGETHER", together)
+    monkeypatch.setattr(people, "TOGETHER", together)
     rig, body = stick_person()
     wrists = [rig.bone("wrist", side) for side in ("left", "right")]
     posed = [people.random_pose(rig, body, "bust", np.random.default_rng(k)) for k in range(40)]
