@@ -23,6 +23,10 @@ RENDERED := train two hard gestures
 TEACHER := data/teachers/hand_landmark_full.onnx
 export OMP_NUM_THREADS := 1
 
+define noted
+	@mkdir -p $(@D) && touch $@
+endef
+
 .PHONY: all mesh detector
 .SECONDARY:
 all: mesh detector
@@ -37,16 +41,16 @@ VIEWS-gesture_people := 5
 VIEWS-sign_digits := 6
 $(DONE)/fits-%: | data/photos/%
 	$(HANDMESH) data fit-photos data/photos/$* --output data/fits/$*.npz $(FIT_OPTIONS-$*)
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 $(DONE)/cutouts-%: | data/photos/%
 	$(HANDMESH) data cutouts data/photos/$* --output data/cutouts/$*
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 $(DONE)/taught-%: | data/photos/% $(TEACHER)
 	$(HANDMESH) data cache-teacher $(TEACHER) data/photos/$* --output data/taught/$* --views $(or $(VIEWS-$*),8)
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 $(DONE)/pasted-%: $(DONE)/cutouts-% | data/backgrounds $(TEACHER)
 	$(HANDMESH) data cache-teacher $(TEACHER) data/cutouts/$* --output data/taught/cut_$* --views 2 --backgrounds data/backgrounds
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 
 # Rendered hands: how many, how, and what the teacher sees in the first of them.
 COUNT-train := 14000
@@ -64,27 +68,27 @@ HOW-test := --materials test --seed 900002
 $(DONE)/synthetic-%: | data/backgrounds data/skins data/hdri
 	$(HANDMESH) data synthetic --output data/synthetic/$* --count $(COUNT-$*) $(HOW-$*) --size 176 --painted-skins 32 \
 	  --backgrounds data/backgrounds --skins data/skins --environments data/hdri
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 $(DONE)/seen-%: $(DONE)/synthetic-% | $(TEACHER)
 	$(HANDMESH) data cache-teacher $(TEACHER) data/synthetic/$* --output data/taught/$* --limit 5000
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 
 # What the shipped detector takes for hands where none is.
 $(DONE)/hard_negatives: $(PASTED:%=$(DONE)/cutouts-%) | data/backgrounds
 	$(HANDMESH) data hard-negatives --output data/hard_negatives --backgrounds data/backgrounds --count 6000 \
 	  --cutouts $(PASTED:%=data/cutouts/%) --people data/photos/gesture_people data/photos/people_rooms
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 $(DONE)/seen-hard_negatives: $(DONE)/hard_negatives | $(TEACHER)
 	$(HANDMESH) data cache-teacher $(TEACHER) data/hard_negatives --output data/taught/hard_negatives --limit 12000
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 
 # The detector's people and hands.
 $(DONE)/people: | data/body.png
 	$(HANDMESH) data people --output data/people --skin data/body.png --count 4000 --bodies 200 --seed $(SEED)
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 $(DONE)/hands: | data/skins data/hdri
 	$(HANDMESH) data sprites --output data/hands --count 3000 --pairs 0.4 --skins data/skins --environments data/hdri --seed $(SEED)
-	@mkdir -p $(@D) && touch $@
+	$(noted)
 
 define missing
 	@echo "there is no $@: the top of scripts/training_data.mk says what it is" && false
