@@ -57,7 +57,9 @@ def test_files_come_side_by_side_and_again_after_a_break_and_are_kept(built):
             site.wait_for(path)  # none has come whole yet
         bar = "document.getElementById('progress').value"
         page.wait_for(f"{bar} > 0.45 && {bar} < 0.6", PATIENCE_S)
-        assert re.fullmatch(r"loading, 1[34] of 29 MB", str(page.value("document.getElementById('state').textContent")))
+        # how much of a half has come shows in chunks: 0.45 to 0.6 of 29
+        state = page.value("document.getElementById('state').textContent")
+        assert re.fullmatch(r"loading, 1[3-7] of 29 MB", str(state))
         keep(page.image(), "page_loading.png")
         for event in site.held.values():
             event.set()
