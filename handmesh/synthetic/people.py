@@ -398,6 +398,13 @@ class Arm(NamedTuple):
         turns = rng.normal(0.0, 0.6), rng.uniform(-1.7, 1.7), rng.normal(0, 0.45), rng.normal(0, 0.2)
         return Arm(wrist_m, *turns, _random_curl(rng), rng.normal(0, 0.08, 5))
 
+    @staticmethod
+    def cupped(wrist_m: np.ndarray, rng: np.random.Generator) -> Arm:
+        """A left one that holds up one half of a bowl, or offers the palm, with its wrist there."""
+        turns = rng.normal(0.0, 0.3), rng.normal(-1.9, 0.25), rng.uniform(-0.8, 0.4), rng.uniform(-0.45, 0.2)
+        curl = np.array([rng.uniform(-0.1, 0.5), *np.clip(rng.uniform(0.0, 0.6) + rng.normal(0, 0.07, 4), -0.1, 1)])
+        return Arm(wrist_m, *turns, curl, rng.normal(0, 0.05, 5))
+
     def mirrored(self, wrist_m: np.ndarray, rng: np.random.Generator) -> Arm:
         """The other side's, which does nearly the same, with its wrist there."""
         swivel, twist, flex, sway = rng.normal([-self.swivel_rad, -self.twist_rad, self.flex_rad, -self.sway_rad], 0.12)
@@ -424,21 +431,26 @@ _SIDES: tuple[Side, Side] = ("left", "right")
 TOGETHER = 0.3
 """How often both hands are at one place: cupped, clasped, crossed, rubbing, before the mouth."""
 
+CUPPED = 0.35
+"""How often these make a bowl, little finger by little finger."""
+
 _ALIKE = 0.65
-"""How often these do the same, one mirroring the other."""
+"""How often the others do the same, one mirroring the other."""
 
 
 def _together(rig: Rig, body: Body, rng: np.random.Generator) -> dict[Side, Arm]:
     """Both hands before the face or the chest, side by side, on one another or crossed."""
-    if rng.random() < 0.35:
+    cupped = rng.random() < CUPPED
+    if rng.random() < (0.15 if cupped else 0.35):
         middle = body.heads_m[rig.bone("head")] + _vector(0, -rng.uniform(0.12, 0.22), rng.uniform(-0.18, 0.05))
     else:
         middle = body.heads_m[rig.bone("spine01")] + _vector(0, -rng.uniform(0.15, 0.4), rng.uniform(-0.1, 0.3))
     middle += _vector(rng.normal(0, 0.07), 0, 0)
-    aside = _vector(rng.uniform(-0.05, 0.14), 0, 0)  # below zero, the arms cross
+    aside = _vector(rng.uniform(0.03, 0.09) if cupped else rng.uniform(-0.05, 0.14), 0, 0)  # below zero, arms cross
     left_m, right_m = (middle + out * aside + rng.normal(0, 0.015, 3) for out in (1, -1))
-    left = Arm.to(left_m, rng)
-    return {"left": left, "right": left.mirrored(right_m, rng) if rng.random() < _ALIKE else Arm.to(right_m, rng)}
+    left = Arm.cupped(left_m, rng) if cupped else Arm.to(left_m, rng)
+    alike = cupped or rng.random() < _ALIKE
+    return {"left": left, "right": left.mirrored(right_m, rng) if alike else Arm.to(right_m, rng)}
 
 
 def _wrist_position(rig: Rig, body: Body, side: Side, framing: Framing, rng: np.random.Generator) -> np.ndarray:

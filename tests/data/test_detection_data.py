@@ -16,6 +16,7 @@ from handmesh.data.loader import Stage
 from handmesh.data.photos import LabelledHand, Photo
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
+from handmesh.skeleton import KEYPOINTS
 from handmesh.synthetic import people
 from handmesh.synthetic.people import Body, Rig, curl_fingers, hand_joints, pose_body, reach, rotation_between
 from handmesh.types import Box, Camera
@@ -245,6 +246,18 @@ def test_people_bring_their_hands_together(monkeypatch, together):
     posed = [people.random_pose(rig, body, "bust", np.random.default_rng(k)) for k in range(40)]
     apart = [np.linalg.norm(np.subtract(*one.heads_m[wrists])) for one in posed]
     assert (np.mean(np.array(apart) < 0.35) > 0.95) == (together == 1.0)
+
+
+@pytest.mark.parametrize("cupped", [0.0, 1.0])
+def test_cupped_hands_meet_at_the_little_fingers(monkeypatch, cupped):
+    monkeypatch.setattr(people, "TOGETHER", 1.0)
+    monkeypatch.setattr(people, "CUPPED", cupped)
+    rig, body = stick_person()
+    posed = [people.random_pose(rig, body, "bust", np.random.default_rng(k)) for k in range(60)]
+    hands = [[hand_joints(rig, one, side) for side in ("left", "right")] for one in posed]
+    apart = np.linalg.norm([left - right for left, right in hands], axis=-1)
+    meet = apart[:, KEYPOINTS.index("little1")] < apart[:, KEYPOINTS.index("index1")]
+    assert (meet.mean() > 0.8) == (cupped == 1.0)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
