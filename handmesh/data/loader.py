@@ -6,6 +6,7 @@ would have seen, and several processes can each make their fraction of a global 
 
 from __future__ import annotations
 
+import gc
 import math
 import pickle
 import shutil
@@ -210,8 +211,11 @@ def batches_from(dataset: StepBatches, start: int, workers: int) -> Iterable[Any
     in this one.
 
     They come through shared memory where there is room for them all. Where there is little, as in containers, a
-    worker would wait for room that never comes: there, they come through pipes.
+    worker would wait for room that never comes: there, they come through pipes. What lies about unused goes before
+    workers are forked off: a frame of a film that one of them came to throw away would wait for its decoder's threads,
+    which no worker has.
     """
+    gc.collect()
     piped = workers > 0 and _free_shared_memory() < workers * (_PREFETCHED + 1) * _about_bytes(dataset)
     loader = DataLoader(
         _Pickled(dataset) if piped else dataset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 
 import pytest
@@ -27,3 +28,24 @@ def test_batches_come_also_where_shared_memory_is_small(monkeypatch, workers, fr
     assert [int(batch["number"]) for batch in found] == [3, 4, 5, 6]
     assert all(torch.equal(batch["step"], torch.full((4, 1000), float(batch["number"]))) for batch in found)
     assert {batch["step"].is_shared() for batch in found} == {workers > 0 and free > 10_000}
+
+
+def test_what_lies_about_is_thrown_away_before_workers_begin():
+    thrown = []
+
+    class Loop:
+        """Goes when garbage is collected, and not before."""
+
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            thrown.append(True)
+
+    gc.disable()
+    try:
+        Loop()
+        batches_from(Numbers([(1.0, None)], [Stage(7, 64, 4)], seed=0), 3, 1)
+        assert thrown
+    finally:
+        gc.enable()
