@@ -215,7 +215,8 @@ def batches_from(dataset: StepBatches, start: int, workers: int) -> Iterable[Any
     workers are forked off: a frame of a film that one of them came to throw away would wait for its decoder's threads,
     which no worker has.
     """
-    gc.collect()
+    if workers:
+        gc.collect()
     piped = workers > 0 and _free_shared_memory() < workers * (_PREFETCHED + 1) * _about_bytes(dataset)
     loader = DataLoader(
         _Pickled(dataset) if piped else dataset,
