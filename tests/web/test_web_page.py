@@ -57,9 +57,9 @@ def test_files_come_side_by_side_and_again_after_a_break_and_are_kept(built):
             site.wait_for(path)  # none has come whole yet
         bar = "document.getElementById('progress').value"
         page.wait_for(f"{bar} > 0.45 && {bar} < 0.6", PATIENCE_S)
-        # how much of a half has come shows in chunks: 0.45 to 0.6 of 29
+        # a half of 29.1 is 14.5: 15 where all of it has come, less while the file that was cut off begins anew
         state = page.value("document.getElementById('state').textContent")
-        assert re.fullmatch(r"loading, 1[3-7] of 29 MB", str(state))
+        assert re.fullmatch(r"loading, 1[345] of 29 MB", str(state))
         keep(page.image(), "page_loading.png")
         for event in site.held.values():
             event.set()
