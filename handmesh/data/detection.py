@@ -18,6 +18,7 @@ from handmesh.data.cutouts import Cutout, CutoutSet
 from handmesh.data.loader import Stage, StepBatches
 from handmesh.data.photos import Photo, list_images, read_photos, split_of
 from handmesh.data.samples import vary_colour
+from handmesh.data.shards import ShardSet, read_shards
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
 from handmesh.files import read_image
@@ -92,6 +93,8 @@ class SceneConfig:
     """Folders of labelled photographs whose every hand is labelled."""
     people_photos: tuple[Path, ...] = ()
     """Folders of labelled photographs of one person; where one hand is labelled, the other may be in view."""
+    shards: tuple[Path, ...] = ()
+    """Folders of `handmesh data synthetic`, whose labels list every hand in the image."""
     backgrounds: tuple[Path, ...] = ()
     """Folders of images without hands."""
     pasted_fraction: float = 0.5
@@ -99,6 +102,7 @@ class SceneConfig:
     """Fraction of the pasted scenes that have a labelled photograph behind them: hands before faces, clothes, hands."""
     people_fraction: float = 0.25
     hands_fraction: float = 0.13
+    shards_fraction: float = 0.15
     """The rest are images without hands; fractions of absent sources go to the others."""
     workers: int = 1
     colour: bool = field(default=True)
@@ -124,7 +128,9 @@ def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:
         grounds = [source for _, source in photographs]
         found.append((config.pasted_fraction, PastedScenes(sets, empty, grounds, config.pasted_on_photos)))
     found += photographs
+    found += [(config.shards_fraction / len(config.shards), ShardScenes(read_shards(path))) for path in config.shards]
     rest = 1.0 - config.pasted_fraction - config.people_fraction - config.hands_fraction
+    rest -= config.shards_fraction if config.shards else 0.0
     if empty:
         found.append((rest, EmptyScenes(empty)))
     return found
@@ -176,6 +182,37 @@ def other_hand_position(hand: SceneHand, photo: Photo) -> np.ndarray:
     near, far = (x - size, x + 5 * size) if hand.side == "right" else (x + size, x - 5 * size)
     top = 0.45 * photo.height
     return np.array([[near, top], [far, top], [far, photo.height], [near, photo.height]])
+
+
+class ShardScenes:
+    """Synthetic samples, of which the labels say where both hands are."""
+
+    def __init__(self, shards: ShardSet) -> None:
+        """Raises ValueError where labels do not list the other hand."""
+        if not shards.knows_others.all():
+            raise ValueError(
+                f"{shards.files[0].parent} was made before labels listed every hand in an image: make it anew with "
+                "`handmesh data synthetic`, or leave it out of data.shards"
+            )
+        self.shards = shards
+
+    def draw(self, size: Size, rng: np.random.Generator) -> Scene:
+        return viewed(self.scene(int(rng.integers(len(self.shards)))), size, rng, mirror=rng.random() < 0.5)
+
+    def scene(self, i: int) -> Scene:
+        """The whole image of sample `i`; joints that something hides, as far as the mask tells, are out of sight."""
+        image, mask = self.shards.decode(i), self.shards.mask(i)
+        size = Size(image.shape[1], image.shape[0])
+
+        def hand(side: Side, joints_px: np.ndarray, hidden: np.ndarray) -> SceneHand:
+            return covered(SceneHand(side, joints_px, inside(joints_px, size)), hidden)
+
+        shown = cv2.dilate(mask, np.ones((7, 7), np.uint8))  # a tip's joint lies near its edge
+        hands = [hand("right", self.shards.joints_px[i], 1 - shown / 255.0)]
+        if np.isfinite(self.shards.other_px[i]).all():
+            side: Side = "left" if self.shards.other_left[i] else "right"
+            hands.append(hand(side, self.shards.other_px[i], mask / 255.0))
+        return Scene(image, tuple(hands))
 
 
 class PastedScenes:

@@ -53,7 +53,7 @@ LABELS: dict[str, tuple[int, ...]] = {
 
 _CAMERA_FIELDS = ("fx", "fy", "cx", "cy", "width", "height")
 _PARTS = ("jpg", "png", "json")
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _TAR_BLOCK = 512
 
 
@@ -80,6 +80,9 @@ class ShardSet:
     shard: np.ndarray  # (N,) int32, index into `files`
     jpg: np.ndarray  # (N, 2) int64, offset and length in the tar
     png: np.ndarray  # (N, 2) int64
+    other_px: np.ndarray  # (N, 21, 2) float32, joints of another hand in the image, NaN where there is none
+    other_left: np.ndarray  # (N,) bool, that one is a left hand
+    knows_others: np.ndarray  # (N,) bool, whether the label says if there is another; shards of old do not
     _maps: dict[int, mmap.mmap] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -197,6 +200,9 @@ def parse_shard(file: Path) -> _Table:
     with open(file, "rb") as stream:
         labels = [_read_label(file, stream, key, parts["json"]) for key, parts in samples.items()]
     table = {name: np.stack([label[name] for label in labels]) for name in LABELS}
+    table["other_px"] = np.stack([label["other_px"] for label in labels])
+    for name in ("other_left", "knows_others"):
+        table[name] = np.array([label[name] for label in labels])
     table["keys"] = np.array(list(samples))
     table["seeds"] = np.array([label["seed"] for label in labels], np.int64)
     for part in ("jpg", "png"):
@@ -251,6 +257,7 @@ def _read_label(file: Path, stream: BinaryIO, key: str, span: Span) -> dict[str,
         label["camera"] = [label["camera"][name] for name in _CAMERA_FIELDS]
         arrays = {name: np.array(label[name], np.float32) for name in LABELS}
         seed = int(label["seed"])
+        others = _others(label.get("others"))
     except KeyError as error:
         raise ShardError(f"{file}: {key}.json lacks {error}") from None
     except (ValueError, TypeError) as error:
@@ -258,7 +265,19 @@ def _read_label(file: Path, stream: BinaryIO, key: str, span: Span) -> dict[str,
     for name, array in arrays.items():
         if array.shape != LABELS[name] or not np.isfinite(array).all():
             raise ShardError(f"{file}: {key}.json: {name} must be {LABELS[name]} finite numbers, got {array.shape}")
-    return {**arrays, "seed": seed}
+    return {**arrays, "seed": seed, **others}
+
+
+def _others(listed: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """What a label lists under `others`: at most one hand more, {"hand": its side, "uv": (21, 2) pixels}."""
+    if not listed:
+        nowhere = np.full((21, 2), np.nan, np.float32)
+        return {"other_px": nowhere, "other_left": False, "knows_others": listed is not None}
+    (other,) = listed
+    joints_px = np.array(other["uv"], np.float32)
+    if joints_px.shape != (21, 2) or not np.isfinite(joints_px).all():
+        raise ValueError(f"the other hand's uv must be 21 x 2 finite numbers, got {joints_px.shape}")
+    return {"other_px": joints_px, "other_left": other["hand"] == "left", "knows_others": True}
 
 
 def write_tar(path: Path, samples: Iterable[tuple[str, Mapping[str, bytes]]]) -> None:

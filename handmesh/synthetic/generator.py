@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,15 @@ from handmesh.synthetic import config, objects, scene
 from handmesh.synthetic.config import TWO_HANDS, HardCase, SceneProbabilities, Sources, backgrounds_of, seed_of
 from handmesh.synthetic.hand_mesh import Arm, PosedHand
 from handmesh.synthetic.renderer import Material, Part, RenderedScene, draw_light, load_environments
-from handmesh.synthetic.scene import Appearance, HandInstance, Stage, aim, beside
+from handmesh.synthetic.scene import Appearance, HandInstance, Stage, aim, beside, mirror_image
 from handmesh.synthetic.sensor import Backgrounds, composite, photograph
 from handmesh.synthetic.skin import Skin, draw_skin, load_skins, painted_skins, skin_material
 from handmesh.types import Camera, Side
 
 PAINTED_SIZE = 512
+
+MIRRORED = 0.45
+"""How often a person's two hands mirror each other and touch: a bowl, folded, side by side."""
 
 SimulateSensor = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Makes the finished image of (S, S, 4) uint8 RGBA with straight alpha: (S, S, 3) RGB, or several, stacked."""
@@ -39,6 +43,7 @@ class Sample(NamedTuple):
     camera: Camera
     seed: int  # the sample's index under the generator's seed
     hard_case: HardCase | None = None  # of a hard sample
+    others_px: Mapping[Side, np.ndarray] = MappingProxyType({})  # (21, 2) joints of another hand, where there is one
 
 
 class Scene(NamedTuple):
@@ -113,8 +118,7 @@ class Generator:
         posed, camera = self._before_camera(rng, hands, size, cover, touching)
         extras = self._things(rng, posed[0][1], self.probabilities)
         image = self.stage.render_scene(posed, camera, draw_light(rng, self.environments), extras)
-        joints = {one.side: mirror_points_m(hand.joints) if one.side == "left" else hand.joints for one, hand in posed}
-        return image.rgba, {side: project(j, camera).astype(np.float32) for side, j in joints.items()}, camera
+        return image.rgba, {one.side: _joints_px(one, hand, camera) for one, hand in posed}, camera
 
     def _before_camera(
         self, rng: np.random.Generator, hands: list[tuple[HandInstance, PosedHand]], size: int,
@@ -147,16 +151,18 @@ class Generator:
         return [first, other]
 
     def _partner(self, rng: np.random.Generator, first: HandInstance) -> HandInstance:
-        """The same person's left hand: mostly turned as the mirror image of the first, every second one in its
-        gesture."""
+        """The same person's left hand: often the mirror image of the first at a plane that both touch; otherwise
+        mostly turned as one, every second in its gesture."""
         other = self.draw_actor(rng, None)
+        other = other._replace(appearance=first.appearance._replace(seed=other.appearance.seed))
+        if rng.random() < MIRRORED:
+            return mirror_image(rng, first, other)
         rotations = other.rotations
         if rng.random() < 0.75:
             rotations[0] = Rotation.from_rotvec(rng.normal(0, 0.4, 3)).as_matrix() @ first.rotations[0]
         if rng.random() < 0.5:
             rotations[1:] = Rotation.from_rotvec(rng.normal(0, 0.12, (15, 3))).as_matrix() @ first.rotations[1:]
-        appearance = first.appearance._replace(seed=other.appearance.seed)
-        return other._replace(side="left", rotations=rotations, shape=first.shape, appearance=appearance)
+        return other._replace(side="left", rotations=rotations, shape=first.shape)
 
     def draw_actor(self, rng: np.random.Generator, hard_case: HardCase | None) -> HandInstance:
         """A hand in any pose, seen from anywhere, not placed yet."""
@@ -202,6 +208,7 @@ class Generator:
             camera=camera,
             seed=index,
             hard_case=scene.hard_case,
+            others_px={one.side: _joints_px(one, hand, camera) for one, hand in posed[1:]},
         )
 
     def _render_scene(
@@ -238,6 +245,12 @@ class Generator:
             face = scene.face_appearance(rng, appearance.skin)
             parts.append(Part(scene.draw_head(rng, hand), skin_material(face, 1000.0)))
         return parts
+
+
+def _joints_px(instance: HandInstance, hand: PosedHand, camera: Camera) -> np.ndarray:
+    """(21, 2) where a placed hand's joints are seen."""
+    joints_m = mirror_points_m(hand.joints) if instance.side == "left" else hand.joints
+    return project(joints_m, camera).astype(np.float32)
 
 
 def _load_skins(sources: Sources, arm: Arm) -> list[Skin]:

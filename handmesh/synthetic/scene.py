@@ -44,6 +44,7 @@ class HandInstance(NamedTuple):
     bend: np.ndarray  # (3, 3) rotation of the forearm about the wrist, canonical axes; eye(3) is straight
     appearance: Appearance
     side: Side = "right"  # a left hand is mirrored at x = 0 of the camera after it was placed
+    towards: np.ndarray | None = None  # (3,) unit, camera's axes: where it touches the first hand; None: anywhere
 
 
 class Stage:
@@ -201,16 +202,39 @@ def beside(
     hand: PosedHand,
     touching: bool = False,
 ) -> tuple[HandInstance, PosedHand]:
-    """Another hand near the first, before or behind it; with `touching`, on it."""
+    """Another hand near the first, before or behind it; with `touching`, or where it says from where, on it."""
+    touching = touching or hand_instance.towards is not None
     flip = np.array([-1.0, 1, 1]) if hand_instance.side == "left" else np.ones(3)
     for _ in range(4 if touching else 8):
         hand_instance = hand_instance._replace(bend=_wrist_bend(rng))
-        position = _touching_position(rng, first, hand, flip) if touching else _near_position(rng, first)
+        if touching:
+            direction = _any_direction(rng) if hand_instance.towards is None else hand_instance.towards
+            position = _touching_position(first, hand, flip, direction)
+        else:
+            position = _near_position(rng, first)
         hand_instance = hand_instance._replace(translation=flip * position - hand.joints.mean(0))
         moved = _moved(arm, hand_instance, hand)
         if not _hides(first.joints, flip * moved.wrist, flip * moved.axis, reach_m=(-0.1, 0.4)):
             break
     return hand_instance, moved
+
+
+def mirror_image(
+    rng: np.random.Generator, first: HandInstance, other: HandInstance, noise_rad: float = 0.12
+) -> HandInstance:
+    """`other` as the left hand that nearly mirrors a right one at a plane between them: both make a bowl, are folded,
+    or lie side by side.
+
+    The plane's normal turns about the fingers' direction: from the little finger's edge (0 degrees) over the palm (90)
+    to the thumb's edge (180).
+    """
+    angle = np.radians(rng.normal(20, 30) if rng.random() < 0.65 else rng.uniform(-20, 200))
+    normal = first.rotations[0] @ [0, -np.sin(angle), -np.cos(angle)]  # the palm looks along -y, the thumb's side is +z
+    reflection = np.eye(3) - 2 * np.outer(normal, normal)
+    noise = Rotation.from_rotvec(rng.normal(0, noise_rad, (16, 3))).as_matrix()
+    rotations = noise @ first.rotations
+    rotations[0] = np.diag([-1.0, 1, 1]) @ reflection @ rotations[0]
+    return other._replace(side="left", rotations=rotations, shape=first.shape, towards=normal)
 
 
 def _near_position(rng: np.random.Generator, first: PosedHand) -> np.ndarray:
@@ -219,13 +243,16 @@ def _near_position(rng: np.random.Generator, first: PosedHand) -> np.ndarray:
     return first.joints.mean(0).astype(np.float64) * rng.uniform(0.85, 1.3) + [*away, 0]
 
 
-def _touching_position(rng: np.random.Generator, first: PosedHand, hand: PosedHand, flip: np.ndarray) -> np.ndarray:
-    """(3,) where the other's middle comes to lie when it is brought up to the first from a random direction.
+def _any_direction(rng: np.random.Generator) -> np.ndarray:
+    direction = rng.normal(size=3) * [1, 1, 0.8]
+    return direction / np.linalg.norm(direction)
+
+
+def _touching_position(first: PosedHand, hand: PosedHand, flip: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """(3,) where the other's middle comes to lie when it is brought up to the first from a (3,) direction.
 
     It comes nearer by the distance that remains, so that it cannot pass into the first.
     """
-    direction = rng.normal(size=3) * [1, 1, 0.8]
-    direction /= np.linalg.norm(direction)
     centre = first.joints.mean(0).astype(np.float64)
     tree = cKDTree(first.vertices[::_VERTICES_STEP])
     other = flip * (hand.vertices[::_VERTICES_STEP] - hand.joints.mean(0)) + centre
