@@ -19,7 +19,7 @@ DONE := data/done
 PHOTOS := sign_digits gesture_people people_rooms fingerspelling phone_backs small_hands
 SHOWN := $(PHOTOS) students_rooms
 PASTED := people_rooms fingerspelling phone_backs
-RENDERED := train two hard gestures
+RENDERED := train two hard gestures signs
 TEACHER := data/teachers/hand_landmark_full.onnx
 export OMP_NUM_THREADS := 1
 
@@ -32,8 +32,9 @@ endef
 all: mesh detector
 mesh: $(PHOTOS:%=$(DONE)/fits-%) $(PHOTOS:%=$(DONE)/cutouts-%) $(SHOWN:%=$(DONE)/taught-%) $(PASTED:%=$(DONE)/pasted-%) \
   $(RENDERED:%=$(DONE)/synthetic-%) $(DONE)/synthetic-val $(DONE)/synthetic-test \
-  $(patsubst %,$(DONE)/seen-%,train two gestures) $(DONE)/seen-hard_negatives
-detector: $(DONE)/people $(DONE)/hands $(patsubst %,$(DONE)/cutouts-%,sign_digits $(PASTED)) data/teachers/palm_detection_full.onnx
+  $(patsubst %,$(DONE)/seen-%,train two gestures signs) $(DONE)/seen-hard_negatives
+detector: $(DONE)/people $(DONE)/hands $(patsubst %,$(DONE)/synthetic-%,two hard gestures signs) \
+  $(patsubst %,$(DONE)/cutouts-%,sign_digits $(PASTED)) data/teachers/palm_detection_full.onnx
 
 # Photographs: the hand fitted to their labels, hands cut out of them, and what the teacher sees in views of both.
 FIT_OPTIONS-sign_digits := --fov-deg 44
@@ -57,12 +58,14 @@ COUNT-train := 14000
 COUNT-two := 14000
 COUNT-hard := 6000
 COUNT-gestures := 12000
+COUNT-signs := 16000
 COUNT-val := 300
 COUNT-test := 500
 HOW-train := --materials train --seed $(SEED)1
 HOW-two := --materials train --seed $(SEED)2 --difficulty two-hands
 HOW-hard := --materials train --seed $(SEED)3 --difficulty hard
 HOW-gestures := --materials train --seed $(SEED)4 --difficulty gestures
+HOW-signs := --materials train --seed $(SEED)5 --difficulty signs
 HOW-val := --materials train --seed 900001
 HOW-test := --materials test --seed 900002
 $(DONE)/synthetic-%: | data/backgrounds data/skins data/hdri

@@ -93,10 +93,10 @@ class SceneConfig:
     """Folders of labelled photographs whose every hand is labelled."""
     people_photos: tuple[Path, ...] = ()
     """Folders of labelled photographs of one person; where one hand is labelled, the other may be in view."""
-    shards: tuple[Path, ...] = ()
-    """Folders of `handmesh data synthetic`, whose labels list every hand in the image."""
     backgrounds: tuple[Path, ...] = ()
     """Folders of images without hands."""
+    shards: tuple[Path, ...] = ()
+    """Folders of `handmesh data synthetic`, whose labels list every hand in the image."""
     pasted_fraction: float = 0.5
     pasted_on_photos: float = 0.4
     """Fraction of the pasted scenes that have a labelled photograph behind them: hands before faces, clothes, hands."""

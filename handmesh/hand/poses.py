@@ -375,10 +375,23 @@ def sample_view(rng: np.random.Generator) -> np.ndarray:
         return head_mounted_view(rng)
     if kind >= 0.57:
         return Rotation.random(None, rng).as_matrix()
+    return _facing(rng, kind < 0.38, _roll_deg)
+
+
+def shown_view(rng: np.random.Generator) -> np.ndarray:
+    """(3, 3) as `sample_view`: a hand shown to the camera, upright or leaning, palm or back to it; one in eight points
+    at it."""
+    if rng.random() < 0.125:
+        return fingers_first_view(rng)
+    return _facing(rng, rng.random() < 0.65, lambda rng: rng.normal(0, 35))
+
+
+def _facing(rng: np.random.Generator, palm: bool, roll_deg: Callable[[np.random.Generator], float]) -> np.ndarray:
+    """The palm or the back to the camera, tilted by up to 70 degrees and turned in the image."""
     about, tilt = rng.uniform(0, 2 * np.pi), min(abs(rng.normal(0, 32)), 70.0)
     tilted = Rotation.from_rotvec([tilt * np.cos(about), tilt * np.sin(about), 0], degrees=True)
-    side = Rotation.from_euler("y", 0.0 if kind < 0.38 else 180.0, degrees=True)
-    rotated = Rotation.from_euler("z", _roll_deg(rng), degrees=True) * tilted * side
+    side = Rotation.from_euler("y", 0.0 if palm else 180.0, degrees=True)
+    rotated = Rotation.from_euler("z", roll_deg(rng), degrees=True) * tilted * side
     return rotated.as_matrix() @ np.array(skeleton.PALM_TO_CAMERA)
 
 

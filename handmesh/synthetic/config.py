@@ -65,12 +65,13 @@ def backgrounds_of(materials: Materials, split: Split) -> Split:
 # The hard set: each sample has one of the situations in which hand trackers fail, in turn.
 
 
-Difficulty = Literal["ordinary", "hard", "two-hands", "gestures"]
+Difficulty = Literal["ordinary", "hard", "two-hands", "gestures", "signs"]
 
-HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first", "two hands", "gesture"]
+HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first", "two hands", "gesture", "sign"]
 TWO_HANDS: HardCase = "two hands"
 GESTURE: HardCase = "gesture"
-HARD_CASES: tuple[HardCase, ...] = tuple(case for case in get_args(HardCase) if case not in (TWO_HANDS, GESTURE))
+SIGN: HardCase = "sign"
+HARD_CASES: tuple[HardCase, ...] = tuple(case for case in get_args(HardCase) if case not in (TWO_HANDS, GESTURE, SIGN))
 
 _GRASPS = ("grasp", "grasp", "fist", "claw", "pinch", "relaxed")
 
@@ -79,6 +80,12 @@ _GESTURES = {
     **{"count": 0.08, "signs": 0.08, "single": 0.05, "letters": 0.05},
 }
 """How often each is drawn of `gestures`: what hands are told by, and what is told apart least easily."""
+
+_SIGNS = {
+    **{"count": 0.26, "signs": 0.16, "letters": 0.2, "single": 0.08, "anything": 0.08, "fist": 0.06, "thumb up": 0.04},
+    **{"victory": 0.04, "crossed": 0.02, "open": 0.06},
+}
+"""How often each is drawn of `signs`, which people show to somebody."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,8 @@ def hard_case_of(difficulty: Difficulty, index: int) -> HardCase | None:
         return TWO_HANDS
     if difficulty == "gestures":
         return GESTURE
+    if difficulty == "signs":
+        return SIGN
     return HARD_CASES[index % len(HARD_CASES)] if difficulty == "hard" else None
 
 
@@ -119,6 +128,8 @@ def harder(probabilities: SceneProbabilities, hard_case: HardCase | None) -> Sce
         return replace(probabilities, second_hand=1.0, touching=1.0)
     if hard_case == TWO_HANDS:
         return replace(probabilities, second_hand=1.0, touching=0.6, torso=0.45, head=0.4, held=0.03, occluder=0.03)
+    if hard_case == SIGN:
+        return replace(probabilities, torso=0.55, head=0.45, held=0.02, occluder=0.04, second_hand=0.12)
     return replace(probabilities, cut_off=1.0) if hard_case == "cut off" else probabilities
 
 
@@ -126,6 +137,8 @@ def sample_view(rng: np.random.Generator, hard_case: HardCase | None) -> np.ndar
     """(3, 3) rotation from the canonical frame to the camera's that suits the hard case."""
     if hard_case == "edge-on":
         return poses.edge_on_view(rng)
+    if hard_case == SIGN:
+        return poses.shown_view(rng)
     return poses.fingers_first_view(rng) if hard_case == "fingers first" else poses.sample_view(rng)
 
 
@@ -133,8 +146,9 @@ def sample_fingers(rng: np.random.Generator, sampler: poses.PoseSampler, hard_ca
     """(15, 3, 3) rotations of the fingers that suit the hard case."""
     if hard_case == "grasp":
         return sampler.sample(rng, _GRASPS[rng.integers(len(_GRASPS))])
-    if hard_case == GESTURE:
-        return sampler.sample(rng, str(rng.choice(list(_GESTURES), p=list(_GESTURES.values()))))
+    if hard_case in (GESTURE, SIGN):
+        fractions = _GESTURES if hard_case == GESTURE else _SIGNS
+        return sampler.sample(rng, str(rng.choice(list(fractions), p=list(fractions.values()))))
     return sampler.sample(rng)
 
 
@@ -211,7 +225,8 @@ class GenerateConfig:
     """`hard`: each sample is, in turn, a grasp of an object, two hands that touch, a hand seen edge-on, cut off by
     the border, or with its fingers towards the camera; its label says which (`challenge`). `two-hands`: both hands of
     one person, near or on one another, half of them in one gesture, before the body and the face more often.
-    `gestures`: single hands that pinch, almost pinch, point, count and sign, which are rare among ordinary ones."""
+    `gestures`: single hands that pinch, almost pinch, point, count and sign, which are rare among ordinary ones.
+    `signs`: letters, numbers and other signs that somebody shows to the camera, before face and chest."""
     environments: Path | None = None
     """Folder of equirectangular .hdr panoramas to light with. Default: procedural light."""
     hand_model: Path | None = None

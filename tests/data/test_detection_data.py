@@ -1,5 +1,6 @@
 """The detector's data: pasted scenes, views of photographs, and the maps made of them."""
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -14,6 +15,7 @@ from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, cut_out, fracti
 from handmesh.data.detection import Scene, SceneHand, Size
 from handmesh.data.loader import Stage
 from handmesh.data.photos import LabelledHand, Photo
+from handmesh.data.shards import ShardSet
 from handmesh.data.teacher import SceneTeacher
 from handmesh.detection import STRIDE
 from handmesh.skeleton import KEYPOINTS
@@ -119,6 +121,41 @@ def test_what_is_pasted_over_a_hand_hides_it():
     cover[:, :100] = 1
     hidden = detection.covered(scene.hands[0], cover)
     assert (hidden.in_sight == (hidden.joints_px[:, 0] > 99.5)).all()
+
+
+def shards_of(joints_px, image, mask, **changes):
+    """One sample of a right hand, and of a left one a hundred pixels to its right."""
+    several = {"joints_px": joints_px[None], "other_px": joints_px[None] + [100.0, 0.0], "other_left": np.array([True])}
+    names = {field.name: None for field in dataclasses.fields(ShardSet) if field.init and field.name != "_maps"}
+    made = ShardSet(**{**names, "files": (Path("set/0.tar"),), "knows_others": np.array([True])} | several | changes)
+    object.__setattr__(made, "decode", lambda i: image)
+    object.__setattr__(made, "mask", lambda i: mask)
+    return made
+
+
+def test_synthetic_scenes_have_both_hands_as_far_as_they_are_seen():
+    joints_px = upright_hand((60, 96), 60)
+    image = np.zeros((192, 256, 3), np.uint8)
+    mask = cv2.fillConvexPoly(np.zeros((192, 256), np.uint8), cv2.convexHull(np.int32(joints_px)), 255)
+    left, right = sorted(detection.ShardScenes(shards_of(joints_px, image, mask)).scene(0).hands, key=lambda h: h.side)
+    assert (left.side, right.side) == ("left", "right")
+    assert right.in_sight.all() and left.in_sight.all()
+    assert np.array_equal(left.joints_px, joints_px + [100, 0])
+    mask[:96] = 0  # something is before the fingers
+    right = detection.ShardScenes(shards_of(joints_px, image, mask)).scene(0).hands[0]
+    assert (right.in_sight == (joints_px[:, 1] >= 93)).all()
+    behind = shards_of(joints_px, image, mask, other_px=joints_px[None] + [4.0, 0.0])
+    left = detection.ShardScenes(behind).scene(0).hands[1]
+    assert 0 < left.in_sight.mean() < 1, "where the first hand is seen, the other is not"
+    alone = shards_of(joints_px, image, mask, other_px=np.full((1, 21, 2), np.nan))
+    assert len(detection.ShardScenes(alone).scene(0).hands) == 1
+
+
+def test_shards_that_do_not_list_every_hand_are_refused():
+    image = np.zeros((192, 256, 3), np.uint8)
+    old = shards_of(upright_hand(), image, image[..., 0], knows_others=np.array([False]))
+    with pytest.raises(ValueError, match="set was made before labels listed every hand"):
+        detection.ShardScenes(old)
 
 
 @pytest.fixture

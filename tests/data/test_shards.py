@@ -68,6 +68,25 @@ def test_labels_and_images_are_as_written(folder):
     assert (camera.fx, camera.fy, camera.cx, camera.cy, camera.width) == (210, 211, 15.5, 15.25, SIZE)
 
 
+def test_labels_say_where_another_hand_is_or_nothing_of_it(tmp_path):
+    joints_px = np.arange(42.0).reshape(21, 2)
+    kinds = {"old": {}, "alone": {"others": []}, "pair": {"others": [{"hand": "left", "uv": joints_px.tolist()}]}}
+    write_shard(
+        tmp_path / "shard-0.tar", {name: make_parts(1) | {"json": as_json(1, **k)} for name, k in kinds.items()}
+    )
+    samples = read_shards(tmp_path)
+    assert samples.knows_others.tolist() == [False, True, True] and samples.other_left.tolist() == [False, False, True]
+    assert np.isnan(samples.other_px[:2]).all() and np.array_equal(samples.other_px[2], joints_px)
+    write_shard(tmp_path / "shard-0.tar", {"k": make_parts(1) | {"json": as_json(1, others=[{"hand": "left"}])}})
+    with pytest.raises(ShardError, match=r"k\.json lacks 'uv'"):
+        read_shards(tmp_path)
+    write_shard(
+        tmp_path / "shard-0.tar", {"k": make_parts(1) | {"json": as_json(1, others=[{"hand": "left", "uv": [1]}])}}
+    )
+    with pytest.raises(ShardError, match=r"k\.json is malformed: the other hand's uv must be 21 x 2"):
+        read_shards(tmp_path)
+
+
 def test_limit_takes_the_first(folder):
     assert read_shards(folder, limit=2).keys.tolist() == ["000001", "000002"]
     assert len(read_shards(folder, limit=4)) == 4

@@ -178,10 +178,37 @@ def test_shards_of_hard_samples_are_read_as_others(hard_samples, tmp_path):
     assert "challenge" in json.loads(encode(hard_samples[0])["json"])
 
 
-def test_labels_of_ordinary_samples_are_as_before(generator):
+def test_labels_of_ordinary_samples_are_as_before_and_list_the_other_hand(generator):
     assert set(label(generator.sample(1, 1, size=SIZE))) == {
-        *("pose", "shape", "joints_m", "joints_px", "translation_m", "camera", "seed"),
+        *("pose", "shape", "joints_m", "joints_px", "translation_m", "camera", "seed", "others"),
     }
+
+
+def test_shards_say_where_both_hands_of_a_pair_are(tmp_path):
+    made = Generator(Sources(painted_skins=1, materials="train", difficulty="two-hands"), BARE)
+    samples = made.samples(3, range(3), size=48)
+    write_shard(tmp_path / "shard-00000.tar", iter(samples))
+    read = read_shards(tmp_path)
+    assert read.knows_others.all() and read.other_left.all()
+    for sample, other_px in zip(samples, read.other_px, strict=True):
+        assert np.abs(sample.others_px["left"] - other_px).max() < 1e-3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mirrored_hands_are_mirror_images_that_touch(generator, seed):
+    rng = np.random.default_rng(seed)
+    first = generator.draw_actor(rng, None)
+    other = scene.mirror_image(rng, first, generator.draw_actor(rng, None), noise_rad=0.0)
+    stage = generator.stage
+    _, hand, _ = scene.aim(rng, stage.arm, first, stage.pose([first])[0], SIZE, (0.5, 0.5))
+    other, left = scene.beside(rng, stage.arm, hand, other, stage.pose([other])[0])
+    joints, vertices = left.joints * [-1, 1, 1], left.vertices * [-1, 1, 1]
+    apart = joints.mean(0) - hand.joints.mean(0)
+    normal = apart / np.linalg.norm(apart)
+    middle = (joints.mean(0) + hand.joints.mean(0)) / 2
+    mirrored = hand.joints - 2 * ((hand.joints - middle) @ normal)[:, None] * normal
+    assert np.abs(mirrored - joints).max() < 1e-3 and np.allclose(normal, other.towards, atol=1e-3)
+    assert cKDTree(hand.vertices).query(vertices)[0].min() < 2 * scene.TOUCH_M
 
 
 def test_a_sheet_is_one_image_of_crops(tmp_path):
@@ -190,6 +217,17 @@ def test_a_sheet_is_one_image_of_crops(tmp_path):
     assert cv2.imread(str(sheet.output)).shape == (192, 1152, 3)
     with pytest.raises(ValueError, match=r"must be a \.jpg file"):
         write_sheet(replace(sheet, output=tmp_path / "sheet"))
+
+
+def test_signs_are_shown_to_the_camera():
+    made = Generator(Sources(painted_skins=1, materials="train", difficulty="signs"), BARE)
+    rng = np.random.default_rng(0)
+    actors = [made.draw_actor(rng, config.hard_case_of("signs", k)) for k in range(200)]
+    palm_normal, fingers = ((np.array([actor.rotations[0] @ axis for actor in actors])) for axis in -np.eye(3)[[1, 0]])
+    facing = np.abs(palm_normal[:, 2]) > np.cos(np.radians(72))
+    assert 0.8 < facing.mean() < 0.95, "all but those that point at the camera"
+    assert 0.55 < (palm_normal[facing, 2] < 0).mean() < 0.75, "of these two thirds show the palm"
+    assert np.median(fingers[facing, 1]) < -0.7, "and stand upright"
 
 
 def test_gestures_are_of_hands_that_touch_and_almost_touch():
