@@ -2,7 +2,8 @@
 
 Pure torch: tensors in, a NamedTuple of tensors out. Two heads exist. `keypoint` first finds the 21
 joints in the crop as the mean of a soft attention map each, then gathers the backbone's features
-at these positions and regresses the hand model's parameters from them. `pooled` regresses these and
+at these positions, regresses the hand model's parameters from them and may correct the joints: each was
+found by itself, and only together do they tell which finger is which. `pooled` regresses these and
 a weak-perspective camera from the mean feature alone, as FastViT's paper does (Vasu et al., 2023).
 Others can be added to `HEADS`.
 """
@@ -31,7 +32,7 @@ Network = TypeVar("Network", bound="Mergeable")
 
 NUM_KEYPOINTS, NUM_JOINTS, NUM_SHAPE = len(KEYPOINTS), len(MANO_JOINTS), 10
 
-OPTIONAL_PARTS = ("head.contact.", "mask.")
+OPTIONAL_PARTS = ("head.contact.", "head.correction.", "mask.")
 """How the names of weights begin that a network may have or not, by its config, without any other change."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -51,7 +52,7 @@ class HandNetOutput(NamedTuple):
     mask: Tensor | None = None  # (B, h, w) logits: the fraction of each cell that is hand
     features: Tensor | None = None  # (B, C) the mean of the backbone's last map
     attention: Tensor | None = None  # (B, 21, h, w) from `keypoint`: logits of where each joint is; their soft mean is
-    # joints_crop
+    # joints_crop, before it is corrected
     map: Tensor | None = None  # (B, c, h, w) the backbone's map before the last, at stride 16
     contact: Tensor | None = None  # (B, 4) logits: the thumb touches the index, middle, ring, little finger
 
@@ -79,6 +80,8 @@ class NetworkConfig:
     """Steps in which the parameters are regressed; each after the first sees what came before."""
     contact: bool = False
     """Also tell which fingers the thumb touches, for the loss 'contact'; of `keypoint` only."""
+    correction: bool = False
+    """Correct the joints found in the crop by all that is seen at them; of `keypoint` only."""
     segmentation: bool = False
     """Also predict which cells are hand, for the loss 'mask'."""
     width: int = 128
@@ -93,8 +96,9 @@ class NetworkConfig:
                 f"unknown head '{self.head[:40]}'; choose one of {', '.join(HEADS)}, or enter your own in HEADS before "
                 "(docs/researchers.md)"
             )
-        if self.contact and self.head == "pooled":
-            raise ValueError("network.contact needs a head that looks at joints: take network.head keypoint")
+        for part in ("contact", "correction"):
+            if getattr(self, part) and self.head == "pooled":
+                raise ValueError(f"network.{part} needs a head that looks at joints: take network.head keypoint")
 
 
 def backbone_names() -> list[str]:
@@ -254,6 +258,7 @@ class KeypointHead(nn.Module):
         self.regressor = Regressor(NUM_KEYPOINTS * config.token + channels[-1], NUM_JOINTS * 6 + NUM_SHAPE, config)
         self.spread = Uncertainty(config.token, 2)
         self.contact = _contact(NUM_KEYPOINTS * config.token + channels[-1]) if config.contact else None
+        self.correction = _correction(config.hidden) if config.correction else None
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
         """features: (B, C, h, w) maps, the finest first. pooled: (B, C) the last one's mean."""
@@ -265,7 +270,10 @@ class KeypointHead(nn.Module):
         tokens = self.token(torch.cat([gathered, joints_crop.to(gathered.dtype)], -1))
         seen = torch.cat([tokens.flatten(1), pooled], -1)
         contact = None if self.contact is None else self.contact(seen).float()
-        return HeadOutput(self.regressor(seen), joints_crop, None, fine, self.spread(tokens), logits, contact)
+        parameters, hidden = self.regressor(seen)
+        if self.correction is not None:
+            joints_crop = joints_crop + self.correction(hidden).float().unflatten(1, (NUM_KEYPOINTS, 2))
+        return HeadOutput(parameters, joints_crop, None, fine, self.spread(tokens), logits, contact)
 
 
 def _contact(features: int) -> nn.Module:
@@ -273,6 +281,14 @@ def _contact(features: int) -> nn.Module:
     last = nn.Linear(128, 4)
     nn.init.constant_(last.bias, -3.0)
     return nn.Sequential(nn.Linear(features, 128), nn.GELU(), last)
+
+
+def _correction(hidden: int) -> nn.Module:
+    """(B, hidden) to (B, 42) moves of the joints in the crop; none at first."""
+    last = nn.Linear(256, NUM_KEYPOINTS * 2)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(hidden, 256), nn.GELU(), last)
 
 
 CAMERA_SCALE = 8.0
@@ -290,7 +306,7 @@ class PooledHead(nn.Module):
 
     def forward(self, features: list[Tensor], pooled: Tensor) -> HeadOutput:
         """features: (B, C, h, w) maps, the finest first. pooled: (B, C) the last one's mean."""
-        numbers = self.regressor(pooled)
+        numbers, _ = self.regressor(pooled)
         camera = torch.cat([CAMERA_SCALE * numbers[:, -3:-2].exp(), numbers[:, -2:]], dim=1)
         spread = self.spread(pooled).unflatten(1, (NUM_KEYPOINTS, 2))
         return HeadOutput(numbers[:, :-3], None, camera, features[-1], spread)
@@ -316,7 +332,8 @@ takes these maps and the last one's mean to a `HeadOutput`."""
 
 
 class Regressor(nn.Module):
-    """(B, features) to (B, outputs) numbers in steps, each of which corrects the numbers so far."""
+    """(B, features) to (B, outputs) numbers, in steps, each of which corrects the numbers so far; beside them the
+    (B, hidden) features that the last step has them from."""
 
     def __init__(self, features: int, outputs: int, config: NetworkConfig) -> None:
         super().__init__()
@@ -331,14 +348,16 @@ class Regressor(nn.Module):
         nn.init.normal_(self.out.weight, std=0.01)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         if self.steps == 1:
-            return self.out(self.trunk(features)).float()
+            hidden = self.trunk(features)
+            return self.out(hidden).float(), hidden
         numbers = features.new_zeros(len(features), self.outputs, dtype=torch.float32)
         for _ in range(self.steps):
             seen = torch.cat([features, numbers.to(features.dtype)], dim=1)
-            numbers = numbers + self.out(self.trunk(seen)).float()
-        return numbers
+            hidden = self.trunk(seen)
+            numbers = numbers + self.out(hidden).float()
+        return numbers, hidden
 
 
 def _cell_centres(height: int, width: int) -> Tensor:

@@ -67,8 +67,26 @@ def test_contact_is_told_where_it_is_asked_for():
     with torch.no_grad():
         silent, telling = (HandNet(NetworkConfig(contact=tells)).eval()(crops) for tells in (False, True))
     assert silent.contact is None and telling.contact.shape == (2, 4)
-    with pytest.raises(ValueError, match="a head that looks at joints"):
+    with pytest.raises(ValueError, match=r"network\.contact needs a head that looks at joints"):
         NetworkConfig(head="pooled", contact=True)
+
+
+@pytest.mark.parametrize("refinements", [1, 2])
+def test_joints_are_corrected_by_what_all_of_them_show(refinements):
+    torch.manual_seed(0)
+    network, crops = HandNet(NetworkConfig(correction=True, refinements=refinements)).eval(), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        before = network(crops)
+        network.head.correction[-1].bias += torch.arange(42.0)
+        after = network(crops)
+    torch.testing.assert_close(after.joints_crop - before.joints_crop, torch.arange(42.0).view(21, 2).expand(2, 21, 2))
+    torch.testing.assert_close(after.rotations, before.rotations)
+    plain = HandNet(NetworkConfig(refinements=refinements)).eval()
+    plain.load_state_dict({name: value for name, value in network.state_dict().items() if "correction" not in name})
+    with torch.no_grad():
+        torch.testing.assert_close(plain(crops).joints_crop, before.joints_crop, msg="nothing is corrected at first")
+    with pytest.raises(ValueError, match=r"network\.correction needs a head that looks at joints"):
+        NetworkConfig(head="pooled", correction=True)
 
 
 def test_each_refinement_sees_the_numbers_before_it():
@@ -78,7 +96,7 @@ def test_each_refinement_sees_the_numbers_before_it():
         numbers = torch.zeros(2, regressor.outputs)
         for _ in range(3):
             numbers = numbers + regressor.out(regressor.trunk(torch.cat([features, numbers], 1)))
-        torch.testing.assert_close(regressor(features), numbers)
+        torch.testing.assert_close(regressor(features)[0], numbers)
     with pytest.raises(ValueError, match="at least 1"):
         HandNet(NetworkConfig(refinements=0))
 
