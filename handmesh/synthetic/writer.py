@@ -367,7 +367,10 @@ def label(sample: Sample) -> dict[str, object]:
         name: np.round(np.asarray(getattr(sample, name), np.float64), digits).tolist()
         for name, digits in (("pose", 6), ("shape", 6), ("joints_m", 6), ("joints_px", 3), ("translation_m", 6))
     }
-    others = [{"hand": side, "uv": joints_px.round(3).tolist()} for side, joints_px in sample.others_px.items()]
+    others = [
+        {"hand": side, "uv": joints_px.astype(np.float64).round(3).tolist()}
+        for side, joints_px in sample.others_px.items()
+    ]
     hard_case = {} if sample.hard_case is None else {"challenge": sample.hard_case}
     return {**arrays, "camera": asdict(sample.camera), "seed": sample.seed, "others": others, **hard_case}
 
