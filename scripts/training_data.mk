@@ -20,6 +20,7 @@ PHOTOS := sign_digits gesture_people people_rooms fingerspelling phone_backs sma
 SHOWN := $(PHOTOS) students_rooms
 PASTED := people_rooms fingerspelling phone_backs
 RENDERED := train two hard gestures signs
+JUDGED := two-hands signs hard
 TEACHER := data/teachers/hand_landmark_full.onnx
 export OMP_NUM_THREADS := 1
 
@@ -31,7 +32,7 @@ endef
 .SECONDARY:
 all: mesh detector
 mesh: $(PHOTOS:%=$(DONE)/fits-%) $(PHOTOS:%=$(DONE)/cutouts-%) $(SHOWN:%=$(DONE)/taught-%) $(PASTED:%=$(DONE)/pasted-%) \
-  $(RENDERED:%=$(DONE)/synthetic-%) $(DONE)/synthetic-val $(DONE)/synthetic-test \
+  $(RENDERED:%=$(DONE)/synthetic-%) $(DONE)/synthetic-val $(DONE)/synthetic-test $(JUDGED:%=$(DONE)/synthetic-val_%) \
   $(patsubst %,$(DONE)/seen-%,train two gestures signs) $(DONE)/seen-hard_negatives
 detector: $(DONE)/people $(DONE)/hands $(patsubst %,$(DONE)/synthetic-%,two hard gestures signs) \
   $(patsubst %,$(DONE)/cutouts-%,sign_digits $(PASTED)) data/teachers/palm_detection_full.onnx
@@ -53,7 +54,7 @@ $(DONE)/pasted-%: $(DONE)/cutouts-% | data/backgrounds $(TEACHER)
 	$(HANDMESH) data cache-teacher $(TEACHER) data/cutouts/$* --output data/taught/cut_$* --views 2 --backgrounds data/backgrounds
 	$(noted)
 
-# Rendered hands: how many, how, and what the teacher sees in the first of them.
+# Rendered hands: how many, how, and what the teacher sees in the first of them; a calibration is fitted on val and val_*.
 COUNT-train := 14000
 COUNT-two := 14000
 COUNT-hard := 6000
@@ -67,6 +68,12 @@ HOW-hard := --materials train --seed $(SEED)3 --difficulty hard
 HOW-gestures := --materials train --seed $(SEED)4 --difficulty gestures
 HOW-signs := --materials train --seed $(SEED)5 --difficulty signs
 HOW-val := --materials train --seed 900001
+COUNT-val_two-hands := 150
+COUNT-val_signs := 150
+COUNT-val_hard := 150
+HOW-val_two-hands := --materials train --seed 900011 --difficulty two-hands
+HOW-val_signs := --materials train --seed 900012 --difficulty signs
+HOW-val_hard := --materials train --seed 900013 --difficulty hard
 HOW-test := --materials test --seed 900002
 $(DONE)/synthetic-%: | data/backgrounds data/skins data/hdri
 	$(HANDMESH) data synthetic --output data/synthetic/$* --count $(COUNT-$*) $(HOW-$*) --size 176 --painted-skins 32 \
