@@ -55,10 +55,10 @@ def test_files_come_side_by_side_and_again_after_a_break_and_are_kept(built):
         page.open(f"{site.address}?provider=wasm&threads=1&model=fast", width=390, height=780)
         for path in files:
             site.wait_for(path)  # none has come whole yet
-        bar = "document.getElementById('progress').value"
-        page.wait_for(f"{bar} > 0.45 && {bar} < 0.6", PATIENCE_S)
+        bar, said = "document.getElementById('progress').value", "document.getElementById('state').textContent"
+        page.wait_for(f"{bar} > 0.45 && {bar} < 0.6 && / of 29 MB/.test({said})", PATIENCE_S)  # all sizes are known
         # a half of 29.1 is 14.5: 15 where all of it has come, less while the file that was cut off begins anew
-        state = page.value("document.getElementById('state').textContent")
+        state = page.value(said)
         assert re.fullmatch(r"loading, 1[345] of 29 MB", str(state))
         keep(page.image(), "page_loading.png")
         for event in site.held.values():
