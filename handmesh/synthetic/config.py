@@ -71,7 +71,8 @@ HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers fir
 TWO_HANDS: HardCase = "two hands"
 GESTURE: HardCase = "gesture"
 SIGN: HardCase = "sign"
-HARD_CASES: tuple[HardCase, ...] = tuple(case for case in get_args(HardCase) if case not in (TWO_HANDS, GESTURE, SIGN))
+_ONLY_CASE: dict[Difficulty, HardCase] = {"two-hands": TWO_HANDS, "gestures": GESTURE, "signs": SIGN}
+HARD_CASES: tuple[HardCase, ...] = tuple(case for case in get_args(HardCase) if case not in _ONLY_CASE.values())
 
 _GRASPS = ("grasp", "grasp", "fist", "claw", "pinch", "relaxed")
 
@@ -111,13 +112,7 @@ FREIHAND_PROBABILITIES = SceneProbabilities(glove=0, torso=0, head=0, second_han
 
 def hard_case_of(difficulty: Difficulty, index: int) -> HardCase | None:
     """What the sample `index` is hard by: each in turn, so that all have equal shares."""
-    if difficulty == "two-hands":
-        return TWO_HANDS
-    if difficulty == "gestures":
-        return GESTURE
-    if difficulty == "signs":
-        return SIGN
-    return HARD_CASES[index % len(HARD_CASES)] if difficulty == "hard" else None
+    return HARD_CASES[index % len(HARD_CASES)] if difficulty == "hard" else _ONLY_CASE.get(difficulty)
 
 
 def harder(probabilities: SceneProbabilities, hard_case: HardCase | None) -> SceneProbabilities:
@@ -146,8 +141,7 @@ def sample_fingers(rng: np.random.Generator, sampler: poses.PoseSampler, hard_ca
     """(15, 3, 3) rotations of the fingers that suit the hard case."""
     if hard_case == "grasp":
         return sampler.sample(rng, _GRASPS[rng.integers(len(_GRASPS))])
-    if hard_case in (GESTURE, SIGN):
-        fractions = _GESTURES if hard_case == GESTURE else _SIGNS
+    if fractions := {GESTURE: _GESTURES, SIGN: _SIGNS}.get(hard_case):
         return sampler.sample(rng, str(rng.choice(list(fractions), p=list(fractions.values()))))
     return sampler.sample(rng)
 
