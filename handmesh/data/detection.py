@@ -102,7 +102,7 @@ class SceneConfig:
     """Fraction of the pasted scenes that have a labelled photograph behind them: hands before faces, clothes, hands."""
     people_fraction: float = 0.25
     hands_fraction: float = 0.13
-    shards_fraction: float = 0.15
+    shards_fraction: float = 0.1
     """The rest are images without hands; fractions of absent sources go to the others."""
     workers: int = 1
     colour: bool = field(default=True)
