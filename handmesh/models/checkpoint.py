@@ -13,17 +13,17 @@ from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar, get_args, get_or
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from handmesh.assets import ASSETS
 from handmesh.console import warn
 from handmesh.files import atomic_write, output_errors, parsed_json, sha256_of, write_bytes, write_text
-from handmesh.models.mesh_net import OPTIONAL_PARTS, HandNet, NetworkConfig
+from handmesh.models.mesh_net import HandNet, Mergeable, NetworkConfig
 
 FORMAT = 1
 
 Options = TypeVar("Options")
-Network = TypeVar("Network", bound=nn.Module)
+Network = TypeVar("Network", bound=Mergeable)
 
 
 class Weights(NamedTuple):
@@ -119,15 +119,17 @@ def built(path: Path, weights: Weights, task: str, make: Callable[[Options], Net
     return network.eval()
 
 
-def fill(network: nn.Module, path: Path, weights: Weights, begin: bool = False) -> list[str]:
+def fill(network: Mergeable, path: Path, weights: Weights, begin: bool = False) -> list[str]:
     """Give the network its weights; ValueError, which names the file, where names or shapes are others.
 
     begin: the network may have parts that the weights lack; they stay as they are, and their names are given. It may
-    lack `OPTIONAL_PARTS` that the weights have.
+    lack its `optional_parts` that the weights have.
     """
     ours, tensors = network.state_dict().keys(), weights.tensors
     if begin:
-        tensors = {name: t for name, t in tensors.items() if name in ours or not name.startswith(OPTIONAL_PARTS)}
+        tensors = {
+            name: t for name, t in tensors.items() if name in ours or not name.startswith(network.optional_parts)
+        }
     try:
         missing, unexpected = network.load_state_dict(tensors, strict=not begin)
     except RuntimeError as error:
@@ -164,6 +166,8 @@ def _is_like(value: object, default: object, hint: object) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if isinstance(default, tuple):
+        if hint == tuple[str, ...]:
+            return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
         same = isinstance(value, tuple) and len(value) == len(default)
         return same and all(map(_is_like, value, default, default))
     if isinstance(default, float):

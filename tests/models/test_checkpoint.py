@@ -11,6 +11,7 @@ from safetensors.torch import save  # noqa: E402
 
 from handmesh.models import checkpoint  # noqa: E402
 from handmesh.models.checkpoint import fill, load_trained, load_weights  # noqa: E402
+from handmesh.models.mesh_net import Mergeable  # noqa: E402
 
 NETWORK = {"backbone": "repvit_m0_9", "width": 32, "head": "keypoint", "stride": 8, "drop_path": 0.1, "branches": True}
 CONFIG = {"task": "mesh", "network": NETWORK, "box_scale": 1.5, "hand_model": None, "run": {"schedule": [[10, 64, 8]]}}
@@ -70,7 +71,8 @@ def test_another_task(write, task):
     [
         None, [], "repvit", {"breadth": 32}, {"width": "32"}, {"width": 1.5}, {"width": 10**9}, {"width": -1},
         {"width": True}, {"head": "tail"}, {"head": ["keypoint"]}, {"stride": 7}, {"branches": 1},
-        {"drop_path": "0.1"}, {"backbone": 9}, {"width": None},
+        {"drop_path": "0.1"}, {"backbone": 9}, {"width": None}, {"activation": "tanh"}, {"pruned": "stages_2.blocks.8"},
+        {"pruned": [8]},
     ],
     ids=str,
 )  # fmt: skip
@@ -100,11 +102,18 @@ def test_weights_of_another_network(write):
 
 
 def test_a_training_begins_with_weights_that_have_a_part_more_or_less(write):
-    more = torch.nn.ModuleDict({"head": Stub(None), "extra": Stub(None)})
+    class More(Mergeable):
+        optional_parts = ("head.contact.",)
+
+        def __init__(self):
+            super().__init__()
+            self.head, self.extra = Stub(None), Stub(None)
+
+    more = More()
     path = write({"format": 1, "config": CONFIG}, {"head.weight": torch.ones(3), "head.contact.0.bias": torch.ones(4)})
     weights = load_weights(path)
     assert fill(more, path, weights, begin=True) == ["extra.weight"]
-    assert more["head"].weight.tolist() == [1, 1, 1] and more["extra"].weight.tolist() == [0, 0, 0]
+    assert more.head.weight.tolist() == [1, 1, 1] and more.extra.weight.tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="weights of another network"):
         fill(more, path, weights)
     other = write({"format": 1, "config": CONFIG}, {"head.weight": torch.ones(3), "unknown.bias": torch.ones(4)})

@@ -137,6 +137,43 @@ def test_without_large_kernels_every_one_is_of_three_pixels_merged_or_not():
         HandNet(NetworkConfig("repvit_m0_9", large_kernels=False))
 
 
+def test_relu_stands_after_every_convolution_and_nowhere_else():
+    relu, gelu = HandNet(NetworkConfig(activation="relu")), HandNet(NetworkConfig())
+    of_vectors = _activations(relu, nn.GELU)
+    assert of_vectors and all(name.startswith("head.") and ".smooth." not in name for name in of_vectors)
+    assert _activations(gelu, nn.GELU) - of_vectors == _activations(relu, nn.ReLU) - _activations(gelu, nn.ReLU)
+
+
+def _activations(network, kind):
+    return {name for name, module in network.named_modules() if isinstance(module, kind)}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pruned"),
+    [
+        ("repvit_m0_9", ("stages_2.blocks.8", "stages_3.downsample.pre_block")),
+        ("fastvit_t8", ("stages_1.blocks.0", "stages_3.blocks.1")),
+    ],
+)
+def test_a_pruned_block_lets_pass_what_comes(backbone, pruned):
+    small, whole = HandNet(NetworkConfig(backbone, pruned=pruned)).eval(), HandNet(NetworkConfig(backbone)).eval()
+    shorter = {name for name in whole.state_dict() if not name.startswith(small.optional_parts)}
+    assert small.state_dict().keys() == shorter
+    image, seen = torch.rand(1, 3, 64, 64), []
+    small.backbone.get_submodule(pruned[0]).register_forward_hook(
+        lambda _, given, passed: seen.append((*given, passed))
+    )
+    assert small(image).rotations.shape == whole(image).rotations.shape
+    [(given, passed)] = seen
+    assert passed is given
+
+
+@pytest.mark.parametrize("name", ["stages_2.blocks.14", "stages_1.downsample", "stem", ""])
+def test_only_residual_blocks_can_be_pruned(name):
+    with pytest.raises(ValueError, match=r"no residual block.*stages_2\.blocks\.13"):
+        HandNet(NetworkConfig(pruned=(name,)))
+
+
 def test_unknown_backbone_lists_the_known():
     with pytest.raises(ValueError, match="repvit_m1_1"):
         HandNet(NetworkConfig("repvit_m9"))
