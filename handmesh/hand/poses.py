@@ -289,6 +289,12 @@ def _bent(rng: np.random.Generator) -> np.ndarray:
     return _hand(rng, ["bent"] * 4, _one_of(rng, "opposed", "relaxed", "side"))
 
 
+def _bowl(rng: np.random.Generator) -> np.ndarray:
+    """Half of a bowl made of two hands: the fingers together and bent alike, mostly at their first joints."""
+    state = _one_of(rng, "bent", "bent", "half", "relaxed", "straight")
+    return _hand(rng, [state] * 4, _one_of(rng, "out", "out", "side", "relaxed"), (-1.0, -0.2))
+
+
 def _grasp(rng: np.random.Generator) -> np.ndarray:
     """Around a bar (fingers together) or a ball (fingers apart)."""
     return _hand(rng, ["half"] * 4, "opposed", (-0.8, -0.2) if rng.random() < 0.6 else (0.2, 1.1))
@@ -322,11 +328,12 @@ _GESTURES: dict[str, Callable[[np.random.Generator], np.ndarray] | None] = {
     "single": _single,
     "letters": _letters,
     "grips": _grips,
+    "bowl": _bowl,
     "library": None,  # by the sampler, which holds it
 }
 _FRACTIONS = (
     *(0.060, 0.050, 0.030, 0.020, 0.030, 0.020, 0.030, 0.015, 0.015),
-    *(0.030, 0.045, 0.000, 0.035, 0.010, 0.015, 0.030, 0.030, 0.035, 0.500),
+    *(0.030, 0.045, 0.000, 0.035, 0.010, 0.015, 0.030, 0.030, 0.035, 0.000, 0.500),
 )
 FRACTIONS = dict(zip(_GESTURES, _FRACTIONS, strict=True))
 """How often each gesture is drawn."""
@@ -417,6 +424,13 @@ def edge_on_view(rng: np.random.Generator) -> np.ndarray:
 def fingers_first_view(rng: np.random.Generator) -> np.ndarray:
     """(3, 3) as `sample_view`: the fingers' direction within 35 degrees of towards the camera."""
     return _near(rng, Rotation.identity(), 35.0, rng.uniform(-180, 180)) @ _FINGERS_FIRST
+
+
+def offered_view(rng: np.random.Generator) -> np.ndarray:
+    """(3, 3) as `sample_view`: a palm held up or towards its owner, its fingers to the camera: seen from above into the
+    palm, or from below onto the back of bent fingers."""
+    turned_deg = rng.normal(0, 18), rng.normal(0, 18), rng.uniform(-60, 50)
+    return Rotation.from_euler("zyx", turned_deg, degrees=True).as_matrix() @ _FINGERS_FIRST
 
 
 def _near(rng: np.random.Generator, side: Rotation, most_deg: float, roll_deg: float) -> np.ndarray:

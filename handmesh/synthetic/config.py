@@ -167,7 +167,7 @@ LAYOUT_VERSION = 2
 # What to make and with which settings; the options of `handmesh data synthetic`.
 
 
-VERSION = 4
+VERSION = 5
 """Of the generator: a change of what a seed gives raises it, so that old and new are not mixed."""
 
 SETTINGS_FILE = "settings.json"

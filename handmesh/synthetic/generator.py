@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from handmesh.geometry import mirror_points_m, project
-from handmesh.hand.poses import PoseSampler
+from handmesh.hand.poses import PoseSampler, offered_view
 from handmesh.synthetic import config, objects, scene
 from handmesh.synthetic.config import TWO_HANDS, HardCase, SceneProbabilities, Sources, backgrounds_of, seed_of
 from handmesh.synthetic.hand_mesh import Arm, PosedHand
@@ -23,7 +23,10 @@ from handmesh.types import Camera, Side
 PAINTED_SIZE = 512
 
 MIRRORED = 0.45
-"""How often a person's two hands mirror each other and touch: a bowl, folded, side by side."""
+"""How often a person's two hands mirror each other and touch: folded, side by side, a bowl."""
+
+OFFERED = 0.5
+"""How often such hands are held out to the camera as a bowl."""
 
 SimulateSensor = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """Makes the finished image of (S, S, 4) uint8 RGBA with straight alpha: (S, S, 3) RGB, or several, stacked."""
@@ -110,9 +113,8 @@ class Generator:
         (size, size, 4) uint8 RGBA with straight alpha, (21, 2) joints in pixels of each hand, and the camera.
         """
         rng = self._rng(seed, index)
-        actors = [self.draw_actor(rng, None)]
-        if pair:
-            actors.append(self._partner(rng, actors[0]))
+        first = self.draw_actor(rng, None)
+        actors = self._pair(rng, first) if pair else [first]
         hands = list(zip(actors, self.stage.pose(actors), strict=True))
         touching = config.harder(self.probabilities, TWO_HANDS).touching
         posed, camera = self._before_camera(rng, hands, size, cover, touching)
@@ -137,7 +139,7 @@ class Generator:
         rotation."""
         first = self.draw_actor(rng, hard_case)
         if hard_case == TWO_HANDS:
-            return [first, self._partner(rng, first)]
+            return self._pair(rng, first)
         if rng.random() >= config.harder(self.probabilities, hard_case).second_hand:
             return [first]
         other = self.draw_actor(rng, None)._replace(side="left" if rng.random() < 0.7 else "right")
@@ -150,19 +152,22 @@ class Generator:
             )
         return [first, other]
 
-    def _partner(self, rng: np.random.Generator, first: HandInstance) -> HandInstance:
-        """The same person's left hand: often the mirror image of the first at a plane that both touch; otherwise
-        mostly turned as one, every second in its gesture."""
+    def _pair(self, rng: np.random.Generator, first: HandInstance) -> list[HandInstance]:
+        """A right hand and the same person's left one: often its mirror image at a plane that both touch; otherwise
+        mostly turned as the first, every second in its gesture."""
         other = self.draw_actor(rng, None)
         other = other._replace(appearance=first.appearance._replace(seed=other.appearance.seed))
         if rng.random() < MIRRORED:
-            return mirror_image(rng, first, other)
+            if rng.random() < OFFERED:
+                held = np.concatenate([offered_view(rng)[None], self._poses.sample(rng, "bowl")])
+                first = first._replace(rotations=Rotation.from_matrix(held).as_matrix())
+            return [first, mirror_image(rng, first, other)]
         rotations = other.rotations
         if rng.random() < 0.75:
             rotations[0] = Rotation.from_rotvec(rng.normal(0, 0.4, 3)).as_matrix() @ first.rotations[0]
         if rng.random() < 0.5:
             rotations[1:] = Rotation.from_rotvec(rng.normal(0, 0.12, (15, 3))).as_matrix() @ first.rotations[1:]
-        return other._replace(side="left", rotations=rotations, shape=first.shape)
+        return [first, other._replace(side="left", rotations=rotations, shape=first.shape)]
 
     def draw_actor(self, rng: np.random.Generator, hard_case: HardCase | None) -> HandInstance:
         """A hand in any pose, seen from anywhere, not placed yet."""

@@ -162,7 +162,7 @@ def bend_wrist(
 
 
 def curl_fingers(rig: Rig, body: Body, side: Side, curl: np.ndarray, spread_rad: np.ndarray) -> dict[int, np.ndarray]:
-    """Rotations of all finger joints. curl: (5,) 0 straight to 1 in the fist, thumb first; spread: (5,)."""
+    """Rotations of all finger joints. curl: (5, 3) 0 straight to 1 in the fist, the thumb's first; spread: (5,)."""
     _, across, normal = _hand_axes(rig, body, side)
     rotations = {}
     for finger in range(1, 6):
@@ -389,7 +389,7 @@ class Arm(NamedTuple):
     twist_rad: float
     flex_rad: float
     sway_rad: float
-    curl: np.ndarray  # (5,)
+    curl: np.ndarray  # (5, 3)
     spread_rad: np.ndarray  # (5,)
 
     @staticmethod
@@ -403,12 +403,16 @@ class Arm(NamedTuple):
         """A left one that holds up one half of a bowl, or offers the palm, with its wrist there."""
         turns = rng.normal(0.0, 0.3), rng.normal(-1.9, 0.25), rng.uniform(-0.8, 0.4), rng.uniform(-0.45, 0.2)
         curl = np.array([rng.uniform(-0.1, 0.5), *np.clip(rng.uniform(0.0, 0.6) + rng.normal(0, 0.07, 4), -0.1, 1)])
-        return Arm(wrist_m, *turns, curl, rng.normal(0, 0.05, 5))
+        by_joint = curl[:, None].repeat(3, axis=1)
+        if rng.random() < _KNUCKLES:
+            by_joint[1:] *= 0.5
+            by_joint[1:, 0] = np.clip(rng.uniform(0.4, 1.0) + rng.normal(0, 0.07, 4), -0.1, 1)
+        return Arm(wrist_m, *turns, by_joint, rng.normal(0, 0.05, 5))
 
     def mirrored(self, wrist_m: np.ndarray, rng: np.random.Generator) -> Arm:
         """The other side's, which does nearly the same, with its wrist there."""
         swivel, twist, flex, sway = rng.normal([-self.swivel_rad, -self.twist_rad, self.flex_rad, -self.sway_rad], 0.12)
-        return Arm(wrist_m, swivel, twist, flex, sway, self.curl + rng.normal(0, 0.06, 5), self.spread_rad)
+        return Arm(wrist_m, swivel, twist, flex, sway, self.curl + rng.normal(0, 0.06, (5, 1)), self.spread_rad)
 
 
 def random_pose(rig: Rig, body: Body, framing: Framing, rng: np.random.Generator) -> Body:
@@ -433,6 +437,9 @@ TOGETHER = 0.3
 
 CUPPED = 0.35
 """How often these make a bowl, little finger by little finger."""
+
+_KNUCKLES = 0.4
+"""How often the fingers of a bowl are bent up at the knuckles, so that their backs are seen from before."""
 
 _ALIKE = 0.65
 """How often the others do the same, one mirroring the other."""
@@ -481,9 +488,10 @@ _CURLS = {  # thumb to little finger
 
 def _random_curl(rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.25:
-        return rng.random(5)
-    preset = np.array(_CURLS[rng.choice(list(_CURLS))], float)
-    return np.clip(preset + rng.normal(0, 0.1, 5), -0.1, 1.05)
+        curl = rng.random(5)
+    else:
+        curl = np.clip(np.array(_CURLS[rng.choice(list(_CURLS))], float) + rng.normal(0, 0.1, 5), -0.1, 1.05)
+    return curl[:, None].repeat(3, axis=1)
 
 
 def _random_view(rig: Rig, body: Body, framing: Framing, rng: np.random.Generator) -> View:

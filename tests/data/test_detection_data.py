@@ -314,7 +314,7 @@ def test_fingers_close():
     rig, body = stick_person()
     reachable = {}
     for curl in (0.0, 1.0):
-        posed = pose_body(rig, body, curl_fingers(rig, body, "right", np.full(5, curl), np.zeros(5)))
+        posed = pose_body(rig, body, curl_fingers(rig, body, "right", np.full((5, 3), curl), np.zeros(5)))
         joints = hand_joints(rig, posed, "right")
         assert joints.shape == (21, 3)
         reachable[curl] = np.linalg.norm(joints[12] - joints[0])

@@ -236,11 +236,13 @@ def test_sampling_is_fast(sampler) -> None:
 
 def test_challenging_views_show_what_they_say() -> None:
     rng = np.random.default_rng(7)
-    edge, first, worn = (
+    edge, first, worn, offered = (
         np.stack([draw(rng) for _ in range(100)])
-        for draw in (poses.edge_on_view, poses.fingers_first_view, poses.head_mounted_view)
+        for draw in (poses.edge_on_view, poses.fingers_first_view, poses.head_mounted_view, poses.offered_view)
     )
-    assert is_rotation(edge) and is_rotation(first) and is_rotation(worn)
+    assert is_rotation(edge) and is_rotation(first) and is_rotation(worn) and is_rotation(offered)
+    assert (offered[:, 2, 0] > 0.3).mean() > 0.9, "the fingers point at the camera, raised or lowered"
+    assert (offered[:, 1, 1] > 0.3).mean() > 0.9, "the palm, along -y, looks up or to its owner"
     assert (np.abs(edge[:, 2, 1]) < 0.35).all(), "neither palm nor back is seen"
     assert (first[:, 2, 0] > 0.81).all(), "the fingers, along -x, point at the camera"
     assert (worn[:, 2, 0] < 0.02).mean() > 0.9, "the fingers point away from the eyes"

@@ -184,6 +184,20 @@ def test_labels_of_ordinary_samples_are_as_before_and_list_the_other_hand(genera
     }
 
 
+def test_some_pairs_hold_out_a_bowl(monkeypatch):
+    made = Generator(Sources(painted_skins=1, materials="train", difficulty="two-hands"), BARE)
+
+    def held_out(always: float) -> np.ndarray:
+        """Of a few pairs, which point at the camera with the palm up, and in which the other does, too."""
+        monkeypatch.setattr("handmesh.synthetic.generator.MIRRORED", always)
+        monkeypatch.setattr("handmesh.synthetic.generator.OFFERED", always)
+        poses = np.stack([sample.pose.reshape(16, 3)[0] for sample in made.samples(3, range(16), size=32)])
+        rotations = Rotation.from_rotvec(poses).as_matrix()
+        return (rotations[:, 2, 0] > 0.3) & (rotations[:, 1, 1] > 0.3)
+
+    assert held_out(1.0).mean() > 0.8 > 0.4 > held_out(0.0).mean()
+
+
 def test_shards_say_where_both_hands_of_a_pair_are(tmp_path):
     made = Generator(Sources(painted_skins=1, materials="train", difficulty="two-hands"), BARE)
     samples = made.samples(3, range(3), size=48)
