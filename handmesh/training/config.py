@@ -19,8 +19,11 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with a warm-up and a rate that falls towards the end."""
+    """How weights are moved: with a warm-up, and a rate that falls towards the end."""
 
+    method: Literal["adamw", "muon"] = "adamw"
+    """`muon` makes the steps of whatever mixes channels orthogonal, at AdamW's rates (Jordan et al., 2024; Liu et al.,
+    2025); AdamW moves the rest."""
     learning_rate: float = 1e-3
     decay: Literal["cosine", "last-tenth"] = "cosine"
     """`cosine` falls from the first step on. `last-tenth` keeps the rate until the last tenth of the schedule, then
@@ -97,7 +100,15 @@ DEFAULT_LOSSES = {
 }
 
 
-DEFAULT_DISTILLATION = {"joints_2d": 2.0, "joints_3d": 2.0, "vertices_3d": 2.0, "rotations": 0.5, "features": 0.0}
+DEFAULT_DISTILLATION = {
+    "joints_2d": 2.0,
+    "joints_3d": 2.0,
+    "vertices_3d": 2.0,
+    "rotations": 0.5,
+    "features": 0.0,
+    "attention": 0.0,
+    "map": 0.0,
+}
 
 
 @dataclass(frozen=True)

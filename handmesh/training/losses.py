@@ -279,7 +279,7 @@ class Teacher:
                 f"the teacher poses {_name(theirs['hand_model'])}, this run {_name(config.hand_model)}: their numbers "
                 "mean different hands; set hand_model to the teacher's"
             )
-        self.network = network.requires_grad_(False)
+        self.network = network.reparameterised().requires_grad_(False)
         self.model = model
         self.size = int(theirs["run"]["schedule"][-1][1])
 
@@ -336,12 +336,40 @@ def _similarities(features: Tensor) -> Tensor:
     return directions @ directions.T
 
 
+def distil_attention(student: Prediction, teacher: Prediction) -> Tensor:
+    """(B,) mean divergence in nats of the student's attention map of a joint from the teacher's."""
+    ours, theirs = (prediction.net.attention for prediction in (student, teacher))
+    if ours is None or theirs is None:
+        raise ValueError("distillation by attention needs two networks that find joints on a map: head keypoint")
+    theirs = _as_fine(theirs, ours).flatten(2).log_softmax(-1)
+    divergence = theirs.exp() * (theirs - ours.flatten(2).log_softmax(-1))
+    return divergence.sum(-1).mean(1)
+
+
+def distil_map(student: Prediction, teacher: Prediction) -> Tensor:
+    """(B,) mean squared differences of the maps at stride 16, in standard deviations of the teacher's channels in the
+    batch: of a student that is its teacher with less in it, and has the same channels."""
+    ours, theirs = (prediction.net.map.float() for prediction in (student, teacher))
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(f"distillation by map needs as many channels, got {ours.shape[1]} for {theirs.shape[1]}")
+    spread = theirs.var((0, 2, 3), keepdim=True).clamp_min(1e-6)
+    return ((ours - _as_fine(theirs, ours)).square() / spread).mean((1, 2, 3))
+
+
+def _as_fine(theirs: Tensor, ours: Tensor) -> Tensor:
+    """(B, C, h, w) maps with as many cells as others."""
+    same = theirs.shape[-2:] == ours.shape[-2:]
+    return theirs if same else F.interpolate(theirs, ours.shape[-2:], mode="bilinear", align_corners=False)
+
+
 DISTILLATION: dict[str, Callable[[Prediction, Prediction], Tensor]] = {
     "joints_2d": distil_joints_2d,
     "joints_3d": distil_joints_3d,
     "vertices_3d": distil_vertices_3d,
     "rotations": distil_rotations,
     "features": distil_features,
+    "attention": distil_attention,
+    "map": distil_map,
 }
 
 

@@ -52,6 +52,15 @@ def test_a_teacher_teaches_nothing_to_itself_and_something_to_another(taught, ha
     assert all(parameter.grad is None for parameter in teacher.network.parameters())
 
 
+def test_maps_and_attention_are_compared_where_both_networks_have_them(taught, hand):
+    answer = Teacher(taught, hand)(torch.rand(2, 3, 64, 64))
+    others = {"map": NetworkConfig("fastvit_sa12"), "attention": NetworkConfig(head="pooled")}
+    for name, config in others.items():
+        student = pose_hand(HandNet(config, hand.mean_pose)(torch.rand(2, 3, 64, 64)), hand)
+        with pytest.raises(ValueError, match=f"distillation by {name} needs"):
+            distillation_losses(student, answer, torch.ones(2), {name: 1.0})
+
+
 def test_crops_without_a_hand_are_not_taught(taught, hand):
     answer = Teacher(taught, hand)(torch.rand(2, 3, 64, 64))
     student = pose_hand(HandNet(NetworkConfig(), hand.mean_pose)(torch.rand(2, 3, 64, 64)), hand)

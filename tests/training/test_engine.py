@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
+from lightning_fabric import Fabric  # noqa: E402
 
 from handmesh.files import OutputError  # noqa: E402
 from handmesh.models.checkpoint import load_checkpoint, load_state, load_weights, save_checkpoint  # noqa: E402
@@ -26,7 +27,7 @@ from handmesh.training.config import (  # noqa: E402
     read_preset,
 )
 from handmesh.training.detector import DetectorConfig  # noqa: E402
-from handmesh.training.engine import NonFiniteLoss, StepLosses, learning_rate, train  # noqa: E402
+from handmesh.training.engine import NonFiniteLoss, StepLosses, learning_rate, prepare, train  # noqa: E402
 
 STEPS = 12
 
@@ -64,25 +65,40 @@ def run_config(out: Path, devices: int = 1) -> RunConfig:
     return RunConfig(out=out, schedule=((STEPS, 0, 16),), devices=devices, **fixed)
 
 
-def _train(out: Path, kill_at: int | None = None) -> None:
+def _train(out: Path, kill_at: int | None = None, method: str = "adamw") -> None:
     torch.set_num_threads(1)
-    train(ToyTask(kill_at), run_config(out), OptimiserConfig())
+    train(ToyTask(kill_at), run_config(out), OptimiserConfig(method=method))
 
 
-@pytest.mark.parametrize("kill_at", [1, 5, 8])
-def test_killed_and_resumed_equals_undisturbed(tmp_path, kill_at):
+@pytest.mark.parametrize(("kill_at", "method"), [(1, "adamw"), (5, "adamw"), (8, "adamw"), (8, "muon")])
+def test_killed_and_resumed_equals_undisturbed(tmp_path, kill_at, method):
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
     context.set_forkserver_preload(["handmesh.training.engine"])  # imported once for all victims
-    victim = context.Process(target=_train, args=(tmp_path / "killed", kill_at))
+    victim = context.Process(target=_train, args=(tmp_path / "killed", kill_at, method))
     victim.start()
     victim.join()
     assert victim.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    _train(tmp_path / "killed")
-    _train(tmp_path / "whole")
+    _train(tmp_path / "killed", method=method)
+    _train(tmp_path / "whole", method=method)
     ours, theirs = (load_weights(tmp_path / name / "weights.safetensors").tensors for name in ("killed", "whole"))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_muon_makes_steps_orthogonal_where_channels_are_mixed_and_there_alone(tmp_path):
+    task = ToyTask()
+    task.model = torch.nn.Sequential(torch.nn.Conv2d(6, 12, 1), torch.nn.Conv2d(12, 12, 3, groups=12))
+    plain = OptimiserConfig(method="muon", learning_rate=0.01, weight_decay=0.0)
+    network, _, optimiser = prepare(Fabric(accelerator="cpu", devices=1), task, run_config(tmp_path), plain)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    for parameter in network.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    optimiser.step()
+    mixing, *others = (now.detach() - then for now, then in zip(network.parameters(), before, strict=True))
+    lengths = torch.linalg.svdvals(mixing[:, :, 0, 0])
+    assert lengths.min() > 0.5 * lengths.max()
+    assert all(torch.allclose(step.abs(), step.abs().max(), rtol=1e-3) for step in others), "AdamW's first step"
 
 
 def test_a_loss_that_is_not_a_number_saves_its_batch_and_stops(tmp_path):
