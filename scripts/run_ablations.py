@@ -64,8 +64,9 @@ class Options:
     """The landmark network (.onnx) whose features `data/taught/train` holds: the heads are trained on these instead,
     and it is asked for those of the held-out crops."""
     begin: Path | None = None
-    """Weights (.safetensors) of a RepViT-M0.9 whose backbone whole networks begin with. Where the preset has no
-    branches, they are merged into one 3x3 convolution that does the same. Default: random weights."""
+    """Weights (.safetensors) of a RepViT-M0.9 whose backbone, with its activation and without what it lacks, whole
+    networks begin with. Where the preset has no branches, they are merged into one 3x3 convolution that does the same.
+    Default: random weights."""
     variants: tuple[str, ...] = ()
     """Presets of configs/ablation. Default: all that can be trained so."""
     crops: int = 4800
@@ -99,7 +100,9 @@ def run(variant: str, seed: int, options: Options) -> None:
     if options.begin:
         begin = options.out / ("begin.safetensors" if config.network.branches else "begin_merged.safetensors")
         write_backbone(options.begin, begin, config.network.branches)
-        config = replace(config, run=replace(config.run, init=begin))
+        theirs = load_trained(options.begin).network.config
+        network = replace(config.network, activation=theirs.activation, pruned=theirs.pruned)
+        config = replace(config, network=network, run=replace(config.run, init=begin))
     task = Heads(config, options) if options.heads_alone else Networks(config)
     fresh, begun = not (out / "last.pt").exists(), time.process_time()
     train(task, config.run, config.optimiser)
