@@ -101,13 +101,8 @@ DEFAULT_LOSSES = {
 
 
 DEFAULT_DISTILLATION = {
-    "joints_2d": 2.0,
-    "joints_3d": 2.0,
-    "vertices_3d": 2.0,
-    "rotations": 0.5,
-    "features": 0.0,
-    "attention": 0.0,
-    "map": 0.0,
+    **{"joints_2d": 2.0, "joints_3d": 2.0, "vertices_3d": 2.0, "rotations": 0.5},
+    **{"features": 0.0, "attention": 0.0, "map": 0.0},
 }
 
 
