@@ -295,6 +295,9 @@ class ExportOptions:
     """From weights: name in the file's metadata. Default: the file's."""
     crop_size: int | None = None
     """Mesh weights: side of the crop in px. Default: training's last."""
+    box_scale: float | None = None
+    """Mesh weights: side of a crop's box over the side of the hand's, 1 to 2; a tighter one shows the hand larger.
+    Default: training's, around which the crops of training vary."""
     hand_model: Path | None = None
     """Mesh weights: a converted MANO .npz. Default: the training's."""
     precision: Precision | None = None
@@ -311,6 +314,8 @@ def export(options: ExportOptions) -> str:
         raise ValueError(f"the target {options.target!r} is written as {expected}, got --output {options.output}")
     if options.crop_size is not None and options.crop_size < SMALLEST_CROP:
         raise ValueError(f"--crop-size must be at least {SMALLEST_CROP} pixels, got {options.crop_size}")
+    if options.box_scale is not None and not 1 <= options.box_scale <= 2:
+        raise ValueError(f"--box-scale must lie between 1 and 2, got {options.box_scale}")
     export_to = {"onnx": _to_onnx, "onnx-web": _to_web, "openvino": _to_openvino, "coreml": _to_coreml}
     files, *lines = export_to[options.target](options, options.precision)
     path = options.output.with_suffix(".bin") if options.target == "openvino" else options.output
@@ -447,7 +452,7 @@ def _with_onnx(options: ExportOptions, precision: Precision | None, export_file:
     if path.suffix == ".safetensors":
         with tempfile.TemporaryDirectory() as folder:
             return export_file(_trained(options).write_onnx(Path(folder) / "graph.onnx", precision))
-    shaping = ["name", "crop_size", "hand_model", "calibration"]
+    shaping = ["name", "crop_size", "box_scale", "hand_model", "calibration"]
     shaping += ["precision"] if options.target == "onnx-web" else []  # OpenVINO stores weights anew
     given = [f"--{name.replace('_', '-')}" for name in shaping if getattr(options, name) is not None]
     if given:
@@ -463,14 +468,15 @@ def _trained(options: ExportOptions) -> Trained:
     if load_weights(path).metadata["config"].get("task") != "mesh":
         return Trained(load_detector(path), (INPUT_SIZE.height, INPUT_SIZE.width), name)
     network, config = load_trained(path)
-    graph = path.with_suffix(".onnx")  # of bundled weights, it knows its size of crops and its calibration
+    graph = path.with_suffix(".onnx")  # of bundled weights, it knows its crops and its calibration
     beside = read_onnx(graph) if path.parent == ASSETS and graph.is_file() else None
     size = options.crop_size or (beside.input_size[0] if beside else config["run"]["schedule"][-1][1])
     model = HandModel.load(options.hand_model or config["hand_model"])
     confidence = beside.metadata.get("confidence") if beside else None
     if options.calibration:
         confidence = read_confidence(options.calibration)
-    return Trained(network, (size, size), name, model, config["box_scale"], confidence)
+    box_scale = options.box_scale or (beside.metadata if beside else config)["box_scale"]
+    return Trained(network, (size, size), name, model, box_scale, confidence)
 
 
 def _bundled(source: str, suffix: str) -> Path:

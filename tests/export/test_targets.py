@@ -253,6 +253,8 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, target, package, hint
         (("some.onnx", "x.onnx", "onnx"), r"made from weights \(.safetensors\), got some.onnx"),
         ((DETECTOR, "x.onnx", "onnx-web", None, 96), "--crop-size shape.* detector is exported already"),
         (("fast", "x.onnx", "onnx", None, 0), "at least 32 pixels, got 0"),
+        (("fast", "x.onnx", "onnx", None, None, 0.9), "--box-scale must lie between 1 and 2, got 0.9"),
+        (("fast", "x.onnx", "onnx", None, None, float("nan")), "--box-scale must lie between 1 and 2, got nan"),
     ],
 )
 def test_what_cannot_be_exported_is_said(options, reason, tmp_path, monkeypatch):
