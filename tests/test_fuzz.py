@@ -214,7 +214,8 @@ def test_any_box_for_the_estimator(data, image, seed, side):
         try:
             estimate = estimator.estimate(image.pixels(), camera, box, side)
         except ValueError as error:
-            assert "a box needs" in str(error) and not 1e-3 <= box.size_px * BOX_SCALE <= LARGEST_BOX_PX
+            scale = float(estimator.session.metadata["box_scale"])
+            assert "a box needs" in str(error) and not 1e-3 <= box.scaled(scale).size_px <= LARGEST_BOX_PX
         else:
             check([] if estimate is None else [estimate.hand], 1)
 
