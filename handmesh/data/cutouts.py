@@ -110,6 +110,18 @@ def write_cutouts(folder: Path | str, cutouts: Iterable[Cutout]) -> int:
     return len(entries)
 
 
+def reflection_beside(joints_px: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(2, 3) reflection at a line along the edge of a hand, mostly beside its fingers: what a hand of (21, 2) joints
+    becomes is its owner's other hand, that touches it, overlaps with it a little or is a little apart."""
+    wrist, middle = (joints_px[KEYPOINTS.index(name)].astype(float) for name in ("wrist", "middle1"))
+    angle = float(np.arctan2(*(middle - wrist)[::-1])) + rng.choice([-1, 1]) * np.pi / 2
+    angle = angle + rng.normal(0, 0.5) if rng.random() < 0.8 else rng.uniform(-np.pi, np.pi)
+    normal = np.array([np.cos(angle), np.sin(angle)])
+    size = float(np.ptp(joints_px, axis=0).max())
+    edge = float((joints_px @ normal).max()) + rng.uniform(-0.08, 0.2) * size
+    return np.column_stack([np.eye(2) - 2 * np.outer(normal, normal), 2 * edge * normal])
+
+
 # Cutting labelled hands out of photographs, to paste them elsewhere.
 
 

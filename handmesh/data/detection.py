@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from handmesh.crop import PADDING
-from handmesh.data.cutouts import Cutout, CutoutSet
+from handmesh.data.cutouts import Cutout, CutoutSet, reflection_beside
 from handmesh.data.loader import Stage, StepBatches
 from handmesh.data.photos import Photo, list_images, read_photos, split_of
 from handmesh.data.samples import vary_colour
@@ -100,6 +100,9 @@ class SceneConfig:
     pasted_fraction: float = 0.5
     pasted_on_photos: float = 0.4
     """Fraction of the pasted scenes that have a labelled photograph behind them: hands before faces, clothes, hands."""
+    mirrored: float = 0.0
+    """Fraction of the pasted hands, of cutouts of a single one, beside which lies their mirror image, as their owner's
+    other hand."""
     people_fraction: float = 0.25
     hands_fraction: float = 0.13
     shards_fraction: float = 0.1
@@ -126,7 +129,7 @@ def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:
     sets = [CutoutSet(folder) for folder in config.cutouts]
     if sets:
         grounds = [source for _, source in photographs]
-        found.append((config.pasted_fraction, PastedScenes(sets, empty, grounds, config.pasted_on_photos)))
+        found.append((config.pasted_fraction, PastedScenes(sets, empty, grounds, config.pasted_on_photos, config.mirrored)))
     found += photographs
     found += [(config.shards_fraction / len(config.shards), ShardScenes(read_shards(path))) for path in config.shards]
     rest = 1.0 - config.pasted_fraction - config.people_fraction - config.hands_fraction
@@ -220,10 +223,11 @@ class PastedScenes:
 
     def __init__(
         self, sets: Sequence[CutoutSet], backgrounds: Sequence[Path], scenes: Sequence[SceneSource] = (),
-        fraction: float = 0.0,
+        fraction: float = 0.0, mirrored: float = 0.0,
     ) -> None:  # fmt: skip
-        """scenes: what lies behind a `fraction` of the pasted scenes."""
+        """scenes: what lies behind a `fraction` of the pasted scenes. mirrored: as `SceneConfig.mirrored`."""
         self.sets, self.backgrounds, self.scenes, self.fraction = list(sets), list(backgrounds), list(scenes), fraction
+        self.mirrored = mirrored
 
     def draw(self, size: Size, rng: np.random.Generator) -> Scene:
         if self.scenes and rng.random() < self.fraction:
@@ -232,7 +236,7 @@ class PastedScenes:
             scene = Scene(self._background(size, rng))
         for _ in range(rng.choice(5, p=[0.03, 0.42, 0.3, 0.15, 0.1])):
             cutouts = self.sets[rng.integers(len(self.sets))]
-            scene = paste(scene, cutouts[int(rng.integers(len(cutouts)))], rng)
+            scene = paste(scene, cutouts[int(rng.integers(len(cutouts)))], rng, self.mirrored)
         return scene
 
     def _background(self, size: Size, rng: np.random.Generator) -> np.ndarray:
@@ -295,14 +299,29 @@ def inside(points_px: np.ndarray, size: Size) -> np.ndarray:
     return ((points_px > -0.5) & (points_px < np.array(size) - 0.5)).all(1)
 
 
-def paste(scene: Scene, cutout: Cutout, rng: np.random.Generator) -> Scene:
-    """`cutout` at a random position, size and rotation over `scene`; hands that it covers lose sight."""
+def paste(scene: Scene, cutout: Cutout, rng: np.random.Generator, mirrored: float = 0.0) -> Scene:
+    """`cutout` at a random position, size and rotation over `scene`; hands that it covers lose sight.
+
+    mirrored: how often a single hand's mirror image is laid beside it, before it or after.
+    """
     size = Size(scene.image.shape[1], scene.image.shape[0])
     affine, mirror = _placement(cutout, size, rng), rng.random() < 0.5
     if mirror:
         affine = affine @ np.array([[-1.0, 0, cutout.rgba.shape[1] - 1], [0, 1, 0], [0, 0, 1]])
     rgba = cutout.rgba.astype(np.float32)
     rgba[..., :3] *= rgba[..., 3:] / 255 * rng.uniform(0.75, 1.25)
+    laid = [(affine, mirror)]
+    if mirrored and len(cutout.hands) == 1 and rng.random() < mirrored:
+        reflection = reflection_beside(apply_affine(affine, cutout.hands[0].joints_px), rng)
+        laid.insert(int(rng.integers(2)), (reflection @ np.vstack([affine, [0, 0, 1]]), not mirror))
+    for affine, mirror in laid:
+        scene = _laid(scene, cutout, rgba, affine, mirror)
+    return scene
+
+
+def _laid(scene: Scene, cutout: Cutout, rgba: np.ndarray, affine: np.ndarray, mirror: bool) -> Scene:
+    """The scene below a cutout's (H, W, 4) float image with premultiplied alpha; mirror: its hands' sides change."""
+    size = Size(scene.image.shape[1], scene.image.shape[0])
     cover = warp_to(rgba, affine, size, padded=True)
     alpha = cover[..., 3:] / 255
     image = np.clip(scene.image * (1 - alpha) + cover[..., :3], 0, 255).astype(np.uint8)

@@ -99,6 +99,8 @@ class MixConfig:
     background_fraction: float = 0.08
     """Half of it are the hard negatives, where there are some. The rest are photographs and cutouts; fractions of
     absent sources go to the others."""
+    mirrored: float = 0.0
+    """Fraction of the cutouts beside which lies their mirror image, as their owner's other hand."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 1
 

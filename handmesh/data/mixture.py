@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from handmesh import crop, geometry
 from handmesh.console import warn
 from handmesh.data.cutouts import LIST_FILE as CUTOUT_FILE
-from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet
+from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, reflection_beside
 from handmesh.data.detection import Scene, SceneSource, Size
 from handmesh.data.freihand import CropProtocol, FreihandSource, crop_box, read_freihand
 from handmesh.data.loader import Changing, MixConfig, Source
@@ -181,7 +181,8 @@ def mixed_sources(mix: MixConfig, hand: HandModel, box_scale: float, masks: bool
     if mix.stream.photos:
         stream = Stream(mix.stream.photos, mix.stream, partial(_open_photos, hand=hand), seed)
         labelled.append(("stream/photos", stream))
-    labelled += [taught(root, CutoutSource(CutoutSet(root), mix.backgrounds, fits)) for root in mix.cutouts]
+    cutouts = [CutoutSource(CutoutSet(root), mix.backgrounds, fits, mix.mirrored) for root in mix.cutouts]
+    labelled += [taught(root, source) for root, source in zip(mix.cutouts, cutouts, strict=True)]
     taken = sum(mixed.fraction for mixed in found) + mix.background_fraction
     fraction = max(0.0, 1.0 - taken) / max(1, len(labelled))
     found += [Mixed(name, fraction, source) for name, source in labelled]
@@ -279,9 +280,14 @@ class ShardSource:
         shards = self.shards
         item = HandSample(
             shards.decode(i), Box.around(shards.joints_px[i]), shards.joints_px[i], "right", shards.joints_m[i],
-            camera=shards.camera_of(i), mask=shards.mask(i) if self.masks else None,
+            camera=shards.camera_of(i), mask=shards.mask(i) if self.masks else None, other=self._other(i),
         )  # fmt: skip
         return item if self.rotations is None else item._replace(rotations=self.rotations[i], shape=shards.shape[i])
+
+    def _other(self, i: int) -> Box | None:
+        """Of sample `i`: the box of the left hand that its image shows beside the right one."""
+        joints_px = self.shards.other_px[i]
+        return Box.around(joints_px) if self.shards.other_left[i] and np.isfinite(joints_px).all() else None
 
 
 class WithCropProtocol:
@@ -351,8 +357,12 @@ class CutoutSource:
 
     VERSIONS = 4
 
-    def __init__(self, cutouts: CutoutSet, backgrounds: Sequence[Path], fits: Mapping[Key, Fit] | None = None) -> None:
-        self.cutouts, self.fits = cutouts, fits or {}
+    def __init__(
+        self, cutouts: CutoutSet, backgrounds: Sequence[Path], fits: Mapping[Key, Fit] | None = None,
+        mirrored: float = 0.0,
+    ) -> None:  # fmt: skip
+        """mirrored: the fraction of what is drawn that lies beside its own mirror image, as its owner's other hand."""
+        self.cutouts, self.fits, self.mirrored = cutouts, fits or {}, mirrored
         self.paths = [path for folder in backgrounds for path in list_images(folder, "train")]
         if not self.paths:
             raise ValueError("cutouts need something to lie on: name folders of images in data.backgrounds")
@@ -364,15 +374,22 @@ class CutoutSource:
         return self._pasted(self.cutouts[i % len(self.cutouts)], np.random.default_rng([i, len(self)]))
 
     def draw(self, rng: np.random.Generator) -> HandSample:
-        return self._pasted(self.cutouts[int(rng.integers(len(self.cutouts)))], rng)
+        return self._pasted(self.cutouts[int(rng.integers(len(self.cutouts)))], rng, rng.random() < self.mirrored)
 
-    def _pasted(self, cutout: Cutout, rng: np.random.Generator) -> HandSample:
+    def _pasted(self, cutout: Cutout, rng: np.random.Generator, mirrored: bool = False) -> HandSample:
+        """mirrored: the owner's other hand lies beside it, in front or behind, as its mirror image."""
         hand = cutout.hands[0]
         box = Box(Box.around(hand.joints_px).centre_px, Box.around(hand.joints_px, rotation=False).size_px * CONTEXT)
         affine = crop.crop_affine(box, CONTEXT_PX)
-        image = _paste(cutout.rgba, affine, self._background(rng), rng)
-        pasted = replace(hand, joints_px=geometry.apply_affine(affine, hand.joints_px).astype(np.float32))
-        return _of_photograph(image, pasted, self._fit(hand, affine))
+        joints_px = geometry.apply_affine(affine, hand.joints_px).astype(np.float32)
+        affines, other = [affine], None
+        if mirrored:
+            reflection = reflection_beside(joints_px, rng)
+            affines.insert(int(rng.integers(2)), reflection @ np.vstack([affine, [0, 0, 1]]))
+            other = Box.around(geometry.apply_affine(reflection, joints_px))
+        image = _paste(cutout.rgba, affines, self._background(rng), rng)
+        sample = _of_photograph(image, replace(hand, joints_px=joints_px), self._fit(hand, affine))
+        return sample._replace(other=other)
 
     def _fit(self, hand: CutoutHand, affine: np.ndarray) -> Fit | None:
         """The fit of the photograph's hand, moved to where the cutout is pasted."""
@@ -385,14 +402,16 @@ class CutoutSource:
         return crop.warp(image, crop.crop_affine(box, CONTEXT_PX), CONTEXT_PX)
 
 
-def _paste(rgba: np.ndarray, affine: np.ndarray, ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A cutout in other light over an image of the same size as the result."""
-    size = ground.shape[1::-1]
-    cover = cv2.warpAffine(rgba, affine, size, flags=cv2.INTER_LINEAR)  # outside, the alpha is 0
-    alpha = cover[..., 3:].astype(np.float32) / 255
+def _paste(
+    rgba: np.ndarray, affines: Sequence[np.ndarray], ground: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """A cutout in other light over an image of the same size as the result, once for each (2, 3) affine."""
     light = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.06, 3)).astype(np.float32)
-    lit = np.clip(cover[..., :3] * light, 0, 255)
-    return np.round(ground * (1 - alpha) + lit * alpha).astype(np.uint8)
+    for affine in affines:
+        cover = cv2.warpAffine(rgba, affine, ground.shape[1::-1], flags=cv2.INTER_LINEAR)  # outside, the alpha is 0
+        alpha = cover[..., 3:].astype(np.float32) / 255
+        ground = ground * (1 - alpha) + np.clip(cover[..., :3] * light, 0, 255) * alpha
+    return np.round(ground).astype(np.uint8)
 
 
 class BackgroundSource:

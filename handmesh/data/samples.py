@@ -37,6 +37,25 @@ class AugmentConfig:
     colour: bool = True
     wrong_side: float = 0.12
     """Fraction of crops mirrored the wrong way, to learn to tell."""
+    between: float = 0.0
+    """Of hands that touch or nearly touch one of the other side: the fraction of crops that lie over both, as a
+    detector's box may; the one that the crop is mirrored for is labelled."""
+
+
+_NEIGHBOUR, _FARTHEST_BETWEEN = 1.3, 0.6
+"""Up to how many sides of their boxes apart two hands are seen as one, and how far on the way to the other such a box
+lies: half is just between them."""
+
+
+def box_between(box: Box, other: Box, rng: np.random.Generator) -> Box:
+    """A box somewhere between two hands' boxes, larger the farther it is from the first; as `box` if they are apart."""
+    away = np.subtract(other.centre_px, box.centre_px)
+    sizes = sorted((box.size_px, other.size_px))
+    if float(np.hypot(*away)) > _NEIGHBOUR * sum(sizes) / 2 or sizes[1] > 1.6 * sizes[0]:
+        return box
+    part = rng.uniform(0.0, _FARTHEST_BETWEEN)
+    centre = np.array(box.centre_px) + part * away
+    return replace(box, centre_px=(float(centre[0]), float(centre[1])), size_px=box.size_px * (1 + 0.5 * part))
 
 
 def jitter_box(box: Box, config: AugmentConfig, rng: np.random.Generator) -> Box:
@@ -190,6 +209,7 @@ class HandSample(NamedTuple):
     wrong_side: bool = False  # look at `view` mirrored the wrong way
     stretch: np.ndarray | None = None  # (2, 2) of `view`'s crop about its middle; what it shows has no 3D labels
     taught: Taught | None = None  # what a teacher saw there
+    other: Box | None = None  # the tight box of a hand of the other side that the image shows, too
 
 
 class Batch(NamedTuple):
@@ -253,8 +273,10 @@ def make_crop_sample(
     box = (item.view or item.box).scaled(box_scale)
     wrong_side = item.wrong_side
     if augment is not None and item.view is None:
+        is_between = item.other is not None and rng.random() < augment.between
+        box = box_between(item.box, item.other, rng).scaled(box_scale) if is_between else box
         box = jitter_box(box, augment, rng)
-        wrong_side = item.joints_px is not None and rng.random() < augment.wrong_side
+        wrong_side = item.joints_px is not None and not is_between and rng.random() < augment.wrong_side
     mirror = (item.side == "left") != wrong_side
     affine = crop.crop_affine(box, size, mirror)
     if item.stretch is not None:

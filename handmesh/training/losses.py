@@ -373,10 +373,21 @@ DISTILLATION: dict[str, Callable[[Prediction, Prediction], Tensor]] = {
 }
 
 
+FAR_OFF = 0.25
+"""A teacher whose joints lie so far from the labelled ones, in half crop sides, sees another hand."""
+
+
+def sees_labelled_hand(teacher: Prediction, batch: Batch) -> Tensor:
+    """(B,) 1 where a crop shows a hand and the teacher's joints do not lie far off those that are labelled."""
+    distances = (teacher.joints_crop - batch.joints_crop).norm(dim=-1) * batch.has_joints_crop
+    mean = distances.sum(1) / batch.has_joints_crop.sum(1).clamp_min(1)
+    return batch.presence * (mean < FAR_OFF)
+
+
 def distillation_losses(
-    student: Prediction, teacher: Prediction, presence: Tensor, weights: Mapping[str, float]
+    student: Prediction, teacher: Prediction, taught: Tensor, weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """Each named loss times its weight, scalars, over the crops that show a hand: where (B,) presence is 1.
+    """Each named loss times its weight, scalars, over the crops that the teacher teaches: where (B,) `taught` is 1.
 
     Raises ValueError for an unknown name.
     """
@@ -384,7 +395,7 @@ def distillation_losses(
     if unknown:
         raise ValueError(f"unknown distillation losses {sorted(unknown)}; choose from {', '.join(DISTILLATION)}")
     return {
-        f"distil_{name}": weight * masked_mean(DISTILLATION[name](student, teacher), presence)
+        f"distil_{name}": weight * masked_mean(DISTILLATION[name](student, teacher), taught)
         for name, weight in weights.items()
         if weight
     }

@@ -36,6 +36,7 @@ from handmesh.training.losses import (
     network_input,
     pose_hand,
     rows,
+    sees_labelled_hand,
     true_vertices,
     weighted_losses,
 )
@@ -82,7 +83,8 @@ class MeshTask:
             prediction = pose_hand(net, self.hand_model)
             losses = weighted_losses(prediction, batch, self.hand_model, self.config.losses)
             if taught:
-                losses |= distillation_losses(prediction, taught, batch.presence, self.config.distillation)
+                crops = sees_labelled_hand(taught, batch)
+                losses |= distillation_losses(prediction, taught, crops, self.config.distillation)
             if matched:
                 found = matching_losses(matched, batch)
                 losses |= {name: self.config.matching * value for name, value in found.items()}

@@ -115,6 +115,24 @@ def test_pasting_labels_what_it_shows():
     assert sides == {"left", "right"}
 
 
+def test_a_hand_is_pasted_beside_its_mirror_image():
+    """Of the other side, as large, and where the image shows it: before the first or behind it."""
+    blank, sights = Scene(np.zeros((SIZE.height, SIZE.width, 3), np.uint8)), []
+    for seed in range(12):
+        scene = detection.paste(blank, square_cutout(), np.random.default_rng(seed), mirrored=1.0)
+        first, second = scene.hands
+        assert {first.side, second.side} == {"left", "right"}
+        assert first.box.size_px == pytest.approx(second.box.size_px, rel=1e-6)
+        assert 0.5 < np.linalg.norm(np.subtract(first.box.centre_px, second.box.centre_px)) / first.box.size_px < 1.6
+        for hand in scene.hands:
+            column, row = np.round(hand.joints_px[hand.in_sight > 0]).astype(int).clip(0, [255, 191]).T
+            assert (scene.image[row, column, 0] > 60).sum() >= 0.9 * len(row)
+        sights.append((first.in_sight.mean(), second.in_sight.mean()))
+    assert any(first < second for first, second in sights)
+    pair = Cutout(square_cutout().rgba, square_cutout().hands * 2)
+    assert len(detection.paste(blank, pair, np.random.default_rng(0), mirrored=1.0).hands) == 2
+
+
 def test_what_is_pasted_over_a_hand_hides_it():
     scene = one_hand_scene()
     cover = np.zeros((SIZE.height, SIZE.width), np.float32)

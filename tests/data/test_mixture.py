@@ -22,6 +22,7 @@ from handmesh.data.mixture import CutoutSource, WithCropProtocol, mixed_sources,
 from handmesh.data.samples import make_crop_sample
 from handmesh.data.shards import write_tar
 from handmesh.hand.model import HandModel
+from handmesh.types import Box
 
 RED, BLUE = (220, 30, 30), (20, 20, 200)
 
@@ -54,6 +55,21 @@ def test_a_cut_out_covers_its_joints_and_the_ground_shows_beside_it(cutouts):
     on_hand, corner = item.image[row, column].astype(int), item.image[2, 2].astype(int)
     assert (on_hand[:, 0] > on_hand[:, 2] + 80).all() and corner[2] > corner[0] + 80
     assert item.weak_3d and item.side == "right" and item.joints_m is not None
+
+
+def test_a_cut_out_lies_beside_its_mirror_image(cutouts):
+    """The image shows both; one is labelled, and of the other the box is known."""
+    source = CutoutSource(CutoutSet(cutouts / "cutouts"), [cutouts / "ground"], mirrored=1.0)
+    apart = []
+    for seed in range(8):
+        item = source.draw(np.random.default_rng(seed))
+        assert item.other.size_px == pytest.approx(Box.around(item.joints_px).size_px, rel=0.05)
+        x, y = np.round(item.other.centre_px).astype(int)
+        if 0 <= x < item.image.shape[1] and 0 <= y < item.image.shape[0]:
+            assert int(item.image[y, x, 0]) > int(item.image[y, x, 2]) + 60
+        apart.append(np.linalg.norm(np.subtract(item.other.centre_px, item.joints_px.mean(0))) / item.other.size_px)
+    assert 0.6 < min(apart) and max(apart) < 1.6
+    assert source[0].other is None, "what a teacher has seen stays as it was"
 
 
 def test_cut_outs_need_ground(cutouts):

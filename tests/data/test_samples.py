@@ -15,6 +15,7 @@ from handmesh.data.samples import (  # noqa: E402
     MASK_STRIDE,
     AugmentConfig,
     HandSample,
+    box_between,
     collate,
     make_crop_sample,
 )
@@ -100,6 +101,32 @@ def test_no_hand_has_no_labels():
     empty = HandSample(np.zeros((50, 60, 3), np.uint8), Box((20.0, 20.0), 15.0))
     sample = make_crop_sample(empty, 64, 1.5, AugmentConfig(), np.random.default_rng(0))
     assert sample.presence == sample.right == sample.has_joints_crop.max() == 0
+
+
+def test_a_box_between_two_hands_lies_on_the_way_to_the_other_and_is_larger():
+    box, other, rng = Box((50.0, 60.0), 40.0, 0.3), Box((90.0, 60.0), 44.0), np.random.default_rng(0)
+    for _ in range(20):
+        between = box_between(box, other, rng)
+        assert 50 <= between.centre_px[0] <= 74 and between.centre_px[1] == 60 and between.angle_rad == 0.3
+        assert between.size_px == pytest.approx(40 * (1 + 0.5 * (between.centre_px[0] - 50) / 40))
+
+
+@pytest.mark.parametrize("other", [Box((120.0, 60.0), 40.0), Box((80.0, 60.0), 90.0)])
+def test_hands_that_are_far_apart_or_of_other_sizes_have_no_box_between(other):
+    box = Box((50.0, 60.0), 40.0)
+    assert box_between(box, other, np.random.default_rng(0)) is box
+
+
+def test_crops_between_two_hands_are_mirrored_for_the_one_that_is_labelled():
+    """A crop over two hands that is mirrored the wrong way would ask for the other one, which has no labels here."""
+    config = AugmentConfig(wrong_side=1.0, colour=False, between=1.0, any_rotation=0.0)
+    item, rng = _item(), np.random.default_rng(0)
+    x, y = item.box.centre_px
+    beside = item._replace(other=Box((x + item.box.size_px, y), item.box.size_px))
+    found = [make_crop_sample(beside, 96, 1.5, config, rng) for _ in range(20)]
+    assert all(sample.right == 1 for sample in found)
+    assert np.mean([sample.joints_crop[:, 0].mean() for sample in found]) < -0.1
+    assert make_crop_sample(item, 96, 1.5, config, rng).right == 0
 
 
 class _Items:

@@ -15,6 +15,7 @@ import pytest
 
 from handmesh.data import shards
 from handmesh.data.shards import ShardError, read_shards
+from handmesh.types import Box
 
 SIZE = 32
 
@@ -66,6 +67,16 @@ def test_labels_and_images_are_as_written(folder):
         assert (samples.mask(i).max(1) == 255).sum() == i + 1
     camera = samples.camera_of(4)
     assert (camera.fx, camera.fy, camera.cx, camera.cy, camera.width) == (210, 211, 15.5, 15.25, SIZE)
+
+
+def test_training_knows_the_box_of_a_left_hand_beside(tmp_path):
+    mixture = pytest.importorskip("handmesh.data.mixture", exc_type=ImportError)
+    joints_px = np.arange(42.0).reshape(21, 2) ** 1.5
+    kinds = {side: {"others": [{"hand": side, "uv": joints_px.tolist()}]} for side in ("left", "right")}
+    samples = {name: make_parts(1) | {"json": as_json(1, **kind)} for name, kind in kinds.items()}
+    write_shard(tmp_path / "shard-0.tar", samples)
+    left, right = (mixture.ShardSource(read_shards(tmp_path), None)[k].other for k in (0, 1))
+    assert left.size_px == pytest.approx(Box.around(joints_px).size_px) and right is None
 
 
 def test_labels_say_where_another_hand_is_or_nothing_of_it(tmp_path):

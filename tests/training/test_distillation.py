@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from handmesh.training.losses import (  # noqa: E402
     distil_joints_2d,
     distillation_losses,
     pose_hand,
+    sees_labelled_hand,
 )
 
 
@@ -66,6 +68,18 @@ def test_crops_without_a_hand_are_not_taught(taught, hand):
     student = pose_hand(HandNet(NetworkConfig(), hand.mean_pose)(torch.rand(2, 3, 64, 64)), hand)
     losses = distillation_losses(student, answer, torch.zeros(2), dict.fromkeys(DISTILLATION, 1.0))
     assert all(loss == 0 for loss in losses.values())
+
+
+def test_a_teacher_that_sees_another_hand_teaches_nothing(taught, hand):
+    """In a crop over two hands: its joints lie far off those that are labelled, where some are."""
+    answer = Teacher(taught, hand)(torch.rand(4, 3, 64, 64))
+    moved = torch.tensor([0.0, 0.5, 0.5, 0.0])[:, None, None]
+    labelled = torch.ones(4, 21)
+    labelled[2] = 0
+    batch = SimpleNamespace(
+        joints_crop=answer.joints_crop + moved, has_joints_crop=labelled, presence=torch.tensor([1.0, 1.0, 1.0, 0.0])
+    )
+    assert sees_labelled_hand(answer, batch).tolist() == [1, 0, 1, 0]
 
 
 def test_a_teacher_of_other_crops_or_another_hand_is_refused(taught, hand):
