@@ -129,7 +129,8 @@ def scene_sources(config: SceneConfig) -> list[tuple[float, SceneSource]]:
     sets = [CutoutSet(folder) for folder in config.cutouts]
     if sets:
         grounds = [source for _, source in photographs]
-        found.append((config.pasted_fraction, PastedScenes(sets, empty, grounds, config.pasted_on_photos, config.mirrored)))
+        pasted = PastedScenes(sets, empty, grounds, config.pasted_on_photos, config.mirrored)
+        found.append((config.pasted_fraction, pasted))
     found += photographs
     found += [(config.shards_fraction / len(config.shards), ShardScenes(read_shards(path))) for path in config.shards]
     rest = 1.0 - config.pasted_fraction - config.people_fraction - config.hands_fraction

@@ -402,9 +402,7 @@ class CutoutSource:
         return crop.warp(image, crop.crop_affine(box, CONTEXT_PX), CONTEXT_PX)
 
 
-def _paste(
-    rgba: np.ndarray, affines: Sequence[np.ndarray], ground: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _paste(rgba: np.ndarray, affines: Sequence[np.ndarray], ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A cutout in other light over an image of the same size as the result, once for each (2, 3) affine."""
     light = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.06, 3)).astype(np.float32)
     for affine in affines:
