@@ -105,8 +105,8 @@ export const SAME_POSITION_OVERLAP = 0.4;
 export const PRESETS = {
   off: null,
   low: {
-    bearing: { minCutoffHz: 2, beta: 60, jump: Infinity },
-    distance: { minCutoffHz: 0.7, beta: 12, jump: Infinity },
+    bearing: { minCutoffHz: 0.5, beta: 95, jump: Infinity },
+    distance: { minCutoffHz: 0.7, beta: 10, jump: Infinity },
     rotation: { minCutoffHz: 2, beta: 3, jump: 1 },
   },
   high: {
