@@ -19,7 +19,7 @@ DONE := data/done
 PHOTOS := sign_digits gesture_people people_rooms fingerspelling phone_backs small_hands
 SHOWN := $(PHOTOS) students_rooms
 PASTED := people_rooms fingerspelling phone_backs
-RENDERED := train two hard gestures signs
+RENDERED := train two bowls hard gestures signs
 JUDGED := two-hands signs hard
 TEACHER := data/teachers/hand_landmark_full.onnx
 export OMP_NUM_THREADS := 1
@@ -34,7 +34,7 @@ all: mesh detector
 mesh: $(PHOTOS:%=$(DONE)/fits-%) $(PHOTOS:%=$(DONE)/cutouts-%) $(SHOWN:%=$(DONE)/taught-%) $(PASTED:%=$(DONE)/pasted-%) \
   $(RENDERED:%=$(DONE)/synthetic-%) $(DONE)/synthetic-val $(DONE)/synthetic-test $(JUDGED:%=$(DONE)/synthetic-val_%) \
   $(patsubst %,$(DONE)/seen-%,train two gestures signs) $(DONE)/seen-hard_negatives
-detector: $(DONE)/people $(DONE)/hands $(patsubst %,$(DONE)/synthetic-%,two hard gestures signs) \
+detector: $(DONE)/people $(DONE)/hands $(patsubst %,$(DONE)/synthetic-%,two bowls hard gestures signs) \
   $(patsubst %,$(DONE)/cutouts-%,sign_digits $(PASTED)) data/teachers/palm_detection_full.onnx
 
 # Photographs: the hand fitted to their labels, hands cut out of them, and what the teacher sees in views of both.
@@ -57,6 +57,7 @@ $(DONE)/pasted-%: $(DONE)/cutouts-% | data/backgrounds $(TEACHER)
 # Rendered hands: how many, how, and what the teacher sees in the first of them; a calibration is fitted on val and val_*.
 COUNT-train := 14000
 COUNT-two := 14000
+COUNT-bowls := 5000
 COUNT-hard := 6000
 COUNT-gestures := 12000
 COUNT-signs := 16000
@@ -64,6 +65,8 @@ COUNT-val := 300
 COUNT-test := 500
 HOW-train := --materials train --seed $(SEED)1
 HOW-two := --materials train --seed $(SEED)2 --difficulty two-hands
+SIZE-bowls := 208
+HOW-bowls := --materials train --seed $(SEED)6 --difficulty bowls
 HOW-hard := --materials train --seed $(SEED)3 --difficulty hard
 HOW-gestures := --materials train --seed $(SEED)4 --difficulty gestures
 HOW-signs := --materials train --seed $(SEED)5 --difficulty signs
@@ -76,7 +79,7 @@ HOW-val_signs := --materials train --seed 900012 --difficulty signs
 HOW-val_hard := --materials train --seed 900013 --difficulty hard
 HOW-test := --materials test --seed 900002
 $(DONE)/synthetic-%: | data/backgrounds data/skins data/hdri
-	$(HANDMESH) data synthetic --output data/synthetic/$* --count $(COUNT-$*) $(HOW-$*) --size 176 --painted-skins 32 \
+	$(HANDMESH) data synthetic --output data/synthetic/$* --count $(COUNT-$*) $(HOW-$*) --size $(or $(SIZE-$*),176) --painted-skins 32 \
 	  --backgrounds data/backgrounds --skins data/skins --environments data/hdri
 	$(noted)
 $(DONE)/seen-%: $(DONE)/synthetic-% | $(TEACHER)

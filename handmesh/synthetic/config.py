@@ -65,13 +65,16 @@ def backgrounds_of(materials: Materials, split: Split) -> Split:
 # The hard set: each sample has one of the situations in which hand trackers fail, in turn.
 
 
-Difficulty = Literal["ordinary", "hard", "two-hands", "gestures", "signs"]
+Difficulty = Literal["ordinary", "hard", "two-hands", "bowls", "gestures", "signs"]
 
-HardCase = Literal["grasp", "hands touching", "edge-on", "cut off", "fingers first", "two hands", "gesture", "sign"]
+HardCase = Literal[
+    "grasp", "hands touching", "edge-on", "cut off", "fingers first", "two hands", "bowl", "gesture", "sign"
+]
 TWO_HANDS: HardCase = "two hands"
+BOWL: HardCase = "bowl"
 GESTURE: HardCase = "gesture"
 SIGN: HardCase = "sign"
-_ONLY_CASE: dict[Difficulty, HardCase] = {"two-hands": TWO_HANDS, "gestures": GESTURE, "signs": SIGN}
+_ONLY_CASE: dict[Difficulty, HardCase] = {"two-hands": TWO_HANDS, "bowls": BOWL, "gestures": GESTURE, "signs": SIGN}
 HARD_CASES: tuple[HardCase, ...] = tuple(case for case in get_args(HardCase) if case not in _ONLY_CASE.values())
 
 _GRASPS = ("grasp", "grasp", "fist", "claw", "pinch", "relaxed")
@@ -121,7 +124,7 @@ def harder(probabilities: SceneProbabilities, hard_case: HardCase | None) -> Sce
         return replace(probabilities, held=1.0)
     if hard_case == "hands touching":
         return replace(probabilities, second_hand=1.0, touching=1.0)
-    if hard_case == TWO_HANDS:
+    if hard_case in (TWO_HANDS, BOWL):
         return replace(probabilities, second_hand=1.0, touching=0.6, torso=0.45, head=0.4, held=0.03, occluder=0.03)
     if hard_case == SIGN:
         return replace(probabilities, torso=0.55, head=0.45, held=0.02, occluder=0.04, second_hand=0.12)
@@ -218,7 +221,8 @@ class GenerateConfig:
     difficulty: Difficulty = "ordinary"
     """`hard`: each sample is, in turn, a grasp of an object, two hands that touch, a hand seen edge-on, cut off by
     the border, or with its fingers towards the camera; its label says which (`challenge`). `two-hands`: both hands of
-    one person, near or on one another, half of them in one gesture, before the body and the face more often.
+    one person, near or on one another, half of them in one gesture, before the body and the face more often. `bowls`:
+    both held out to the camera as a bowl, little finger by little finger, and both in view.
     `gestures`: single hands that pinch, almost pinch, point, count and sign, which are rare among ordinary ones.
     `signs`: letters, numbers and other signs that somebody shows to the camera, before face and chest."""
     environments: Path | None = None

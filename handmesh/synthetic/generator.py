@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 from handmesh.geometry import mirror_points_m, project
 from handmesh.hand.poses import PoseSampler, offered_view
 from handmesh.synthetic import config, objects, scene
-from handmesh.synthetic.config import TWO_HANDS, HardCase, SceneProbabilities, Sources, backgrounds_of, seed_of
+from handmesh.synthetic.config import BOWL, TWO_HANDS, HardCase, SceneProbabilities, Sources, backgrounds_of, seed_of
 from handmesh.synthetic.hand_mesh import Arm, PosedHand
 from handmesh.synthetic.renderer import Material, Part, RenderedScene, draw_light, load_environments
-from handmesh.synthetic.scene import Appearance, HandInstance, Stage, aim, beside, mirror_image
+from handmesh.synthetic.scene import Appearance, HandInstance, Stage, aim, beside, framed, mirror_image
 from handmesh.synthetic.sensor import Backgrounds, composite, photograph
 from handmesh.synthetic.skin import Skin, draw_skin, load_skins, painted_skins, skin_material
 from handmesh.types import Camera, Side
@@ -140,6 +140,8 @@ class Generator:
         first = self.draw_actor(rng, hard_case)
         if hard_case == TWO_HANDS:
             return self._pair(rng, first)
+        if hard_case == BOWL:
+            return self._bowl(rng, first)
         if rng.random() >= config.harder(self.probabilities, hard_case).second_hand:
             return [first]
         other = self.draw_actor(rng, None)._replace(side="left" if rng.random() < 0.7 else "right")
@@ -155,8 +157,7 @@ class Generator:
     def _pair(self, rng: np.random.Generator, first: HandInstance) -> list[HandInstance]:
         """A right hand and the same person's left one: often its mirror image at a plane that both touch; otherwise
         mostly turned as the first, every second in its gesture."""
-        other = self.draw_actor(rng, None)
-        other = other._replace(appearance=first.appearance._replace(seed=other.appearance.seed))
+        other = self._other_hand(rng, first)
         if rng.random() < MIRRORED:
             if rng.random() < OFFERED:
                 held = np.concatenate([offered_view(rng)[None], self._poses.sample(rng, "bowl")])
@@ -168,6 +169,17 @@ class Generator:
         if rng.random() < 0.5:
             rotations[1:] = Rotation.from_rotvec(rng.normal(0, 0.12, (15, 3))).as_matrix() @ first.rotations[1:]
         return [first, other._replace(side="left", rotations=rotations, shape=first.shape)]
+
+    def _bowl(self, rng: np.random.Generator, first: HandInstance) -> list[HandInstance]:
+        """A right hand and the same person's left one, side by side as a bowl that is held out to the camera."""
+        held = np.concatenate([offered_view(rng)[None], self._poses.sample(rng, "bowl")])
+        first = first._replace(rotations=Rotation.from_matrix(held).as_matrix())
+        return [first, mirror_image(rng, first, self._other_hand(rng, first), angle_deg=rng.normal(8, 12))]
+
+    def _other_hand(self, rng: np.random.Generator, first: HandInstance) -> HandInstance:
+        """Another hand in any pose, of the skin and the clothes of the first."""
+        other = self.draw_actor(rng, None)
+        return other._replace(appearance=first.appearance._replace(seed=other.appearance.seed))
 
     def draw_actor(self, rng: np.random.Generator, hard_case: HardCase | None) -> HandInstance:
         """A hand in any pose, seen from anywhere, not placed yet."""
@@ -199,6 +211,8 @@ class Generator:
         cut_off = rng.random() < scene.probabilities.cut_off
         touching = scene.probabilities.touching
         posed, camera = self._before_camera(rng, scene.posed, size, (0.45, 0.6), touching, cut_off)
+        if scene.hard_case == BOWL:
+            camera = framed(rng, camera, np.concatenate([_joints_px(*one, camera) for one in posed]))
         hand_instance, hand = posed[0]
         image = self._render_scene(rng, posed, camera, scene.probabilities)
         return Sample(

@@ -168,6 +168,17 @@ def aim(
     return hand_instance, _moved(arm, hand_instance, hand), camera
 
 
+def framed(rng: np.random.Generator, camera: Camera, points_px: np.ndarray) -> Camera:
+    """The camera zoomed and shifted, so that (N, 2) points are in view, near the image's middle or below it: where the
+    hands of somebody are who sits before a camera."""
+    low, high = points_px.min(0), points_px.max(0)
+    zoom = camera.width * np.exp(rng.uniform(np.log(0.35), np.log(0.8))) / float((high - low).max())
+    middle = (low + high) / 2 - [0.0, rng.uniform(0, 0.12) * camera.height / zoom]
+    cx, cy = ((size - 1) / 2 + zoom * (c - m) for size, c, m in
+              zip((camera.width, camera.height), (camera.cx, camera.cy), middle.tolist(), strict=True))  # fmt: skip
+    return Camera(camera.fx * zoom, camera.fy * zoom, cx, cy, camera.width, camera.height)
+
+
 def _over_the_border(rng: np.random.Generator, size: int, extent_px: np.ndarray) -> np.ndarray:
     """(2,) pixels that take 15 to 42 % of a centred box of (2,) `extent_px` out of the image; some at a corner."""
     fraction = rng.uniform(0.15, 0.42)
@@ -220,15 +231,18 @@ def beside(
 
 
 def mirror_image(
-    rng: np.random.Generator, first: HandInstance, other: HandInstance, noise_rad: float = 0.12
-) -> HandInstance:
+    rng: np.random.Generator, first: HandInstance, other: HandInstance, noise_rad: float = 0.12,
+    angle_deg: float | None = None,
+) -> HandInstance:  # fmt: skip
     """`other` as the left hand that nearly mirrors a right one at a plane between them: both make a bowl, are folded,
     or lie side by side.
 
     The plane's normal turns about the fingers' direction: from the little finger's edge (0 degrees) over the palm (90)
-    to the thumb's edge (180).
+    to the thumb's edge (180). angle_deg: how far; None: mostly a little.
     """
-    angle = np.radians(rng.normal(20, 30) if rng.random() < 0.65 else rng.uniform(-20, 200))
+    if angle_deg is None:
+        angle_deg = rng.normal(20, 30) if rng.random() < 0.65 else rng.uniform(-20, 200)
+    angle = np.radians(angle_deg)
     normal = first.rotations[0] @ [0, -np.sin(angle), -np.cos(angle)]  # the palm looks along -y, the thumb's side is +z
     reflection = np.eye(3) - 2 * np.outer(normal, normal)
     noise = Rotation.from_rotvec(rng.normal(0, noise_rad, (16, 3))).as_matrix()

@@ -12,8 +12,10 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from handmesh import geometry
 from handmesh.data.shards import read_shards
 from handmesh.gestures import contacts
+from handmesh.skeleton import KEYPOINTS
 from handmesh.synthetic import config, objects, scene, sensor
 from handmesh.synthetic.config import HARD_CASES, GenerateConfig, SceneProbabilities, Sources
 from handmesh.synthetic.generator import Generator
@@ -196,6 +198,22 @@ def test_some_pairs_hold_out_a_bowl(monkeypatch):
         return (rotations[:, 2, 0] > 0.3) & (rotations[:, 1, 1] > 0.3)
 
     assert held_out(1.0).mean() > 0.8 > 0.4 > held_out(0.0).mean()
+
+
+def test_bowls_are_two_hands_side_by_side_and_in_view():
+    made = Generator(Sources(painted_skins=1, materials="train", difficulty="bowls"), BARE)
+    samples = made.samples(3, range(12), size=96)
+    right = np.stack([sample.joints_px for sample in samples])
+    left = np.stack([sample.others_px["left"] for sample in samples])
+    for joints in (right, left):
+        assert ((joints > -1) & (joints < 96)).all()
+    apart = np.linalg.norm(right.mean(1) - left.mean(1), axis=1) / np.ptp(right, axis=1).max(1)
+    assert 0.4 < np.median(apart) < 1.6
+    little, index = (KEYPOINTS.index(name) for name in ("little1", "index1"))
+    between = np.linalg.norm(right - left, axis=-1)
+    assert (between[:, little] < between[:, index]).mean() > 0.8
+    projected = [geometry.project(sample.joints_m, sample.camera) for sample in samples]
+    np.testing.assert_allclose(right, projected, atol=1e-3)
 
 
 def test_shards_say_where_both_hands_of_a_pair_are(tmp_path):
