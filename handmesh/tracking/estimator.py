@@ -305,8 +305,9 @@ SURE_HANDEDNESS, SURE_SIDE = 0.95, 0.8
 found hand is tried as well: where palm and back look alike the detector is often wrong, and the network agrees too
 easily."""
 
-DETECTOR_SIDE_WEIGHT = 0.5
-"""Of the logarithm of the detector's odds for a side, against the mesh network's: chosen on five held-out sets."""
+DETECTOR_SIDE_WEIGHT, EXPECTED_ERROR_WEIGHT = 0.75, 5.0
+"""Of the logarithms of the detector's odds for a side and of the errors that the mesh network expects of its joints,
+against that of the mesh network's odds: on strangers' hands a wrong side is betrayed by joints that fit less well."""
 
 OPPOSITE_SIDES = 6.0
 """How much speaks for opposite sides where two hands are in view, on the scale of `Estimate.lead`: 860 of 882 labelled
@@ -340,6 +341,7 @@ class Estimate(NamedTuple):
     handedness_probability: float  # 0..1, that the hand is of the side it was taken for
     other: Estimate | None = None  # what it makes of the box as one of the other side, where that was tried
     lead: float = math.inf  # how much more speaks for this side than for that: the logarithm of the networks' odds
+    expected_error: float = 1.0  # of the joints found in the crop, their mean, in half crop sides
 
     @property
     def confidence(self) -> float:
@@ -388,7 +390,8 @@ class Estimator:
             if hand is None:
                 return None
             box = Box.around(image_joints_px(outputs, crop))
-        estimate = Estimate(hand, box, hand.score, probability(outputs["right"]))
+        expected_error = float(_found_uncertainty(outputs).mean())
+        estimate = Estimate(hand, box, hand.score, probability(outputs["right"]), expected_error=expected_error)
         return estimate.scored(
             self.confidence.followed(presence=estimate.presence, handedness_probability=estimate.handedness_probability)
         )
@@ -446,10 +449,15 @@ class Estimator:
 
 
 def _side_support(estimates: Sequence[Estimate | None]) -> float:
-    """How much speaks for the side of these passes: the mean logarithm of the odds; least where the hand is lost."""
+    """How much speaks for the side of these passes: the mean logarithm of the odds, more where smaller errors are
+    expected; least where the hand is lost."""
     if estimates[-1] is None:
         return -math.inf
-    return float(np.mean([logit(estimate.handedness_probability) for estimate in estimates]))
+    support = [
+        float(logit(each.handedness_probability)) - EXPECTED_ERROR_WEIGHT * math.log(each.expected_error)
+        for each in estimates
+    ]
+    return sum(support) / len(support)
 
 
 def _likelihood(estimate: Estimate) -> float:

@@ -201,7 +201,7 @@ def test_a_wrong_side_from_the_detector_is_corrected():
 )
 def test_both_networks_decide_whose_hand_it_is(right_in_net, side_score, expected):
     """The mesh network leans by `right_in_net` towards what the detector says, in every pass; the detector's odds count
-    half as much."""
+    three quarters of that."""
     session = SceneSession(lambda _: [RIGHT])
     run = session.run
 
@@ -215,6 +215,21 @@ def test_both_networks_decide_whose_hand_it_is(right_in_net, side_score, expecte
     (hand,) = tracker.detect(coded_frame(0), CAMERA)
     assert hand.side == expected
     assert session.runs == 4, "either doubts, so both sides are looked at twice"
+
+
+@pytest.mark.parametrize(("worse", "expected"), [(1.0, "left"), (2.0, "right"), (0.5, "left")])
+def test_the_side_as_which_its_joints_fit_better_speaks_for_itself(worse, expected):
+    """Both networks lean a little to the left; the errors that are expected there are `worse` times as large."""
+
+    def change(outputs, run):
+        if outputs["right"] < 0:  # shown as if it were a left one
+            outputs["spread"] = outputs["spread"] * np.float32(worse)
+        outputs["right"] = np.sign(outputs["right"]) * np.float32(-0.3)
+
+    session = Doctored(lambda _: [RIGHT], change)
+    tracker = HandTracker(Estimator(session), Given(Detection(box_of(RIGHT), "right", 0.9, 0.6)))
+    (hand,) = tracker.detect(coded_frame(0), CAMERA)
+    assert hand.side == expected
 
 
 ANOTHER = posed_hand((-0.15, 0, 0.6), (0.1, 0.2, -0.9), "left", seed=1)

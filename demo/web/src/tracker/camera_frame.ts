@@ -105,7 +105,7 @@ function contactIn({ contact }: Outputs): Float32Array | null {
 }
 
 /** The errors to expect of the joints found in the crop, in half crop sides, none of them too small. */
-function foundUncertainty(outputs: Outputs): Float64Array {
+export function foundUncertainty(outputs: Outputs): Float64Array {
   return Float64Array.from({ length: 21 }, (_, j) => Math.max(outputs['spread']![2 * j]!, LEAST_UNCERTAINTY));
 }
 

@@ -1,8 +1,10 @@
 /** One box in one image to one hand: crop, network, lifting, and which side it is. */
 
-import { ALIGN, COMPANION, DETECTOR_SIDE_WEIGHT, HOPELESS, SURE_HANDEDNESS, SURE_SIDE } from '../common/constants.ts';
+import {
+  ALIGN, COMPANION, DETECTOR_SIDE_WEIGHT, EXPECTED_ERROR_WEIGHT, HOPELESS, SURE_HANDEDNESS, SURE_SIDE,
+} from '../common/constants.ts';
 import { Alignment } from './alignment.ts';
-import { affineOf, imageJoints, toCameraFrame, type Crop } from './camera_frame.ts';
+import { affineOf, foundUncertainty, imageJoints, toCameraFrame, type Crop } from './camera_frame.ts';
 import { confidenceOf, probability, type Confidence } from './confidence.ts';
 import { warp } from './crop.ts';
 import type { Detection } from './detection.ts';
@@ -20,6 +22,7 @@ export interface Estimate {
   readonly agreement: number; // 0..1, that the hand is of the side it was taken for
   readonly other: Estimate | null; // what it makes of the box as one of the other side, where that was tried and is a hand
   readonly lead: number; // how much more speaks for this side than for that: the logarithm of the networks' odds
+  readonly expectedError: number; // of the joints found in the crop, their mean, in half crop sides
 }
 
 /** 0..1, that there is a hand and that it is of this side. */
@@ -69,7 +72,8 @@ export class Estimator {
       const probabilities = { presence: hand.score, agreement: logistic(outputs['right']![0]!) };
       const score = probability(this.confidence.followed, probabilities);
       const box = boxAround(imageJoints(outputs, crop));
-      return { ...probabilities, hand: { ...hand, score }, box, other: null, lead: Infinity };
+      const expectedError = foundUncertainty(outputs).reduce((sum, each) => sum + each, 0) / 21;
+      return { ...probabilities, hand: { ...hand, score }, box, other: null, lead: Infinity, expectedError };
     });
   }
 
@@ -129,9 +133,13 @@ export class Estimator {
 
 const otherSide = (side: Side): Side => (side === 'right' ? 'left' : 'right');
 
-/** How much speaks for the side of these passes: the mean logarithm of the odds; least where the hand is lost. */
+/**
+ * How much speaks for the side of these passes: the mean logarithm of the odds, more where smaller errors are expected;
+ * least where the hand is lost.
+ */
 function sideSupport(estimates: (Estimate | null)[]): number {
-  return estimates.reduce((sum, each) => sum + (each ? logit(each.agreement) : -Infinity), 0) / estimates.length;
+  const supportOf = (each: Estimate) => logit(each.agreement) - EXPECTED_ERROR_WEIGHT * Math.log(each.expectedError);
+  return estimates.reduce((sum, each) => sum + (each ? supportOf(each) : -Infinity), 0) / estimates.length;
 }
 
 /** How much speaks for a hand of this side in its box, on the scale of `Estimate.lead`. */
