@@ -60,7 +60,7 @@ _JUMP = 1.0  # the chord of 60 degrees, as the filter measures rotations: no joi
 PRESETS: dict[Smooth, SmoothingPreset | None] = {
     "off": None,
     "low": SmoothingPreset(
-        bearing=Cutoff(0.5, 95.0), distance=Cutoff(0.7, 10.0), rotation=Cutoff(2.0, 3.0, jump=_JUMP)
+        bearing=Cutoff(0.2, 100.0), distance=Cutoff(0.7, 11.0), rotation=Cutoff(2.0, 2.8, jump=_JUMP)
     ),
     "high": SmoothingPreset(
         bearing=Cutoff(1.0, 25.0), distance=Cutoff(0.4, 6.0), rotation=Cutoff(1.0, 1.5, jump=_JUMP)

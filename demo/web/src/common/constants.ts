@@ -106,9 +106,9 @@ export const SAME_POSITION_OVERLAP = 0.4;
 export const PRESETS = {
   off: null,
   low: {
-    bearing: { minCutoffHz: 0.5, beta: 95, jump: Infinity },
-    distance: { minCutoffHz: 0.7, beta: 10, jump: Infinity },
-    rotation: { minCutoffHz: 2, beta: 3, jump: 1 },
+    bearing: { minCutoffHz: 0.2, beta: 100, jump: Infinity },
+    distance: { minCutoffHz: 0.7, beta: 11, jump: Infinity },
+    rotation: { minCutoffHz: 2, beta: 2.8, jump: 1 },
   },
   high: {
     bearing: { minCutoffHz: 1, beta: 25, jump: Infinity },
