@@ -14,6 +14,7 @@ from rich.progress import track
 
 from handmesh.data.photos import LabelledHand, Photo, read_photos, usable_hands
 from handmesh.files import parsed_json, read_image, write_image, write_json
+from handmesh.geometry import apply_affine
 from handmesh.skeleton import BONES, KEYPOINTS, WRIST
 from handmesh.types import Box, Side
 
@@ -110,16 +111,21 @@ def write_cutouts(folder: Path | str, cutouts: Iterable[Cutout]) -> int:
     return len(entries)
 
 
-def reflection_beside(joints_px: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(2, 3) reflection at a line along the edge of a hand, mostly beside its fingers: what a hand of (21, 2) joints
-    becomes is its owner's other hand, that touches it, overlaps with it a little or is a little apart."""
+def mirrored_beside(affine: np.ndarray, hand: CutoutHand, rng: np.random.Generator) -> np.ndarray:
+    """(2, 3) that lays a cutout as the mirror image of how `affine` lays it, beside it: as its owner's other hand.
+
+    The mirror is a line along the edge of the hand, mostly beside its fingers: the two touch, overlap a little or are a
+    little apart.
+    """
+    joints_px = apply_affine(affine, hand.joints_px)
     wrist, middle = (joints_px[KEYPOINTS.index(name)].astype(float) for name in ("wrist", "middle1"))
     angle = float(np.arctan2(*(middle - wrist)[::-1])) + rng.choice([-1, 1]) * np.pi / 2
     angle = angle + rng.normal(0, 0.5) if rng.random() < 0.8 else rng.uniform(-np.pi, np.pi)
     normal = np.array([np.cos(angle), np.sin(angle)])
     size = float(np.ptp(joints_px, axis=0).max())
     edge = float((joints_px @ normal).max()) + rng.uniform(-0.08, 0.2) * size
-    return np.column_stack([np.eye(2) - 2 * np.outer(normal, normal), 2 * edge * normal])
+    reflection = np.column_stack([np.eye(2) - 2 * np.outer(normal, normal), 2 * edge * normal])
+    return reflection @ np.vstack([affine, [0, 0, 1]])
 
 
 # Cutting labelled hands out of photographs, to paste them elsewhere.

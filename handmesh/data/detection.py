@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from handmesh.crop import PADDING
-from handmesh.data.cutouts import Cutout, CutoutSet, reflection_beside
+from handmesh.data.cutouts import Cutout, CutoutSet, mirrored_beside
 from handmesh.data.loader import Stage, StepBatches
 from handmesh.data.photos import Photo, list_images, read_photos, split_of
 from handmesh.data.samples import vary_colour
@@ -313,8 +313,8 @@ def paste(scene: Scene, cutout: Cutout, rng: np.random.Generator, mirrored: floa
     rgba[..., :3] *= rgba[..., 3:] / 255 * rng.uniform(0.75, 1.25)
     laid = [(affine, mirror)]
     if mirrored and len(cutout.hands) == 1 and rng.random() < mirrored:
-        reflection = reflection_beside(apply_affine(affine, cutout.hands[0].joints_px), rng)
-        laid.insert(int(rng.integers(2)), (reflection @ np.vstack([affine, [0, 0, 1]]), not mirror))
+        beside = mirrored_beside(affine, cutout.hands[0], rng)
+        laid.insert(int(rng.integers(2)), (beside, not mirror))
     for affine, mirror in laid:
         scene = _laid(scene, cutout, rgba, affine, mirror)
     return scene

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from handmesh import crop, geometry
 from handmesh.console import warn
 from handmesh.data.cutouts import LIST_FILE as CUTOUT_FILE
-from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, reflection_beside
+from handmesh.data.cutouts import Cutout, CutoutHand, CutoutSet, mirrored_beside
 from handmesh.data.detection import Scene, SceneSource, Size
 from handmesh.data.freihand import CropProtocol, FreihandSource, crop_box, read_freihand
 from handmesh.data.loader import Changing, MixConfig, Source
@@ -384,9 +384,9 @@ class CutoutSource:
         joints_px = geometry.apply_affine(affine, hand.joints_px).astype(np.float32)
         affines, other = [affine], None
         if mirrored:
-            reflection = reflection_beside(joints_px, rng)
-            affines.insert(int(rng.integers(2)), reflection @ np.vstack([affine, [0, 0, 1]]))
-            other = Box.around(geometry.apply_affine(reflection, joints_px))
+            beside = mirrored_beside(affine, hand, rng)
+            affines.insert(int(rng.integers(2)), beside)
+            other = Box.around(geometry.apply_affine(beside, hand.joints_px))
         image = _paste(cutout.rgba, affines, self._background(rng), rng)
         sample = _of_photograph(image, replace(hand, joints_px=joints_px), self._fit(hand, affine))
         return sample._replace(other=other)

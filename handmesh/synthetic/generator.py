@@ -160,8 +160,7 @@ class Generator:
         other = self._other_hand(rng, first)
         if rng.random() < MIRRORED:
             if rng.random() < OFFERED:
-                held = np.concatenate([offered_view(rng)[None], self._poses.sample(rng, "bowl")])
-                first = first._replace(rotations=Rotation.from_matrix(held).as_matrix())
+                first = self._held_out(rng, first)
             return [first, mirror_image(rng, first, other)]
         rotations = other.rotations
         if rng.random() < 0.75:
@@ -172,9 +171,13 @@ class Generator:
 
     def _bowl(self, rng: np.random.Generator, first: HandInstance) -> list[HandInstance]:
         """A right hand and the same person's left one, side by side as a bowl that is held out to the camera."""
-        held = np.concatenate([offered_view(rng)[None], self._poses.sample(rng, "bowl")])
-        first = first._replace(rotations=Rotation.from_matrix(held).as_matrix())
+        first = self._held_out(rng, first)
         return [first, mirror_image(rng, first, self._other_hand(rng, first), angle_deg=rng.normal(8, 12))]
+
+    def _held_out(self, rng: np.random.Generator, first: HandInstance) -> HandInstance:
+        """The hand as one half of a bowl that is held out to the camera."""
+        held = np.concatenate([offered_view(rng)[None], self._poses.sample(rng, "bowl")])
+        return first._replace(rotations=Rotation.from_matrix(held).as_matrix())
 
     def _other_hand(self, rng: np.random.Generator, first: HandInstance) -> HandInstance:
         """Another hand in any pose, of the skin and the clothes of the first."""

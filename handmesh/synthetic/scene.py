@@ -174,8 +174,8 @@ def framed(rng: np.random.Generator, camera: Camera, points_px: np.ndarray) -> C
     low, high = points_px.min(0), points_px.max(0)
     zoom = camera.width * np.exp(rng.uniform(np.log(0.35), np.log(0.8))) / float((high - low).max())
     middle = (low + high) / 2 - [0.0, rng.uniform(0, 0.12) * camera.height / zoom]
-    cx, cy = ((size - 1) / 2 + zoom * (c - m) for size, c, m in
-              zip((camera.width, camera.height), (camera.cx, camera.cy), middle.tolist(), strict=True))  # fmt: skip
+    size = np.array([camera.width, camera.height])
+    cx, cy = (size - 1) / 2 + zoom * ([camera.cx, camera.cy] - middle)
     return Camera(camera.fx * zoom, camera.fy * zoom, cx, cy, camera.width, camera.height)
 
 

@@ -340,7 +340,7 @@ class Estimate(NamedTuple):
     presence: float  # 0..1, what the network says of a hand in the crop
     handedness_probability: float  # 0..1, that the hand is of the side it was taken for
     other: Estimate | None = None  # what it makes of the box as one of the other side, where that was tried
-    lead: float = math.inf  # how much more speaks for this side than for that: the logarithm of the networks' odds
+    lead: float = math.inf  # how much more speaks for this side than for that, as a logarithm of odds
     expected_error: float = 1.0  # of the joints found in the crop, their mean, in half crop sides
 
     @property
@@ -390,7 +390,7 @@ class Estimator:
             if hand is None:
                 return None
             box = Box.around(image_joints_px(outputs, crop))
-        expected_error = float(_found_uncertainty(outputs).mean())
+            expected_error = float(_found_uncertainty(outputs).mean())
         estimate = Estimate(hand, box, hand.score, probability(outputs["right"]), expected_error=expected_error)
         return estimate.scored(
             self.confidence.followed(presence=estimate.presence, handedness_probability=estimate.handedness_probability)

@@ -379,9 +379,13 @@ FAR_OFF = 0.25
 
 def sees_labelled_hand(teacher: Prediction, batch: Batch) -> Tensor:
     """(B,) 1 where a crop shows a hand and the teacher's joints do not lie far off those that are labelled."""
-    distances = (teacher.joints_crop - batch.joints_crop).norm(dim=-1) * batch.has_joints_crop
-    mean = distances.sum(1) / batch.has_joints_crop.sum(1).clamp_min(1)
-    return batch.presence * (mean < FAR_OFF)
+    return batch.presence * ~(mean_distance(teacher, batch) >= FAR_OFF)
+
+
+def mean_distance(prediction: Prediction, batch: Batch) -> Tensor:
+    """(B,) of the joints from their labels, in half crop sides; not a number where none is labelled."""
+    distances = (prediction.joints_crop - batch.joints_crop).norm(dim=-1)
+    return (distances * batch.has_joints_crop).sum(1) / batch.has_joints_crop.sum(1)
 
 
 def distillation_losses(

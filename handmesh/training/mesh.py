@@ -33,6 +33,7 @@ from handmesh.training.losses import (
     Teacher,
     distillation_losses,
     matching_losses,
+    mean_distance,
     network_input,
     pose_hand,
     rows,
@@ -144,8 +145,7 @@ def quick_metrics(prediction: Prediction, batch: Batch, model: HandModel) -> dic
     """Errors to watch during training: 2D as a fraction of the longer box side, 3D in millimetres."""
     labelled, joints = batch.has_joints_crop[..., None] > 0, batch.joints_crop
     extent = (joints.where(labelled, -torch.inf).amax(1) - joints.where(labelled, torch.inf).amin(1)).amax(1)
-    distances = (prediction.joints_crop - joints).norm(dim=-1)
-    error_2d = (distances * batch.has_joints_crop).sum(1) / batch.has_joints_crop.sum(1) / extent
+    error_2d = mean_distance(prediction, batch) / extent
     aligned = procrustes(prediction.joints_m, batch.joints_m)
     scale = 1000.0
     metrics = {

@@ -21,7 +21,7 @@ export interface Estimate {
   readonly presence: number; // 0..1, what the network says of a hand in the crop
   readonly agreement: number; // 0..1, that the hand is of the side it was taken for
   readonly other: Estimate | null; // what it makes of the box as one of the other side, where that was tried and is a hand
-  readonly lead: number; // how much more speaks for this side than for that: the logarithm of the networks' odds
+  readonly lead: number; // how much more speaks for this side than for that, as a logarithm of odds
   readonly expectedError: number; // of the joints found in the crop, their mean, in half crop sides
 }
 
