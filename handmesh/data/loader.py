@@ -19,7 +19,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from handmesh.data.remote import StreamConfig
-from handmesh.data.samples import AugmentConfig, Batch, CropSample, HandSample, collate, make_crop_sample
+from handmesh.data.samples import AugmentConfig, Batch, CropSample, HandSample, Look, collate, make_crop_sample
 from handmesh.data.sets import SETS
 
 
@@ -167,13 +167,14 @@ class TrainingBatches(StepBatches):
 
     def __init__(
         self, sources: Sequence[tuple[float, Source | Changing]], stages: Sequence[Stage], augment: AugmentConfig,
-        box_scale: float, seed: int, rank: int = 0, world: int = 1, parts: int = 1,
+        box_scale: float, seed: int, rank: int = 0, world: int = 1, parts: int = 1, look: Look | None = None,
     ) -> None:  # fmt: skip
+        """look: what `augment.looked` asks where joints are."""
         super().__init__(sources, stages, seed, rank, world, parts)
-        self.augment, self.box_scale = augment, box_scale
+        self.augment, self.box_scale, self.look = augment, box_scale, look
 
     def make(self, source: Source, size: int, rng: np.random.Generator) -> CropSample:
-        return make_crop_sample(source.draw(rng), size, self.box_scale, self.augment, rng)
+        return make_crop_sample(source.draw(rng), size, self.box_scale, self.augment, rng, self.look)
 
     def from_source(self, sample: CropSample, number: int) -> CropSample:
         return sample._replace(source=float(number))

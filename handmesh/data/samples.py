@@ -8,7 +8,7 @@ with mirrored labels; its training crop is the original's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -40,6 +40,24 @@ class AugmentConfig:
     between: float = 0.0
     """Of hands that touch or nearly touch one of the other side: the fraction of crops that lie over both, as a
     detector's box may; the one that the crop is mirrored for is labelled."""
+    looked: float = 0.0
+    """Fraction of crops that lie about the joints that a network sees in such a crop, as a tracker's second look does;
+    the config's `looker` says which network."""
+
+
+Look = Callable[[np.ndarray, Box, bool], np.ndarray]
+"""Where a network sees a hand's joints: (H, W, 3) uint8 RGB, a crop's box and whether the crop is mirrored to (21, 2)
+pixels of the image."""
+
+_LOOKED = AugmentConfig(rotation_deg=4.0, any_rotation=0.0, scale=(0.9, 1.08), shift=0.03)
+"""How crops vary about the joints seen: the network in training sees others than the one that is asked."""
+
+
+def box_of_second_look(image: np.ndarray, box: Box, mirror: bool, box_scale: float, look: Look) -> Box:
+    """The crop's box about the joints seen in the crop of `box`; `box` itself where these lie nowhere near it."""
+    seen = Box.around(look(image, box, mirror)).scaled(box_scale)
+    away = math.dist(seen.centre_px, box.centre_px)
+    return seen if box.size_px / 3 <= seen.size_px <= box.size_px * 2 and away <= box.size_px / 2 else box
 
 
 _NEIGHBOUR, _FARTHEST_BETWEEN = 1.3, 0.6
@@ -267,9 +285,13 @@ class CropSample(NamedTuple):
 
 
 def make_crop_sample(
-    item: HandSample, size: int, box_scale: float, augment: AugmentConfig | None, rng: np.random.Generator
-) -> CropSample:
-    """Crop one labelled image to `size` pixels; without `augment`, just as the tracker would."""
+    item: HandSample, size: int, box_scale: float, augment: AugmentConfig | None, rng: np.random.Generator,
+    look: Look | None = None,
+) -> CropSample:  # fmt: skip
+    """Crop one labelled image to `size` pixels; without `augment`, just as the tracker would.
+
+    look: what `augment.looked` asks; without one, nothing is.
+    """
     box = (item.view or item.box).scaled(box_scale)
     wrong_side = item.wrong_side
     if augment is not None and item.view is None:
@@ -277,6 +299,9 @@ def make_crop_sample(
         box = box_between(item.box, item.other, rng).scaled(box_scale) if is_between else box
         box = jitter_box(box, augment, rng)
         wrong_side = item.joints_px is not None and not is_between and rng.random() < augment.wrong_side
+        if look is not None and rng.random() < augment.looked:
+            mirror = (item.side == "left") != wrong_side
+            box = jitter_box(box_of_second_look(item.image, box, mirror, box_scale, look), _LOOKED, rng)
     mirror = (item.side == "left") != wrong_side
     affine = crop.crop_affine(box, size, mirror)
     if item.stretch is not None:

@@ -210,12 +210,16 @@ def _crossed(rng: np.random.Generator) -> np.ndarray:
 
 
 def _signs(rng: np.random.Generator) -> np.ndarray:
-    """Horns, the telephone, "I love you", the three of sign languages with the thumb on the little finger."""
+    """Horns, the telephone, "I love you", the three of sign languages with the thumb on the little finger, an L of the
+    thumb and one finger or two."""
     states, thumb = _SIGNS[rng.integers(len(_SIGNS))]
     return _hand(rng, ["straight" if state == "1" else "curled" for state in states], thumb, (-0.4, 1.2))
 
 
-_SIGNS = (("1001", "across"), ("1001", "palm"), ("0001", "out"), ("1001", "out"), ("1110", "palm"), ("1000", "out"))
+_SIGNS = (
+    *(("1001", "across"), ("1001", "palm"), ("0001", "out"), ("1001", "out"), ("1110", "palm"), ("1000", "out")),
+    ("1100", "out"),
+)
 """Index to little finger, 1 for a straight one, and the thumb."""
 
 
@@ -386,11 +390,14 @@ def sample_view(rng: np.random.Generator) -> np.ndarray:
 
 
 def shown_view(rng: np.random.Generator) -> np.ndarray:
-    """(3, 3) as `sample_view`: a hand shown to the camera, upright or leaning, palm or back to it; one in eight points
-    at it."""
-    if rng.random() < 0.125:
+    """(3, 3) as `sample_view`: a hand shown to the camera, palm or back to it, upright or, three times in ten,
+    lying; one in six points at it, one in eight is seen from an edge, as hands that point aside."""
+    kind = rng.random()
+    if kind < 0.17:
         return fingers_first_view(rng)
-    return _facing(rng, rng.random() < 0.65, lambda rng: rng.normal(0, 35))
+    if kind < 0.295:
+        return edge_on_view(rng)
+    return _facing(rng, rng.random() < 0.6, _shown_roll_deg)
 
 
 def _facing(rng: np.random.Generator, palm: bool, roll_deg: Callable[[np.random.Generator], float]) -> np.ndarray:
@@ -437,6 +444,10 @@ def _near(rng: np.random.Generator, side: Rotation, most_deg: float, roll_deg: f
     about, tilt = rng.uniform(0, 2 * np.pi), most_deg * np.sqrt(rng.random())
     tilted = Rotation.from_rotvec([tilt * np.cos(about), tilt * np.sin(about), 0], degrees=True)
     return (Rotation.from_euler("z", roll_deg, degrees=True) * tilted * side).as_matrix()
+
+
+def _shown_roll_deg(rng: np.random.Generator) -> float:
+    return rng.normal(0.0 if rng.random() < 0.7 else rng.choice([-80.0, 80.0]), 32)
 
 
 def _roll_deg(rng: np.random.Generator) -> float:

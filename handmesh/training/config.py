@@ -122,6 +122,8 @@ class MeshConfig:
     """Weights of a trained network, usually a larger one, that this one learns from beside the labels."""
     distillation: dict[str, float] = field(default_factory=lambda: dict(DEFAULT_DISTILLATION))
     """Weights of the losses against the teacher by name (handmesh/training/losses.py)."""
+    looker: Path | None = None
+    """An exported mesh network (.onnx): `data.augment.looked` of the crops lie where it sees the hand."""
     matching: float = 0.5
     """Weight of the differences from the teacher's features that `data.taught` holds."""
     box_scale: float = 1.5

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from handmesh.crop import px_from_normalised
+from handmesh.crop import crop_affine, image_px_from_normalised, px_from_normalised, warp
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import TrainingBatches, batches_from
 from handmesh.data.mixture import PhotoSource, ShardSource, WithCropProtocol, mixed_sources
@@ -24,6 +24,7 @@ from handmesh.hand.model import HandModel
 from handmesh.hand.rotations import procrustes
 from handmesh.models.mesh_net import HandNet
 from handmesh.skeleton import BONES
+from handmesh.tracking.backends import open_session
 from handmesh.training.config import MeshConfig, as_plain
 from handmesh.training.distributed import apart
 from handmesh.training.engine import StepLosses
@@ -41,8 +42,26 @@ from handmesh.training.losses import (
     true_vertices,
     weighted_losses,
 )
+from handmesh.types import Box
 
 _NO_RANDOMNESS = np.random.default_rng(0)
+
+
+class Looker:
+    """Says where an exported mesh network sees a hand's joints; see `samples.Look`."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ModelFileError (a ValueError) where `path` holds no exported mesh network."""
+        self.path, self._session = path, open_session(path, "mesh", threads=1)
+
+    def __call__(self, image: np.ndarray, box: Box, mirror: bool) -> np.ndarray:
+        self._session = self._session or open_session(self.path, "mesh", threads=1)
+        size = self._session.input_size[0]
+        pixels = warp(image, crop_affine(box, size, mirror), size)
+        return image_px_from_normalised(self._session.run(pixels[None])["joints_crop"][0].astype(float), box, mirror)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_session": None}  # another process opens the file for itself
 
 
 class MeshTask:
@@ -61,6 +80,9 @@ class MeshTask:
         segments = config.losses.get("mask", 0) > 0
         if segments != config.network.segmentation:
             raise ValueError("the loss 'mask' and network.segmentation belong together: set both or neither")
+        if (config.data.augment.looked > 0) != bool(config.looker):
+            raise ValueError("data.augment.looked and looker belong together: set both or neither")
+        self.look = Looker(config.looker) if config.looker else None
         self.sources = mixed_sources(config.data, self.hand_model, config.box_scale, segments, config.run.seed)
         self.validation = dict(self._validation_batches())
 
@@ -68,7 +90,7 @@ class MeshTask:
         data, run = self.config.data, self.config.run
         dataset = TrainingBatches(
             [(mixed.fraction, mixed.source) for mixed in self.sources], run.stages, data.augment,
-            self.config.box_scale, run.seed, rank, world, run.accumulate,
+            self.config.box_scale, run.seed, rank, world, run.accumulate, self.look,
         )  # fmt: skip
         return batches_from(dataset, start, data.workers)
 

@@ -129,6 +129,40 @@ def test_crops_between_two_hands_are_mirrored_for_the_one_that_is_labelled():
     assert make_crop_sample(item, 96, 1.5, config, rng).right == 0
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_looked_crops_lie_about_the_joints_that_a_network_sees(side):
+    """Whatever the box that was looked at: about the joints seen, and labelled with the true ones."""
+    item, rng = _item(side), np.random.default_rng(0)
+    config = AugmentConfig(wrong_side=0.0, colour=False, any_rotation=1.0, looked=1.0)
+    seen_px, asked = item.joints_px + (6.0, -4.0), []
+
+    def look(image, box, mirror):
+        asked.append((box, mirror))
+        return seen_px
+
+    samples = [make_crop_sample(item, 96, 1.5, config, rng, look) for _ in range(20)]
+    assert {mirror for _, mirror in asked} == {side == "left"} and len({box for box, _ in asked}) == 20
+    affine = crop.crop_affine(Box.around(seen_px).scaled(1.5), 96, side == "left")
+    about_seen = crop.normalised_from_px(geometry.apply_affine(affine, item.joints_px), 96)
+    for sample in samples:
+        assert np.abs(sample.joints_crop - about_seen).max() < 0.25  # moved and turned a little
+
+
+def test_a_look_that_goes_astray_moves_no_crop():
+    item, config = _item(), AugmentConfig(wrong_side=0.0, colour=False, looked=1.0)
+    far = [item.joints_px + 200.0, item.joints_px.mean(0) + 0.1 * (item.joints_px - item.joints_px.mean(0))]
+    for astray in far:
+        sample = make_crop_sample(item, 96, 1.5, config, np.random.default_rng(0), lambda *_, px=astray: px)
+        assert np.abs(sample.joints_crop).max() < 1.2
+
+
+def test_without_a_look_crops_are_as_before():
+    one, other = (
+        make_crop_sample(_item(), 64, 1.5, AugmentConfig(looked=looked), np.random.default_rng(0)) for looked in (0, 1)
+    )
+    np.testing.assert_array_equal(one.image, other.image)
+
+
 class _Items:
     def draw(self, rng: np.random.Generator) -> HandSample:
         return _item(seed=int(rng.integers(50)))
