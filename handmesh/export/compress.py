@@ -95,7 +95,7 @@ def shared(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph in which constant outputs that repeat a weight are taken from it: half a megabyte less.
 
     They are the parametric hand, which the graph itself poses: as it is, with its axes in another order,
-    or with its columns in another order.
+    or with its rows, in another order, as columns.
     """
     stored = _copy(proto)
     weights = [t for t in stored.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2]
@@ -128,14 +128,17 @@ def _taken_from(
             onnx.helper.make_node("Reshape", [weight.name, f"{name}.shape"], [f"{name}.unfolded"]),
             onnx.helper.make_node("Transpose", [f"{name}.unfolded"], [name], perm=[1, 2, 0]),
         ]
-    if have.shape != value.shape:
+    if have.shape != value.T.shape:
         return None
-    positions = {column.tobytes(): position for position, column in enumerate(have.T)}
+    positions = {row.tobytes(): position for position, row in enumerate(have)}
     order = [positions.get(column.tobytes()) for column in value.T]
     if None in order:
         return None
     graph.initializer.append(numpy_helper.from_array(np.array(order, np.int64), f"{name}.order"))
-    return [onnx.helper.make_node("Gather", [weight.name, f"{name}.order"], [name], axis=1)]
+    return [
+        onnx.helper.make_node("Gather", [weight.name, f"{name}.order"], [f"{name}.rows"]),
+        onnx.helper.make_node("Transpose", [f"{name}.rows"], [name]),
+    ]
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:

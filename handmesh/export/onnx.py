@@ -287,7 +287,7 @@ def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
         "faces": model.faces.astype(np.int32),
         "hand_template": model.template,
         "hand_shapedirs": model.shapedirs.unflatten(1, (-1, 3)).permute(1, 2, 0),
-        "hand_weights": model.weights[:, model.level_order.argsort()],
+        "hand_weights": model.weights[model.level_order.argsort()].T,
         "hand_keypoint_regressor": model.keypoint_regressor,
     }
     if model.posedirs is not None:

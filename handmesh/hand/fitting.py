@@ -67,7 +67,7 @@ class KeypointHand:
         if hand.posedirs is not None:
             raise ValueError("fits need a hand without pose-dependent corrections, such as the bundled one")
         order = np.argsort(hand.level_order.numpy())
-        regressor, weights = hand.keypoint_regressor.double().numpy(), hand.weights.double().numpy()[:, order]
+        regressor, weights = hand.keypoint_regressor.double().numpy(), hand.weights.double().numpy()[order].T
         template, shapes = hand.template.double().numpy(), hand.shapedirs.double().numpy().reshape(10, -1, 3)
         self.joints = hand.joint_template.double().numpy()[order]
         self.joint_shapes = hand.joint_shapedirs.double().numpy().reshape(10, 16, 3)[:, order]

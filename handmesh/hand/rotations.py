@@ -22,9 +22,12 @@ def rotation_from_6d(six: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
     """The cross product from plain products, which every export target knows."""
-    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
-    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
-    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim=-1)
+    next_axis, last_axis = torch.tensor([[1, 2, 0], [2, 0, 1]], device=a.device)
+
+    def turned(left: Tensor, right: Tensor) -> Tensor:
+        return left.index_select(-1, next_axis) * right.index_select(-1, last_axis)
+
+    return turned(a, b) - turned(b, a)
 
 
 def rotation_to_6d(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
