@@ -309,6 +309,10 @@ DETECTOR_SIDE_WEIGHT, EXPECTED_ERROR_WEIGHT = 0.75, 5.0
 """Of the logarithms of the detector's odds for a side and of the errors that the mesh network expects of its joints,
 against that of the mesh network's odds: on strangers' hands a wrong side is betrayed by joints that fit less well."""
 
+DOUBTED_LEAD, TURNED_RAD = 4.0, 0.2
+"""With less lead than this, both sides are looked at again in boxes turned by so much either way: four looks more at
+one in ten newly found hands."""
+
 OPPOSITE_SIDES = 6.0
 """How much speaks for opposite sides where two hands are in view, on the scale of `Estimate.lead`: 860 of 882 labelled
 pairs are opposite. Hands with so much lead are of their side in 19 of 20 cases, so two sure right hands stay right."""
@@ -403,7 +407,8 @@ class Estimator:
 
         image: (H, W, 3) uint8 RGB. Each further pass looks again at a box around the joints of the pass before. Where
         detector or network may be wrong about the side, or for `both` in any case, the other one is followed as far,
-        and what the network says of the side in all of these passes is weighed with what the detector says.
+        and what the network says of the side in all of these passes is weighed with what the detector says; where that
+        leaves doubt, with what it says in turned boxes, too.
         """
         first = self.estimate(image, camera, detection.box, detection.side)
         if first is None or first.presence < HOPELESS:
@@ -415,6 +420,9 @@ class Estimator:
         other = self._looked_again(image, camera, first, passes)
         for_detector = DETECTOR_SIDE_WEIGHT * float(logit(detection.side_score))
         lead = _side_support(given) + for_detector - _side_support(other)
+        if abs(lead) < DOUBTED_LEAD:
+            with_turned = [self._looked_turned(image, camera, looks[-1]) + looks for looks in (given, other)]
+            lead = _side_support(with_turned[0]) + for_detector - _side_support(with_turned[1])
         chosen, rival = (other[-1], given[-1]) if lead < 0 else (given[-1], other[-1])
         return None if chosen is None else chosen._replace(other=rival, lead=abs(lead))
 
@@ -426,6 +434,13 @@ class Estimator:
         while (last := estimates[-1]) and len(estimates) < passes and is_usable(last.box, image):
             estimates.append(self.estimate(image, camera, last.box, last.hand.side))
         return estimates
+
+    def _looked_turned(self, image: np.ndarray, camera: Camera, estimate: Estimate) -> list[Estimate]:
+        """What is seen in the estimate's own box turned to either side, where that is a hand."""
+        box, side = estimate.box, estimate.hand.side
+        turned = (replace(box, angle_rad=box.angle_rad + turn) for turn in (-TURNED_RAD, TURNED_RAD))
+        looks = [self.estimate(image, camera, each, side, mesh=False) for each in turned if is_usable(box, image)]
+        return [look for look in looks if look is not None]
 
     def found(
         self, image: np.ndarray, camera: Camera, detection: Detection, passes: int = 2, both: bool = False

@@ -196,10 +196,10 @@ def test_a_wrong_side_from_the_detector_is_corrected():
 
 
 @pytest.mark.parametrize(
-    ("right_in_net", "side_score", "expected"),
-    [(2.0, 0.99, "right"), (-1.0, 0.99, "right"), (-1.0, 0.6, "left"), (8.0, 0.6, "right")],
+    ("right_in_net", "side_score", "expected", "looks"),
+    [(2.0, 0.99, "right", 2), (-1.0, 0.99, "right", 4), (-1.0, 0.6, "left", 4), (8.0, 0.6, "right", 2)],
 )
-def test_both_networks_decide_whose_hand_it_is(right_in_net, side_score, expected):
+def test_both_networks_decide_whose_hand_it_is(right_in_net, side_score, expected, looks):
     """The mesh network leans by `right_in_net` towards what the detector says, in every pass; the detector's odds count
     three quarters of that."""
     session = SceneSession(lambda _: [RIGHT])
@@ -214,7 +214,28 @@ def test_both_networks_decide_whose_hand_it_is(right_in_net, side_score, expecte
     tracker = HandTracker(Estimator(session), detector)
     (hand,) = tracker.detect(coded_frame(0), CAMERA)
     assert hand.side == expected
-    assert session.runs == 4, "either doubts, so both sides are looked at twice"
+    assert session.runs == 2 * looks, (
+        "either doubts, so both sides are looked at, turned as well where that says little"
+    )
+
+
+@pytest.mark.parametrize(
+    ("straight", "turned", "expected"), [(-0.5, 2.0, "right"), (-0.5, 0.1, "left"), (-3.0, 9.0, "left")]
+)
+def test_looks_at_turned_boxes_decide_where_there_is_doubt(straight, turned, expected):
+    """The network leans by `straight` towards the detector's side in the first four looks, then by `turned`."""
+    session = SceneSession(lambda _: [RIGHT])
+    run = session.run
+
+    def leaning(image):
+        outputs = run(image)
+        lean = straight if session.runs <= 4 else turned
+        return outputs | {"right": np.sign(outputs["right"]) * np.float32(lean)}
+
+    session.run = leaning
+    tracker = HandTracker(Estimator(session), Given(Detection(box_of(RIGHT), "right", 0.9, 0.5)))
+    (hand,) = tracker.detect(coded_frame(0), CAMERA)
+    assert hand.side == expected
 
 
 @pytest.mark.parametrize(("worse", "expected"), [(1.0, "left"), (2.0, "right"), (0.5, "left")])

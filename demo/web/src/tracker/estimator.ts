@@ -1,7 +1,8 @@
 /** One box in one image to one hand: crop, network, lifting, and which side it is. */
 
 import {
-  ALIGN, COMPANION, DETECTOR_SIDE_WEIGHT, EXPECTED_ERROR_WEIGHT, HOPELESS, SURE_HANDEDNESS, SURE_SIDE,
+  ALIGN, COMPANION, DETECTOR_SIDE_WEIGHT, DOUBTED_LEAD, EXPECTED_ERROR_WEIGHT, HOPELESS, SURE_HANDEDNESS, SURE_SIDE,
+  TURNED_RAD,
 } from '../common/constants.ts';
 import { Alignment } from './alignment.ts';
 import { affineOf, foundUncertainty, imageJoints, toCameraFrame, type Crop } from './camera_frame.ts';
@@ -96,7 +97,7 @@ export class Estimator {
   /**
    * The hand in a box whose position and side are only roughly known; each further pass looks again around it. Where
    * detector or network may be wrong about the side, or for `both` in any case, the other one is followed as far, and
-   * all that was seen decides.
+   * all that was seen decides; where that leaves doubt, what is seen in turned boxes, too.
    */
   private async estimateAfresh(view: View, detection: Detection, passes: number, both: boolean): Promise<Estimate | null> {
     const { box, side, sideScore } = detection;
@@ -109,7 +110,14 @@ export class Estimator {
       return given.at(-1)!;
     }
     const other = await this.lookedAgain(view, await this.estimate(view, box, otherSide(side)), passes);
-    const lead = sideSupport(given) + DETECTOR_SIDE_WEIGHT * logit(sideScore) - sideSupport(other);
+    const forDetector = DETECTOR_SIDE_WEIGHT * logit(sideScore);
+    let lead = sideSupport(given) + forDetector - sideSupport(other);
+    if (Math.abs(lead) < DOUBTED_LEAD) {
+      const [givenTurned, otherTurned] = [
+        await this.lookedTurned(view, given.at(-1)!), await this.lookedTurned(view, other.at(-1)!),
+      ];
+      lead = sideSupport([...givenTurned, ...given]) + forDetector - sideSupport([...otherTurned, ...other]);
+    }
     const [chosen, rival] = (lead < 0 ? [other, given] : [given, other]).map((passed) => passed.at(-1)!);
     return chosen ? { ...chosen, other: rival ?? null, lead: Math.abs(lead) } : null;
   }
@@ -122,6 +130,16 @@ export class Estimator {
       estimates.push(last);
     }
     return estimates;
+  }
+
+  /** What is seen in the estimate's own box turned to either side, where that is a hand. */
+  private async lookedTurned(view: View, { box, hand }: Estimate): Promise<Estimate[]> {
+    const looks: Estimate[] = [];
+    for (const turn of isUsable(box, view.image) ? [-TURNED_RAD, TURNED_RAD] : []) {
+      const look = await this.estimate(view, { ...box, angleRad: box.angleRad + turn }, hand.side);
+      looks.push(...(look ? [look] : []));
+    }
+    return looks;
   }
 
   /** `estimate`, which was made of this box, with the other side tried as well. */
