@@ -25,11 +25,11 @@ FINGERS: tuple[Finger, ...] = get_args(Finger)
 PINCH_BEGINS, PINCH_ENDS = 0.09, 0.12
 """Of the hand's length, between the last phalanges: skins are some 3 mm apart where a pinch begins and 9 where it ends
 (medians of 1,600 sampled poses, by the mesh)."""
-CONTACT_EVEN, CONTACT_LENGTH, CONTACT_HELD = 0.0, 0.2, 1.0
+CONTACT_EVEN, CONTACT_LENGTH, CONTACT_HELD = -0.2, 0.2, 1.0
 """Where the network tells contact: the logit that leaves the distance as it is, what each unit above it is worth of the
 hand's length, and what it may lack once a pinch is there. The first two, to a decimal, are those of a bound on
-`logit - distance / length` that reads 2.5 % of 260 other poses of `evaluation.gestures.TUNED_SEED` as pinches, by the
-box given and the tracker together, with `balanced`; lengths of 0.1 to 1 find as many of 80 pinches."""
+`logit - distance / length` that reads 2.5 % of 400 other poses of `evaluation.gestures.TUNED_SEED` as pinches, by the
+box given and the tracker together, with `balanced`; lengths of 0.1 to 0.4 find as many of 120 pinches."""
 PINCH_FAR = 0.32  # its strength begins to rise: six centimetres on a grown-up's hand
 
 STRAIGHT_DEG, FOLDED_DEG = 65.0, 90.0  # a finger's bend, all its joints together
