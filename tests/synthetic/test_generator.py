@@ -317,7 +317,7 @@ def test_settings_of_shards_are_those_of_before(tmp_path):
         *("count", "size", "layout", "seed", "shard_size", "skins", "painted_skins", "backgrounds"),
         *("backgrounds_split", "environments", "hand_model", "version", "materials", "difficulty"),
     }
-    assert GenerateConfig(tmp_path).settings()["size"] == 160 and order(tmp_path).settings()["version"] == 5
+    assert GenerateConfig(tmp_path).settings()["size"] == 160 and order(tmp_path).settings()["version"] == 6
 
 
 def test_backgrounds_from_a_folder_keep_to_their_split(tmp_path):

@@ -257,9 +257,11 @@ def test_signs_are_shown_to_the_camera():
     actors = [made.draw_actor(rng, config.hard_case_of("signs", k)) for k in range(200)]
     palm_normal, fingers = ((np.array([actor.rotations[0] @ axis for actor in actors])) for axis in -np.eye(3)[[1, 0]])
     facing = np.abs(palm_normal[:, 2]) > np.cos(np.radians(72))
-    assert 0.8 < facing.mean() < 0.95, "all but those that point at the camera"
-    assert 0.55 < (palm_normal[facing, 2] < 0).mean() < 0.75, "of these two thirds show the palm"
-    assert np.median(fingers[facing, 1]) < -0.7, "and stand upright"
+    assert 0.68 < facing.mean() < 0.82, "all but those that point at the camera or are seen from an edge"
+    assert 0.5 < (palm_normal[facing, 2] < 0).mean() < 0.7, "of these three in five show the palm"
+    lying = np.abs(fingers[facing, 0]) > np.abs(fingers[facing, 1])
+    assert 0.25 < lying.mean() < 0.5, "three in ten and those that lean most lie"
+    assert np.median(fingers[facing][~lying, 1]) < -0.7, "and the others stand upright"
 
 
 def test_gestures_are_of_hands_that_touch_and_almost_touch():
