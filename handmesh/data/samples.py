@@ -294,15 +294,15 @@ def make_crop_sample(
     """
     box = (item.view or item.box).scaled(box_scale)
     wrong_side = item.wrong_side
-    if augment is not None and item.view is None:
+    varied = augment is not None and item.view is None
+    if varied:
         is_between = item.other is not None and rng.random() < augment.between
         box = box_between(item.box, item.other, rng).scaled(box_scale) if is_between else box
         box = jitter_box(box, augment, rng)
         wrong_side = item.joints_px is not None and not is_between and rng.random() < augment.wrong_side
-        if look is not None and rng.random() < augment.looked:
-            mirror = (item.side == "left") != wrong_side
-            box = jitter_box(box_of_second_look(item.image, box, mirror, box_scale, look), _LOOKED, rng)
     mirror = (item.side == "left") != wrong_side
+    if varied and look is not None and rng.random() < augment.looked:
+        box = jitter_box(box_of_second_look(item.image, box, mirror, box_scale, look), _LOOKED, rng)
     affine = crop.crop_affine(box, size, mirror)
     if item.stretch is not None:
         affine = crop.stretched(affine, item.stretch, size)

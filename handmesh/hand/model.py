@@ -41,8 +41,6 @@ def _to_bones() -> np.ndarray:
     return bones
 
 
-_TO_BONES = _to_bones()
-
 PoseCoding = Literal["absolute", "relative", "pca"]
 """What MANO's 45 numbers of the fingers are: axis-angles, axis-angles to be added to the mean pose, or coefficients of
 the pose components to be added to it."""
@@ -82,7 +80,8 @@ class HandModel(nn.Module):
         self._constant("joint_shapedirs", torch.einsum("jv,vck->kjc", regressor, shapedirs)[:, order].flatten(1))
         self._constant("posedirs", layer.posedirs if layer.posedirs.any() else None)
         self._constant("weights", layer.lbs_weights[:, order].T)  # (16, V)
-        self._constant("to_bones", torch.from_numpy(_TO_BONES))
+        self._constant("to_bones", torch.from_numpy(_to_bones()))
+        self._constant("last_row", torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(1, len(order), 1, 4))  # of 4x4 matrices
         self._constant("keypoint_regressor", _keypoint_regressor(regressor, tips))
         self._constant("pose_components", torch.as_tensor(np.asarray(layer.np_hand_components)))
         self._constant("mean_pose", rotation_from_axis_angle(layer.hand_mean.double().reshape(15, 3)))
@@ -141,7 +140,7 @@ class HandModel(nn.Module):
     def _transforms(self, rotations: Tensor, joints: Tensor) -> Tensor:
         """(B, 16, 3, 4) rest to posed, in level order: each level of the tree moved as one batch."""
         bones = (self.to_bones @ joints)[..., None]
-        last_row = torch.tensor([0.0, 0.0, 0.0, 1.0]).to(joints).expand(len(joints), 16, 1, 4)
+        last_row = self.last_row.expand(len(joints), -1, -1, -1)
         local = torch.cat([torch.cat([rotations, bones], dim=3), last_row], dim=2)
         first, *others = local.split(_LEVEL_SIZES, dim=1)
         posed = [first]

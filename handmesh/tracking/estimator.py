@@ -418,11 +418,10 @@ class Estimator:
             return given[-1]
         first = self.estimate(image, camera, detection.box, OTHER_SIDE[detection.side])
         other = self._looked_again(image, camera, first, passes)
-        for_detector = DETECTOR_SIDE_WEIGHT * float(logit(detection.side_score))
-        lead = _side_support(given) + for_detector - _side_support(other)
+        lead = _lead(given, other, detection.side_score)
         if abs(lead) < DOUBTED_LEAD:
-            with_turned = [self._looked_turned(image, camera, looks[-1]) + looks for looks in (given, other)]
-            lead = _side_support(with_turned[0]) + for_detector - _side_support(with_turned[1])
+            turned = [self._looked_turned(image, camera, looks[-1]) + looks for looks in (given, other)]
+            lead = _lead(*turned, detection.side_score)
         chosen, rival = (other[-1], given[-1]) if lead < 0 else (given[-1], other[-1])
         return None if chosen is None else chosen._replace(other=rival, lead=abs(lead))
 
@@ -438,8 +437,10 @@ class Estimator:
     def _looked_turned(self, image: np.ndarray, camera: Camera, estimate: Estimate) -> list[Estimate]:
         """What is seen in the estimate's own box turned to either side, where that is a hand."""
         box, side = estimate.box, estimate.hand.side
-        turned = (replace(box, angle_rad=box.angle_rad + turn) for turn in (-TURNED_RAD, TURNED_RAD))
-        looks = [self.estimate(image, camera, each, side, mesh=False) for each in turned if is_usable(box, image)]
+        if not is_usable(box, image):
+            return []
+        turned = [replace(box, angle_rad=box.angle_rad + turn) for turn in (-TURNED_RAD, TURNED_RAD)]
+        looks = [self.estimate(image, camera, each, side, mesh=False) for each in turned]
         return [look for look in looks if look is not None]
 
     def found(
@@ -461,6 +462,11 @@ class Estimator:
         other = self.estimate(image, camera, box, OTHER_SIDE[estimate.hand.side])
         lead = math.inf if other is None else _likelihood(estimate) - _likelihood(other)
         return estimate._replace(other=other, lead=lead)
+
+
+def _lead(given: Sequence[Estimate | None], other: Sequence[Estimate | None], side_score: float) -> float:
+    """How much more speaks for the side that a detector gives, with this score, than for the other; see `Estimate`."""
+    return _side_support(given) + DETECTOR_SIDE_WEIGHT * float(logit(side_score)) - _side_support(other)
 
 
 def _side_support(estimates: Sequence[Estimate | None]) -> float:

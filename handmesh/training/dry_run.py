@@ -100,7 +100,7 @@ def look_at(task: MeshTask) -> Iterator[Looked]:
         source = _with_masks(mixed.source.at(0) if isinstance(mixed.source, Changing) else mixed.source, task)
         samples = [source.draw(rng) for _ in range(DRAWN)]
         augment, scale = config.data.augment, config.box_scale
-        crops = [make_crop_sample(sample, size, scale, augment, rng) for sample in samples]
+        crops = [make_crop_sample(sample, size, scale, augment, rng, task.look) for sample in samples]
         yield Looked(mixed._replace(fraction=mixed.fraction / whole), samples, crops, mistakes(samples))
 
 

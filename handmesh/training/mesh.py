@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from handmesh.crop import crop_affine, image_px_from_normalised, px_from_normalised, warp
+from handmesh.crop import px_from_normalised, warp
 from handmesh.data.freihand import FreihandSource, read_freihand
 from handmesh.data.loader import TrainingBatches, batches_from
 from handmesh.data.mixture import PhotoSource, ShardSource, WithCropProtocol, mixed_sources
@@ -25,6 +25,7 @@ from handmesh.hand.rotations import procrustes
 from handmesh.models.mesh_net import HandNet
 from handmesh.skeleton import BONES
 from handmesh.tracking.backends import open_session
+from handmesh.tracking.estimator import Crop, image_joints_px
 from handmesh.training.config import MeshConfig, as_plain
 from handmesh.training.distributed import apart
 from handmesh.training.engine import StepLosses
@@ -56,9 +57,8 @@ class Looker:
 
     def __call__(self, image: np.ndarray, box: Box, mirror: bool) -> np.ndarray:
         self._session = self._session or open_session(self.path, "mesh", threads=1)
-        size = self._session.input_size[0]
-        pixels = warp(image, crop_affine(box, size, mirror), size)
-        return image_px_from_normalised(self._session.run(pixels[None])["joints_crop"][0].astype(float), box, mirror)
+        crop = Crop(box, "left" if mirror else "right", self._session.input_size[0])
+        return image_joints_px(self._session.run(warp(image, crop.affine, crop.size)[None]), crop)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_session": None}  # another process opens the file for itself

@@ -110,13 +110,11 @@ export class Estimator {
       return given.at(-1)!;
     }
     const other = await this.lookedAgain(view, await this.estimate(view, box, otherSide(side)), passes);
-    const forDetector = DETECTOR_SIDE_WEIGHT * logit(sideScore);
-    let lead = sideSupport(given) + forDetector - sideSupport(other);
+    let lead = leadOf(given, other, sideScore);
     if (Math.abs(lead) < DOUBTED_LEAD) {
-      const [givenTurned, otherTurned] = [
-        await this.lookedTurned(view, given.at(-1)!), await this.lookedTurned(view, other.at(-1)!),
-      ];
-      lead = sideSupport([...givenTurned, ...given]) + forDetector - sideSupport([...otherTurned, ...other]);
+      const turned = await this.lookedTurned(view, given.at(-1)!);
+      const otherTurned = await this.lookedTurned(view, other.at(-1)!);
+      lead = leadOf([...turned, ...given], [...otherTurned, ...other], sideScore);
     }
     const [chosen, rival] = (lead < 0 ? [other, given] : [given, other]).map((passed) => passed.at(-1)!);
     return chosen ? { ...chosen, other: rival ?? null, lead: Math.abs(lead) } : null;
@@ -150,6 +148,10 @@ export class Estimator {
 }
 
 const otherSide = (side: Side): Side => (side === 'right' ? 'left' : 'right');
+
+/** How much more speaks for the side that a detector gives, with this score, than for the other. */
+const leadOf = (given: (Estimate | null)[], other: (Estimate | null)[], sideScore: number): number =>
+  sideSupport(given) + DETECTOR_SIDE_WEIGHT * logit(sideScore) - sideSupport(other);
 
 /**
  * How much speaks for the side of these passes: the mean logarithm of the odds, more where smaller errors are expected;
