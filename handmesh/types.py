@@ -127,7 +127,7 @@ class Camera:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
 
 
-MIN_SCORE = 0.55
+MIN_SCORE = 0.6
 """The least score of a hand that is newly found, unless another is asked for."""
 
 

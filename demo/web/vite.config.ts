@@ -4,8 +4,6 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defaultClientConditions, defineConfig, type Plugin, type Rolldown, type UserConfig } from 'vite';
 
-import { DETECTOR, MODELS } from './src/common/constants.ts';
-
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const ASSETS = here('../../handmesh/assets/');
 const PUBLIC = here('public/');
@@ -31,8 +29,7 @@ const packagedFiles: Plugin = {
     const written = spawnSync(python(), [here('write_networks.py'), NETWORKS], { encoding: 'utf8' });
     if (written.status !== 0) {
       const reason = written.error?.message ?? written.stderr.trim().split('\n').at(-1);
-      console.warn(`The page gets the networks as Python has them, 1 MB larger than need be (${reason}).`);
-      [DETECTOR, ...MODELS].forEach((name) => copyFileSync(`${ASSETS}${name}.onnx`, `${NETWORKS}${name}.onnx`));
+      throw new Error(`the networks are made by a Python with \`pip install '.[web]'\`, $PYTHON or python3: ${reason}`);
     }
   },
 };

@@ -43,7 +43,7 @@ SOURCES = {
     ),
     "handmesh.tracking.smoothing": "PRESETS SHAPE_AVERAGE_S D_CUTOFF_HZ",
     "handmesh.tracking.backends": "FORMAT METADATA_KEY",
-    "handmesh.assets": "MODELS=bundled_models DEFAULT_MODEL=DEFAULT DETECTOR",
+    "handmesh.assets": "MODELS=bundled_models DEFAULT_MODEL=DEFAULT",
     "handmesh.render.overlay": "SIDE_COLOURS OPACITY=Style.opacity _TRANSLUCENT",
     "handmesh.render.rasterizer": "KEY_LIGHT=KEY _LIGHT_WITHIN",
     "handmesh.streaming.protocol": (

@@ -1,6 +1,7 @@
-"""Writes the bundled networks as the page gets them: `python demo/web/write_networks.py FOLDER`. Needs onnx, not torch.
+"""Writes the bundled networks as the pages get them: `python demo/web/write_networks.py FOLDER`. Needs onnx, not torch.
 
-The same files as those of `handmesh export NAME --target onnx-web`, which also says how far their numbers are.
+WebAssembly runs mesh networks as Python does. The detector and NAME_webgpu.onnx, which is for WebGPU, are the files of
+`handmesh export NAME --target onnx-web`, which also says how far their numbers are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,18 @@ import onnx
 from handmesh.assets import ASSETS, DETECTOR, bundled_models
 from handmesh.export.compress import for_browsers
 
-if __name__ == "__main__":
+
+def write(folder: Path) -> None:
+    """Into `folder`, which is there."""
     for name in (DETECTOR, *bundled_models()):
-        proto = for_browsers(onnx.load(ASSETS / f"{name}.onnx"), is_detector=name == DETECTOR)
-        Path(sys.argv[1], f"{name}.onnx").write_bytes(proto.SerializeToString())
+        file = ASSETS / f"{name}.onnx"
+        single = for_browsers(onnx.load(file), is_detector=name == DETECTOR).SerializeToString()
+        if name == DETECTOR:
+            (folder / file.name).write_bytes(single)
+        else:
+            (folder / file.name).write_bytes(file.read_bytes())
+            (folder / f"{name}_webgpu.onnx").write_bytes(single)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,20 +1,30 @@
-"""How the numbers of an ONNX graph are stored: in half, in eight bits, each once. Without torch: the page needs it.
+"""How an ONNX graph's numbers are stored, and in how many bits it multiplies them. Without torch: the page needs it.
 
-Every way of storing is undone by operators that runtimes fold when they open the file, so that the
-session computes in single precision whatever the file holds.
+Every way of storing is undone by operators that runtimes fold when they open the file, so that the session computes
+in single precision whatever the file holds; but where a graph rounds what comes between its convolutions, too, it
+computes these in integers.
 """
 
 from __future__ import annotations
 
+import io
+import logging
 import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-Precision = Literal["fp16", "fp32"]
-"""How weights are stored. Sessions compute in single precision either way; half makes the file half as large."""
+from handmesh.machine import import_onnxruntime
+
+Precision = Literal["int8", "fp16", "fp32"]
+"""How weights are stored. With fp16 and fp32 sessions compute in single precision, and half makes a file half as large;
+in int8 a mesh network multiplies integers in most of its convolutions: see `in_eight_bits`."""
 
 HALVED_FROM = (1024, 4096, 16_384, 65_536, 262_144)
 """Tensors with fewer weights than the first stay in single precision, biases among them: there is little to save. Where
@@ -31,9 +41,11 @@ def stored_in(precision: Precision, proto: onnx.ModelProto, halved_from: int = H
     if precision == "fp32":
         return halved
     casts = []
+    scales = {name for node in halved.graph.node if node.op_type in _ROUNDING for name in node.input[1:]}
     for tensor in halved.graph.initializer:
         # The exporter keeps the names of the hand's constants, but not of all weights.
         of_network = tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith("model.")
+        of_network = of_network and tensor.name not in scales
         if not of_network or math.prod(tensor.dims) < halved_from:
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor)
@@ -43,9 +55,145 @@ def stored_in(precision: Precision, proto: onnx.ModelProto, halved_from: int = H
 
 
 def storage_of(proto: onnx.ModelProto) -> Precision:
-    """How the weights of a graph that `stored_in` gave are stored, the larger ones at least."""
+    """How the weights of an exported graph are stored, the larger ones at least."""
+    if any(node.op_type == "QuantizeLinear" for node in proto.graph.node):
+        return "int8"
     halved = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
     return "fp16" if halved else "fp32"
+
+
+WHOLE_AT_FIRST = 8
+"""So many convolutions compute in single precision, the first ones: they take little time, and what they round goes
+through all later ones."""
+
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
+
+
+def in_eight_bits(proto: onnx.ModelProto, crops: Sequence[np.ndarray]) -> onnx.ModelProto:
+    """The same mesh network, its weights whole as yet, with pairs of convolutions that multiply integers of eight bits.
+
+    Pairs are 1x1 convolutions with nothing but an activation between them, most of what a RepViT or FastViT multiplies.
+    What they are added to stays whole: where all is rounded, a hand at rest is seen to tremble.
+    crops: (1, S, S, 3) uint8 RGB images of hands, whose numbers say how large those between the convolutions become.
+    Weights have a scale for each output channel. Runtimes that know QuantizeLinear and DequantizeLinear compute what
+    lies between two of them in integers; for others, and for graphics processors, there is `in_single_precision`.
+    Raises ValueError where the crops do not tell these sizes.
+    """
+    import_onnxruntime()
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Crops(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._left = iter(crops)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self._left, None)
+            return None if image is None else {"image": image}
+
+    with tempfile.TemporaryDirectory() as folder, _in_silence():
+        path = Path(folder) / "graph.onnx"
+        try:
+            quantize_static(
+                _copy(proto), path, Crops(), quant_format=QuantFormat.QDQ, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                reduce_range=True,  # weights within 64 levels: with 128, processors without VNNI overflow
+                nodes_to_quantize=[node.name for pair in _pairs(proto.graph) for node in pair],
+                calibrate_method=CalibrationMethod.Percentile,  # 99.999: without the rarest numbers others are finer
+                extra_options={"QDQKeepRemovableActivations": True},
+            )  # fmt: skip
+        except ValueError as error:  # NumPy's, of numbers that are all alike
+            raise ValueError(
+                f"no scales for eight bits come of these crops ({error}); is the network trained?"
+            ) from error
+        rounded = onnx.load(path)
+    del rounded.metadata_props[:]  # the tool's own among them
+    rounded.metadata_props.extend(proto.metadata_props)
+    return rounded
+
+
+def _pairs(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, ...]]:
+    """Two 1x1 convolutions after the first ones, with what is between; not those of gates, which see means alone."""
+    makers = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    sides = {tensor.name: tuple(tensor.dims[2:]) for tensor in graph.initializer}
+
+    def is_pointwise(node: onnx.NodeProto) -> bool:
+        return node.op_type == "Conv" and sides.get(node.input[1]) == (1, 1)
+
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    for first in convolutions[WHOLE_AT_FIRST:]:
+        chain = [first]
+        while len(chain) < 3 and len(following := users.get(chain[-1].output[0], [])) == 1:
+            chain += following
+        is_gate = makers[first.input[0]].op_type == "ReduceMean"
+        is_pair = len(chain) == 3 and is_pointwise(first) and is_pointwise(chain[2])
+        if is_pair and chain[1].op_type in ("Relu", "Gelu") and not is_gate:
+            yield tuple(chain)
+
+
+@contextmanager
+def _in_silence() -> Iterator[None]:
+    """Without the tool's reports of its own progress and its advice to simplify a graph that is simple already."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def in_single_precision(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph without what `in_eight_bits` rounds between convolutions; weights keep their eight bits."""
+    plain = _copy(proto)
+    graph, tensors = plain.graph, {tensor.name: tensor for tensor in plain.graph.initializer}
+    unrounded, restored = {}, []
+    for node in list(graph.node):
+        if node.op_type not in _ROUNDING:
+            continue
+        graph.node.remove(node)
+        if node.input[0] in tensors:
+            restored += _restored(graph, node, tensors)
+        else:
+            unrounded[node.output[0]] = unrounded.get(node.input[0], node.input[0])
+    for node in graph.node:
+        node.input[:] = [unrounded.get(name, name) for name in node.input]
+    used = {name for node in (*restored, *graph.node) for name in node.input}
+    for tensor in tensors.values():
+        if tensor.name not in used:
+            graph.initializer.remove(tensor)
+    graph.ClearField("value_info")
+    return _checked(plain, restored)
+
+
+def _restored(
+    graph: onnx.GraphProto, node: onnx.NodeProto, tensors: dict[str, onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    """What a DequantizeLinear makes of stored levels: nodes that make weights of them, or at once other constants."""
+    levels, scale, zero = (numpy_helper.to_array(tensors[name]) for name in node.input)
+    scale = scale.reshape(-1, *[1] * (levels.ndim - 1)) if scale.size > 1 else scale  # one for each output channel
+    if levels.dtype == np.int8 and not zero.any():
+        return _multiplied_back(graph, node.input[0], scale, node.output[0])
+    values = (levels.astype(np.float32) - zero.astype(np.float32)) * scale
+    graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
+    return []
+
+
+def _multiplied_back(graph: onnx.GraphProto, levels: str, scale: np.ndarray, name: str) -> list[onnx.NodeProto]:
+    """Nodes that make the weights `name` of int8 levels: Cast and Mul, which runtimes fold; no DequantizeLinear."""
+    graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+    return [
+        onnx.helper.make_node("Cast", [levels], [f"{name}.levels"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Mul", [f"{name}.levels", f"{name}.scale"], [name]),
+    ]
 
 
 EIGHT_BITS_FROM = 16_000
@@ -55,17 +203,17 @@ EIGHT_BITS_FROM = 16_000
 def for_browsers(proto: onnx.ModelProto, is_detector: bool) -> onnx.ModelProto:
     """The same graph in as few bytes as its numbers allow: each constant once, a detector's large layers in eight bits.
 
-    `targets.WEB_TOLERANCE` says how far the numbers of a detector may be; a mesh network's stay as they are.
+    Everything is computed in single precision. `targets.WEB_TOLERANCE` says how far the numbers of a detector may be;
+    the weights of a mesh network stay as they are.
     """
-    proto = shared(proto)
+    proto = shared(in_single_precision(proto))
     return convolutions_in_eight_bits(proto, EIGHT_BITS_FROM) if is_detector else proto
 
 
 def convolutions_in_eight_bits(proto: onnx.ModelProto, smallest: int) -> onnx.ModelProto:
     """The same graph with the weights of large convolutions as int8, and a scale for each output channel.
 
-    smallest: how many weights make a convolution large. Weights may be stored in half or in single
-    precision before. Multiplied back by Cast and Mul: runtimes fold these, but not DequantizeLinear.
+    smallest: how many weights make a convolution large. Weights may be stored in half or in single precision before.
     """
     stored = _copy(proto)
     tensors = {tensor.name: tensor for tensor in stored.graph.initializer}
@@ -83,11 +231,7 @@ def convolutions_in_eight_bits(proto: onnx.ModelProto, smallest: int) -> onnx.Mo
         scale = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True) / 127
         scale = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)  # a channel may be all zero
         tensor.CopyFrom(numpy_helper.from_array(np.round(weights / scale).astype(np.int8), f"{name}.int8"))
-        stored.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
-        restored += [
-            onnx.helper.make_node("Cast", [f"{name}.int8"], [f"{name}.levels"], to=onnx.TensorProto.FLOAT),
-            onnx.helper.make_node("Mul", [f"{name}.levels", f"{name}.scale"], [name]),
-        ]
+        restored += _multiplied_back(stored.graph, f"{name}.int8", scale, name)
     return _checked(stored, restored)
 
 

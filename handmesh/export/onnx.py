@@ -19,7 +19,7 @@ from handmesh.assets import DEMO_CLIP, detector_path
 from handmesh.crop import crop_affine, letterbox, warp
 from handmesh.data.detection import Size
 from handmesh.detection import Detector
-from handmesh.export.compress import HALVED_FROM, Precision, shared, stored_in
+from handmesh.export.compress import HALVED_FROM, Precision, in_eight_bits, in_single_precision, shared, stored_in
 from handmesh.files import write_bytes
 from handmesh.hand.model import HandModel
 from handmesh.machine import import_onnxruntime
@@ -152,6 +152,10 @@ class OnnxFile(NamedTuple):
         """The names of the outputs that differ from image to image."""
         return split_outputs(output.name for output in self.proto.graph.output)[0]
 
+    def in_single_precision(self) -> OnnxFile:
+        """The same file without rounding between convolutions, for runtimes that compute so."""
+        return self._replace(proto=in_single_precision(self.proto))
+
     def compared(self, given: Runner) -> Parity:
         """How far another runtime's numbers are from this file's in ONNX Runtime."""
         images = images_for(self.metadata["kind"], self.input_size, self.metadata.get("box_scale", 1.0))
@@ -187,8 +191,9 @@ def runner(file: OnnxFile) -> Runner:
 
 OPSET = 20
 
-VERTEX_TOLERANCE_MM: dict[Precision, float] = {"fp16": 0.5, "fp32": 0.05}
-"""How far vertices may be from torch's on random noise, which is harder than any photograph."""
+VERTEX_TOLERANCE_MM: dict[Precision, float] = {"int8": 3.0, "fp16": 0.5, "fp32": 0.05}
+"""How far any vertex may be from torch's: in int8 on hands of the bundled clip, otherwise on random noise, which is
+harder than any photograph."""
 
 
 class ImageGraph(nn.Module):
@@ -245,7 +250,7 @@ def export_mesh(
     """Write the merged network and the hand model to `path`; gives each output's largest difference from torch.
 
     precision: of the stored weights; with fp16, as many of the smaller layers stay whole as the vertices need, and with
-    None all of them where that is not enough.
+    None all of them where that is not enough. In int8 most convolutions multiply integers.
     confidence: what makes a probability of the network's scores, kept in the file's metadata (`confidence` of a
     calibration.json). Raises ExportMismatch where ONNX Runtime, given the file, and the network in its training form
     disagree; nothing is written then.
@@ -256,29 +261,34 @@ def export_mesh(
     metadata |= {"confidence": confidence} if confidence else {}
     example = torch.zeros(1, crop_size, crop_size, 3, dtype=torch.uint8)
     proto = to_onnx(graph, example, metadata, hand_constants(model))
+    images = noise_like(example)
+    if precision == "int8":  # noise is nothing that its scales are made for
+        images = images_for("mesh", (crop_size, crop_size), box_scale)[CLIP]
+        proto = in_eight_bits(proto, images)
     tolerance_mm = VERTEX_TOLERANCE_MM[precision or "fp16"]
     for stored_as, halved_from in _ways_to_store(precision):
         stored = shared(stored_in(stored_as, proto, halved_from))
-        differences = worst_on_noise(reference, stored, example)
+        differences = worst_differences(reference, stored, images)
         difference_mm = differences["vertices_m"] * 1000
         if difference_mm < tolerance_mm:  # false for what is no number, too
             write_bytes(path, stored.SerializeToString())
             return differences
     raise ExportMismatch(
-        f"vertices differ by {difference_mm:.4f} mm between ONNX (weights stored as {stored_as}) and torch, "
-        f"expected less than {tolerance_mm}; nothing was written" + _REMEDY[precision]
+        f"vertices differ by {difference_mm:.4f} mm between ONNX (weights stored as {precision or stored_as}) and "
+        f"torch, expected less than {tolerance_mm}; nothing was written" + _REMEDY[precision]
     )
 
 
 def _ways_to_store(precision: Precision | None) -> Iterator[tuple[Precision, int]]:
-    """How weights may be stored, the smallest file first; None leaves it open."""
+    """How weights may be stored, the smallest file first; None leaves it open. Of int8: those that have more bits."""
     if precision != "fp32":
         yield from (("fp16", halved_from) for halved_from in HALVED_FROM)
-    if precision != "fp16":
+    if precision in ("fp32", None):
         yield "fp32", HALVED_FROM[0]
 
 
-_REMEDY = {"fp16": ": leave --precision out, or try --precision fp32", "fp32": "", None: ""}
+_ELSE = ": leave --precision out, or try --precision fp32"
+_REMEDY = {"int8": _ELSE, "fp16": _ELSE, "fp32": "", None: ""}
 
 
 def hand_constants(model: HandModel) -> dict[str, np.ndarray]:
@@ -343,15 +353,15 @@ class DetectorGraph(ImageGraph):
         return self.network(image)
 
 
-def worst_on_noise(reference: ImageGraph, proto: onnx.ModelProto, example: Tensor) -> dict[str, float]:
-    """The largest difference of each output between a torch graph and its export on four images like `example`.
-
-    example: (1, H, W, 3) uint8.
-    """
+def noise_like(example: Tensor) -> list[np.ndarray]:
+    """Four images of random numbers like `example`, (1, H, W, 3) uint8."""
     generator = torch.Generator().manual_seed(0)
-    noise = [torch.randint(0, 256, example.shape, generator=generator).to(torch.uint8).numpy() for _ in range(4)]
-    file = OnnxFile(proto, {})
-    parity = measure(torch_runner(reference), runner(file), {NOISE: noise})
+    return [torch.randint(0, 256, example.shape, generator=generator).to(torch.uint8).numpy() for _ in range(4)]
+
+
+def worst_differences(reference: ImageGraph, proto: onnx.ModelProto, images: Sequence[np.ndarray]) -> dict[str, float]:
+    """The largest difference of each output between a torch graph and its export on (1, H, W, 3) uint8 images."""
+    parity = measure(torch_runner(reference), runner(OnnxFile(proto, {})), {"": images})
     return {name: parity.worst(name) for name in parity.differences}
 
 
@@ -369,17 +379,19 @@ def export_detector(
 ) -> dict[str, float]:
     """Write the reparameterised network to `path`; gives each output's largest difference from torch.
 
-    size: of the images that the file takes; precision: of the stored weights, None as for `export_mesh`. Raises
-    ExportMismatch where ONNX Runtime, given the file, and the network in its training form disagree; nothing is
-    written then.
+    size: of the images that the file takes; precision: of the stored weights, None as for `export_mesh`, int8 a
+    ValueError. Raises ExportMismatch where ONNX Runtime, given the file, and the network in its training form disagree;
+    nothing is written then.
     """
+    if precision == "int8":
+        raise ValueError("a detector is stored in fp16 or fp32, got --precision int8")
     graph = DetectorGraph(network.reparameterised()).eval()
     example = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
     metadata = {"kind": "detector", "name": name, "backbone": network.config.backbone}
     proto = to_onnx(graph, example, metadata)
     for stored_as, halved_from in _ways_to_store(precision):
         stored = stored_in(stored_as, proto, halved_from)
-        differences = worst_on_noise(DetectorGraph(network.eval()), stored, example)
+        differences = worst_differences(DetectorGraph(network.eval()), stored, noise_like(example))
         difference = max(differences.values())
         if difference < TOLERANCE[precision or "fp16"]:  # false for what is no number, too
             write_bytes(path, stored.SerializeToString())

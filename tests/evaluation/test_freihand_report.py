@@ -323,17 +323,20 @@ def test_the_bundled_network_looks_at_detected_boxes(root, tmp_path):
 def test_weights_and_graph_give_the_same():
     """The bundled weights and the bundled graph, through one function."""
     from handmesh.assets import ASSETS
+    from handmesh.export.onnx import CLIP, VERTEX_TOLERANCE_MM, images_for
 
     graph, torch_net = open_predictor("balanced", threads=1), open_predictor(str(ASSETS / "balanced.safetensors"))
     assert graph.crop_size == torch_net.crop_size
     assert (graph.box_scale, torch_net.box_scale) == (1.38, 1.5), "it is shown tighter crops than its training"
     assert graph.num_vertices == torch_net.num_vertices and (graph.faces == torch_net.faces).all()
-    crops = np.random.default_rng(0).integers(0, 256, (3, graph.crop_size, graph.crop_size, 3)).astype(np.uint8)
+    size = (graph.crop_size, graph.crop_size)
+    crops = np.concatenate(images_for("mesh", size, graph.box_scale)[CLIP][:3])
     one, other = graph(crops, batch=2), torch_net(crops, batch=2)
     assert set(one) == set(other) and [len(hand["shape"]) for hand in each(one)] == [1, 1, 1]
+    # the graph computes in eight bits: its vertices are as near as an export must be, the others in proportion
+    assert 1000 * np.abs(one["vertices_m"] - other["vertices_m"]).max() < VERTEX_TOLERANCE_MM["int8"]
     for name, values in one.items():
-        # the graph keeps its weights in half precision, which rounds by up to 2**-11
-        np.testing.assert_allclose(values, other[name], rtol=2**-11, atol=2e-3, err_msg=name)
+        assert np.abs(values - other[name]).mean() < 0.03 * max(1.0, np.abs(other[name]).mean()), name
 
 
 def test_what_cannot_be_opened_is_said(root, weights, tmp_path):

@@ -21,6 +21,7 @@ from handmesh.export import onnx as onnx_module  # noqa: E402
 from handmesh.export import targets  # noqa: E402
 from handmesh.export.compress import storage_of  # noqa: E402
 from handmesh.export.onnx import (  # noqa: E402
+    CLIP,
     HALVED_FROM,
     OPSET,
     VERTEX_TOLERANCE_MM,
@@ -28,6 +29,7 @@ from handmesh.export.onnx import (  # noqa: E402
     MeshGraph,
     MeshOutputs,
     export_mesh,
+    images_for,
 )
 from handmesh.export.targets import violations  # noqa: E402
 from handmesh.hand.lbs import SkinnedHand  # noqa: E402
@@ -265,11 +267,59 @@ def test_a_shipped_graph_is_that_of_shipped_weights(name, model):
     weights = model_path(name).with_suffix(".safetensors")
     weights = weights if weights.exists() else weights.with_stem(DEFAULT)
     session = open_session(model_path(name), "mesh", threads=1)
-    generator = torch.Generator().manual_seed(1)
-    image = torch.randint(0, 256, (1, *session.input_size, 3), generator=generator).to(torch.uint8)
-    with torch.no_grad():
-        graph = MeshGraph(load_network(weights), model)
-        expected = dict(zip(graph.outputs, graph(image), strict=True))
-    given = session.run(image.numpy())
-    assert [*given] == graph.outputs and "contact" in given
-    assert 1000 * np.abs(given["vertices_m"] - expected["vertices_m"].numpy()).max() < VERTEX_TOLERANCE_MM["fp16"]
+    assert storage_of(onnx.load(model_path(name))) == "int8"
+    graph, apart_mm = MeshGraph(load_network(weights), model), []
+    for image in images_for("mesh", session.input_size, session.metadata["box_scale"])[CLIP]:
+        with torch.no_grad():
+            expected = dict(zip(graph.outputs, graph(torch.from_numpy(image)), strict=True))
+        given = session.run(image)
+        assert [*given] == graph.outputs and "contact" in given
+        apart_mm.append(1000 * np.abs(given["vertices_m"] - expected["vertices_m"].numpy()))
+    assert np.max(apart_mm) < VERTEX_TOLERANCE_MM["int8"] and np.mean(apart_mm) < 0.5
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_shipped_levels_are_those_of_shipped_weights(name):
+    """Each of the backbone's convolutions in eight bits is that of the weights, but for half a step of its scale."""
+    backbone = load_network(model_path(name).with_suffix(".safetensors")).reparameterised().backbone
+    weights = {f"network.backbone.{key}": value.numpy() for key, value in backbone.state_dict().items()}
+    weights = {key: value for key, value in weights.items() if value.ndim == 4}
+    proto = onnx.load(model_path(name))
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    compared = 0
+    for node in proto.graph.node:
+        key = node.input[0].removesuffix("_quantized") if node.op_type == "DequantizeLinear" else ""
+        if key in weights:
+            levels, scale = stored[node.input[0]], stored[node.input[1]].reshape(-1, 1, 1, 1)
+            assert np.abs(levels).max() <= 64, "fewer than eight bits, so that no processor overflows"
+            assert (np.abs(levels * scale - weights[key]) <= 0.501 * scale).all(), key
+            compared += levels.size
+    assert compared > 0.9 * sum(value.size for value in weights.values())
+
+
+def test_in_eight_bits_convolutions_multiply_integers(model, tmp_path):
+    """Sessions fold what rounds into convolutions of integers, the two of each pair; and it is said."""
+    said = targets.export(targets.ExportOptions("fast", tmp_path / "mine.onnx", precision="int8"))
+    assert "weights stored as int8" in said and "the target onnx-web leaves it out" in said
+    options = backends.session_options(1)
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(tmp_path / "mine.onnx", options, providers=["CPUExecutionProvider"])
+    counts = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    integer = sum(count for kind, count in counts.items() if "QLinearConv" in kind)
+    pointwise_pairs = 20  # of the bundled networks, after the first convolutions
+    assert integer == 2 * pointwise_pairs and not counts["DequantizeLinear"] > pointwise_pairs
+    ours, shipped = (open_session(path, "mesh", threads=1) for path in (tmp_path / "mine.onnx", model_path("fast")))
+    image = np.random.default_rng(2).integers(0, 256, (1, *ours.input_size, 3), np.uint8)
+    for name, value in ours.run(image).items():
+        np.testing.assert_array_equal(
+            value, shipped.run(image)[name], err_msg="the shipped file is made by this export"
+        )
+
+
+@pytest.mark.parametrize("precision, said", [("int8", "a detector is stored in fp16 or fp32")])
+def test_a_detector_has_no_eight_bits_of_its_own(tmp_path, precision, said):
+    with pytest.raises(ValueError, match=said):
+        targets.export(targets.ExportOptions("detector", tmp_path / "mine.onnx", precision=precision))
+    with pytest.raises(ValueError, match="int8 is for the target onnx, got 'onnx-web'"):
+        targets.export(targets.ExportOptions("fast", tmp_path / "mine.onnx", "onnx-web", precision=precision))
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import sys
 import pytest
 from web_workspace import WEB
 
-from handmesh.assets import ASSETS
+from handmesh.assets import ASSETS, bundled_models
 from handmesh.render.overlay import SIDE_COLOURS
 
 
@@ -40,8 +40,11 @@ def test_networks_are_those_for_browsers_and_need_no_torch(tmp_path):
     code = f"import sys, runpy; sys.modules['torch'] = None; sys.argv = ['', {str(tmp_path)!r}]"
     run = f"{code}; runpy.run_path({str(WEB / 'write_networks.py')!r}, run_name='__main__')"
     subprocess.run([sys.executable, "-c", run], check=True)
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in ASSETS.glob("*.onnx")}
-    for path in tmp_path.iterdir():
-        in_eight_bits = any(t.data_type == onnx.TensorProto.INT8 for t in onnx.load(path).graph.initializer)
-        assert in_eight_bits == (path.stem == "detector")
-        assert path.stat().st_size <= (ASSETS / path.name).stat().st_size
+    meshes = bundled_models()
+    written = {path.stem: onnx.load(path).graph for path in tmp_path.iterdir()}
+    assert written.keys() == {"detector", *meshes, *(f"{name}_webgpu" for name in meshes)}
+    for name, graph in written.items():
+        assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in graph.initializer)
+        assert any(node.op_type == "QuantizeLinear" for node in graph.node) == (name in meshes)
+        size = (ASSETS / f"{name.removesuffix('_webgpu')}.onnx").stat().st_size
+        assert (tmp_path / f"{name}.onnx").stat().st_size <= size

@@ -92,7 +92,7 @@ export const POSITION_M = 10;
 
 // handmesh.tracking.association
 export const TRACKER_CONFIG = {
-  newTrackThreshold: 0.55,
+  newTrackThreshold: 0.6,
   keepThreshold: 0.25,
   detectionInterval: 3,
   maxCoastFrames: 2,
@@ -128,7 +128,6 @@ export const METADATA_KEY = 'handmesh';
 // handmesh.assets
 export const MODELS = ['fast', 'balanced'] as const;
 export const DEFAULT_MODEL = 'balanced';
-export const DETECTOR = 'detector';
 
 // handmesh.render.overlay
 export const SIDE_COLOURS = { right: [0.58, 0.8, 1], left: [1, 0.87, 0.42] } as const;

@@ -15,9 +15,13 @@ export interface Runtime {
 
 const MOST_THREADS = 4;
 
-/** Loads what `wanted` needs; 'auto' takes WebGPU where the browser has an adapter. `threads`: of WebAssembly. */
-export async function loadRuntime(wanted: Provider | 'auto', downloads: Downloads, threads?: number): Promise<Runtime> {
-  const provider = wanted === 'auto' ? ((await hasWebGPU()) ? 'webgpu' : 'wasm') : wanted;
+/** What is wanted; 'auto' is WebGPU where the browser has an adapter. */
+export async function chooseProvider(wanted: Provider | 'auto'): Promise<Provider> {
+  return wanted === 'auto' ? ((await hasWebGPU()) ? 'webgpu' : 'wasm') : wanted;
+}
+
+/** Loads what `provider` needs. `threads`: of WebAssembly. */
+export async function loadRuntime(provider: Provider, downloads: Downloads, threads?: number): Promise<Runtime> {
   const [ort, mjs, wasm] = await (provider === 'webgpu' ? webgpuBuild() : wasmBuild());
   const file = await downloads.get(absolute(wasm.default));
   // Read again by ONNX Runtime, browsers have it compiled since the last visit.
@@ -79,7 +83,7 @@ export class Session {
   /** Opens an exported .onnx file, which messages call `name`. */
   static async open({ ort, provider }: Runtime, file: Uint8Array, kind: Kind, name: string): Promise<Session> {
     const metadata = readMetadata(file, kind, name);
-    const wasm = kind === 'mesh' ? 'basic' : 'disabled'; // on WebAssembly more takes long to do and makes nothing faster
+    const wasm = kind === 'mesh' ? 'extended' : 'disabled'; // integers are multiplied from there on; more gains nothing
     const inference = await ort.InferenceSession.create(file, {
       executionProviders: [provider],
       graphOptimizationLevel: provider === 'wasm' ? wasm : 'all',

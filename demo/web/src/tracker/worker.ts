@@ -7,7 +7,7 @@ import { SkinnedHand, type HandConstants } from './lbs.ts';
 import type { Reply, Request, Settings } from './messages.ts';
 import type { Kind } from './model_file.ts';
 import { NETWORKS } from './networks.ts';
-import { loadRuntime, Session } from './session.ts';
+import { chooseProvider, loadRuntime, Session } from './session.ts';
 import { HandTracker } from './tracker.ts';
 import { cameraFromFov, type RgbaImage } from './types.ts';
 
@@ -44,11 +44,12 @@ function reply(message: Reply, transfer: Transferable[] = []): void {
 async function load(wanted: Settings): Promise<void> {
   settings = wanted;
   const downloads = new Downloads((progress) => reply({ kind: 'progress', ...progress }));
-  const { [wanted.model]: meshUrl, detector: detectorUrl } = NETWORKS;
+  const provider = await chooseProvider(wanted.provider);
+  const { [wanted.model]: meshUrl, detector: detectorUrl } = NETWORKS[provider];
   if (meshUrl === undefined) {
     throw new Error(`unknown model '${wanted.model}'; known are ${MODELS.join(', ')}`);
   }
-  const runtime = loadRuntime(wanted.provider, downloads, wanted.threads);
+  const runtime = loadRuntime(provider, downloads, wanted.threads);
   let opened: Promise<unknown> = runtime; // one after the other, the first while the second is on its way
   const open = async (url: string, kind: Kind, name: string) => {
     const [{ bytes }, loaded] = await Promise.all([downloads.get(url), runtime]);
@@ -63,7 +64,7 @@ async function load(wanted: Settings): Promise<void> {
   const { faces, ...constants } = await mesh.constants();
   tracker = new HandTracker(mesh, detector, new SkinnedHand(constants as HandConstants), wanted.smooth, wanted.numHands);
   const right = Uint32Array.from(faces as Int32Array); // as WebGL wants indices
-  const { provider, ort } = await runtime;
+  const { ort } = await runtime;
   const threads = ort.env.wasm.numThreads ?? 1;
   reply({ kind: 'ready', provider, threads, model: mesh.metadata.name, faces: { right, left: mirrorFaces(right) } });
   downloads.keep();
