@@ -24,7 +24,7 @@ from handmesh.machine import import_onnxruntime
 
 Precision = Literal["int8", "fp16", "fp32"]
 """How weights are stored. With fp16 and fp32 sessions compute in single precision, and half makes a file half as large;
-in int8 a mesh network multiplies integers in most of its convolutions: see `in_eight_bits`."""
+in int8 most of what a mesh network multiplies are integers: see `in_eight_bits`."""
 
 HALVED_FROM = (1024, 4096, 16_384, 65_536, 262_144)
 """Tensors with fewer weights than the first stay in single precision, biases among them: there is little to save. Where

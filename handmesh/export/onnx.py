@@ -250,7 +250,7 @@ def export_mesh(
     """Write the merged network and the hand model to `path`; gives each output's largest difference from torch.
 
     precision: of the stored weights; with fp16, as many of the smaller layers stay whole as the vertices need, and with
-    None all of them where that is not enough. In int8 most convolutions multiply integers.
+    None all of them where that is not enough. In int8 pairs of 1x1 convolutions multiply integers.
     confidence: what makes a probability of the network's scores, kept in the file's metadata (`confidence` of a
     calibration.json). Raises ExportMismatch where ONNX Runtime, given the file, and the network in its training form
     disagree; nothing is written then.

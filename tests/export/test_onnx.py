@@ -297,7 +297,7 @@ def test_shipped_levels_are_those_of_shipped_weights(name):
     assert compared > 0.9 * sum(value.size for value in weights.values())
 
 
-def test_in_eight_bits_convolutions_multiply_integers(model, tmp_path):
+def test_in_eight_bits_convolutions_multiply_integers(tmp_path):
     """Sessions fold what rounds into convolutions of integers, the two of each pair; and it is said."""
     said = targets.export(targets.ExportOptions("fast", tmp_path / "mine.onnx", precision="int8"))
     assert "weights stored as int8" in said and "the target onnx-web leaves it out" in said
@@ -306,20 +306,12 @@ def test_in_eight_bits_convolutions_multiply_integers(model, tmp_path):
     onnxruntime.InferenceSession(tmp_path / "mine.onnx", options, providers=["CPUExecutionProvider"])
     counts = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     integer = sum(count for kind, count in counts.items() if "QLinearConv" in kind)
-    pointwise_pairs = 20  # of the bundled networks, after the first convolutions
-    assert integer == 2 * pointwise_pairs and not counts["DequantizeLinear"] > pointwise_pairs
-    ours, shipped = (open_session(path, "mesh", threads=1) for path in (tmp_path / "mine.onnx", model_path("fast")))
-    image = np.random.default_rng(2).integers(0, 256, (1, *ours.input_size, 3), np.uint8)
-    for name, value in ours.run(image).items():
-        np.testing.assert_array_equal(
-            value, shipped.run(image)[name], err_msg="the shipped file is made by this export"
-        )
+    assert integer == 2 * 20, "of the bundled networks' pairs of 1x1 convolutions, after the first ones"
 
 
-@pytest.mark.parametrize("precision, said", [("int8", "a detector is stored in fp16 or fp32")])
-def test_a_detector_has_no_eight_bits_of_its_own(tmp_path, precision, said):
-    with pytest.raises(ValueError, match=said):
-        targets.export(targets.ExportOptions("detector", tmp_path / "mine.onnx", precision=precision))
+def test_eight_bits_are_for_mesh_networks_as_handmesh_runs_them(tmp_path):
+    with pytest.raises(ValueError, match="a detector is stored in fp16 or fp32"):
+        targets.export(targets.ExportOptions("detector", tmp_path / "mine.onnx", precision="int8"))
     with pytest.raises(ValueError, match="int8 is for the target onnx, got 'onnx-web'"):
-        targets.export(targets.ExportOptions("fast", tmp_path / "mine.onnx", "onnx-web", precision=precision))
+        targets.export(targets.ExportOptions("fast", tmp_path / "mine.onnx", "onnx-web", precision="int8"))
     assert not list(tmp_path.iterdir())
