@@ -183,7 +183,7 @@ def _restored(
     if levels.dtype == np.int8 and not zero.any():
         return _multiplied_back(graph, node.input[0], scale, node.output[0])
     values = (levels.astype(np.float32) - zero.astype(np.float32)) * scale
-    graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
+    graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
     return []
 
 

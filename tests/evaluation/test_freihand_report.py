@@ -336,7 +336,7 @@ def test_weights_and_graph_give_the_same():
     # the graph computes in eight bits: its vertices are as near as an export must be, the others in proportion
     assert 1000 * np.abs(one["vertices_m"] - other["vertices_m"]).max() < VERTEX_TOLERANCE_MM["int8"]
     for name, values in one.items():
-        assert np.abs(values - other[name]).mean() < 0.03 * max(1.0, np.abs(other[name]).mean()), name
+        assert np.abs(values - other[name]).mean() < 0.05 * np.abs(other[name]).mean(), name
 
 
 def test_what_cannot_be_opened_is_said(root, weights, tmp_path):

@@ -30,6 +30,8 @@ from handmesh.export.onnx import (  # noqa: E402
     MeshOutputs,
     export_mesh,
     images_for,
+    read_onnx,
+    runner,
 )
 from handmesh.export.targets import violations  # noqa: E402
 from handmesh.hand.lbs import SkinnedHand  # noqa: E402
@@ -307,6 +309,18 @@ def test_in_eight_bits_convolutions_multiply_integers(tmp_path):
     counts = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     integer = sum(count for kind, count in counts.items() if "QLinearConv" in kind)
     assert integer == 2 * 20, "of the bundled networks' pairs of 1x1 convolutions, after the first ones"
+
+
+def test_a_fastvit_in_eight_bits_is_the_same_without_the_rounding(model, tmp_path):
+    """Its widest layers have more scales than tensors have numbers that stay whole when the others are halved."""
+    torch.manual_seed(0)
+    network = HandNet(NetworkConfig("fastvit_t8"), model.mean_pose)
+    network(torch.rand(4, 3, 64, 64))
+    export_mesh(network, model, tmp_path / "fastvit.onnx", 64, 1.5, "any", "int8")
+    file = read_onnx(tmp_path / "fastvit.onnx")
+    single = file.in_single_precision()
+    assert storage_of(file.proto) == "int8" and violations(single.proto) == []
+    assert 1000 * file.compared(runner(single)).worst("vertices_m") < 0.1
 
 
 def test_eight_bits_are_for_mesh_networks_as_handmesh_runs_them(tmp_path):
