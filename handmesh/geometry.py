@@ -1,4 +1,4 @@
-"""Projection, the distance of a hand from its joints in an image, affines, mirroring, logits. NumPy only."""
+"""Projection, the distance of a hand from its joints in an image, affines, mirroring, logits. NumPy in, NumPy out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from handmesh import skeleton
+from handmesh.machine import compiled
 from handmesh.types import Camera
 
-# Pinhole projection and the closed-form distance of a hand from its image. NumPy only.
+# Pinhole projection and the closed-form distance of a hand from its image.
 
 
 def project(points_m: np.ndarray, camera: Camera) -> np.ndarray:
@@ -26,48 +27,6 @@ def unproject(points_px: np.ndarray, depth_m: np.ndarray, camera: Camera) -> np.
     return np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1) * np.asarray(depth_m)[..., None]
 
 
-class _Sight(NamedTuple):
-    """How joints are seen: rays x / z and y / z, and what a least-squares fit needs of them."""
-
-    joints_m: np.ndarray  # (J, 3)
-    fraction: np.ndarray  # (J, 1) that each counts
-    mean: np.ndarray  # (2,) of the rays
-    variance: float  # of the rays, both axes together
-    mean_ahead: np.ndarray  # (2,) what tx and ty would be with tz = 0
-    lean: float  # the sum that tz depends on
-
-    @staticmethod
-    def of(joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, weights: np.ndarray | None) -> _Sight:
-        rays = (joints_px - np.array([camera.cx, camera.cy])) / np.array([camera.fx, camera.fy])
-        squares = np.ones((len(rays), 1)) if weights is None else np.square(weights)[:, None]
-        fraction = squares / squares.sum()
-        aheads = rays * joints_m[:, 2:] - joints_m[:, :2]
-        mean = (fraction * rays).sum(0)
-        off = rays - mean
-        weighed = fraction * off
-        variance, lean = float((weighed * off).sum()), float((weighed * aheads).sum())
-        return _Sight(joints_m, fraction, mean, variance, (fraction * aheads).sum(0), lean)
-
-    def at(self, tz: float) -> np.ndarray:
-        """The (3,) translation of this tz: given it, the best tx and ty are means."""
-        return np.append(self.mean_ahead + self.mean * tz, tz)
-
-    def least_squares(self) -> np.ndarray:
-        """The best (3,) translation. Raises ValueError where the joints do not determine it."""
-        if not self.variance > _LEAST_SPREAD * (1.0 + float(self.mean @ self.mean)):  # true for what is no number, too
-            raise ValueError("the joints do not determine a distance: they all lie at one pixel")
-        return self.at(-self.lean / self.variance)
-
-    def larger_from(self, translation: np.ndarray) -> float:
-        """How many times as far apart the joints would be seen from there."""
-        placed = self.joints_m + translation
-        return math.sqrt(self.variance_of(placed[:, :2] / placed[:, 2:]) / max(self.variance, _LEAST_VARIANCE))
-
-    def variance_of(self, points: np.ndarray) -> float:
-        """Of (J, 2) points, both axes together."""
-        return float((self.fraction * np.square(points - (self.fraction * points).sum(0))).sum())
-
-
 def least_squares_translation(
     joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, weights: np.ndarray | None = None
 ) -> np.ndarray:
@@ -78,7 +37,18 @@ def least_squares_translation(
     translation: X + tx = a (Z + tz), two such rows a joint. Given tz, the best tx and ty are means; what
     is left of the rows determines tz. Raises ValueError where it does not (all joints at one pixel).
     """
-    return _Sight.of(joints_m, joints_px, camera, weights).least_squares()
+    sight = _sight(*_seen(joints_m, joints_px, camera, np.ones(len(joints_m)) if weights is None else weights))
+    if not _tells_distance(sight):
+        raise ValueError("the joints do not determine a distance: they all lie at one pixel")
+    return np.array(_at(sight, -sight.lean / sight.variance))
+
+
+def _seen(
+    joints_m: np.ndarray, joints_px: np.ndarray, camera: Camera, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the compiled loops take: joints, their rays x / z and y / z, and the square of what each counts."""
+    rays = (joints_px - np.array([camera.cx, camera.cy])) / np.array([camera.fx, camera.fy])
+    return np.ascontiguousarray(joints_m, np.float64), rays, np.square(weights, dtype=np.float64)
 
 
 _LEAST_SPREAD = 1e-12
@@ -121,28 +91,104 @@ def solve_translation(
     joint is believed, where that is known better than from its name. Least squares; its distance is held to
     `DISTANCE_BAND`, and where it is none, behind the camera or out of reach, the hand's size alone decides.
     """
-    nearest = NEAREST_M - float(joints_m[:, 2].min())
-    sight = _Sight.of(joints_m, joints_px, camera, _RELIABILITY if reliability is None else reliability)
+    weights = _RELIABILITY if reliability is None else reliability
+    return np.array(translation(*_seen(joints_m, joints_px, camera, weights)))
+
+
+# The compiled loops: of so few joints NumPy takes ten times as long, nearly all of it to begin.
+
+_compiled = compiled(nogil=True, error_model="numpy")
+
+
+class _Sight(NamedTuple):
+    """What a least-squares fit needs of joints and their rays."""
+
+    mean: tuple[float, float]  # of the rays
+    variance: float  # of the rays, both axes together
+    ahead: tuple[float, float]  # what tx and ty would be with tz = 0
+    lean: float  # the sum that tz depends on
+
+
+@_compiled
+def translation(joints_m, rays, squares):
+    """`solve_translation` for compiled loops: three numbers.
+
+    Of (J, 3) joints, their (J, 2) rays x / z and y / z, and the (J,) squares of what each counts; float64."""
+    sight = _sight(joints_m, rays, squares)
+    nearest = NEAREST_M - joints_m[:, 2].min()
+    by_size = _distance_by_size(sight, joints_m, squares, nearest)
+    if not _tells_distance(sight):
+        return _at(sight, by_size)
+    z = -sight.lean / sight.variance
+    if not nearest <= z <= FARTHEST_M:
+        return _at(sight, by_size)
     least, most = DISTANCE_BAND
-    try:
-        root = sight.least_squares()
-    except ValueError:
-        return sight.at(_distance_by_size(sight, nearest))
-    if not nearest <= root[2] <= FARTHEST_M:
-        return sight.at(_distance_by_size(sight, nearest))
-    if 1 / most <= sight.larger_from(root) <= 1 / least:
-        return root
-    by_size = _distance_by_size(sight, nearest)
-    return sight.at(min(max(float(root[2]), least * by_size, nearest), most * by_size, FARTHEST_M))
+    if not 1 / most <= _larger_from(sight, joints_m, squares, z) <= 1 / least:
+        z = min(max(z, least * by_size, nearest), most * by_size, FARTHEST_M)
+    return _at(sight, z)
 
 
-def _distance_by_size(sight: _Sight, nearest: float) -> float:
+@_compiled
+def _sight(joints_m, rays, squares):
+    total = squares.sum()
+    mean_x = mean_y = ahead_x = ahead_y = variance = lean = 0.0
+    for k in range(len(rays)):
+        mean_x += squares[k] / total * rays[k, 0]
+        mean_y += squares[k] / total * rays[k, 1]
+    for k in range(len(rays)):
+        fraction = squares[k] / total
+        x, y = rays[k, 0] * joints_m[k, 2] - joints_m[k, 0], rays[k, 1] * joints_m[k, 2] - joints_m[k, 1]
+        off_x, off_y = rays[k, 0] - mean_x, rays[k, 1] - mean_y
+        ahead_x += fraction * x
+        ahead_y += fraction * y
+        variance += fraction * (off_x * off_x + off_y * off_y)
+        lean += fraction * (off_x * x + off_y * y)
+    return _Sight((mean_x, mean_y), variance, (ahead_x, ahead_y), lean)
+
+
+@_compiled
+def _tells_distance(sight):
+    """Whether the joints determine a distance: false where they all lie at one pixel, and for what is no number."""
+    return sight.variance > _LEAST_SPREAD * (1.0 + sight.mean[0] ** 2 + sight.mean[1] ** 2)
+
+
+@_compiled
+def _at(sight, z):
+    """The translation of this depth: given it, the best x and y are means."""
+    return sight.ahead[0] + sight.mean[0] * z, sight.ahead[1] + sight.mean[1] * z, z
+
+
+@_compiled
+def _larger_from(sight, joints_m, squares, z):
+    """How many times as far apart the joints would be seen from there."""
+    x, y, _ = _at(sight, z)
+    seen = np.empty((len(joints_m), 2))
+    for k in range(len(joints_m)):
+        ahead = joints_m[k, 2] + z
+        seen[k, 0], seen[k, 1] = (joints_m[k, 0] + x) / ahead, (joints_m[k, 1] + y) / ahead
+    return math.sqrt(_variance(seen, squares) / max(sight.variance, _LEAST_VARIANCE))
+
+
+@_compiled
+def _variance(points, squares):
+    """Of (J, 2) or more columns, the first two together."""
+    total, x, y, square = squares.sum(), 0.0, 0.0, 0.0
+    for k in range(len(points)):
+        x += squares[k] / total * points[k, 0]
+        y += squares[k] / total * points[k, 1]
+    for k in range(len(points)):
+        square += squares[k] / total * ((points[k, 0] - x) ** 2 + (points[k, 1] - y) ** 2)
+    return square
+
+
+@_compiled
+def _distance_by_size(sight, joints_m, squares, nearest):
     """The root's depth from which the joints are seen as far apart as they are: that of a weak perspective, about their
     mean depth, corrected by how far apart they would be seen there."""
-    middle = float((sight.fraction[:, 0] * sight.joints_m[:, 2]).sum())
-    spread_m = math.sqrt(sight.variance_of(sight.joints_m[:, :2]))
-    weak = min(max(spread_m / math.sqrt(max(sight.variance, _LEAST_VARIANCE)) - middle, nearest), FARTHEST_M)
-    exact = (weak + middle) * sight.larger_from(sight.at(weak)) - middle
+    middle = (squares * joints_m[:, 2]).sum() / squares.sum()
+    apart = math.sqrt(_variance(joints_m, squares) / max(sight.variance, _LEAST_VARIANCE))
+    weak = min(max(apart - middle, nearest), FARTHEST_M)
+    exact = (weak + middle) * _larger_from(sight, joints_m, squares, weak) - middle
     return min(max(exact, nearest), FARTHEST_M)
 
 
@@ -173,12 +219,30 @@ def mirror_rotations(rotations: np.ndarray) -> np.ndarray:
     return rotations * _MIRRORED_SIGNS
 
 
+@_compiled
+def turned(rotations, vectors):
+    """(N, 3, 3) rotations, each turned on about its own axes by a rotation vector of (N, 3), by Rodrigues' formula."""
+    result = np.empty_like(rotations)
+    for k in range(len(rotations)):
+        x, y, z = vectors[k]
+        square = x * x + y * y + z * z
+        angle = math.sqrt(square)
+        a, b = (math.sin(angle) / angle, (1.0 - math.cos(angle)) / square) if angle > 1e-4 else (1.0, 0.5)
+        for i in range(3):
+            row_x, row_y, row_z = rotations[k, i]
+            along = b * (row_x * x + row_y * y + row_z * z)
+            result[k, i, 0] = (1.0 - b * square) * row_x + a * (row_y * z - row_z * y) + along * x
+            result[k, i, 1] = (1.0 - b * square) * row_y + a * (row_z * x - row_x * z) + along * y
+            result[k, i, 2] = (1.0 - b * square) * row_z + a * (row_x * y - row_y * x) + along * z
+    return result
+
+
 def mirror_faces(faces: np.ndarray) -> np.ndarray:
     """(F, 3) faces with their orientation reversed, so that a reflected mesh still faces outward."""
     return np.ascontiguousarray(faces[:, ::-1])
 
 
-# Probabilities and their logits. NumPy only.
+# Probabilities and their logits.
 
 
 def logistic(logit: ArrayLike) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
 
@@ -84,6 +83,8 @@ def rotations_from_angles(angles_deg: np.ndarray, frames: np.ndarray) -> np.ndar
 
 def angles_from_rotations(rotations: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """The inverse of `rotations_from_angles`, for abduction within 90 degrees."""
+    from scipy.spatial.transform import Rotation  # a tracker, which never comes here, is spared its import
+
     local = frames.transpose(0, 2, 1) @ rotations @ frames
     angles = Rotation.from_matrix(local.reshape(-1, 3, 3)).as_euler("XYZ", degrees=True)
     return angles.reshape(*rotations.shape[:-1])

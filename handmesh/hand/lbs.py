@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,13 +17,31 @@ from handmesh.geometry import mirror_points_m, mirror_rotations
 from handmesh.types import Side
 
 
-class Rest(NamedTuple):
-    """A hand of one shape before it is posed, in the model's frame."""
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """A hand of one shape before it is posed, in the model's frame; what nobody asks for is not computed."""
 
-    vertices_m: np.ndarray  # (V, 3) float32
-    joints_m: np.ndarray  # (16, 3) float32, MANO order
-    keypoint_weights: np.ndarray  # (21, 64) float32: what each of the 21 joints has of each rotating joint's x, y, z
-    # and 1, keypoint order, so that posing them is one product
+    hand: SkinnedHand
+    shape: np.ndarray  # (10,) float32
+
+    @cached_property
+    def vertices_m(self) -> np.ndarray:
+        """(V, 3) float32."""
+        template, directions, _ = self.hand._planes
+        return (template + (directions @ self.shape).reshape(template.shape)).T
+
+    @cached_property
+    def joints_m(self) -> np.ndarray:
+        """(16, 3) float32, MANO order."""
+        mean, by_shape, *_ = self.hand._joints_by_shape
+        return mean + by_shape @ self.shape
+
+    @cached_property
+    def keypoint_weights(self) -> np.ndarray:
+        """(21, 64) float32: what each of the 21 joints has of each rotating joint's x, y, z and 1, keypoint order, so
+        that posing them is one product."""
+        *_, mean, by_shape = self.hand._joints_by_shape
+        return mean + by_shape @ self.shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +88,7 @@ class SkinnedHand:
 
     def rest(self, shape: np.ndarray) -> Rest:
         """The unposed hand of (10,) shape parameters."""
-        shape = np.asarray(shape, np.float32)
-        template, directions, _ = self._planes
-        joints, joint_dirs, keypoint_weights, keypoint_weight_dirs = self._joints_by_shape
-        vertices = (template + (directions @ shape).reshape(template.shape)).T
-        return Rest(vertices, joints + joint_dirs @ shape, keypoint_weights + keypoint_weight_dirs @ shape)
+        return Rest(self, np.asarray(shape, np.float32))
 
     @cached_property
     def _planes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Bends the posed hand towards the joints that the network found in the crop. NumPy only.
+"""Bends the posed hand towards the joints that the network found in the crop. NumPy in, NumPy out, compiled between.
 
 A network says twice where the joints are: as positions in the crop, and by the hand that it poses. The two
 err in part independently, so a hand between them lies nearer to the truth in the image than either, and in
@@ -29,9 +29,11 @@ import math
 import numpy as np
 
 from handmesh import skeleton
+from handmesh.geometry import turned
 from handmesh.gestures import nearest_weights
 from handmesh.hand import anatomy
-from handmesh.hand.lbs import Rest, SkinnedHand, joint_chain
+from handmesh.hand.lbs import Rest, SkinnedHand
+from handmesh.machine import compiled
 
 ALIGN = True
 """Whether the tracker bends its hands at all."""
@@ -72,11 +74,7 @@ class Alignment:
         """(23, 3) the axis of each rotation, in its joint's own bone's frame."""
         self.deviations = np.array(deviations)
         """(23,) radians"""
-        self._vectors = np.zeros((16, 3, len(angles)))  # of all rotations together, one for each joint
-        self._vectors[self.joints, :, range(len(angles))] = self.axes
-        self._vectors = self._vectors.reshape(48, -1)
-        weight = rest.keypoint_weights.reshape(21, 16, 4)[..., 3].astype(np.float64)  # of a keypoint, on each bone
-        self._moved_weight = (_MOVES @ weight.T)[self.joints]
+        self._of_joint = np.eye(16)[:, self.joints]
         self._precision = np.append(self.deviations, [_POSITION_M] * 3) ** -2
 
     def bent(
@@ -91,7 +89,7 @@ class Alignment:
         joints before the camera; contact: (4,) probabilities that the thumb touches each of `gestures.FINGERS`.
         """
         angles = self.angles(rotations, rest, found, uncertainty, root_m, contact)
-        return rotations @ _rotations((self._vectors @ angles).reshape(16, 3))
+        return turned(_plain(rotations), self._of_joint @ (angles[:, None] * self.axes))
 
     def angles(
         self, rotations: np.ndarray, rest: Rest, found: np.ndarray, uncertainty: np.ndarray, root_m: np.ndarray,
@@ -99,24 +97,13 @@ class Alignment:
     ) -> np.ndarray:  # fmt: skip
         """(23,) the rotations that `bent` makes, in radians; see there."""
         joints, slopes = self.joints_and_slopes(rotations, rest)
-        x, y, z = (joints + (root_m - joints[skeleton.ROOT])).T
-        count, weight = len(slopes[0]), 1.0 / uncertainty
-        x, y, weight_near = x / z, y / z, weight / z
-        matrix = np.zeros((count + 3, 2, 21))
-        matrix[:count, 0] = slopes[0] - x * slopes[2]
-        matrix[:count, 1] = slopes[1] - y * slopes[2]
-        matrix[count, 0] = matrix[count + 1, 1] = 1.0
-        matrix[count + 2, 0], matrix[count + 2, 1] = -x, -y
-        matrix *= weight_near
-        off = np.concatenate([(found[:, 0] - x) * weight, (found[:, 1] - y) * weight])
-        rows = matrix.reshape(-1, 42)
-        normal, right = rows @ rows.T, rows @ off
+        equations, right = _equations(joints, slopes, _plain(found), _plain(uncertainty), _plain(root_m))
         if contact is not None and contact.max() > LEAST_CONTACT:
             nearer, apart = _nearer(joints, slopes, contact)
-            normal[:count, :count] += nearer.T @ nearer
+            count = slopes.shape[1]
+            equations[:count, :count] += nearer.T @ nearer
             right[:count] += nearer.T @ apart
-        normal.ravel()[:: len(rows) + 1] += self._precision
-        step = np.linalg.solve(normal, right)[:count]
+        step = _solved(equations, self._precision, right)[: len(self.joints)]
         return step.clip(-_MOST * self.deviations, _MOST * self.deviations)
 
     def joints_and_slopes(self, rotations: np.ndarray, rest: Rest) -> tuple[np.ndarray, np.ndarray]:
@@ -125,21 +112,13 @@ class Alignment:
         Axis first, then rotation, then joint; metres a radian. What a pose itself adds to the vertices, as MANO has it,
         counts as none here.
         """
-        rotated, global_positions = joint_chain(
-            np.asarray(rotations, np.float64), np.asarray(rest.joints_m, np.float64)
-        )
-        shift = global_positions - (rotated @ rest.joints_m[..., None])[..., 0]
-        weights = rest.keypoint_weights.reshape(21, 16, 4).transpose(1, 0, 2)
-        parts = (
-            weights[..., :3] @ rotated.transpose(0, 2, 1) + weights[..., 3:] * shift[:, None]
-        )  # of each bone, (16, 21, 3)
-        moved = (_MOVES @ parts.reshape(16, 63)).reshape(16, 21, 3)[self.joints]
-        arm = (moved - self._moved_weight[..., None] * global_positions[self.joints][:, None]).transpose(2, 0, 1)
-        axis = (rotated[self.joints] @ self.axes[..., None]).transpose(1, 0, 2)
-        slopes = np.empty_like(arm)
-        for k, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
-            slopes[k] = axis[i] * arm[j] - axis[j] * arm[i]
-        return parts.sum(0), slopes
+        weights = rest.keypoint_weights.reshape(21, 16, 4)
+        return _joints_and_slopes(_plain(rotations), _plain(rest.joints_m), weights, self.joints, self.axes)
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """As the compiled loops want them, which would be compiled anew for another kind of array."""
+    return np.ascontiguousarray(values, np.float64)
 
 
 def _nearer(joints: np.ndarray, slopes: np.ndarray, contact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,23 +132,114 @@ def _nearer(joints: np.ndarray, slopes: np.ndarray, contact: np.ndarray) -> tupl
     return np.einsum("xf,xkf->fk", towards, slopes @ weights.T), lacking * weight
 
 
-def _moves() -> np.ndarray:
-    """(16, 16): 1 where turning the first joint moves the second one's bone."""
-    moves = np.eye(16)
-    for joint, parent in reversed(list(enumerate(skeleton.PARENTS))[1:]):
-        moves[parent] += moves[joint]
-    return moves
+# The compiled loops: in so many small sums NumPy spends ten times as long on beginning as on summing.
+
+_compiled = compiled(nogil=True, error_model="numpy")
+
+_PARENTS = np.array(skeleton.PARENTS)
+_ROOT = int(skeleton.ROOT)
 
 
-_MOVES = _moves()
+@_compiled
+def _joints_and_slopes(rotations, rest_m, weights, turning, axes):
+    """See `Alignment.joints_and_slopes`; weights: (21, 16, 4) what each joint has of each bone's x, y, z and 1."""
+    turns, places = rotations.copy(), rest_m.copy()  # of the bones, in the hand's frame
+    for k in range(1, len(turns)):
+        parent = _PARENTS[k]
+        for i in range(3):
+            places[k, i] = places[parent, i]
+            for j in range(3):
+                places[k, i] += turns[parent, i, j] * (rest_m[k, j] - rest_m[parent, j])
+                turns[k, i, j] = 0.0
+                for m in range(3):
+                    turns[k, i, j] += turns[parent, i, m] * rotations[k, m, j]
+    moved = np.zeros((len(turns), len(weights), 4))  # what each joint has of each bone: x, y, z, and how much of it
+    for k in range(len(turns) - 1, -1, -1):  # and of all bones farther out, which move along with it
+        for point in range(len(weights)):
+            share = weights[point, k, 3]
+            moved[k, point, 3] += share
+            for i in range(3):
+                moved[k, point, i] += share * places[k, i]
+                for j in range(3):
+                    moved[k, point, i] += turns[k, i, j] * (weights[point, k, j] - share * rest_m[k, j])
+            for i in range(4 if k else 0):
+                moved[_PARENTS[k], point, i] += moved[k, point, i]
+    slopes = np.empty((3, len(turning), len(weights)))
+    for r in range(len(turning)):
+        k = turning[r]
+        x, y, z = _rotated(turns[k], axes[r])
+        for point in range(len(weights)):
+            share = moved[k, point, 3]
+            to_x = moved[k, point, 0] - share * places[k, 0]
+            to_y = moved[k, point, 1] - share * places[k, 1]
+            to_z = moved[k, point, 2] - share * places[k, 2]
+            slopes[0, r, point] = y * to_z - z * to_y
+            slopes[1, r, point] = z * to_x - x * to_z
+            slopes[2, r, point] = x * to_y - y * to_x
+    joints = np.empty((len(weights), 3))
+    for point in range(len(weights)):
+        for i in range(3):
+            joints[point, i] = moved[0, point, i]
+    return joints, slopes
 
-_CROSS = np.zeros((3, 9))  # takes a vector to the matrix of its cross product
-_CROSS[[0, 0, 1, 1, 2, 2], [7, 5, 2, 6, 3, 1]] = 1.0, -1.0, 1.0, -1.0, 1.0, -1.0
+
+@_compiled
+def _rotated(matrix, vector):
+    x, y, z = vector[0], vector[1], vector[2]
+    return (
+        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z,
+        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z,
+        matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z,
+    )
 
 
-def _rotations(vectors: np.ndarray) -> np.ndarray:
-    """(N, 3) rotation vectors to (N, 3, 3) matrices, by Rodrigues' formula."""
-    cross = (vectors @ _CROSS).reshape(-1, 3, 3)
-    angle = np.sqrt((vectors * vectors).sum(1))[:, None, None]
-    by_sine, by_cosine = np.sinc(angle / np.pi), 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    return np.eye(3) + by_sine * cross + by_cosine * (cross @ cross)
+@_compiled
+def _equations(joints, slopes, found, uncertainty, root_m):
+    """A' A and A' r of rotations and position, as the module says."""
+    points, rotations = len(joints), slopes.shape[1]
+    size = rotations + 3
+    rows, off = np.zeros((size, 2 * points)), np.empty(2 * points)
+    for point in range(points):
+        z = joints[point, 2] + root_m[2] - joints[_ROOT, 2]
+        near = 1.0 / (z * uncertainty[point])
+        for axis in range(2):
+            seen, column = (joints[point, axis] + root_m[axis] - joints[_ROOT, axis]) / z, 2 * point + axis
+            off[column] = (found[point, axis] - seen) / uncertainty[point]
+            for r in range(rotations):
+                rows[r, column] = (slopes[axis, r, point] - seen * slopes[2, r, point]) * near
+            rows[rotations + axis, column] = near
+            rows[rotations + 2, column] = -seen * near
+    normal, right = np.empty((size, size)), np.empty(size)
+    for r in range(size):
+        right[r] = _product(rows[r], off)
+        for other in range(r + 1):
+            normal[r, other] = normal[other, r] = _product(rows[r], rows[other])
+    return normal, right
+
+
+@compiled(nogil=True, fastmath=True, error_model="numpy")
+def _product(a, b):
+    total = 0.0
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
+
+
+@_compiled
+def _solved(matrix, precision, right):
+    """x of (matrix + diag(precision)) x = right, of a symmetric matrix that is positive with it, by Cholesky."""
+    lower, x = matrix.copy(), right.copy()
+    for i in range(len(x)):
+        lower[i, i] += precision[i]
+        for j in range(i + 1):
+            for k in range(j):
+                lower[i, j] -= lower[i, k] * lower[j, k]
+            lower[i, j] = math.sqrt(lower[i, i]) if i == j else lower[i, j] / lower[j, j]
+        for k in range(i):
+            x[i] -= lower[i, k] * x[k]
+        x[i] /= lower[i, i]
+    for i in range(len(x) - 1, -1, -1):
+        for k in range(i + 1, len(x)):
+            x[i] -= lower[k, i] * x[k]
+        x[i] /= lower[i, i]
+    return x

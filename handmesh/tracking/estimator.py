@@ -29,7 +29,7 @@ from handmesh.geometry import (
     unproject,
 )
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.machine import PerProcess
+from handmesh.machine import PerProcess, compiled
 from handmesh.tracking.alignment import ALIGN, LEAST_UNCERTAINTY, Alignment
 from handmesh.tracking.backends import Session
 from handmesh.types import OTHER_SIDE, Box, Camera, Hand, Side
@@ -264,13 +264,21 @@ def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
     return bool(np.ptp(outputs["joints_m"][0], axis=0).max() >= SMALLEST_M) and _are_rotations(outputs["rotations"][0])
 
 
-def _are_rotations(matrices: np.ndarray) -> bool:
+@compiled(nogil=True, error_model="numpy")
+def _are_rotations(matrices):
     """Whether the first two rows of each are orthonormal and the third is their cross product."""
-    first, second, third = matrices[:, 0], matrices[:, 1], matrices[:, 2]
-    cross = first[:, [1, 2, 0]] * second[:, [2, 0, 1]] - first[:, [2, 0, 1]] * second[:, [1, 2, 0]]
-    lengths = (matrices * matrices).sum(-1)
-    departures = (np.abs(cross - third).max(), np.abs(lengths - 1).max(), np.abs((first * second).sum(-1)).max())
-    return max(departures) < 1e-2
+    most = 0.0
+    for k in range(len(matrices)):
+        one, two, three = matrices[k]
+        square, other, across = -1.0, -1.0, 0.0
+        for i in range(3):
+            j, m = (i + 1) % 3, (i + 2) % 3
+            square += one[i] * one[i]
+            other += two[i] * two[i]
+            across += one[i] * two[i]
+            most = max(most, abs(one[j] * two[m] - one[m] * two[j] - three[i]))
+        most = max(most, abs(square), abs(other), abs(across))
+    return most < 1e-2
 
 
 @cache
@@ -375,7 +383,6 @@ class Estimator:
         self._box_scale = float(self.session.metadata["box_scale"])
         self.confidence = Confidence.of(self.session.metadata)
         self.hand = _hand_of(self.session.constants)
-        self.hand.rest(np.zeros(self.hand.shapedirs.shape[2]))  # what it computes once, it computes now
         self._alignment = Alignment(self.hand) if ALIGN else None
         self._faces: dict[Side, np.ndarray] = {"right": self.hand.faces, "left": mirror_faces(self.hand.faces)}
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from handmesh import skeleton
-from handmesh.geometry import NEAREST_M, project
+from handmesh.geometry import NEAREST_M, project, turned
 from handmesh.hand.lbs import Rest, SkinnedHand
+from handmesh.machine import compiled
 from handmesh.types import Camera, Hand
 
 Smooth = Literal["off", "low", "high"]
@@ -76,39 +76,36 @@ class OneEuro:
     """
 
     def __init__(self, cutoff: Cutoff) -> None:
-        self._cutoff = cutoff
+        self._cutoff = [np.ravel(value).astype(np.float64) for value in (cutoff.min_cutoff_hz, cutoff.beta)]
+        self._jump = cutoff.jump
         self._raw: np.ndarray | None = None
 
     def __call__(self, value: np.ndarray, dt_s: float | None) -> np.ndarray:
         """The filtered `value`, `dt_s` after the one before; None starts anew from `value`."""
+        value = np.ascontiguousarray(value, np.float64)
+        raw = self._vectors(value)
         if self._raw is None or dt_s is None:
-            self._smooth, self._derivative = value, np.zeros_like(self._between(value, value))
-            self._velocity = self._derivative
+            self._smooth, self._derivative, self._velocity = value, np.zeros_like(raw), np.zeros_like(raw)
         else:
-            change = self._between(self._raw, value) / dt_s
-            self._derivative = self._derivative + _gain(D_CUTOFF_HZ, dt_s) * (change - self._derivative)
-            speed = np.linalg.norm(self._derivative, axis=-1, keepdims=True)
-            gain = _gain(self._cutoff.min_cutoff_hz + self._cutoff.beta * speed, dt_s)
-            displacement = self._between(self._smooth, value)
-            is_jump = np.linalg.norm(displacement, axis=-1, keepdims=True) > self._cutoff.jump
-            step = np.where(is_jump, 1.0, gain) * displacement
-            self._smooth = self._moved(self._smooth, step)
-            velocity = self._velocity + _gain(AHEAD_CUTOFF_HZ, dt_s) * (step / dt_s - self._velocity)
-            self._velocity = np.where(is_jump, 0.0, velocity)
-        self._raw = value
+            before = self._raw, self._vectors(self._smooth), self._derivative, self._velocity
+            moved, self._derivative, self._velocity = _filtered(raw, *before, float(dt_s), *self._cutoff, self._jump)
+            self._smooth = self._values(moved, value.shape)
+        self._raw = raw
         return self._smooth
 
     def ahead(self, seconds: float) -> np.ndarray:
         """The last filtered value, carried on for so long with its velocity."""
-        return self._smooth + seconds * self._velocity
+        return self._smooth + seconds * self._velocity.reshape(self._smooth.shape)
 
     @staticmethod
-    def _between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        return end - start
+    def _vectors(value: np.ndarray) -> np.ndarray:
+        """(N, D) what is filtered, each of N by its own speed."""
+        return value.reshape(-1, value.shape[-1])
 
     @staticmethod
-    def _moved(start: np.ndarray, step: np.ndarray) -> np.ndarray:
-        return start + step
+    def _values(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The values of filtered vectors."""
+        return vectors.reshape(shape)
 
 
 class RotationOneEuro(OneEuro):
@@ -119,22 +116,52 @@ class RotationOneEuro(OneEuro):
     """
 
     @staticmethod
-    def _between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        return (end - start).reshape(*end.shape[:-2], 9) / math.sqrt(2)
+    def _vectors(value: np.ndarray) -> np.ndarray:
+        return value.reshape(-1, 9) / math.sqrt(2)
 
     @staticmethod
-    def _moved(start: np.ndarray, step: np.ndarray) -> np.ndarray:
-        return nearest_rotations(start + math.sqrt(2) * step.reshape(start.shape))
+    def _values(vectors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return nearest_rotations(math.sqrt(2) * vectors.reshape(shape))
 
     def ahead(self, seconds: float) -> np.ndarray:
         """(N, 3, 3) the last filtered rotations, each turned on about its own axis, by a radian at most."""
-        spin = math.sqrt(2) * self._velocity.reshape(self._smooth.shape) @ np.swapaxes(self._smooth, -1, -2)
+        spin = math.sqrt(2) * np.swapaxes(self._smooth, -1, -2) @ self._velocity.reshape(self._smooth.shape)
         turn = seconds * 0.5 * np.stack([spin[:, k, i] - spin[:, i, k] for i, k in ((1, 2), (2, 0), (0, 1))], axis=-1)
         turn /= np.maximum(1.0, np.linalg.norm(turn, axis=-1, keepdims=True) / _LARGEST_TURN_RAD)
-        return Rotation.from_rotvec(turn).as_matrix() @ self._smooth
+        return turned(self._smooth, turn)
 
 
 _LARGEST_TURN_RAD = 1.0
+
+
+@compiled(nogil=True, error_model="numpy")
+def _filtered(raw, raw_before, smooth, derivative, velocity, dt_s, min_cutoff_hz, beta, jump):
+    """One step of the filter on (N, D) vectors: the filtered ones, the smoothed derivative of the raw ones, and the
+    velocity of the filtered ones."""
+    count, size = raw.shape
+    moved, derivative_now, velocity_now = np.empty_like(raw), np.empty_like(raw), np.empty_like(raw)
+    gain_speed, gain_ahead = _gain(D_CUTOFF_HZ, dt_s), _gain(AHEAD_CUTOFF_HZ, dt_s)
+    for k in range(count):
+        speed = distance = 0.0
+        for i in range(size):
+            change = (raw[k, i] - raw_before[k, i]) / dt_s
+            derivative_now[k, i] = derivative[k, i] + gain_speed * (change - derivative[k, i])
+            speed += derivative_now[k, i] ** 2
+            distance += (raw[k, i] - smooth[k, i]) ** 2
+        is_jump = math.sqrt(distance) > jump
+        gain = _gain(min_cutoff_hz[k % len(min_cutoff_hz)] + beta[k % len(beta)] * math.sqrt(speed), dt_s)
+        for i in range(size):
+            step = (1.0 if is_jump else gain) * (raw[k, i] - smooth[k, i])
+            moved[k, i] = smooth[k, i] + step
+            carried = velocity[k, i] + gain_ahead * (step / dt_s - velocity[k, i])
+            velocity_now[k, i] = 0.0 if is_jump else carried
+    return moved, derivative_now, velocity_now
+
+
+@compiled(nogil=True, error_model="numpy")
+def _gain(cutoff_hz, dt_s):
+    """The fraction of the new value in a first-order low-pass filter."""
+    return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff_hz * dt_s))
 
 
 def nearest_rotations(matrices: np.ndarray, steps: int = 2) -> np.ndarray:
@@ -145,11 +172,6 @@ def nearest_rotations(matrices: np.ndarray, steps: int = 2) -> np.ndarray:
     for _ in range(steps):
         matrices = 1.5 * matrices - 0.5 * matrices @ (np.swapaxes(matrices, -1, -2) @ matrices)
     return matrices
-
-
-def _gain(cutoff_hz: float | np.ndarray, dt_s: float) -> float | np.ndarray:
-    """The fraction of the new value in a first-order low-pass filter."""
-    return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff_hz * dt_s))
 
 
 class ShapeAverage:
@@ -250,7 +272,7 @@ def checked_preset(smooth: Smooth) -> SmoothingPreset | None:
 def _bones_m(joints_m: np.ndarray) -> float:
     """The length of all bones together, which tells a hand's size."""
     steps = joints_m[_CHILDREN] - joints_m[_PARENTS]
-    return float(np.linalg.norm(steps, axis=1).sum())
+    return float(np.sqrt((steps * steps).sum(1)).sum())
 
 
 _PARENTS, _CHILDREN = (list(ends) for ends in zip(*skeleton.BONES, strict=True))

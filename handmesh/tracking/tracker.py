@@ -36,6 +36,7 @@ from handmesh.tracking.hand_size import checked_hand_size
 from handmesh.tracking.smoothing import HandSmoother, Smooth, checked_preset
 from handmesh.types import (
     MIN_SCORE,
+    Box,
     Camera,
     Hand,
     checked_camera,
@@ -121,7 +122,20 @@ class HandTracker:
         finder = Detector(open_session(paths[1], "detector", threads, device, backend))
         tracker = HandTracker(Estimator(mesh), finder, num_hands, smooth, passes, config, hand_size_m)
         tracker.name = paths[0].stem
+        tracker._warm_up()
         return tracker
+
+    def _warm_up(self) -> None:
+        """Look at nothing and steady it: what is compiled or computed once is so now, not at the first hand."""
+        nothing = np.zeros((96, 128, 3), np.uint8)
+        camera = checked_camera(None, nothing)
+        self._detections(nothing)
+        seen = self._estimator.estimate(nothing, camera, Box((64.0, 48.0), 64.0), "right")
+        if seen is not None:
+            smoother = HandSmoother(self._smooth, self.hand)
+            for dt_s in (None, 1 / 30):
+                smoother(seen.hand, camera, dt_s)
+        self._stopwatch.restart()
 
     def close(self) -> None:
         """End the threads that help; the tracker cannot be used afterwards."""
