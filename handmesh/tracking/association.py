@@ -38,8 +38,10 @@ class TrackerConfig:
     """A new hand needs at least this score..."""
     keep_threshold: float = 0.25
     """...and is followed down to this one, so that a score near the limit does not flicker."""
+    sure_score: float = 0.9
+    """A followed hand with less is searched for all the same: its mesh may be drifting off it."""
     detection_interval: int = 3
-    """Frames between looks for further hands while at least one is followed."""
+    """Frames between looks for further hands, and for unsure ones, while at least one is followed."""
     max_coast_frames: int = 2
     """Frames in a row in which a hand that is not seen is carried on with its last motion."""
     reidentify_s: float = 1.0
@@ -146,18 +148,22 @@ def _root(hand: Hand) -> np.ndarray:
     return hand.joints_m[skeleton.ROOT].astype(np.float64)
 
 
-def nearest_track(missed: Sequence[Track], estimate: Estimate, time_s: float) -> Track | None:
-    """The track that has probably missed the hand of `estimate`: of its side, and not too far away; or None.
+def track_of(sought: Sequence[Track], estimate: Estimate, time_s: float) -> Track | None:
+    """The track that has probably missed the hand of `estimate`, or sees it unsurely; or None.
 
-    A box's side away at most, and two more for each second that nobody knows where it was.
+    One that has missed it is of its side, and not too far away: a box's side at most, and two more for each second that
+    nobody knows where it was. One that sees something has got this hand wrong where it is about as far away as it is
+    large, whichever its side.
     """
-    near = [
-        track
-        for track in missed
-        if track.hand.side == estimate.hand.side
-        and track.distance(estimate, time_s) < 1.0 + 2.0 * max(0.0, time_s - track.time_s)
-    ]
-    return min(near, key=lambda track: track.distance(estimate, time_s), default=None)
+
+    def may_be(track: Track) -> bool:
+        if track.misses == 0:
+            sizes = track.estimate.box.size_px, estimate.box.size_px
+            return math.dist(track.estimate.box.centre_px, estimate.box.centre_px) < 0.5 * max(sizes)
+        near = track.distance(estimate, time_s) < 1.0 + 2.0 * max(0.0, time_s - track.time_s)
+        return near and track.hand.side == estimate.hand.side
+
+    return min(filter(may_be, sought), key=lambda track: track.distance(estimate, time_s), default=None)
 
 
 def deduplicate(seen: Mapping[Track, Estimate], time_s: float) -> dict[Track, Estimate]:

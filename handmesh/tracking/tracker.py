@@ -26,9 +26,9 @@ from handmesh.tracking.association import (
     TrackerConfig,
     are_like_a_pair,
     deduplicate,
-    nearest_track,
     overlap,
     same_hand,
+    track_of,
 )
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import OPPOSITE_SIDES, Estimate, Estimator, is_usable
@@ -323,20 +323,24 @@ class HandTracker:
             detections, spent_ms = search.result()
             self._stopwatch.add("detect", spent_ms)
             self._take_in(detections, frame, camera, time_s)
-        seen = sum(track.misses == 0 for track in self._tracks)
-        if seen == 0:
+        if all(track.misses > 0 for track in self._tracks):
             self._frames_since_search = 0
             self._take_in(self._detections(frame), frame, camera, time_s)
-        elif self._search_is_due(seen):
+        elif self._search_is_due():
             self._frames_since_search = 0
             copy = frame.copy()  # the caller may draw on the frame meanwhile
             helpers.search = helpers.threads.submit(self._detections_and_ms, copy)
 
-    def _search_is_due(self, seen: int) -> bool:
-        """In every frame for one that was lost and is remembered, now and then for one more."""
+    def _search_is_due(self) -> bool:
+        """In every frame for one that was lost and is remembered, now and then for one more or an unsure one."""
         self._frames_since_search += 1
-        lost = seen < len(self._tracks)
-        return seen < self.num_hands and (lost or self._frames_since_search >= self._config.detection_interval)
+        lost = any(track.misses > 0 for track in self._tracks)
+        due = lost or self._frames_since_search >= self._config.detection_interval
+        return due and sum(map(self._is_sure, self._tracks)) < self.num_hands
+
+    def _is_sure(self, track: Track) -> bool:
+        """Whether the track sees a hand for sure; one that does not may be drifting off it."""
+        return track.misses == 0 and track.estimate.hand.score >= self._config.sure_score
 
     def _detections(self, image: np.ndarray) -> list[Detection]:
         with self._stopwatch.stage("detect"):
@@ -350,23 +354,27 @@ class HandTracker:
 
     def _take_in(self, detections: Sequence[Detection], frame: np.ndarray, camera: Camera, time_s: float) -> None:
         """Look where a detector saw hands; each found goes on with the track that has missed it, or begins one."""
-        seen = [track for track in self._tracks if track.misses == 0]
-        missed = [track for track in self._tracks if track.misses > 0]
+        seen = [track for track in self._tracks if self._is_sure(track)]
+        sought = [track for track in self._tracks if track not in seen]
         hands = self._look_at(detections, frame, camera, [track.estimate for track in seen])
         for track, estimate in zip(seen, hands, strict=False):
             if estimate is not track.estimate:
                 self._update(track, estimate, camera, time_s)
         for estimate in hands[len(seen) :]:
-            track = nearest_track(missed, estimate, time_s)
+            track = track_of(sought, estimate, time_s)
             if track is None:
                 seen.append(self._begin(estimate, camera, time_s))
-                for other in missed:
+                for other in sought:
                     other.replaced = other.replaced or other.hand.side == estimate.hand.side
             else:
-                self._update(track, estimate, camera, time_s)
-                missed.remove(track)
+                if track.misses > 0 or estimate.hand.score >= self._config.sure_score:
+                    self._update(track, estimate, camera, time_s)
+                sought.remove(track)
                 seen.append(track)
-        self._tracks = sorted([*seen, *missed], key=lambda track: track.id)
+        unsure = sorted((t for t in sought if t.misses == 0), key=lambda track: -track.estimate.hand.score)
+        for track in unsure[max(0, self.num_hands - len(seen)) :]:
+            track.misses += 1  # surer ones have taken its place
+        self._tracks = sorted([*seen, *sought], key=lambda track: track.id)
 
     def _look_at(
         self, detections: Sequence[Detection], image: np.ndarray, camera: Camera, known: Sequence[Estimate]
@@ -432,7 +440,7 @@ class HandTracker:
             return
         swapped = np.ascontiguousarray(image[..., ::-1])
         found = self._look_at(self._detections(swapped), swapped, camera, known=[])
-        if any(estimate.hand.score >= _SURE for estimate in found):
+        if any(estimate.hand.score >= self._config.sure_score for estimate in found):
             self._empty_images = _COLOURS_TRIED[-1]
             remedy = "if the image is BGR, as OpenCV reads it, give image[..., ::-1]"
             warnings.warn(f"no hand was found, but one is there with red and blue swapped: {remedy}", stacklevel=3)
@@ -449,7 +457,6 @@ class HandTracker:
 
 
 _COLOURS_TRIED = (1, 10)  # which of the images without a hand are looked at again with red and blue swapped
-_SURE = 0.9  # the score of a hand that is worth a warning, far above that from which hands are shown
 
 
 def _is_hand(estimate: Estimate | None, image: np.ndarray, score: float) -> bool:

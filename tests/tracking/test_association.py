@@ -8,7 +8,7 @@ from hand_scenes import CAMERA, posed_hand
 
 from handmesh.geometry import NEAREST_M, project
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.tracking.association import Track, deduplicate, nearest_track, overlap, same_hand
+from handmesh.tracking.association import Track, deduplicate, overlap, same_hand, track_of
 from handmesh.tracking.estimator import Estimate
 from handmesh.tracking.smoothing import HandSmoother
 from handmesh.types import Box
@@ -90,12 +90,22 @@ def test_a_carried_hand_stays_in_front_of_the_camera():
 
 def test_the_nearest_missed_track_of_the_same_side():
     near, far, left = track_at(0.03), track_at(0.06), track_at(0.0, side="left")
+    away = track_at(0.25)
+    for track in (near, far, left, away):
+        track.misses = 1
     found = estimate_at(0.01)
-    assert nearest_track([far, left, near], found, DT) is near
-    assert nearest_track([left], found, DT) is None
-    assert nearest_track([track_at(0.25)], found, DT) is None
-    assert nearest_track([track_at(0.25)], found, 0.9) is not None  # it may have come so far meanwhile
-    assert nearest_track([], found, DT) is None
+    assert track_of([far, left, near], found, DT) is near
+    assert track_of([left], found, DT) is None
+    assert track_of([away], found, DT) is None
+    assert track_of([away], found, 0.9) is not None  # it may have come so far meanwhile
+    assert track_of([], found, DT) is None
+
+
+def test_an_unsure_track_of_either_side_has_got_the_hand_about_it_wrong():
+    found = estimate_at(0.02)
+    for side in ("left", "right"):
+        assert track_of([track_at(0.0, side=side)], found, DT) is not None
+        assert track_of([track_at(0.15, side=side)], found, DT) is None
 
 
 def test_overlap_of_boxes():

@@ -485,6 +485,28 @@ def test_a_score_that_dips_is_followed_but_not_found_afresh():
     assert play(tracker_of(scene, session=session, passes=1, num_hands=1), range(4)) == [[], [], [], []]
 
 
+@pytest.mark.parametrize("num_hands", [1, 2])
+@pytest.mark.parametrize(("ghost_score", "held"), [(0.5, False), (0.95, True)])
+def test_an_unsure_hand_is_put_where_the_detector_sees_it(ghost_score, held, num_hands):
+    """From frame 4 on the hand is elsewhere, and what is followed is something that looks a little like one."""
+    ghost, there = posed_hand((0.01, 0.0, 0.5), seed=5), posed_hand((0.055, 0.0, 0.5))
+
+    def change(outputs, run):
+        if np.allclose(outputs["shape"][0], ghost.shape):
+            outputs["presence"] = np.array([math.log(ghost_score / (1 - ghost_score))], np.float32)
+
+    session = Doctored(lambda n: [RIGHT_HERE] if n < 4 else [ghost, there], change)
+    tracker = tracker_of(lambda n: [RIGHT_HERE] if n < 4 else [there], session=session, passes=1, num_hands=num_hands)
+    results = play(tracker, range(10))
+    assert all(hands[0].id == 0 for hands in results), "the hand stays itself"
+    assert error_m(results[4][0], ghost) < 1e-3
+    assert error_m(results[-1][0], ghost if held else there) < 1e-3
+    assert len(results[-1]) == (2 if held and num_hands == 2 else 1)
+
+
+RIGHT_HERE = posed_hand((0.0, 0.0, 0.5))
+
+
 def test_the_side_survives_some_doubt_but_not_much():
     def doubtful(frames):
         scene = visible_in(range(1000))

@@ -30,7 +30,7 @@ from handmesh.geometry import logistic, solve_translation
 from handmesh.gestures import FINGERS, GestureReader
 from handmesh.hand.lbs import SkinnedHand
 from handmesh.tracking.alignment import Alignment
-from handmesh.tracking.association import Track, deduplicate, nearest_track, overlap, same_hand
+from handmesh.tracking.association import Track, deduplicate, overlap, same_hand, track_of
 from handmesh.tracking.backends import open_session
 from handmesh.tracking.estimator import Confidence, Crop, Estimate, Estimator, is_plausible, is_usable, to_camera_frame
 from handmesh.tracking.smoothing import PRESETS, Cutoff, HandSmoother, RotationOneEuro
@@ -342,7 +342,7 @@ def test_hands_are_followed_alike(ask):
         for track, missed in zip(tracks, misses, strict=True):
             track.misses = missed
         kept = deduplicate(dict(zip(tracks, seen, strict=True)), 1.0)
-        nearest = [nearest_track(tracks, estimate, 1.0) for estimate in seen]
+        nearest = [track_of(tracks, estimate, 1.0) for estimate in seen]
         expected.append(
             {"kept": sorted(track.id for track in kept), "nearest": [track and track.id for track in nearest]}
         )

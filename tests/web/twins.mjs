@@ -76,7 +76,7 @@ const answers = {
     const looks = new Map(followed.map((track, k) => [track, estimates[k]]));
     return {
       kept: [...association.deduplicate(looks, timeS).keys()].map(({ id }) => id).sort(),
-      nearest: estimates.map((estimate) => association.nearestTrack(followed, estimate, timeS)?.id ?? null),
+      nearest: estimates.map((estimate) => association.trackOf(followed, estimate, timeS)?.id ?? null),
     };
   },
   turns: ({ cutoff, rotations, steps }) => {

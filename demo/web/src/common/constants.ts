@@ -94,6 +94,7 @@ export const POSITION_M = 10;
 export const TRACKER_CONFIG = {
   newTrackThreshold: 0.6,
   keepThreshold: 0.25,
+  sureScore: 0.9,
   detectionInterval: 3,
   maxCoastFrames: 2,
   reidentifyS: 1,

@@ -93,13 +93,23 @@ function apart(a: Box, b: Box): number {
   return Math.hypot(a.centrePx[0] - b.centrePx[0], a.centrePx[1] - b.centrePx[1]);
 }
 
-/** The track that has probably missed the hand of `estimate`: of its side, and not too far away; or null. */
-export function nearestTrack(missed: readonly Track[], estimate: Estimate, timeS: number): Track | null {
-  const reach = (track: Track) => 1 + 2 * Math.max(0, timeS - track.timeS);
-  const near = missed
-    .filter((track) => track.hand.side === estimate.hand.side)
+/**
+ * The track that has probably missed the hand of `estimate`, or sees it unsurely; or null.
+ *
+ * One that has missed it is of its side, and not too far away; one that sees something has got this hand wrong where it
+ * is less than half as far away as it is large, whichever its side.
+ */
+export function trackOf(sought: readonly Track[], estimate: Estimate, timeS: number): Track | null {
+  const isNear = ({ track, distance }: { track: Track; distance: number }): boolean => {
+    if (track.misses === 0) {
+      const [seen, found] = [track.estimate.box, estimate.box];
+      return apart(seen, found) < 0.5 * Math.max(seen.sizePx, found.sizePx);
+    }
+    return distance < 1 + 2 * Math.max(0, timeS - track.timeS) && track.hand.side === estimate.hand.side;
+  };
+  const near = sought
     .map((track) => ({ track, distance: track.distance(estimate, timeS) }))
-    .filter(({ track, distance }) => distance < reach(track))
+    .filter(isNear)
     .sort((one, other) => one.distance - other.distance);
   return near[0]?.track ?? null;
 }

@@ -1,7 +1,7 @@
 /** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. */
 
 import { OPPOSITE_SIDES, TRACKER_CONFIG, SAME_POSITION_OVERLAP, STRIDE } from '../common/constants.ts';
-import { areLikeAPair, isSameHand, nearestTrack, overlap, Track, deduplicate } from './association.ts';
+import { areLikeAPair, isSameHand, overlap, Track, trackOf, deduplicate } from './association.ts';
 import { letterbox, readMaps, type Detection } from './detection.ts';
 import { accompanied, Estimator, isUsable, confidenceIn, type Estimate, type View } from './estimator.ts';
 import type { SkinnedHand } from './lbs.ts';
@@ -145,21 +145,27 @@ export class HandTracker {
       this.stopwatch.add('detect', searched.spentMs); // belongs to the frame that takes its result in
       await this.takeIn(searched.detections, view, timeS);
     }
-    const seen = this.seen().length;
-    if (seen === 0) {
+    if (this.seen().length === 0) {
       this.framesSinceSearch = 0;
       const detections = await this.stopwatch.timeAsync('detect', () => this.detections(view.image));
       await this.takeIn(detections, view, timeS);
-    } else if (this.isSearchDue(seen)) {
+    } else if (this.isSearchDue()) {
       this.framesSinceSearch = 0;
       this.wanted = view.image;
     }
   }
 
-  /** In every frame for one that was lost and is remembered, now and then for one more. */
-  private isSearchDue(seen: number): boolean {
+  /** In every frame for one that was lost and is remembered, now and then for one more or an unsure one. */
+  private isSearchDue(): boolean {
     this.framesSinceSearch += 1;
-    return seen < this.numHands && (seen < this.tracks.length || this.framesSinceSearch >= TRACKER_CONFIG.detectionInterval);
+    const lost = this.tracks.some((track) => track.misses > 0);
+    const due = lost || this.framesSinceSearch >= TRACKER_CONFIG.detectionInterval;
+    return due && this.sure().length < this.numHands;
+  }
+
+  /** The tracks that see a hand for sure; the others may be drifting off theirs. */
+  private sure(): Track[] {
+    return this.seen().filter((track) => track.estimate.hand.score >= TRACKER_CONFIG.sureScore);
   }
 
   private async detections(image: RgbaImage): Promise<Detection[]> {
@@ -170,8 +176,8 @@ export class HandTracker {
 
   /** Look where a detector saw hands; each found goes on with the track that has missed it, or begins one. */
   private async takeIn(detections: readonly Detection[], view: View, timeS: number): Promise<void> {
-    const seen = this.seen();
-    let missed = this.tracks.filter((track) => track.misses > 0);
+    const seen = this.sure();
+    const sought = new Set(this.tracks.filter((track) => !seen.includes(track)));
     const known = seen.map((track) => track.estimate);
     const hands = await this.lookAt(detections, view, known);
     for (const [k, track] of [...seen].entries()) {
@@ -180,18 +186,25 @@ export class HandTracker {
       }
     }
     for (const estimate of hands.slice(known.length)) {
-      const track = nearestTrack(missed, estimate, timeS);
+      const track = trackOf([...sought], estimate, timeS);
       if (track) {
-        this.update(track, estimate, view, timeS);
-        missed = missed.filter((other) => other !== track);
+        if (track.misses > 0 || estimate.hand.score >= TRACKER_CONFIG.sureScore) {
+          this.update(track, estimate, view, timeS);
+        }
+        sought.delete(track);
       } else {
-        for (const other of missed) {
+        for (const other of sought) {
           other.replaced ||= other.hand.side === estimate.hand.side; // more likely this very hand than one beside it
         }
       }
       seen.push(track ?? this.begin(estimate, view, timeS));
     }
-    this.tracks = [...seen, ...missed].sort((one, other) => one.id - other.id);
+    const unsure = [...sought].filter((track) => track.misses === 0);
+    unsure.sort((one, other) => other.estimate.hand.score - one.estimate.hand.score);
+    for (const track of unsure.slice(Math.max(0, this.numHands - seen.length))) {
+      track.misses += 1; // surer ones have taken its place
+    }
+    this.tracks = [...seen, ...sought].sort((one, other) => one.id - other.id);
   }
 
   /**
