@@ -56,7 +56,7 @@ def test_nothing_bundled(assets):
 
 def test_help_says_what_each_costs(assets):
     said = model_help()
-    assert said.index("fast (crops of 128 px") < said.index("balanced (crops of 160 px")
+    assert said.index("fast (crops of 112 px") < said.index("balanced (crops of 160 px")
     assert "about" not in said.split("extra")[1]
 
 

@@ -13,6 +13,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +74,8 @@ def in_eight_bits(proto: onnx.ModelProto, crops: Sequence[np.ndarray]) -> onnx.M
     """The same mesh network, its weights whole as yet, with pairs of convolutions that multiply integers of eight bits.
 
     Pairs are 1x1 convolutions with nothing but an activation between them, most of what a RepViT or FastViT multiplies.
-    What they are added to stays whole: where all is rounded, a hand at rest is seen to tremble.
+    What they are added to stays whole: where all is rounded, a hand at rest is seen to tremble. Large matrices that a
+    single row is multiplied by are in eight bits, too, and what comes of them is whole.
     crops: (1, S, S, 3) uint8 RGB images of hands, whose numbers say how large those between the convolutions become.
     Weights have a scale for each output channel. Runtimes that know QuantizeLinear and DequantizeLinear compute what
     lies between two of them in integers; for others, and for graphics processors, there is `in_single_precision`.
@@ -103,9 +105,9 @@ def in_eight_bits(proto: onnx.ModelProto, crops: Sequence[np.ndarray]) -> onnx.M
                 _copy(proto), path, Crops(), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 reduce_range=True,  # weights within 64 levels: with 128, processors without VNNI overflow
-                nodes_to_quantize=[node.name for pair in _pairs(proto.graph) for node in pair],
+                nodes_to_quantize=[node.name for node in (*chain(*_pairs(proto.graph)), *_dense(proto.graph))],
                 calibrate_method=CalibrationMethod.Percentile,  # 99.999: without the rarest numbers others are finer
-                extra_options={"QDQKeepRemovableActivations": True},
+                extra_options={"QDQKeepRemovableActivations": True, "OpTypesToExcludeOutputQuantization": ["Gemm"]},
             )  # fmt: skip
         except ValueError as error:  # NumPy's, of numbers that are all alike
             raise ValueError(
@@ -131,13 +133,23 @@ def _pairs(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, ...]]:
 
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     for first in convolutions[WHOLE_AT_FIRST:]:
-        chain = [first]
-        while len(chain) < 3 and len(following := users.get(chain[-1].output[0], [])) == 1:
-            chain += following
+        nodes = [first]
+        while len(nodes) < 3 and len(following := users.get(nodes[-1].output[0], [])) == 1:
+            nodes += following
         is_gate = makers[first.input[0]].op_type == "ReduceMean"
-        is_pair = len(chain) == 3 and is_pointwise(first) and is_pointwise(chain[2])
-        if is_pair and chain[1].op_type in ("Relu", "Gelu") and not is_gate:
-            yield tuple(chain)
+        is_pair = len(nodes) == 3 and is_pointwise(first) and is_pointwise(nodes[2])
+        if is_pair and nodes[1].op_type in ("Relu", "Gelu") and not is_gate:
+            yield tuple(nodes)
+
+
+def _dense(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Products of a single row with a large matrix, whose time is that of reading it."""
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    return (node for node in graph.node if node.op_type == "Gemm" and sizes.get(node.input[1], 0) >= DENSE_FROM)
+
+
+DENSE_FROM = 100_000
+"""Matrices with fewer weights take no time."""
 
 
 @contextmanager

@@ -282,25 +282,25 @@ def test_a_shipped_graph_is_that_of_shipped_weights(name, model):
 
 @pytest.mark.parametrize("name", bundled_models())
 def test_shipped_levels_are_those_of_shipped_weights(name):
-    """Each of the backbone's convolutions in eight bits is that of the weights, but for half a step of its scale."""
-    backbone = load_network(model_path(name).with_suffix(".safetensors")).reparameterised().backbone
-    weights = {f"network.backbone.{key}": value.numpy() for key, value in backbone.state_dict().items()}
-    weights = {key: value for key, value in weights.items() if value.ndim == 4}
+    """Each convolution and large matrix in eight bits is that of the weights, but for half a step of its scale."""
+    network = load_network(model_path(name).with_suffix(".safetensors")).reparameterised()
+    weights = {f"network.{key}": value.numpy() for key, value in network.state_dict().items() if value.ndim > 1}
     proto = onnx.load(model_path(name))
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     compared = 0
     for node in proto.graph.node:
         key = node.input[0].removesuffix("_quantized") if node.op_type == "DequantizeLinear" else ""
         if key in weights:
-            levels, scale = stored[node.input[0]], stored[node.input[1]].reshape(-1, 1, 1, 1)
+            levels, scale = stored[node.input[0]], stored[node.input[1]]
+            scale = scale.reshape(-1, *[1] * (levels.ndim - 1))
             assert np.abs(levels).max() <= 64, "fewer than eight bits, so that no processor overflows"
             assert (np.abs(levels * scale - weights[key]) <= 0.501 * scale).all(), key
             compared += levels.size
-    assert compared > 0.9 * sum(value.size for value in weights.values())
+    assert compared > 0.85 * sum(value.size for value in weights.values())
 
 
 def test_in_eight_bits_convolutions_multiply_integers(tmp_path):
-    """Sessions fold what rounds into convolutions of integers, the two of each pair; and it is said."""
+    """Sessions fold what rounds into convolutions of integers, the two of each pair, and large products; it is said."""
     said = targets.export(targets.ExportOptions("fast", tmp_path / "mine.onnx", precision="int8"))
     assert "weights stored as int8" in said and "the target onnx-web leaves it out" in said
     options = backends.session_options(1)
@@ -309,6 +309,7 @@ def test_in_eight_bits_convolutions_multiply_integers(tmp_path):
     counts = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
     integer = sum(count for kind, count in counts.items() if "QLinearConv" in kind)
     assert integer == 2 * 20, "of the bundled networks' pairs of 1x1 convolutions, after the first ones"
+    assert counts["QGemm"] == 4, "two of the regression, contact's and the correction's"
 
 
 def test_a_fastvit_in_eight_bits_is_the_same_without_the_rounding(model, tmp_path):

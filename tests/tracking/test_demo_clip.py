@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +76,28 @@ def test_a_clip_played_twice_gives_the_same():
         assert [hand.id for hand in a] == [hand.id for hand in b]
         for one, other in zip(a, b, strict=True):
             np.testing.assert_allclose(one.vertices_m, other.vertices_m, atol=1e-6)
+
+
+NOTHING_LEFT = """
+import sys
+import handmesh
+from handmesh.assets import DEMO_CLIP
+from handmesh.video.sources import Video
+
+def versions():
+    modules = [module for name, module in sorted(sys.modules.items()) if name.startswith("handmesh.")]
+    names = [value for module in modules for value in vars(module).values()]
+    return sum(len(value.signatures) for value in {id(v): v for v in names if hasattr(v, "signatures")}.values())
+
+tracker = handmesh.HandTracker.load()
+ready = versions()
+for frame, _ in zip(Video(DEMO_CLIP), range(4)):
+    assert tracker.track(frame.image_rgb, frame.time_s)
+print(ready, versions())
+"""
+
+
+def test_nothing_is_left_to_compile_once_a_tracker_is_loaded():
+    done = subprocess.run([sys.executable, "-c", NOTHING_LEFT], capture_output=True, text=True, timeout=120, check=True)
+    ready, after = map(int, done.stdout.split())
+    assert 0 < ready == after

@@ -125,16 +125,17 @@ def test_joints_are_pythons(answer, expected):
 
 
 def test_so_they_are_with_the_integers_that_ship(built, frames):
-    """Steps of eight bits part what differs in a last digit: by a third of a pixel, as a rule."""
+    """Steps of eight bits part what differs in a last digit: by a third of a pixel, as a rule; most where an unsure
+    hand is followed, whose score is on its slope."""
     answer, expected = seen_by(built, frames), seen_by_python(built, frames)
     assert_same_hands(answer, expected)
-    off_px, off_mm = joints_apart(answer, expected, score_off=0.05)
+    off_px, off_mm = joints_apart(answer, expected, unsure_off=0.1)
     assert np.median(off_px) < 0.6 and np.percentile(off_px, 90) < 2.5
     assert np.median(off_mm) < 0.4 and max(off_mm) < 3
 
 
 def joints_apart(
-    answer: dict, expected: list[list[handmesh.Hand]], score_off: float = 0.02
+    answer: dict, expected: list[list[handmesh.Hand]], unsure_off: float = 0.02
 ) -> tuple[list[float], list[float]]:
     """How far each hand's joints are from Python's: in the image in pixels, and aligned in millimetres."""
     off_px, off_mm = [], []
@@ -145,7 +146,7 @@ def joints_apart(
             off_mm.append(
                 1000 * np.linalg.norm(align(joints_m[None], hand.joints_m[None])[0] - hand.joints_m, axis=1).mean()
             )
-            assert given["score"] == pytest.approx(hand.score, abs=score_off)
+            assert given["score"] == pytest.approx(hand.score, abs=0.02 if hand.score > 0.9 else unsure_off)
     print(f"median {np.median(off_px):.3f} px, {np.median(off_mm):.3f} mm; worst {max(off_px):.3f}, {max(off_mm):.3f}")
     return off_px, off_mm
 
