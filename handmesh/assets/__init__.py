@@ -45,7 +45,7 @@ class Size(NamedTuple):
     latency_ms: int  # about, crop to vertices, one thread of a server's CPU: `handmesh benchmark sizes`
 
 
-SIZES = {"fast": Size(112, 4), "balanced": Size(160, 5)}
+SIZES = {"fast": Size(112, 5), "balanced": Size(160, 7)}
 """The sizes, from the quickest to the largest: the same network on more and more pixels."""
 
 

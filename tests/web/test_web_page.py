@@ -45,7 +45,7 @@ def says(text: str) -> str:
 
 
 def test_files_come_side_by_side_and_again_after_a_break_and_are_kept(built):
-    """Three files of 24 MB; the second visit needs no server."""
+    """Three files of 23 MB; the second visit needs no server."""
     files = [
         f"/assets/{next(built.glob(f'assets/{name}')).name}" for name in ("fast-*", "detector-*", "*threaded-*.wasm")
     ]
@@ -56,10 +56,10 @@ def test_files_come_side_by_side_and_again_after_a_break_and_are_kept(built):
         for path in files:
             site.wait_for(path)  # none has come whole yet
         bar, said = "document.getElementById('progress').value", "document.getElementById('state').textContent"
-        page.wait_for(f"{bar} > 0.45 && {bar} < 0.6 && / of 24 MB/.test({said})", PATIENCE_S)  # all sizes are known
-        # a half of 23.7 is 11.9: 12 where all of it has come, less while the file that was cut off begins anew
+        page.wait_for(f"{bar} > 0.45 && {bar} < 0.6 && / of 23 MB/.test({said})", PATIENCE_S)  # all sizes are known
+        # a half of 22.5 is 11.3: 11 where all of it has come, less while the file that was cut off begins anew
         state = page.value(said)
-        assert re.fullmatch(r"loading, 1[012] of 24 MB", str(state))
+        assert re.fullmatch(r"loading, 1[012] of 23 MB", str(state))
         keep(page.image(), "page_loading.png")
         for event in site.held.values():
             event.set()
