@@ -48,7 +48,8 @@ def _seen(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the compiled loops take: joints, their rays x / z and y / z, and the square of what each counts."""
     rays = (joints_px - np.array([camera.cx, camera.cy])) / np.array([camera.fx, camera.fy])
-    return np.ascontiguousarray(joints_m, np.float64), rays, np.square(weights, dtype=np.float64)
+    joints_m, rays = (np.ascontiguousarray(points, np.float64) for points in (joints_m, rays))
+    return joints_m, rays, np.square(weights, dtype=np.float64)
 
 
 _LEAST_SPREAD = 1e-12
@@ -92,7 +93,7 @@ def solve_translation(
     `DISTANCE_BAND`, and where it is none, behind the camera or out of reach, the hand's size alone decides.
     """
     weights = _RELIABILITY if reliability is None else reliability
-    return np.array(translation(*_seen(joints_m, joints_px, camera, weights)))
+    return np.array(_translation(*_seen(joints_m, joints_px, camera, weights)))
 
 
 # The compiled loops: of so few joints NumPy takes ten times as long, nearly all of it to begin.
@@ -110,10 +111,8 @@ class _Sight(NamedTuple):
 
 
 @_compiled
-def translation(joints_m, rays, squares):
-    """`solve_translation` for compiled loops: three numbers.
-
-    Of (J, 3) joints, their (J, 2) rays x / z and y / z, and the (J,) squares of what each counts; float64."""
+def _translation(joints_m, rays, squares):
+    """`solve_translation` of what `_seen` gives."""
     sight = _sight(joints_m, rays, squares)
     nearest = NEAREST_M - joints_m[:, 2].min()
     by_size = _distance_by_size(sight, joints_m, squares, nearest)

@@ -60,7 +60,7 @@ class HandTracker:
 
     `detect` looks at one image and keeps no state. `track` takes the frames of one video in
     order: it looks where each hand should be, searches the whole frame only for hands that are
-    missing, smooths, and keeps ids. After either, `timings_ms` holds the time of its stages.
+    missing or unsure, smooths, and keeps ids. After either, `timings_ms` holds the time of its stages.
 
     Where the machine has several cores, two hands are estimated side by side, and while one hand is
     followed, the search for another goes on between two frames: its result belongs to the next one.
