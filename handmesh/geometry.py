@@ -98,7 +98,7 @@ def solve_translation(
 
 # The compiled loops: of so few joints NumPy takes ten times as long, nearly all of it to begin.
 
-_compiled = compiled(nogil=True, error_model="numpy")
+_compiled = compiled()
 
 
 class _Sight(NamedTuple):

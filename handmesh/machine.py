@@ -91,7 +91,7 @@ COMPILED = "handmesh-numba"
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`numba.njit(**options)` with a cache that cannot fail.
+    """`numba.njit(**options)` with a cache that cannot fail, outside Python's lock, with NumPy's rules of division.
 
     Where numba finds no folder to write to, the user's own in the system's temporary folder is taken, and without even
     that each start compiles. What is damaged in a cache is compiled anew.
@@ -113,7 +113,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
                 super().save_overload(*made)
 
     def cached(function: Callable[..., Any]) -> Callable[..., Any]:
-        dispatcher = numba.njit(**options)(function)
+        dispatcher = numba.njit(**{"nogil": True, "error_model": "numpy", **options})(function)
         before = numba.config.CACHE_DIR
         for folder in (before, private_temporary_folder(COMPILED)):
             if folder is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from handmesh.machine import compiled
 
-_compiled = compiled(nogil=True, error_model="numpy")
+_compiled = compiled()
 
 
 class Fragments(NamedTuple):

@@ -222,7 +222,7 @@ def draw_light(rng: np.random.Generator, environments: Sequence[EnvironmentMap])
 # Compiled shading: normals, ambient occlusion, shadows, texture and light on what the z-buffer found.
 
 
-_fast = compiled(nogil=True, fastmath=True, error_model="numpy")
+_fast = compiled(fastmath=True)
 
 FAR = np.float32(10.0)
 """Orthographic depth is measured from a plane this far away, where 1/z is linear enough."""

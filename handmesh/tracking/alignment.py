@@ -134,7 +134,7 @@ def _nearer(joints: np.ndarray, slopes: np.ndarray, contact: np.ndarray) -> tupl
 
 # The compiled loops: in so many small sums NumPy spends ten times as long on beginning as on summing.
 
-_compiled = compiled(nogil=True, error_model="numpy")
+_compiled = compiled()
 
 _PARENTS = np.array(skeleton.PARENTS)
 _ROOT = int(skeleton.ROOT)
@@ -217,7 +217,7 @@ def _equations(joints, slopes, found, uncertainty, root_m):
     return normal, right
 
 
-@compiled(nogil=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True)
 def _product(a, b):
     total = 0.0
     for k in range(len(a)):

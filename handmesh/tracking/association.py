@@ -152,8 +152,8 @@ def track_of(sought: Sequence[Track], estimate: Estimate, time_s: float) -> Trac
     """The track that has probably missed the hand of `estimate`, or sees it unsurely; or None.
 
     One that has missed it is of its side, and not too far away: a box's side at most, and two more for each second that
-    nobody knows where it was. One that sees something has got this hand wrong where it is about as far away as it is
-    large, whichever its side.
+    nobody knows where it was. One that sees something has got this hand wrong where it is less than half as far away
+    as it is large, whichever its side.
     """
 
     def may_be(track: Track) -> bool:

@@ -264,7 +264,7 @@ def is_plausible(outputs: Mapping[str, np.ndarray]) -> bool:
     return bool(np.ptp(outputs["joints_m"][0], axis=0).max() >= SMALLEST_M) and _are_rotations(outputs["rotations"][0])
 
 
-@compiled(nogil=True, error_model="numpy")
+@compiled()
 def _are_rotations(matrices):
     """Whether the first two rows of each are orthonormal and the third is their cross product."""
     most = 0.0

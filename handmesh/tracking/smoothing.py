@@ -134,7 +134,7 @@ class RotationOneEuro(OneEuro):
 _LARGEST_TURN_RAD = 1.0
 
 
-@compiled(nogil=True, error_model="numpy")
+@compiled()
 def _filtered(raw, raw_before, smooth, derivative, velocity, dt_s, min_cutoff_hz, beta, jump):
     """One step of the filter on (N, D) vectors: the filtered ones, the smoothed derivative of the raw ones, and the
     velocity of the filtered ones."""
@@ -158,7 +158,7 @@ def _filtered(raw, raw_before, smooth, derivative, velocity, dt_s, min_cutoff_hz
     return moved, derivative_now, velocity_now
 
 
-@compiled(nogil=True, error_model="numpy")
+@compiled()
 def _gain(cutoff_hz, dt_s):
     """The fraction of the new value in a first-order low-pass filter."""
     return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff_hz * dt_s))
