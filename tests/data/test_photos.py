@@ -42,6 +42,17 @@ def test_reads_hands_and_images(tmp_path):
     assert image.shape == (48, 64, 3) and image[10, 10, 0] > 190 and image[10, 10, 2] < 10
 
 
+def test_a_hand_labelled_twice_counts_once(tmp_path):
+    """The surer label stays, in its place among the others; hands of two sides, or farther apart, are two."""
+    unsurer = HAND | {"score": 0.8, "uv": [[u + 3, v + 4] for u, v in UV]}
+    beside = HAND | {"uv": [[u + 30, v] for u, v in UV]}
+    other_side = HAND | {"hand": "right", "score": 0.7}
+    root = write_set(tmp_path / "set", [entry("a.jpg", hands=[unsurer, beside, other_side, HAND])])
+    (photo,) = photos.read_photos(root, "all")
+    assert [(hand.side, hand.score) for hand in photo.hands] == [("left", 0.9), ("right", 0.7), ("left", 0.9)]
+    assert photo.hands[2].joints_px[0, 0] == 0 and photo.hands[0].joints_px[0, 0] == 30
+
+
 def test_a_folder_of_labelled_folders_stands_for_those(tmp_path):
     for name in ("b", "a"):
         write_set(tmp_path / "all" / name, [entry("a.jpg")])
