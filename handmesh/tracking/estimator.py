@@ -467,8 +467,7 @@ class Estimator:
     def both_sides(self, image: np.ndarray, camera: Camera, box: Box, estimate: Estimate) -> Estimate:
         """`estimate`, which was made of this box of an (H, W, 3) image, with the other side tried as well."""
         other = self.estimate(image, camera, box, OTHER_SIDE[estimate.hand.side])
-        lead = math.inf if other is None else _likelihood(estimate) - _likelihood(other)
-        return estimate._replace(other=other, lead=lead)
+        return estimate._replace(other=other, lead=_side_support([estimate]) - _side_support([other]))
 
 
 def _lead(given: Sequence[Estimate | None], other: Sequence[Estimate | None], side_score: float) -> float:
@@ -486,11 +485,6 @@ def _side_support(estimates: Sequence[Estimate | None]) -> float:
         for each in estimates
     ]
     return sum(support) / len(support)
-
-
-def _likelihood(estimate: Estimate) -> float:
-    """How much speaks for a hand of this side in its box, on the scale of `Estimate.lead`."""
-    return math.log(max(estimate.presence, 1e-12)) + float(logit(estimate.handedness_probability))
 
 
 def is_usable(box: Box, image: np.ndarray) -> bool:

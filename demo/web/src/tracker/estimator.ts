@@ -143,7 +143,7 @@ export class Estimator {
   /** `estimate`, which was made of this box, with the other side tried as well. */
   async bothSides(view: View, box: Box, estimate: Estimate): Promise<Estimate> {
     const other = await this.estimate(view, box, otherSide(estimate.hand.side));
-    return { ...estimate, other, lead: other ? likelihood(estimate) - likelihood(other) : Infinity };
+    return { ...estimate, other, lead: sideSupport([estimate]) - sideSupport([other]) };
   }
 }
 
@@ -161,9 +161,6 @@ function sideSupport(estimates: (Estimate | null)[]): number {
   const supportOf = (each: Estimate) => logit(each.agreement) - EXPECTED_ERROR_WEIGHT * Math.log(each.expectedError);
   return estimates.reduce((sum, each) => sum + (each ? supportOf(each) : -Infinity), 0) / estimates.length;
 }
-
-/** How much speaks for a hand of this side in its box, on the scale of `Estimate.lead`. */
-const likelihood = ({ presence, agreement }: Estimate): number => Math.log(Math.max(presence, 1e-12)) + logit(agreement);
 
 /** Whether a crop there can show a hand: its centre in the image, its size neither a dot nor far beyond it. */
 export function isUsable({ centrePx: [x, y], sizePx }: Box, { width, height }: RgbaImage): boolean {
