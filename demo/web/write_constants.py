@@ -39,7 +39,7 @@ SOURCES = {
         "_POSITION_M"
     ),
     "handmesh.tracking.association": (
-        "TRACKER_CONFIG=TrackerConfig LONGEST_GAP_S SHORTEST_GAP_S LONGEST_STEP_M SAME_POSITION_OVERLAP"
+        "TRACKER_CONFIG=TrackerConfig LONGEST_GAP_S SHORTEST_GAP_S LONGEST_STEP_M SAME_POSITION_OVERLAP MOST_COVERED"
     ),
     "handmesh.tracking.smoothing": "PRESETS SHAPE_AVERAGE_S D_CUTOFF_HZ",
     "handmesh.tracking.backends": "FORMAT METADATA_KEY",

@@ -38,7 +38,7 @@ from handmesh.evaluation.metrics import (
 )
 from handmesh.evaluation.report import COLOURS, Image, Report, Section, Setting, Table, panels, setting_of
 from handmesh.geometry import logistic, logit
-from handmesh.tracking.association import SAME_POSITION_OVERLAP, overlap, same_hand
+from handmesh.tracking.association import SAME_POSITION_OVERLAP, is_covered, overlap
 from handmesh.tracking.backends import Session, open_session
 from handmesh.tracking.estimator import Confidence, Estimate, Estimator, Logistic, is_usable
 from handmesh.types import Camera, Hand
@@ -266,7 +266,7 @@ def _estimates(
         if not is_usable(box, image) or any(overlap(box, hand.box) > SAME_POSITION_OVERLAP for hand in hands):
             continue
         estimate = estimator.estimate_afresh(image, camera, detection)
-        if estimate is not None and not any(same_hand(estimate, hand) for hand in hands):
+        if estimate is not None and not is_covered(estimate.box, hands):
             if estimate.presence >= PRESENT:
                 hands.append(estimate)
             yield detection.score, estimate

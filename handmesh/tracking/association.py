@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,6 +28,11 @@ LONGEST_STEP_M = 0.5
 
 SAME_POSITION_OVERLAP = 0.4
 """The overlap with a hand from which a detector's box is taken for that hand's."""
+
+
+MOST_COVERED = 0.45
+"""A hand is not found anew where more of its box than this lies in the box of another: it is that one, or some of its
+fingers taken for a hand. Of 907 labelled pairs in photographs no hand is covered by more than 0.39."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +199,15 @@ def are_like_a_pair(a: Estimate, b: Estimate) -> bool:
 
 def overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes, both taken as upright."""
-    reach = (a.size_px + b.size_px) / 2
-    common = min(a.size_px, b.size_px)
-    sides = [max(0.0, min(common, reach - abs(p - q))) for p, q in zip(a.centre_px, b.centre_px, strict=True)]
-    intersection = math.prod(sides)
-    return intersection / (a.size_px**2 + b.size_px**2 - intersection)
+    common = _common_px2(a, b)
+    return common / (a.size_px**2 + b.size_px**2 - common)
+
+
+def is_covered(box: Box, hands: Iterable[Estimate]) -> bool:
+    """Whether one of these hands covers too much of the box for another hand to be seen there."""
+    return any(_common_px2(box, hand.box) > MOST_COVERED * box.size_px**2 for hand in hands)
+
+
+def _common_px2(a: Box, b: Box) -> float:
+    reach, common = (a.size_px + b.size_px) / 2, min(a.size_px, b.size_px)
+    return math.prod(max(0.0, min(common, reach - abs(p - q))) for p, q in zip(a.centre_px, b.centre_px, strict=True))

@@ -26,6 +26,7 @@ from handmesh.tracking.association import (
     TrackerConfig,
     are_like_a_pair,
     deduplicate,
+    is_covered,
     overlap,
     same_hand,
     track_of,
@@ -391,7 +392,7 @@ class HandTracker:
             if not is_usable(box, image) or any(overlap(box, hand.box) > SAME_POSITION_OVERLAP for hand in hands):
                 continue
             estimate = self._estimator.found(image, camera, detection, self._passes)
-            if not _is_hand(estimate, image, 0.0) or any(same_hand(estimate, hand) for hand in hands):
+            if not _is_hand(estimate, image, 0.0) or is_covered(estimate.box, hands):
                 continue
             if estimate.hand.score >= self._config.new_track_threshold:
                 detection_of[len(hands)] = detection

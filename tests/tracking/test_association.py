@@ -8,7 +8,7 @@ from hand_scenes import CAMERA, posed_hand
 
 from handmesh.geometry import NEAREST_M, project
 from handmesh.hand.lbs import SkinnedHand
-from handmesh.tracking.association import Track, deduplicate, overlap, same_hand, track_of
+from handmesh.tracking.association import Track, deduplicate, is_covered, overlap, same_hand, track_of
 from handmesh.tracking.estimator import Estimate
 from handmesh.tracking.smoothing import HandSmoother
 from handmesh.types import Box
@@ -113,3 +113,18 @@ def test_overlap_of_boxes():
     assert overlap(Box((5, 5), 2), Box((6, 5), 2)) == pytest.approx(1 / 3)
     assert overlap(Box((5, 5), 4), Box((5, 5), 2)) == pytest.approx(1 / 4)
     assert overlap(Box((5, 5), 2), Box((8, 5), 2)) == 0
+
+
+def test_boxes_that_a_hand_covers():
+    """A box is covered by what is larger, not the other way round; hands side by side leave one another room."""
+    hands = [estimate_at(0.0)._replace(box=Box((50, 50), 40)), estimate_at(0.3)._replace(box=Box((150, 50), 40))]
+    for box, covered in [
+        (Box((50, 50), 16), True),
+        (Box((150, 65), 16), True),
+        (Box((50, 50), 70), False),
+        (Box((70, 50), 40), True),
+        (Box((75, 50), 40), False),
+        (Box((100, 50), 40), False),
+    ]:
+        assert is_covered(box, hands) == covered, box
+    assert not is_covered(Box((50, 50), 16), [])

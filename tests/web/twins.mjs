@@ -66,6 +66,7 @@ const answers = {
   },
   same: ({ a, b }) => [
     association.isSameHand(estimateOf(a), estimateOf(b)),
+    association.isCovered(a.box, [estimateOf(b)]),
     association.overlap(a.box, b.box),
   ],
   associate: ({ tracks, seen, camera, timeS }) => {

@@ -1,6 +1,8 @@
 /** Hands from frame to frame: where to look next, which are lost, which the same. */
 
-import { COMPANION_SIZES, LONGEST_GAP_S, LONGEST_STEP_M, NEAREST_M, TRACKER_CONFIG, SHORTEST_GAP_S } from '../common/constants.ts';
+import {
+  COMPANION_SIZES, LONGEST_GAP_S, LONGEST_STEP_M, MOST_COVERED, NEAREST_M, TRACKER_CONFIG, SHORTEST_GAP_S,
+} from '../common/constants.ts';
 import { confidenceIn, type Estimate } from './estimator.ts';
 import { project } from './geometry.ts';
 import { moved, nearestOf, type Vector } from './linear.ts';
@@ -147,9 +149,17 @@ export function areLikeAPair(a: Estimate, b: Estimate): boolean {
 
 /** Intersection over union of two boxes, both taken as upright. */
 export function overlap(a: Box, b: Box): number {
+  const common = commonPx2(a, b);
+  return common / (a.sizePx ** 2 + b.sizePx ** 2 - common);
+}
+
+/** Whether one of these hands covers too much of the box for another hand to be seen there. */
+export const isCovered = (box: Box, hands: readonly Estimate[]): boolean =>
+  hands.some((hand) => commonPx2(box, hand.box) > MOST_COVERED * box.sizePx ** 2);
+
+function commonPx2(a: Box, b: Box): number {
   const reach = (a.sizePx + b.sizePx) / 2;
   const common = Math.min(a.sizePx, b.sizePx);
   const side = (axis: 0 | 1) => Math.max(0, Math.min(common, reach - Math.abs(a.centrePx[axis] - b.centrePx[axis])));
-  const intersection = side(0) * side(1);
-  return intersection / (a.sizePx ** 2 + b.sizePx ** 2 - intersection);
+  return side(0) * side(1);
 }

@@ -1,7 +1,7 @@
 /** Frames of a video in, hands in the camera's frame out: finds hands, follows them, smooths. */
 
 import { OPPOSITE_SIDES, TRACKER_CONFIG, SAME_POSITION_OVERLAP, STRIDE } from '../common/constants.ts';
-import { areLikeAPair, isSameHand, overlap, Track, trackOf, deduplicate } from './association.ts';
+import { areLikeAPair, deduplicate, isCovered, isSameHand, overlap, Track, trackOf } from './association.ts';
 import { letterbox, readMaps, type Detection } from './detection.ts';
 import { accompanied, Estimator, isUsable, confidenceIn, type Estimate, type View } from './estimator.ts';
 import type { SkinnedHand } from './lbs.ts';
@@ -226,7 +226,7 @@ export class HandTracker {
         continue;
       }
       const estimate = await this.estimator.found(view, detection);
-      if (!isHand(estimate, view.image, 0) || hands.some((hand) => isSameHand(estimate, hand))) {
+      if (!isHand(estimate, view.image, 0) || isCovered(estimate.box, hands)) {
         continue;
       }
       if (isSure(estimate)) {
