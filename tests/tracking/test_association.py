@@ -122,8 +122,8 @@ def test_boxes_that_a_hand_covers():
         (Box((50, 50), 16), True),
         (Box((150, 65), 16), True),
         (Box((50, 50), 70), False),
-        (Box((70, 50), 40), True),
-        (Box((75, 50), 40), False),
+        (Box((68, 50), 40), True),
+        (Box((72, 50), 40), False),
         (Box((100, 50), 40), False),
     ]:
         assert is_covered(box, hands) == covered, box

@@ -104,7 +104,7 @@ export const LONGEST_GAP_S = 0.5;
 export const SHORTEST_GAP_S = 0.001;
 export const LONGEST_STEP_M = 0.5;
 export const SAME_POSITION_OVERLAP = 0.4;
-export const MOST_COVERED = 0.45;
+export const MOST_COVERED = 0.5;
 
 // handmesh.tracking.smoothing
 export const PRESETS = {
