@@ -382,7 +382,8 @@ class HandTracker:
     ) -> list[Estimate]:
         """The `known` hands and then those in the detector's boxes that are not among them, up to `num_hands`.
 
-        A known one is another estimate than before where two hands of one side were told apart.
+        A known one is another estimate than before where two hands of one side were told apart, and where what was
+        followed is some part of a hand that is found for sure.
         """
         hands, unsure, detection_of = list(known), [], {}
         for detection in detections[: 2 * self.num_hands]:
@@ -395,8 +396,9 @@ class HandTracker:
             if not _is_hand(estimate, image, 0.0) or is_covered(estimate.box, hands):
                 continue
             if estimate.hand.score >= self._config.new_track_threshold:
-                detection_of[len(hands)] = detection
-                hands.append(estimate)
+                k = self._part_of(estimate, hands)
+                hands[k : k + 1] = [estimate]
+                detection_of[k] = detection
             else:
                 unsure.append(estimate)
         if len(hands) == 1 < self.num_hands and not known:
@@ -405,6 +407,14 @@ class HandTracker:
         if len(hands) == 2 and detection_of and hands[0].hand.side == hands[1].hand.side:
             return self._told_apart(hands, detection_of, image, camera)
         return hands
+
+    def _part_of(self, estimate: Estimate, hands: Sequence[Estimate]) -> int:
+        """Which of the hands is a part of the one that is found, as its fingers may be; their number if none is."""
+        if estimate.hand.score >= self._config.sure_score:
+            for k, hand in enumerate(hands):
+                if hand.hand.side == estimate.hand.side and is_covered(hand.box, [estimate]):
+                    return k
+        return len(hands)
 
     def _told_apart(
         self, hands: Sequence[Estimate], detection_of: Mapping[int, Detection], image: np.ndarray, camera: Camera

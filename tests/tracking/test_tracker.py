@@ -409,6 +409,18 @@ def test_fingers_that_are_taken_for_a_hand_begin_none_beside_theirs(side):
     assert len(tracker_of(lambda _: [RIGHT, beside]).detect(coded_frame(0), CAMERA)) == 2
 
 
+def test_a_hand_whose_fingers_were_followed_takes_their_place():
+    """From frame 3 on the detector sees all of it; a hand of the other side would be one behind it."""
+    for side, ids in (("right", [0]), ("left", [0, 1])):
+        fingers = posed_hand((0.42, 0.0, 1.5), (0.2, 0.4, 0.3), side, seed=1)
+        results = play(tracker_of(lambda n, part=fingers: [part, RIGHT] if n >= 3 else [part]), range(12))
+        assert seen(results)[-1] == ids
+        assert error_m(results[-1][-1], RIGHT) < 1e-3
+    together = tracker_of(lambda _: [posed_hand((0.42, 0.0, 1.5), (0.2, 0.4, 0.3), seed=1), RIGHT])
+    (hand,) = together.detect(coded_frame(0), CAMERA)
+    assert error_m(hand, RIGHT) < 1e-3
+
+
 def test_a_lost_hand_comes_back_with_a_new_id():
     results = play(tracker_of(visible_in([*range(10), *range(45, 55)])), range(55))
     assert seen(results) == [[0]] * 10 + [[]] * 35 + [[1]] * 10

@@ -209,7 +209,8 @@ export class HandTracker {
 
   /**
    * The `known` hands and then those in the detector's boxes that are not among them, up to `numHands`. A known one is
-   * another estimate than before where two hands of one side were told apart.
+   * another estimate than before where two hands of one side were told apart, and where what was followed is some part of
+   * a hand that is found for sure.
    */
   private async lookAt(
     detections: readonly Detection[], view: View, known: readonly Estimate[],
@@ -230,8 +231,9 @@ export class HandTracker {
         continue;
       }
       if (isSure(estimate)) {
-        detectionOf.set(hands.length, detection);
-        hands.push(estimate);
+        const k = partOf(estimate, hands);
+        detectionOf.set(k, detection);
+        hands[k] = estimate;
       } else {
         unsure.push(estimate);
       }
@@ -288,6 +290,13 @@ export class HandTracker {
 }
 
 const isSure = (estimate: Estimate): boolean => estimate.hand.score >= TRACKER_CONFIG.newTrackThreshold;
+
+/** Which of the hands is a part of the one that is found, as its fingers may be; their number if none is. */
+function partOf(estimate: Estimate, hands: readonly Estimate[]): number {
+  const isPart = ({ box, hand }: Estimate) => hand.side === estimate.hand.side && isCovered(box, [estimate]);
+  const k = estimate.hand.score >= TRACKER_CONFIG.sureScore ? hands.findIndex(isPart) : -1;
+  return k < 0 ? hands.length : k;
+}
 
 function isHand(estimate: Estimate | null, image: RgbaImage, score: number): estimate is Estimate {
   return estimate !== null && estimate.hand.score >= score && isUsable(estimate.box, image);
