@@ -213,6 +213,9 @@ class Prepared(NamedTuple):
     optimiser: torch.optim.Optimizer
 
 
+_FASTVIT = "timm.models.fastvit"
+
+
 def prepare(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig) -> Prepared:
     """The task's model on its device, in its memory format, with its optimiser."""
     network = task.model
@@ -220,6 +223,11 @@ def prepare(fabric: Fabric, task: Task, run: RunConfig, config: OptimiserConfig)
     if fabric.world_size > 1 and (run.synchronise_norm == "on" or (run.synchronise_norm == "auto" and on_gpu)):
         network = synchronise_batch_norm(network, fabric.device.type)
     if run.channels_last:
+        if fabric.device.type == "cpu" and any(type(part).__module__ == _FASTVIT for part in network.modules()):
+            raise ValueError(
+                "run.channels_last ends a FastViT's training on a CPU without a word, for the present torch crashes. "
+                "Switch it off: --run.no-channels-last"
+            )
         network = network.to(memory_format=torch.channels_last)
     return Prepared(network, *fabric.setup(network, _optimiser(network, config)))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the training extra")
+timm = pytest.importorskip("timm", reason="training needs the training extra")
 pytest.importorskip("lightning_fabric", reason="training needs the training extra")
 from lightning_fabric import Fabric  # noqa: E402
 
@@ -99,6 +100,15 @@ def test_muon_makes_steps_orthogonal_where_channels_are_mixed_and_there_alone(tm
     lengths = torch.linalg.svdvals(mixing[:, :, 0, 0])
     assert lengths.min() > 0.5 * lengths.max()
     assert all(torch.allclose(step.abs(), step.abs().max(), rtol=1e-3) for step in others), "AdamW's first step"
+
+
+def test_a_fastvit_in_channels_last_on_a_cpu_is_refused(tmp_path):
+    """The process would end in the first backward pass, without a word."""
+    task, run = ToyTask(), dataclasses.replace(run_config(tmp_path), channels_last=True)
+    prepare(Fabric(accelerator="cpu", devices=1), task, run, OptimiserConfig())
+    task.model = timm.create_model("fastvit_t8")
+    with pytest.raises(ValueError, match=r"FastViT.* --run.no-channels-last"):
+        prepare(Fabric(accelerator="cpu", devices=1), task, run, OptimiserConfig())
 
 
 def test_a_loss_that_is_not_a_number_saves_its_batch_and_stops(tmp_path):
