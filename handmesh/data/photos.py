@@ -186,9 +186,9 @@ def _each_once(hands: Sequence[LabelledHand]) -> tuple[LabelledHand, ...]:
 
 def _is_same(hand: LabelledHand, other: LabelledHand) -> bool:
     """Whether two labels of one side lie on one another, by the mean distance of their joints."""
-    longer_px = max(float(np.ptp(one.joints_px, axis=0).max()) for one in (hand, other))
-    apart_px = np.linalg.norm(hand.joints_px - other.joints_px, axis=1).mean()
-    return hand.side == other.side and float(apart_px) < SAME_HAND * longer_px
+    apart_px = float(np.linalg.norm(hand.joints_px - other.joints_px, axis=1).mean())
+    longer_px = max(one.box(rotation=False).size_px for one in (hand, other))
+    return hand.side == other.side and apart_px < SAME_HAND * longer_px
 
 
 def read_hand(label: dict[str, Any]) -> LabelledHand:

@@ -29,7 +29,6 @@ LONGEST_STEP_M = 0.5
 SAME_POSITION_OVERLAP = 0.4
 """The overlap with a hand from which a detector's box is taken for that hand's."""
 
-
 MOST_COVERED = 0.5
 """A hand is not found anew where more of its box than this lies in the box of another: it is that one, or some of its
 fingers taken for a hand. Of 907 pairs in photographs none covers more than 0.39 of either by its labels; by the

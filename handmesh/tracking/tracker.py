@@ -421,7 +421,7 @@ class HandTracker:
     ) -> list[Estimate]:
         """Two hands of one side, the less sure one as one of the other side where not enough speaks against it.
 
-        detection_of: by its number, where the detector saw a hand that is not followed yet.
+        detection_of: by its number, where the detector saw a hand just now, not followed yet or in part alone.
         """
         tried = [self._tried_as_other(hand, detection_of.get(k), image, camera) for k, hand in enumerate(hands)]
         k = min((0, 1), key=lambda k: tried[k].lead)
@@ -434,7 +434,7 @@ class HandTracker:
     def _tried_as_other(
         self, hand: Estimate, detection: Detection | None, image: np.ndarray, camera: Camera
     ) -> Estimate:
-        """The hand with what it is as one of the other side; detection: of one that is not followed yet."""
+        """The hand with what it is as one of the other side; detection: where one was found just now."""
         if detection is None:
             return self._estimator.both_sides(image, camera, hand.box, hand)
         if hand.other is not None:

@@ -249,7 +249,7 @@ export class HandTracker {
 
   /**
    * Two hands of one side, the less sure one as one of the other side where not enough speaks against it. `detectionOf`:
-   * by its number, where the detector saw a hand that is not followed yet.
+   * by its number, where the detector saw a hand just now, not followed yet or in part alone.
    */
   private async toldApart(
     hands: [Estimate, Estimate], detectionOf: ReadonlyMap<number, Detection>, view: View,
@@ -267,7 +267,7 @@ export class HandTracker {
     return k === 0 ? [other, hands[1]] : [hands[0], other];
   }
 
-  /** The hand with what it is as one of the other side; `detection`: of one that is not followed yet. */
+  /** The hand with what it is as one of the other side; `detection`: where one was found just now. */
   private async triedAsOther(hand: Estimate, detection: Detection | undefined, view: View): Promise<Estimate> {
     if (!detection) {
       return this.estimator.bothSides(view, hand.box, hand);
