@@ -315,6 +315,17 @@ def _ema(decay: float):
     return update
 
 
+def _beginning(fabric: Fabric, path: Path, config: dict[str, Any]) -> checkpoint.Weights:
+    """The weights of a file to begin a training with; without their backbone where the training's is another."""
+    weights = checkpoint.load_weights(path)
+    theirs, ours = (each.get("network", {}).get("backbone") for each in (weights.metadata["config"], config))
+    if theirs == ours:
+        return weights
+    fabric.print(f"{path} has {theirs} for a backbone: {ours} begins with what is not of it")
+    kept = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith("backbone.")}
+    return weights._replace(tensors=kept)
+
+
 def _state(step: int, network: nn.Module, average: AveragedModel, optimiser: torch.optim.Optimizer) -> dict:
     return {
         "step": step,
@@ -339,8 +350,11 @@ def _resume(
         optimiser.load_state_dict(state["optimiser"])
         return state["step"]
     if run.init:
-        new = checkpoint.fill(task.deployed(network), run.init, checkpoint.load_weights(run.init), begin=True)
+        weights = _beginning(fabric, run.init, task.plain_config)
+        new = checkpoint.fill(task.deployed(network), run.init, weights, begin=True)
         if new:
-            fabric.print(f"{run.init} knows nothing of {', '.join(sorted({name.rsplit('.', 2)[0] for name in new}))}")
+            parts = sorted({name.rsplit(".", 2)[0] for name in new})
+            more = f" and {len(parts) - 8} more parts" if len(parts) > 8 else ""
+            fabric.print(f"{run.init} knows nothing of {', '.join(parts[:8])}{more}")
         average.module.load_state_dict(network.state_dict())
     return 0

@@ -17,7 +17,14 @@ pytest.importorskip("lightning_fabric", reason="training needs the training extr
 from lightning_fabric import Fabric  # noqa: E402
 
 from handmesh.files import OutputError  # noqa: E402
-from handmesh.models.checkpoint import load_checkpoint, load_state, load_weights, save_checkpoint  # noqa: E402
+from handmesh.models.checkpoint import (  # noqa: E402
+    load_checkpoint,
+    load_state,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
+from handmesh.models.mesh_net import Mergeable  # noqa: E402
 from handmesh.training import run_folder  # noqa: E402
 from handmesh.training.config import (  # noqa: E402
     DEFAULT_LOSSES,
@@ -58,7 +65,7 @@ class ToyTask:
         return model
 
     def validate(self, model):
-        return {"weight": float(model[0].weight.mean())}, None
+        return {"weight": float(next(model.parameters()).mean())}, None
 
 
 def run_config(out: Path, devices: int = 1) -> RunConfig:
@@ -85,6 +92,32 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, kill_at, method):
     ours, theirs = (load_weights(tmp_path / name / "weights.safetensors").tensors for name in ("killed", "whole"))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+class TwoParts(Mergeable):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = torch.nn.Linear(8, 4), torch.nn.Linear(4, 1)
+
+    def forward(self, values):
+        return self.head(self.backbone(values))
+
+
+@pytest.mark.parametrize("backbone", ["small", "large"])
+def test_weights_of_another_backbone_begin_the_rest_alone(tmp_path, capsys, backbone):
+    given = tmp_path / "given.safetensors"
+    tensors = {name: torch.ones_like(tensor) for name, tensor in TwoParts().state_dict().items()}
+    save_weights(given, tensors, {"config": {"network": {"backbone": "small"}}})
+    task = ToyTask(steps=1)
+    task.model, task.plain_config["network"] = TwoParts(), {"backbone": backbone}
+    own = task.model.backbone.weight.detach().clone()
+    run = dataclasses.replace(run_config(tmp_path / "run"), init=given, schedule=((1, 0, 16),))
+    train(task, run, OptimiserConfig(learning_rate=1e-9, warmup_steps=0))
+    begun = load_weights(tmp_path / "run/weights.safetensors").tensors
+    same = backbone == "small"
+    assert torch.allclose(begun["head.weight"], torch.ones(1, 4), atol=1e-5)
+    assert torch.allclose(begun["backbone.weight"], torch.ones(4, 8) if same else own, atol=1e-5)
+    assert same != ("has small for a backbone: large begins with what is not of it" in capsys.readouterr().out)
 
 
 def test_muon_makes_steps_orthogonal_where_channels_are_mixed_and_there_alone(tmp_path):
