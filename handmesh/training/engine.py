@@ -318,12 +318,18 @@ def _ema(decay: float):
 def _beginning(fabric: Fabric, path: Path, config: dict[str, Any]) -> checkpoint.Weights:
     """The weights of a file to begin a training with; without their backbone where the training's is another."""
     weights = checkpoint.load_weights(path)
-    theirs, ours = (each.get("network", {}).get("backbone") for each in (weights.metadata["config"], config))
-    if theirs == ours:
+    theirs, ours = (_backbone(each) for each in (weights.metadata["config"], config))
+    if theirs in (None, ours):
         return weights
     fabric.print(f"{path} has {theirs} for a backbone: {ours} begins with what is not of it")
     kept = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith("backbone.")}
     return weights._replace(tensors=kept)
+
+
+def _backbone(config: dict[str, Any]) -> str | None:
+    """Which one a training's config names; None where it has no network to name one of."""
+    network = config.get("network")
+    return network.get("backbone") if isinstance(network, dict) else None
 
 
 def _state(step: int, network: nn.Module, average: AveragedModel, optimiser: torch.optim.Optimizer) -> dict:

@@ -103,21 +103,22 @@ class TwoParts(Mergeable):
         return self.head(self.backbone(values))
 
 
-@pytest.mark.parametrize("backbone", ["small", "large"])
-def test_weights_of_another_backbone_begin_the_rest_alone(tmp_path, capsys, backbone):
+@pytest.mark.parametrize(
+    ("network", "other"), [({"backbone": "small"}, True), ({"backbone": "large"}, False), ({}, False), ([], False)]
+)
+def test_weights_of_another_backbone_begin_the_rest_alone(tmp_path, capsys, network, other):
     given = tmp_path / "given.safetensors"
     tensors = {name: torch.ones_like(tensor) for name, tensor in TwoParts().state_dict().items()}
-    save_weights(given, tensors, {"config": {"network": {"backbone": "small"}}})
+    save_weights(given, tensors, {"config": {"network": network}})
     task = ToyTask(steps=1)
-    task.model, task.plain_config["network"] = TwoParts(), {"backbone": backbone}
+    task.model, task.plain_config["network"] = TwoParts(), {"backbone": "large"}
     own = task.model.backbone.weight.detach().clone()
     run = dataclasses.replace(run_config(tmp_path / "run"), init=given, schedule=((1, 0, 16),))
     train(task, run, OptimiserConfig(learning_rate=1e-9, warmup_steps=0))
     begun = load_weights(tmp_path / "run/weights.safetensors").tensors
-    same = backbone == "small"
     assert torch.allclose(begun["head.weight"], torch.ones(1, 4), atol=1e-5)
-    assert torch.allclose(begun["backbone.weight"], torch.ones(4, 8) if same else own, atol=1e-5)
-    assert same != ("has small for a backbone: large begins with what is not of it" in capsys.readouterr().out)
+    assert torch.allclose(begun["backbone.weight"], own if other else torch.ones(4, 8), atol=1e-5)
+    assert other == ("has small for a backbone: large begins with what is not of it" in capsys.readouterr().out)
 
 
 def test_muon_makes_steps_orthogonal_where_channels_are_mixed_and_there_alone(tmp_path):
